@@ -1,0 +1,350 @@
+package coatcheck
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// Commit brings what the handler asked for to the store, now rather than at the end of the request. An error means that
+// the client must not be told that anything was done: ErrRevoked, ErrFull, ErrNewer, ErrTooLarge (values that fit alone but
+// not together with those of a concurrent request), else ErrUnavailable. The handler then answers for it: what it asked
+// for is forgotten, the response gets no Set-Cookie, and a later Commit returns the same error. A session that ended
+// meanwhile, or that no longer admits the token which this request presented, is no error: the changes are dropped, and
+// the session is empty.
+func (s *Session) Commit(ctx context.Context) error {
+	s.inUse()
+	if s.failed != nil || !s.dirty() {
+		return s.failed
+	}
+	now := s.m.policy.Now()
+	switch {
+	case s.login:
+		s.failed = s.commitLogin(ctx, now)
+	case s.live:
+		s.failed = s.commitSwap(ctx, now)
+	default:
+		s.failed = s.commitRest(ctx, now)
+	}
+	if s.failed != nil {
+		s.forget()
+	}
+	s.changes, s.cleared, s.rotation, s.login, s.destroy = s.changes[:0], false, noRotation, false, false
+	s.ending = s.ending[:0]
+	return s.failed
+}
+
+// Finish is Commit at the end of the request, with the housekeeping that is due: the renewal of a rolling session, and the
+// note that a rotated token has arrived. When only housekeeping fails, it is left to the next request. The error of a
+// Commit that the handler made itself is not returned again.
+func (s *Session) Finish(ctx context.Context) error {
+	if s.failed != nil {
+		return nil
+	}
+	if err := s.Commit(ctx); err != nil {
+		return err
+	}
+	if s.live && (s.firstUse(&s.rec) || s.renewalDue(&s.rec)) {
+		if err := s.commitSwap(ctx, s.m.policy.Now()); err != nil {
+			s.report.NotNoted++
+		}
+	}
+	return nil
+}
+
+func (s *Session) dirty() bool {
+	return s.login || s.destroy || s.cleared || s.rotation != noRotation || len(s.changes) > 0
+}
+
+// commitSwap applies the request's changes to the record and swaps, again on the current record whenever another request
+// was faster, for as long as the session lives and admits the token which this request presented.
+func (s *Session) commitSwap(ctx context.Context, now time.Time) error {
+	var giveUp time.Time
+	for {
+		if !s.rec.Lives(now) || !s.rec.Standing(s.presented, now).Admitted() {
+			s.drop()
+			return nil
+		}
+		rotated, err := s.prepare(now)
+		if err != nil || s.next.Version == s.rec.Version {
+			return err
+		}
+		err = s.m.store.Swap(ctx, &s.next, s.rec.Version, now, &s.cur)
+		switch {
+		case err == nil:
+			s.committed(rotated, now)
+			return nil
+		case errors.Is(err, ErrNotFound):
+			s.drop()
+			return nil
+		case !errors.Is(err, ErrConflict):
+			return unavailable(err)
+		}
+		s.report.Conflicts++
+		s.rec, s.cur = s.cur, s.rec
+		if err := s.rebuild(); err != nil {
+			return err
+		}
+		// The wall clock, not the policy's: this bounds how long the client really waits.
+		if giveUp.IsZero() {
+			giveUp = time.Now().Add(s.m.policy.RetryFor)
+		} else if time.Now().After(giveUp) || ctx.Err() != nil {
+			return fmt.Errorf("%w: %d conflicts in a row", ErrUnavailable, s.report.Conflicts)
+		}
+		runtime.Gosched()
+	}
+}
+
+// drop is what becomes of changes to a session that is no more, or no more this request's.
+func (s *Session) drop() {
+	if s.dirty() {
+		s.report.Dropped++
+	}
+	s.forget()
+}
+
+// prepare makes s.next the record as this request wants it; with the version of s.rec, if it wants nothing.
+func (s *Session) prepare(now time.Time) (rotated bool, err error) {
+	h := s.rec.Header
+	write := s.cleared || len(s.changes) > 0
+	grace := s.m.policy.RotationGrace
+	switch {
+	case s.rotation == cycle:
+		h.PrevID, h.PrevUntil = s.rec.ID, now.UnixMilli()
+		rotated = true
+	case s.rotation == rotate && s.mayRotate(now):
+		// Not s.rec.ID: where the successor was never presented, the token that the client does have stays admitted.
+		h.PrevID, h.PrevUntil = s.presented, PrevOpen
+		rotated = true
+	case s.firstUse(&s.rec):
+		h.PrevUntil = s.now.Add(grace).UnixMilli()
+		write = true
+	}
+	if rotated {
+		if s.fresh == (Token{}) {
+			s.fresh = s.token.Rotated()
+		}
+		h.ID, h.RotatedAt = s.fresh.ID(), now.UnixMilli()
+	}
+	if s.renewalDue(&s.rec) {
+		h.LastSeen = s.now.UnixMilli()
+		h.IdleExpiry = max(h.IdleExpiry, min(s.now.Add(s.m.policy.TTL).UnixMilli(), h.AbsoluteExpiry))
+		write = true
+	}
+	if write || rotated {
+		h.Version++
+	}
+	return rotated, s.next.Write(s.rec.Key, h, s.rec.user, s.rec.ip, s.rec.agent, s.values)
+}
+
+// mayRotate: the current token rotates. The previous one does not, since a parallel request has done it; except that when
+// its successor was not presented for a grace, the answer which carried it was lost.
+func (s *Session) mayRotate(now time.Time) bool {
+	switch s.rec.Standing(s.presented, now) {
+	case Current:
+		return true
+	case Previous:
+		lost := s.rec.RotatedAt + s.m.policy.RotationGrace.Milliseconds()
+		return s.rec.PrevUntil == PrevOpen && now.UnixMilli() > lost
+	default:
+		return false
+	}
+}
+
+// firstUse reports whether this request is the one from which the predecessor's grace counts.
+func (s *Session) firstUse(rec *Record) bool {
+	return s.first && rec.PrevUntil == PrevOpen && rec.ID == s.presented
+}
+
+// renewalDue judges by the time of the request, so that a slow handler does not lengthen the session.
+func (s *Session) renewalDue(rec *Record) bool {
+	p := &s.m.policy
+	if p.FixedExpiry {
+		return false
+	}
+	idle := s.now.UnixMilli() - rec.LastSeen
+	return idle > 0 && idle >= p.RenewEvery.Milliseconds()
+}
+
+// committed takes over s.next, which the store now holds.
+func (s *Session) committed(rotated bool, now time.Time) {
+	changed := s.cleared || len(s.changes) > 0
+	if s.next.LastSeen != s.rec.LastSeen {
+		s.report.Renewed++
+	}
+	s.rec, s.next = s.next, s.rec
+	s.values = s.rec.values
+	s.first = false
+	if rotated {
+		s.report.Rotated++
+		s.token, s.presented, s.fresh = s.fresh, s.rec.ID, Token{}
+	}
+	if rotated || changed && s.rec.Standing(s.presented, now) == Current {
+		s.setCookie = Set
+	}
+}
+
+// commitRest is the commit of a request without a session, or one that ended its session: end what must end, then begin a
+// session if there is anything to keep.
+func (s *Session) commitRest(ctx context.Context, now time.Time) error {
+	if _, err := s.endAll(ctx, s.ending, now); err != nil {
+		return err
+	}
+	s.ending = s.ending[:0]
+	if s.destroy {
+		s.setCookie = Expire
+	}
+	if len(s.values) == 0 {
+		return nil
+	}
+	token, err := s.newRecord("", now)
+	if err != nil {
+		return err
+	}
+	if _, err := s.m.store.Create(ctx, &s.next, CreateOptions{}, now); err != nil {
+		return createError(err)
+	}
+	s.began(token)
+	return nil
+}
+
+// endAll ends the targets; one that had ended before is as good. It reports how many it ended.
+func (s *Session) endAll(ctx context.Context, targets []target, now time.Time) (ended int, err error) {
+	for _, t := range targets {
+		err := s.m.store.End(ctx, t.key, t.user, now, s.m.until(now), &s.cur)
+		switch {
+		case err == nil:
+			ended++
+		case !errors.Is(err, ErrNotFound):
+			return ended, unavailable(err)
+		}
+	}
+	s.report.Ended += ended
+	return ended, nil
+}
+
+// newRecord makes s.next the record of a new session with the present values.
+func (s *Session) newRecord(user string, now time.Time) (Token, error) {
+	token := NewToken(TagOf(user))
+	p, ms := &s.m.policy, now.UnixMilli()
+	h := Header{
+		Version: 1, ID: token.ID(), RotatedAt: ms, CreatedAt: ms, LastSeen: ms,
+		AbsoluteExpiry: now.Add(p.MaxLifetime).UnixMilli(),
+	}
+	h.IdleExpiry = min(now.Add(p.TTL).UnixMilli(), h.AbsoluteExpiry)
+	agent := s.client.UserAgent
+	agent = agent[:min(len(agent), MaxUserAgent)]
+	var ip []byte
+	if addr := s.client.IP.Unmap(); addr.IsValid() {
+		ip = addr.AsSlice()
+	}
+	return token, s.next.Write(token.Key(), h, []byte(user), ip, agent, s.values)
+}
+
+// began takes over s.next as a session that began in this request.
+func (s *Session) began(token Token) {
+	s.report.Created++
+	s.rec, s.next = s.next, s.rec
+	s.hold(token, s.rec.ID)
+	s.first, s.stale, s.setCookie = false, false, Set
+}
+
+func createError(err error) error {
+	if errors.Is(err, ErrRevoked) || errors.Is(err, ErrFull) {
+		return err
+	}
+	return unavailable(err)
+}
+
+// commitLogin begins the user's session and ends what the request carried. Where both stand under one Tag the store does it
+// in one step; else the new one is created first, so that a failure in between leaves the old one alone.
+func (s *Session) commitLogin(ctx context.Context, now time.Time) error {
+	if !s.marked || s.markOf != s.user {
+		if err := s.BeginLogin(ctx, s.user); err != nil {
+			return err
+		}
+	}
+	token, err := s.newRecord(s.user, now)
+	if err != nil {
+		return err
+	}
+	opt := CreateOptions{Mark: s.mark, Limit: s.m.policy.MaxPerUser, Until: s.m.until(now)}
+	if s.live && string(s.rec.user) == s.user {
+		opt.Replace, opt.Replaced = s.rec.Key, &s.cur
+		s.cur.Version = 0
+	}
+	pushedOut, err := s.m.store.Create(ctx, &s.next, opt, now)
+	if err != nil {
+		return createError(err)
+	}
+	s.report.LimitEnded += pushedOut
+	if err := s.leave(ctx, opt.Replace != Key{}, now); err != nil {
+		return s.undoLogin(ctx, token, err)
+	}
+	s.others, s.marked = s.others[:0], false
+	s.began(token)
+	return nil
+}
+
+// leave ends what the request carried, and corrects the new session, s.next, where that shows that its values were not
+// the last: newer ones are merged in, those of a session that had ended before are taken out.
+func (s *Session) leave(ctx context.Context, replaced bool, now time.Time) error {
+	if s.live {
+		ended := replaced && s.cur.Version != 0
+		if !replaced {
+			n, err := s.endAll(ctx, []target{{s.rec.Key, s.rec.UserID()}}, now)
+			if err != nil {
+				return err
+			}
+			ended = n == 1
+		} else if ended {
+			s.report.Ended++
+		}
+		if err := s.correct(ctx, ended, now); err != nil {
+			return err
+		}
+	}
+	if _, err := s.endAll(ctx, s.ending, now); err != nil {
+		return err
+	}
+	_, err := s.endAll(ctx, s.others, now)
+	return err
+}
+
+func (s *Session) correct(ctx context.Context, ended bool, now time.Time) error {
+	s.live = ended && s.cur.Standing(s.presented, now).Admitted()
+	if s.live {
+		s.rec, s.cur = s.cur, s.rec
+	}
+	if err := s.rebuild(); err != nil {
+		return err
+	}
+	if bytes.Equal(s.values, s.next.values) {
+		return nil
+	}
+	h := s.next.Header
+	h.Version++
+	if err := s.cur.Write(s.next.Key, h, s.next.user, s.next.ip, s.next.agent, s.values); err != nil {
+		return err
+	}
+	s.next, s.cur = s.cur, s.next
+	switch err := s.m.store.Swap(ctx, &s.next, h.Version-1, now, &s.cur); {
+	case errors.Is(err, ErrNotFound):
+		return ErrRevoked
+	case err != nil:
+		return unavailable(err)
+	}
+	return nil
+}
+
+// undoLogin ends the new session: a login whose answer is an error has begun nothing.
+func (s *Session) undoLogin(ctx context.Context, token Token, cause error) error {
+	err := s.m.store.End(ctx, token.Key(), s.user, s.m.policy.Now(), s.m.until(s.m.policy.Now()), &s.cur)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		cause = fmt.Errorf("%w (and the new session could not be ended: %w)", cause, err)
+	}
+	return cause
+}

@@ -1,0 +1,76 @@
+package coatcheck
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Policy is how long sessions live and how many a user may have. The zero value is the default policy; where zero is a
+// sensible setting of its own, a negative value asks for it.
+type Policy struct {
+	// TTL is how long a session lives after its last request (idle timeout, ASVS 7.3.1). Zero: 30 minutes.
+	TTL time.Duration
+	// MaxLifetime is how long it lives at most (absolute timeout, ASVS 7.3.2). Zero: 12 hours.
+	MaxLifetime time.Duration
+	// FixedExpiry turns rolling expiry off: a session then ends TTL after it began.
+	FixedExpiry bool
+	// RenewEvery is how often, at most, a request pushes the idle expiry out, which is a write to the store. Zero: a tenth
+	// of TTL. Negative: with every request.
+	RenewEvery time.Duration
+	// RotationGrace is how long the token before a Rotate is admitted after the new one was first presented. Zero: 10
+	// seconds. Negative: no longer.
+	RotationGrace time.Duration
+	// MaxPerUser is how many sessions of one user may live; a login beyond it ends the oldest. Zero: 100. Negative: no limit.
+	MaxPerUser int
+	// NotBefore makes sessions that were created before it dead. The zero time: none.
+	NotBefore time.Time
+	// RevokeOnReuse ends a session whose previous token is presented after it ceased to be admitted.
+	RevokeOnReuse bool
+	// RetryFor bounds how long a commit retries against concurrent changes before it gives up with ErrUnavailable. Zero:
+	// 500 ms.
+	RetryFor time.Duration
+	// Now is the clock that commits read. Nil: time.Now.
+	Now func() time.Time
+}
+
+// minTombstone is how long at least a session that was ended is remembered.
+const minTombstone = time.Second
+
+// Validate returns all mistakes of the policy, joined.
+func (p Policy) Validate() error {
+	p = p.withDefaults()
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(p.TTL >= time.Second, "ttl %v: must be at least 1s", p.TTL)
+	check(p.MaxLifetime >= p.TTL, "max-lifetime %v: must not be below ttl %v", p.MaxLifetime, p.TTL)
+	check(p.RenewEvery < p.TTL, "renew-every %v: must be below ttl %v", p.RenewEvery, p.TTL)
+	check(p.RotationGrace < p.TTL, "rotation-grace %v: must be below ttl %v", p.RotationGrace, p.TTL)
+	check(p.RetryFor > 0, "retry time %v: must be positive", p.RetryFor)
+	return errors.Join(errs...)
+}
+
+func (p Policy) withDefaults() Policy {
+	p.TTL = orDefault(p.TTL, 30*time.Minute)
+	p.MaxLifetime = orDefault(p.MaxLifetime, 12*time.Hour)
+	p.RenewEvery = max(0, orDefault(p.RenewEvery, p.TTL/10))
+	p.RotationGrace = max(0, orDefault(p.RotationGrace, 10*time.Second))
+	p.RetryFor = orDefault(p.RetryFor, 500*time.Millisecond)
+	p.MaxPerUser = max(0, orDefault(p.MaxPerUser, 100))
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	return p
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}

@@ -1,0 +1,178 @@
+package coatcheck
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// change is one value that a request set (value), removed (neither) or computed from the one before (update).
+type change struct {
+	name   string
+	value  []byte
+	update func(old []byte) ([]byte, error)
+}
+
+// change applies c to what readers see, and keeps it for the commit.
+func (s *Session) change(c change) error {
+	value := c.value
+	if c.update != nil {
+		old, _, _, _ := findValue(s.values, c.name)
+		var err error
+		if value, err = c.update(old); err != nil {
+			return err
+		}
+	}
+	values, err := setValue(s.ownValues(), c.name, value)
+	if err != nil {
+		return err
+	}
+	s.values, s.scratch = values, values
+	for i := range s.changes {
+		if s.changes[i].name == c.name {
+			s.changes[i] = s.changes[i].then(c, value)
+			return nil
+		}
+	}
+	if c.update != nil && s.cleared {
+		c = change{name: c.name, value: value}
+	}
+	s.changes = append(s.changes, c)
+	return nil
+}
+
+// then is what a change and a later one of the same name amount to.
+func (c change) then(later change, value []byte) change {
+	switch {
+	case later.update == nil:
+		return later
+	case c.update == nil: // the earlier one fixed the value, so the later one's result is fixed too
+		return change{name: c.name, value: value}
+	default:
+		first, second := c.update, later.update
+		return change{name: c.name, update: func(old []byte) ([]byte, error) {
+			mid, err := first(old)
+			if err != nil {
+				return nil, err
+			}
+			return second(mid)
+		}}
+	}
+}
+
+// ownValues returns the values in a buffer that is the session's, not the record's.
+func (s *Session) ownValues() []byte {
+	if len(s.changes) == 0 {
+		s.scratch = append(s.scratch[:0], s.values...)
+		return s.scratch
+	}
+	return s.values
+}
+
+// rebuild applies the request's changes once more, to the values of the record that the session now stands on. On an
+// error the session is as it was.
+func (s *Session) rebuild() error {
+	if len(s.changes) == 0 {
+		s.values = nil
+		if !s.cleared {
+			s.values = s.baseValues()
+		}
+		return nil
+	}
+	var block []byte
+	if !s.cleared {
+		block = append(block, s.baseValues()...)
+	}
+	for _, c := range s.changes {
+		value := c.value
+		if c.update != nil {
+			old, _, _, _ := findValue(block, c.name)
+			var err error
+			if value, err = c.update(old); err != nil {
+				return err
+			}
+		}
+		var err error
+		if block, err = setValue(block, c.name, value); err != nil {
+			return err
+		}
+	}
+	s.values = block
+	return nil
+}
+
+// baseValues are those that the request's changes apply to: none where a login leaves another user's session.
+func (s *Session) baseValues() []byte {
+	if !s.live || s.login && len(s.rec.user) > 0 && string(s.rec.user) != s.user {
+		return nil
+	}
+	return s.rec.values
+}
+
+// Get returns a value of the session as a T. ErrNoValue: there is none. Any other error: it is not a T. Reading a string
+// or a bool allocates nothing beyond the value.
+func Get[T any](s *Session, name string) (T, error) {
+	var zero T
+	raw, ok := s.Raw(name)
+	if !ok {
+		return zero, ErrNoValue
+	}
+	switch any(zero).(type) {
+	case bool:
+		if string(raw) == "true" {
+			return any(true).(T), nil
+		}
+		if string(raw) == "false" {
+			return zero, nil
+		}
+	case string:
+		if text, ok := plainString(raw); ok {
+			return any(string(text)).(T), nil
+		}
+	}
+	return decode[T](name, raw)
+}
+
+// decode is apart from Get because its result escapes to the heap.
+func decode[T any](name string, raw []byte) (T, error) {
+	var v T
+	if err := json.Unmarshal(raw, &v); err != nil {
+		var zero T
+		return zero, fmt.Errorf("session value %.40q: %w", name, err)
+	}
+	return v, nil
+}
+
+// plainString returns the inside of a JSON string without escapes.
+func plainString(raw []byte) ([]byte, bool) {
+	if len(raw) < 2 || raw[0] != '"' || raw[len(raw)-1] != '"' {
+		return nil, false
+	}
+	text := raw[1 : len(raw)-1]
+	for _, c := range text {
+		if c == '\\' || c == '"' || c < 0x20 || c >= 0x80 {
+			return nil, false
+		}
+	}
+	return text, true
+}
+
+// Update sets a value to f of the value before it, the zero T if there is none. When another request changed the session
+// meanwhile, f is run again on the current value at Commit, so that no update is lost; f must therefore have no effect
+// but its result. A stored value that is not a T is an error and stays.
+func Update[T any](s *Session, name string, f func(T) T) error {
+	s.inUse()
+	return s.change(change{name: name, update: func(old []byte) ([]byte, error) {
+		var v T
+		if old != nil {
+			var err error
+			if v, err = decode[T](name, old); err != nil {
+				return nil, err
+			}
+		}
+		raw, err := json.Marshal(f(v))
+		if err != nil {
+			return nil, fmt.Errorf("session value %.40q: %w", name, err)
+		}
+		return raw, nil
+	}})
+}
