@@ -1,0 +1,61 @@
+package shardstore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Options says how a Store is made. The zero Options work.
+type Options struct {
+	// Shards is how many locks the sessions are spread over: a power of two. 0 is 256. More than that helps only with
+	// many more cores than sixteen or so.
+	Shards int
+
+	// MaxSessions is how many sessions may live at one time; a Create beyond it is coatcheck.ErrFull. 0 is no limit. Set
+	// it when logins come from people you do not trust: a session takes up to 4 KiB, and some 300 bytes beside its record.
+	MaxSessions int
+
+	// JanitorEvery is how often expired sessions, tombstones and marks are removed. 0 is one second. It decides how long
+	// they take up memory and nothing else: what has expired is never served.
+	JanitorEvery time.Duration
+
+	// Now is the janitor's clock; nil is time.Now. It must be the clock whose times the callers pass. For tests.
+	Now func() time.Time
+
+	// Logger hears of a janitor that panicked, and of nothing else; nil is slog.Default().
+	Logger *slog.Logger
+}
+
+const (
+	defaultShards       = 256
+	defaultJanitorEvery = time.Second
+)
+
+// withDefaults returns the options with every default filled in, or all that is wrong with them.
+func (o Options) withDefaults() (Options, error) {
+	var errs []error
+	if o.Shards < 0 || o.Shards&(o.Shards-1) != 0 || o.Shards > 1<<16 {
+		errs = append(errs, fmt.Errorf("shardstore: Shards is %d, not a power of two up to 65536", o.Shards))
+	}
+	if o.MaxSessions < 0 {
+		errs = append(errs, fmt.Errorf("shardstore: MaxSessions is %d, below zero", o.MaxSessions))
+	}
+	if o.JanitorEvery < 0 {
+		errs = append(errs, fmt.Errorf("shardstore: JanitorEvery is %v, below zero", o.JanitorEvery))
+	}
+	if o.Shards == 0 {
+		o.Shards = defaultShards
+	}
+	if o.JanitorEvery == 0 {
+		o.JanitorEvery = defaultJanitorEvery
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o, errors.Join(errs...)
+}
