@@ -68,6 +68,9 @@ func (p *Presented) Add(text []byte) {
 	p.n++
 }
 
+// Format keeps the tokens out of every fmt verb.
+func (p Presented) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.Presented")) }
+
 // target is a session that a request may have to end.
 type target struct {
 	key  Key
@@ -224,4 +227,40 @@ func unavailable(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// List calls yield for each live session of the user, in no order, until yield returns false. The record is valid during
+// the call only.
+func (m *Manager) List(ctx context.Context, user string, yield func(*Record) bool) error {
+	notBefore := m.notBefore()
+	err := m.store.List(ctx, user, m.policy.Now(), func(r *Record) bool {
+		return r.CreatedAt < notBefore || yield(r)
+	})
+	if err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// End ends one session. ErrNotFound: it does not live any more.
+func (m *Manager) End(ctx context.Context, key Key, user string) error {
+	var last Record
+	now := m.policy.Now()
+	err := m.store.End(ctx, key, user, now, m.until(now), &last)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return unavailable(err)
+	}
+	return err
+}
+
+// EndUser ends all of the user's sessions but the one at keep, and refuses every login of his that has begun; a zero keep
+// spares none. It returns how many it ended. ErrNotFound: the session at keep does not live any more, and nothing was
+// ended.
+func (m *Manager) EndUser(ctx context.Context, user string, keep Key) (int, error) {
+	now := m.policy.Now()
+	n, err := m.store.EndUser(ctx, user, keep, now, m.until(now))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return n, unavailable(err)
+	}
+	return n, err
 }

@@ -115,6 +115,9 @@ func (s *Session) reset(m *Manager, client Client, now time.Time) {
 // Release ends the session's use; the middleware calls it when the request is over. Every later call panics.
 func (s *Session) Release() { s.m = nil }
 
+// Format keeps the token that the session holds out of every fmt verb, and so out of logs and panics.
+func (s *Session) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.Session")) }
+
 // inUse makes a handler that kept its session fail where the mistake is, not as another user's data elsewhere.
 func (s *Session) inUse() {
 	if s.m == nil {
@@ -265,12 +268,13 @@ func (s *Session) Clear() {
 }
 
 // BeginLogin notes where the user's sessions stand before his credentials are checked: if all of them are ended between
-// BeginLogin and the Commit of Authenticate, that Commit returns ErrRevoked.
+// BeginLogin and the Commit of Authenticate, that Commit returns ErrRevoked. An error is like one of Commit.
 func (s *Session) BeginLogin(ctx context.Context, user string) error {
 	s.inUse()
 	mark, err := s.m.store.Mark(ctx, user, s.m.policy.Now())
 	if err != nil {
-		return unavailable(err)
+		s.failed = unavailable(err)
+		return s.failed
 	}
 	s.marked, s.mark, s.markOf = true, mark, user
 	return nil

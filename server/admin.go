@@ -1,0 +1,116 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// adminRoutes is the whole of the admin contract.
+func (s *Server) adminRoutes() {
+	app := s.admin
+	app.Use(s.adminOnly)
+	app.Get("/healthz", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "ok"}) })
+	app.Get("/readyz", s.ready)
+	app.Get("/admin/users/:user_id/sessions", s.adminList)
+	app.Delete("/admin/users/:user_id/sessions", s.adminEndUser)
+	app.Delete("/admin/users/:user_id/sessions/:id", s.adminEnd)
+}
+
+// adminOnly keeps web pages out: a browser sends the name that the page used as Host, and Origin or Sec-Fetch-Site with
+// what scripts do, so that a page which rebinds its name to loopback is refused.
+func (s *Server) adminOnly(c *fiber.Ctx) error {
+	h := &c.Request().Header
+	if !loopbackHost(h.Host()) || len(h.PeekAll(fasthttp.HeaderOrigin)) > 0 || len(h.PeekAll("Sec-Fetch-Site")) > 0 {
+		return problemForbidden
+	}
+	return c.Next()
+}
+
+func loopbackHost(host []byte) bool {
+	name := string(host)
+	if ap, err := netip.ParseAddrPort(name); err == nil {
+		return ap.Addr().Unmap().IsLoopback()
+	}
+	if i := strings.LastIndexByte(name, ':'); i >= 0 && !strings.HasSuffix(name, "]") {
+		name = name[:i]
+	}
+	if bytes.EqualFold([]byte(name), []byte("localhost")) {
+		return true
+	}
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"))
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// ready is red while the store cannot serve, and from the moment that the server begins to stop.
+func (s *Server) ready(c *fiber.Ctx) error {
+	if s.draining.Load() {
+		return problemStopping
+	}
+	if err := s.manager.Store().Ping(context.Background()); err != nil {
+		return problemStoreUnavailable
+	}
+	return c.JSON(fiber.Map{"status": "ready"})
+}
+
+// adminUser returns the path's user ID, percent-decoded once.
+func adminUser(c *fiber.Ctx) (string, error) {
+	user, err := url.PathUnescape(c.Params("user_id"))
+	if err != nil {
+		return "", problemBadRequest
+	}
+	return strings.Clone(user), nil
+}
+
+func (s *Server) adminList(c *fiber.Ctx) error {
+	user, err := adminUser(c)
+	if err != nil {
+		return err
+	}
+	views, err := s.sessionViews(context.Background(), user, coatcheck.Key{})
+	if err != nil {
+		return s.sessions.fail(c, err)
+	}
+	return c.JSON(fiber.Map{"sessions": views})
+}
+
+func (s *Server) adminEndUser(c *fiber.Ctx) error {
+	user, err := adminUser(c)
+	if err != nil {
+		return err
+	}
+	n, err := s.manager.EndUser(context.Background(), user, coatcheck.Key{})
+	if err != nil {
+		return s.sessions.fail(c, err)
+	}
+	s.audit.ended(c.Context(), eventRevoke, user, "", n)
+	return c.JSON(fiber.Map{"revoked": n})
+}
+
+func (s *Server) adminEnd(c *fiber.Ctx) error {
+	user, err := adminUser(c)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	key, id, err := s.findSession(ctx, user, c.Params("id"))
+	if err == nil {
+		err = s.manager.End(ctx, key, user)
+	}
+	switch {
+	case errors.Is(err, coatcheck.ErrNotFound):
+		return problemSessionNotFound
+	case err != nil:
+		return s.sessions.fail(c, err)
+	}
+	s.audit.ended(c.Context(), eventRevoke, user, id.String(), 1)
+	return c.SendStatus(fiber.StatusNoContent)
+}

@@ -1,0 +1,189 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// Server is the standalone auth API: the public application and the admin one.
+type Server struct {
+	manager  *coatcheck.Manager
+	sessions *middleware
+	mode     login.Mode
+	origins  map[string]bool
+	audit    *audit
+	log      *slog.Logger
+
+	public   *fiber.App
+	admin    *fiber.App
+	draining atomic.Bool // written once, by Shutdown
+}
+
+// New returns a server for the store, or all mistakes of the configuration. The store stays the caller's to close.
+func New(store coatcheck.Store, cfg Config) (*Server, error) {
+	m, err := newMiddleware(store, cfg)
+	if cfg.Login == nil {
+		err = errors.Join(err, errors.New("login: a mode must be named"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	s := &Server{
+		manager:  m.manager,
+		sessions: m,
+		mode:     cfg.Login,
+		origins:  make(map[string]bool, len(cfg.TrustedOrigins)),
+		audit:    m.audit,
+		log:      cfg.Logger,
+	}
+	for _, o := range cfg.TrustedOrigins {
+		s.origins[o] = true
+	}
+	s.public = s.newApp(cfg)
+	s.routes()
+	s.prepare(s.public)
+	s.admin = s.newApp(cfg)
+	s.adminRoutes()
+	s.prepare(s.admin)
+	return s, nil
+}
+
+// routes is the whole of the public contract.
+func (s *Server) routes() {
+	app, sessions := s.public, s.sessions.handle
+	app.Post("/auth/login", s.sameSite, sessions, s.login)
+	app.Get("/auth/me", sessions, s.me)
+	app.Post("/auth/refresh", s.sameSite, sessions, s.refresh)
+	app.Post("/auth/logout", s.sameSite, sessions, s.logout)
+	app.All("/auth/verify", s.verify)
+	app.Get("/auth/sessions", sessions, s.listSessions)
+	app.Delete("/auth/sessions", s.sameSite, sessions, s.endSessions)
+	app.Delete("/auth/sessions/:id", s.sameSite, sessions, s.endSession)
+}
+
+func (s *Server) newApp(cfg Config) *fiber.App {
+	return fiber.New(fiber.Config{
+		AppName:               "coatcheck",
+		CaseSensitive:         true,
+		StrictRouting:         true,
+		BodyLimit:             MaxBody,
+		ReadBufferSize:        MaxHeader,
+		ReadTimeout:           cfg.ReadTimeout,
+		WriteTimeout:          cfg.ReadTimeout,
+		IdleTimeout:           cfg.IdleTimeout,
+		ErrorHandler:          writeError,
+		DisableStartupMessage: true,
+		// Without a trusted proxy no X-Forwarded header changes what Fiber says of the request.
+		EnableTrustedProxyCheck:      true,
+		DisablePreParseMultipartForm: true,
+	})
+}
+
+// prepare sets what Fiber's configuration does not reach, and wraps the application's handler.
+func (s *Server) prepare(app *fiber.App) {
+	srv := app.Server()
+	handler := app.Handler()
+	srv.Handler = func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler) }
+	onError := srv.ErrorHandler
+	srv.ErrorHandler = func(ctx *fasthttp.RequestCtx, err error) {
+		onError(ctx, err)
+		setSecurityHeaders(&ctx.Response.Header)
+	}
+	// Else an unparsable request is logged, and answered, with its bytes: the cookie included.
+	srv.SecureErrorLogMessage = true
+	srv.CloseOnShutdown = true
+}
+
+// serve is the way into an application: it recovers panics, sends methods that Fiber does not know where they are refused
+// like any other wrong one, and sets the headers of every response.
+func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler) {
+	defer s.recover(ctx)
+	if !knownMethod(ctx.Method()) {
+		ctx.Request.Header.SetMethod(fasthttp.MethodTrace)
+	}
+	app(ctx)
+	s.finish(ctx)
+}
+
+func (s *Server) finish(ctx *fasthttp.RequestCtx) {
+	setSecurityHeaders(&ctx.Response.Header)
+	if s.draining.Load() {
+		ctx.SetConnectionClose()
+	}
+}
+
+// recover answers 500 for a panic. The panic's value is not logged: it may hold anything, a cookie included.
+func (s *Server) recover(ctx *fasthttp.RequestCtx) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	attrs := []slog.Attr{slog.String("stack", string(debug.Stack()))}
+	if err, ok := v.(interface{ RuntimeError() }); ok {
+		attrs = append(attrs, slog.Any("panic", err))
+	}
+	s.log.LogAttrs(context.Background(), slog.LevelError, "panic in a handler", attrs...)
+	ctx.Response.Reset()
+	problemInternal.write(ctx)
+	s.finish(ctx)
+}
+
+func knownMethod(m []byte) bool {
+	switch string(m) {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH":
+		return true
+	}
+	return false
+}
+
+// The headers of every response: it is about one person, and nothing in it is meant to be rendered.
+var securityHeaders = [...][2][]byte{
+	{[]byte("Cache-Control"), []byte("no-store")},
+	{[]byte("Vary"), []byte("Cookie")},
+	{[]byte("X-Content-Type-Options"), []byte("nosniff")},
+	{[]byte("Content-Security-Policy"), []byte("default-src 'none'; frame-ancestors 'none'")},
+	{[]byte("Referrer-Policy"), []byte("no-referrer")},
+	{[]byte("Cross-Origin-Resource-Policy"), []byte("same-origin")},
+}
+
+func setSecurityHeaders(h *fasthttp.ResponseHeader) {
+	for i := range securityHeaders {
+		h.SetCanonical(securityHeaders[i][0], securityHeaders[i][1])
+	}
+}
+
+// Handler returns the public application's handler, for tests and benchmarks without a connection.
+func (s *Server) Handler() fasthttp.RequestHandler { return s.public.Server().Handler }
+
+// Serve answers the public API on ln until Shutdown.
+func (s *Server) Serve(ln net.Listener) error { return s.public.Server().Serve(ln) }
+
+// ServeAdmin answers the admin API on ln until Shutdown.
+func (s *Server) ServeAdmin(ln net.Listener) error { return s.admin.Server().Serve(ln) }
+
+// drainFor is how long a stopping server goes on answering, with "Connection: close", before it stops to accept: long
+// enough for clients that are talking to hear of it, so that no request meets a closing connection.
+const drainFor = 250 * time.Millisecond
+
+// Shutdown turns readiness red, lets clients that are talking leave, stops accepting, waits for requests in flight and
+// closes idle connections; the admin listener goes last. An error means that ctx ended first.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	select {
+	case <-time.After(drainFor):
+	case <-ctx.Done():
+	}
+	return errors.Join(s.public.Server().ShutdownWithContext(ctx), s.admin.Server().ShutdownWithContext(ctx))
+}

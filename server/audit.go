@@ -1,0 +1,138 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// The stable names of audit events.
+const (
+	eventLogin       = "login"
+	eventLoginFailed = "login_failed"
+	eventRefresh     = "refresh"
+	eventLogout      = "logout"
+	eventRevoke      = "revoke"
+	eventReuse       = "reuse"
+	eventDuplicate   = "duplicate_cookie"
+	eventCrossSite   = "cross_site_refused"
+	eventStoreError  = "store_error"
+)
+
+// audit writes security events as structured log lines. None of them holds a token or a password; every attribute is of
+// bounded length.
+type audit struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu       sync.Mutex
+	reported map[coatcheck.Key]time.Time // guarded by mu: when a reuse was last reported
+	lastErr  time.Time                   // guarded by mu: when a store error was last reported
+	errs     int                         // guarded by mu: store errors since
+}
+
+const (
+	// reuseEvery is how often one session's reuse is reported at most.
+	reuseEvery = time.Minute
+	// reuseMax bounds the memory of reported; beyond it, within a minute, reuse is counted and not reported.
+	reuseMax = 10_000
+	// storeErrorEvery keeps an outage from filling the log with one line a request.
+	storeErrorEvery = time.Second
+)
+
+func newAudit(log *slog.Logger, now func() time.Time) *audit {
+	return &audit{log: log, now: now, reported: make(map[coatcheck.Key]time.Time)}
+}
+
+func (a *audit) event(ctx *fasthttp.RequestCtx, level slog.Level, event, outcome string, attrs ...slog.Attr) {
+	all := append([]slog.Attr{
+		slog.String("event", event), slog.String("outcome", outcome), slog.String("client", peer(ctx).String()),
+	}, attrs...)
+	a.log.LogAttrs(context.Background(), level, "audit", all...)
+}
+
+func (a *audit) session(ctx *fasthttp.RequestCtx, event string, s *coatcheck.Session) {
+	if user := s.UserID(); user != "" {
+		a.event(ctx, slog.LevelInfo, event, "ok", slog.String("user", user), slog.String("session_id", s.ID().String()))
+	}
+}
+
+// ended tells that n sessions of the user were ended.
+func (a *audit) ended(ctx *fasthttp.RequestCtx, event, user, sessionID string, n int) {
+	a.event(ctx, slog.LevelInfo, event, "ok", slog.String("user", user), slog.String("session_id", sessionID), slog.Int("sessions", n))
+}
+
+func (a *audit) loginFailed(ctx *fasthttp.RequestCtx, user string, err error) {
+	reason := "unavailable"
+	switch {
+	case errors.Is(err, login.ErrRefused):
+		reason = "refused"
+	case errors.Is(err, coatcheck.ErrRevoked):
+		reason = "revoked"
+	case errors.Is(err, coatcheck.ErrFull):
+		reason = "store_full"
+	}
+	a.event(ctx, slog.LevelWarn, eventLoginFailed, reason, slog.String("user", user))
+}
+
+func (a *audit) crossSite(ctx *fasthttp.RequestCtx, origin []byte) {
+	origin = origin[:min(len(origin), 256)]
+	a.event(ctx, slog.LevelWarn, eventCrossSite, "refused", slog.String("origin", string(origin)))
+}
+
+// report writes the events that opening and persisting a session brought up.
+func (a *audit) report(ctx *fasthttp.RequestCtx, s *coatcheck.Session) {
+	r := s.Report()
+	if r.Duplicate {
+		a.event(ctx, slog.LevelWarn, eventDuplicate, "anonymous")
+	}
+	if r.Reused.Key != (coatcheck.Key{}) && a.mayReport(r.Reused.Key) {
+		outcome := "refused"
+		if r.Reused.Revoked {
+			outcome = "revoked"
+		}
+		a.event(ctx, slog.LevelWarn, eventReuse, outcome, slog.String("user", r.Reused.User), slog.String("session_id", r.Reused.ID.String()))
+	}
+}
+
+func (a *audit) mayReport(key coatcheck.Key) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	if last, ok := a.reported[key]; ok && now.Sub(last) < reuseEvery {
+		return false
+	}
+	if len(a.reported) >= reuseMax {
+		for k, t := range a.reported {
+			if now.Sub(t) >= reuseEvery {
+				delete(a.reported, k)
+			}
+		}
+		if len(a.reported) >= reuseMax {
+			return false
+		}
+	}
+	a.reported[key] = now
+	return true
+}
+
+func (a *audit) storeError(ctx *fasthttp.RequestCtx, err error) {
+	a.mu.Lock()
+	a.errs++
+	n, now := a.errs, a.now()
+	quiet := now.Sub(a.lastErr) < storeErrorEvery
+	if !quiet {
+		a.errs, a.lastErr = 0, now
+	}
+	a.mu.Unlock()
+	if !quiet {
+		a.event(ctx, slog.LevelError, eventStoreError, "unavailable", slog.String("error", err.Error()), slog.Int("count", n))
+	}
+}

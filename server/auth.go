@@ -1,0 +1,107 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// refreshedValue is the session value that tells whether the session was refreshed since the login.
+const refreshedValue = "refreshed"
+
+// login begins a session for whoever the mode lets in. A refused one leaves the carried session alone.
+func (s *Server) login(c *fiber.Ctx) error {
+	attempt, err := readLogin(c.Request())
+	if err != nil {
+		return err
+	}
+	ctx, sess := context.Background(), Session(c)
+	if err := sess.BeginLogin(ctx, attempt.UserID); err != nil {
+		return s.sessions.fail(c, err)
+	}
+	user, err := s.mode.Check(ctx, attempt)
+	if err != nil {
+		s.audit.loginFailed(c.Context(), attempt.UserID, err)
+		if errors.Is(err, login.ErrRefused) {
+			return problemLoginRefused
+		}
+		return problemLoginBackEnd
+	}
+	if err := sess.Authenticate(user); err != nil {
+		s.audit.loginFailed(c.Context(), attempt.UserID, err)
+		return problemLoginBackEnd // the mode answered with something that is no user ID
+	}
+	sess.Remove(refreshedValue)
+	if err := sess.Commit(ctx); err != nil {
+		s.audit.loginFailed(c.Context(), user, err)
+		return s.sessions.fail(c, err)
+	}
+	s.audit.session(c.Context(), eventLogin, sess)
+	return writeView(c, sess)
+}
+
+func (s *Server) me(c *fiber.Ctx) error { return writeView(c, Session(c)) }
+
+// refresh rotates the token of a user's live session. If the session ends meanwhile, the view is the anonymous one.
+func (s *Server) refresh(c *fiber.Ctx) error {
+	sess := Session(c)
+	if len(sess.RawUserID()) == 0 {
+		return writeView(c, sess)
+	}
+	if err := sess.Insert(refreshedValue, true); err != nil {
+		return s.sessions.fail(c, err)
+	}
+	sess.Rotate()
+	if err := sess.Commit(context.Background()); err != nil {
+		return s.sessions.fail(c, err)
+	}
+	s.audit.session(c.Context(), eventRefresh, sess)
+	return writeView(c, sess)
+}
+
+// logout ends every live session among the request's cookies, and clears the cookie whether there was one or not.
+func (s *Server) logout(c *fiber.Ctx) error {
+	sess := Session(c)
+	user, id := sess.UserID(), sess.ID()
+	sess.Destroy()
+	if err := sess.Commit(context.Background()); err != nil {
+		return s.sessions.fail(c, err)
+	}
+	if user != "" {
+		s.audit.ended(c.Context(), eventLogout, user, id.String(), 1)
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}
+
+// writeView answers with the four members of the contract.
+func writeView(c *fiber.Ctx, sess *coatcheck.Session) error {
+	var space [512]byte
+	body := appendView(space[:0], sess)
+	c.Response().Header.SetContentTypeBytes(contentTypeJSON)
+	c.Response().SetBody(body)
+	return nil
+}
+
+var contentTypeJSON = []byte("application/json")
+
+func appendView(b []byte, sess *coatcheck.Session) []byte {
+	user := sess.RawUserID()
+	if len(user) == 0 {
+		return append(b, `{"authenticated":false,"user_id":null,"refreshed":false,"session_id":null}`...)
+	}
+	b = append(b, `{"authenticated":true,"user_id":`...)
+	b = appendJSONString(b, user)
+	b = append(b, `,"refreshed":`...)
+	if raw, _ := sess.Raw(refreshedValue); string(raw) == "true" {
+		b = append(b, "true"...)
+	} else {
+		b = append(b, "false"...)
+	}
+	b = append(b, `,"session_id":"`...)
+	b, _ = sess.ID().AppendText(b) // never fails
+	return append(b, `"}`...)
+}

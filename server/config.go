@@ -1,0 +1,106 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// Limits of every request that the server reads.
+const (
+	// MaxHeader is the most bytes of a request's line and headers; more is 431.
+	MaxHeader = 8 << 10
+	// MaxBody is the most bytes of a request's body; more is 413.
+	MaxBody = 16 << 10
+)
+
+// Config is how the middleware and the server behave. The zero value of each field is its default and is safe. The
+// middleware alone uses Policy, Cookie and Logger.
+type Config struct {
+	// Policy is how long sessions live.
+	Policy coatcheck.Policy
+	// Cookie is what the session cookie looks like.
+	Cookie Cookie
+	// Logger receives audit events and errors. Nil: slog.Default().
+	Logger *slog.Logger
+
+	// Login decides who may log in. Required by New.
+	Login login.Mode
+	// TrustedOrigins may send unsafe requests from another site: "https://app.example.com", with the port if it is not the
+	// scheme's own.
+	TrustedOrigins []string
+	// ReadTimeout bounds how long a request may take to arrive. Zero: 5 seconds.
+	ReadTimeout time.Duration
+	// IdleTimeout is how long a connection may wait for its next request. Zero: 60 seconds.
+	IdleTimeout time.Duration
+	// MaxConnsPerIP bounds the connections of one client address. Zero: no bound.
+	MaxConnsPerIP int
+}
+
+// Validate returns all mistakes of the configuration, joined.
+func (c Config) Validate() error {
+	errs := []error{c.Policy.Validate(), c.Cookie.Validate()}
+	for _, o := range c.TrustedOrigins {
+		if _, err := parseOrigin(o); err != nil {
+			errs = append(errs, fmt.Errorf("trusted-origins: %w", err))
+		}
+	}
+	if c.ReadTimeout < 0 {
+		errs = append(errs, fmt.Errorf("read-timeout %v: must not be negative", c.ReadTimeout))
+	}
+	if c.IdleTimeout < 0 {
+		errs = append(errs, fmt.Errorf("idle-timeout %v: must not be negative", c.IdleTimeout))
+	}
+	if c.MaxConnsPerIP < 0 {
+		errs = append(errs, fmt.Errorf("max-conns-per-ip %d: must not be negative", c.MaxConnsPerIP))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.ReadTimeout == 0 {
+		c.ReadTimeout = 5 * time.Second
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = time.Minute
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Cookie = c.Cookie.withDefaults()
+	return c
+}
+
+// parseOrigin reads an origin as browsers write it (RFC 6454, section 6.2): scheme, host, and the port if it is not the
+// scheme's own; lower case, no path. The result compares byte by byte with an Origin header.
+func parseOrigin(text string) (string, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%.100q is not an origin", text)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return "", fmt.Errorf("%.100q: an origin begins with http:// or https://", text)
+	case u.Host == "" || u.Scheme+"://"+u.Host != text:
+		return "", fmt.Errorf("%.100q: an origin is scheme, host and port, nothing more", text)
+	case u.Port() == defaultPort(u.Scheme):
+		return "", fmt.Errorf("%.100q: browsers leave the scheme's own port out of an origin", text)
+	}
+	for _, r := range u.Host {
+		if 'A' <= r && r <= 'Z' || r == '*' || r > 0x7e {
+			return "", fmt.Errorf("%.100q: an origin is lower-case ASCII, without wildcards", text)
+		}
+	}
+	return text, nil
+}
+
+func defaultPort(scheme string) string {
+	if scheme == "https" {
+		return "443"
+	}
+	return "80"
+}

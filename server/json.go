@@ -1,0 +1,150 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strconv"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// readLogin reads the body of a login request, or returns the problem that it is, in the order of the contract: media type,
+// JSON, user ID. It does not use Fiber's body parser, which expands compressed bodies beyond any limit.
+func readLogin(req *fasthttp.Request) (*login.Attempt, error) {
+	if !isJSON(req.Header.ContentType()) || len(req.Header.Peek(fasthttp.HeaderContentEncoding)) > 0 {
+		return nil, problemMediaType
+	}
+	members, ok := readObject(req.Body(), "user_id", "password")
+	if !ok {
+		return nil, problemBadJSON
+	}
+	a := new(login.Attempt)
+	if raw, ok := members["password"]; ok {
+		var password string
+		if json.Unmarshal(raw, &password) != nil || raw[0] != '"' {
+			return nil, problemBadJSON
+		}
+		a.Password = []byte(password)
+	}
+	raw := members["user_id"]
+	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &a.UserID) != nil || !validUserID(a.UserID) {
+		return nil, problemUserID
+	}
+	return a, nil
+}
+
+// isJSON reports whether the media type is application/json, whatever its parameters.
+func isJSON(contentType []byte) bool {
+	mediaType, _, _ := bytes.Cut(contentType, []byte{';'})
+	return bytes.EqualFold(bytes.Trim(mediaType, " \t"), contentTypeJSON)
+}
+
+func validUserID(s string) bool {
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= coatcheck.MaxUserID
+}
+
+// readObject reads one JSON object with none but the given members (RFC 8259, read strictly: no member twice, no bytes
+// after it, valid UTF-8, no lone surrogate escapes, which encoding/json would silently replace).
+func readObject(body []byte, known ...string) (map[string]json.RawMessage, bool) {
+	if !utf8.Valid(body) || !json.Valid(body) || loneSurrogate(body) {
+		return nil, false
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, false
+	}
+	members := make(map[string]json.RawMessage, len(known))
+	for d.More() {
+		t, err := d.Token()
+		name, isName := t.(string)
+		if _, twice := members[name]; err != nil || !isName || twice || !contains(known, name) {
+			return nil, false
+		}
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return nil, false
+		}
+		members[name] = raw
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, false
+	}
+	_, err := d.Token()
+	return members, err == io.EOF
+}
+
+func contains(names []string, name string) bool {
+	for _, n := range names {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
+
+// loneSurrogate reports whether valid JSON has a \u escape that is half of a surrogate pair.
+func loneSurrogate(b []byte) bool {
+	high := -1 // where the escape after a high surrogate must begin
+	for i := 0; i < len(b); i++ {
+		if high >= 0 && i == high && b[i] != '\\' {
+			return true
+		}
+		if b[i] != '\\' {
+			continue
+		}
+		if b[i+1] != 'u' {
+			if i == high {
+				return true
+			}
+			i++
+			continue
+		}
+		code, err := strconv.ParseUint(string(b[i+2:i+6]), 16, 16)
+		low := code >= 0xDC00 && code <= 0xDFFF
+		if err != nil || low != (i == high) {
+			return true
+		}
+		i += 5
+		high = -1
+		if code >= 0xD800 && code <= 0xDBFF {
+			high = i + 1
+		}
+	}
+	return false
+}
+
+// appendJSONString appends s as a JSON string; bytes that are not UTF-8 become U+FFFD.
+func appendJSONString(b, s []byte) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	for i := 0; i < len(s); {
+		c := s[i]
+		switch {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+			i++
+		case c < 0x20:
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xF])
+			i++
+		case c < utf8.RuneSelf:
+			b = append(b, c)
+			i++
+		default:
+			r, n := utf8.DecodeRune(s[i:])
+			b = utf8.AppendRune(b, r)
+			i += n
+		}
+	}
+	return append(b, '"')
+}
