@@ -30,7 +30,7 @@ const (
 var encoding = base64.RawURLEncoding.Strict()
 
 // Token is what the cookie carries: 32 bytes whose first half is the Key and whose second half is the secret. Whoever
-// holds it is the session's holder, so no verb of package fmt, slog or encoding/json prints it.
+// holds it is the session's holder, so no verb of package fmt (save %p, which vet refuses), slog or encoding/json prints it.
 type Token struct{ b [tokenBytes]byte }
 
 // NewToken returns a token for a session that nobody has seen before: a fresh Key under tag, and a fresh secret, both
