@@ -1,0 +1,211 @@
+package coatcheck_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// mapStore is the Store contract in the plainest form: one mutex, one map. It stands beside the real stores as the thing
+// that needs no cleverness to be believed, and never removes what expired, so that no test leans on a janitor.
+type mapStore struct {
+	mu    sync.Mutex
+	slots map[coatcheck.Key]slot
+	marks map[string]userMark
+	seq   coatcheck.Mark
+}
+
+type slot struct {
+	raw   []byte // a record's encoding, or anything that a test put there
+	until time.Time
+	ended bool // a tombstone, until the time above
+}
+
+type userMark struct {
+	mark  coatcheck.Mark
+	until time.Time
+}
+
+func newMapStore() *mapStore {
+	return &mapStore{slots: map[coatcheck.Key]slot{}, marks: map[string]userMark{}}
+}
+
+// read is the one place that decides what stands at a key.
+func (m *mapStore) read(key coatcheck.Key, now time.Time, rec *coatcheck.Record) error {
+	s, ok := m.slots[key]
+	switch {
+	case !ok, s.ended && !now.Before(s.until):
+		return coatcheck.ErrNotFound
+	case s.ended:
+		return coatcheck.ErrEnded
+	}
+	if err := rec.Read(key, s.raw); err != nil {
+		return err
+	}
+	if !rec.Lives(now) {
+		return coatcheck.ErrNotFound
+	}
+	return nil
+}
+
+func (m *mapStore) Load(_ context.Context, key coatcheck.Key, _ coatcheck.ID, now time.Time, rec *coatcheck.Record) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.read(key, now, rec)
+}
+
+func (m *mapStore) Mark(_ context.Context, user string, now time.Time) (coatcheck.Mark, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.markOf(user, now), nil
+}
+
+func (m *mapStore) markOf(user string, now time.Time) coatcheck.Mark {
+	if mark := m.marks[user]; now.Before(mark.until) {
+		return mark.mark
+	}
+	return 0
+}
+
+func (m *mapStore) Create(_ context.Context, rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	user := rec.UserID()
+	if opt.Replaced != nil {
+		opt.Replaced.Version = 0
+	}
+	if _, taken := m.slots[rec.Key]; taken {
+		return 0, coatcheck.ErrExists
+	}
+	if user != "" && m.markOf(user, now) != opt.Mark {
+		return 0, coatcheck.ErrRevoked
+	}
+	if opt.Replace != (coatcheck.Key{}) && m.read(opt.Replace, now, opt.Replaced) == nil {
+		m.slots[opt.Replace] = slot{ended: true, until: opt.Until}
+	} else if opt.Replaced != nil {
+		opt.Replaced.Version = 0
+	}
+	m.slots[rec.Key] = slot{raw: bytes.Clone(rec.Bytes())}
+	if user == "" || opt.Limit <= 0 {
+		return 0, nil
+	}
+	live := m.liveOf(user, now)
+	over := max(0, len(live)-opt.Limit)
+	for _, old := range live[:over] {
+		m.slots[old.Key] = slot{ended: true, until: opt.Until}
+	}
+	return over, nil
+}
+
+// liveOf returns copies of the user's live records, oldest first.
+func (m *mapStore) liveOf(user string, now time.Time) []*coatcheck.Record {
+	var live []*coatcheck.Record
+	for key := range m.slots {
+		rec := new(coatcheck.Record)
+		if m.read(key, now, rec) == nil && rec.UserID() == user {
+			live = append(live, rec)
+		}
+	}
+	slices.SortFunc(live, func(a, b *coatcheck.Record) int {
+		return cmp.Or(cmp.Compare(a.CreatedAt, b.CreatedAt), bytes.Compare(a.Key[:], b.Key[:]))
+	})
+	return live
+}
+
+func (m *mapStore) Swap(_ context.Context, rec *coatcheck.Record, old uint64, now time.Time, cur *coatcheck.Record) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.read(rec.Key, now, cur); err != nil {
+		return gone(err)
+	}
+	if cur.Version != old {
+		return coatcheck.ErrConflict
+	}
+	m.slots[rec.Key] = slot{raw: bytes.Clone(rec.Bytes())}
+	return nil
+}
+
+func (m *mapStore) End(_ context.Context, key coatcheck.Key, _ string, now, until time.Time, last *coatcheck.Record) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.read(key, now, last); err != nil {
+		return gone(err)
+	}
+	m.slots[key] = slot{ended: true, until: until}
+	return nil
+}
+
+func gone(err error) error {
+	if err == coatcheck.ErrEnded { //nolint:errorlint // read returns the sentinel itself
+		return coatcheck.ErrNotFound
+	}
+	return err
+}
+
+func (m *mapStore) List(_ context.Context, user string, now time.Time, yield func(*coatcheck.Record) bool) error {
+	m.mu.Lock()
+	live := m.liveOf(user, now)
+	m.mu.Unlock()
+	for _, rec := range live {
+		if !yield(rec) {
+			break
+		}
+	}
+	return nil
+}
+
+func (m *mapStore) EndUser(_ context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	live := m.liveOf(user, now)
+	spared := slices.IndexFunc(live, func(r *coatcheck.Record) bool { return r.Key == keep })
+	if keep != (coatcheck.Key{}) && spared < 0 {
+		return 0, coatcheck.ErrNotFound
+	}
+	ended := 0
+	for i, rec := range live {
+		if i != spared {
+			m.slots[rec.Key] = slot{ended: true, until: until}
+			ended++
+		}
+	}
+	m.seq++
+	m.marks[user] = userMark{mark: m.seq, until: now.Add(coatcheck.MarkLife)}
+	return ended, nil
+}
+
+func (m *mapStore) Ping(context.Context) error { return nil }
+func (m *mapStore) Close() error               { return nil }
+
+// put places raw bytes at a key, as a release of another version or a broken disk would.
+func (m *mapStore) put(key coatcheck.Key, raw []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.slots[key] = slot{raw: bytes.Clone(raw)}
+}
+
+// raw returns the bytes at a key, nil if no record stands there.
+func (m *mapStore) raw(key coatcheck.Key) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return bytes.Clone(m.slots[key].raw)
+}
+
+// live counts the records of all users that live at now.
+func (m *mapStore) live(now time.Time) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	var rec coatcheck.Record
+	for key := range m.slots {
+		if m.read(key, now, &rec) == nil {
+			n++
+		}
+	}
+	return n
+}
