@@ -83,6 +83,8 @@ func (r *Record) Write(key Key, h Header, user, ip, agent, values []byte) error 
 	switch {
 	case len(user) > MaxUserID:
 		return fmt.Errorf("user ID of %d bytes: %w (at most %d)", len(user), ErrTooLarge, MaxUserID)
+	case len(ip) > 16: // its length has one byte
+		return fmt.Errorf("IP address of %d bytes: %w", len(ip), ErrTooLarge)
 	case len(agent) > MaxUserAgent:
 		return fmt.Errorf("user agent of %d bytes: %w (at most %d)", len(agent), ErrTooLarge, MaxUserAgent)
 	case len(values) > MaxValues:
