@@ -49,6 +49,7 @@ const MarkLife = 60 * time.Second
 // nothing that the caller passed.
 //
 // A tombstone is what a session that was ended leaves at its key until a given time: no data, in no list, in no count.
+// When tombstones and marks go may be decided by a clock of the store's own: they refuse, so a late one does no harm.
 type Store interface {
 	// Load reads the record at key into rec, for a request that presented id. It does not compare id with the record:
 	// that is the caller's check. A store with a cache may answer from it only when the cached record lives and admits id
@@ -70,11 +71,13 @@ type Store interface {
 	Swap(ctx context.Context, rec *Record, old uint64, now time.Time, cur *Record) error
 
 	// End puts a tombstone in the place of the session at key until the given time, and reads what it ended into last.
-	// The user is the record's, empty for none. ErrNotFound: no session lives there at now.
+	// The user is the record's, empty for none; with another one it is an error and ends nothing. ErrNotFound: no session
+	// lives there at now.
 	End(ctx context.Context, key Key, user string, now, until time.Time, last *Record) error
 
 	// List calls yield for each of the user's sessions that live at now, in no order, until yield returns false. The
-	// record is the store's and is valid during the call only. No lock of the store is held while yield runs.
+	// record is the store's and is valid during the call only. No lock of the store is held while yield runs. Records that
+	// it cannot read are left out.
 	List(ctx context.Context, user string, now time.Time, yield func(*Record) bool) error
 
 	// EndUser ends every session of the user except the one at keep, leaves tombstones until the given time and a new
@@ -93,11 +96,11 @@ type Store interface {
 type CreateOptions struct {
 	// Mark is what Store.Mark returned before the login's credential check. Ignored for a record without a user.
 	Mark Mark
-	// Limit is how many sessions the user may have that live now, the new one included. Beyond it the oldest (created
-	// first, then the smallest key) end. Zero or less is no limit. Ignored for a record without a user.
+	// Limit is how many sessions the user may have that live now, the new one included. Beyond it the oldest of the others
+	// (created first, then the smallest key) end. Zero or less is no limit. Ignored for a record without a user.
 	Limit int
 	// Replace is a session of the same user that ends in this step, before the limit is counted. Zero is none. If it does
-	// not live any more, Create goes on without it.
+	// not live any more, or is not that user's, Create goes on without it. Ignored for a record without a user.
 	Replace Key
 	// Replaced receives what Replace ended; its Version is 0 when nothing did. Needed only with Replace.
 	Replaced *Record

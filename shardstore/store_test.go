@@ -27,8 +27,14 @@ func newStore(t testing.TB, opt shardstore.Options) *shardstore.Store {
 	return s
 }
 
+// tester is what *testing.T and *rapid.T have in common.
+type tester interface {
+	require.TestingT
+	Helper()
+}
+
 // session returns the first version of a session that expires ttl after now.
-func session(t testing.TB, user string, now time.Time, ttl time.Duration) *coatcheck.Record {
+func session(t tester, user string, now time.Time, ttl time.Duration) *coatcheck.Record {
 	t.Helper()
 	token := coatcheck.NewToken(coatcheck.TagOf(user))
 	rec := &coatcheck.Record{}

@@ -1,0 +1,28 @@
+package shardstore_test
+
+import (
+	"testing"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/shardstore"
+	"github.com/coatcheck/coatcheck/storetest"
+)
+
+func TestConformance(t *testing.T) {
+	for name, opt := range map[string]shardstore.Options{
+		"default":       {},
+		"one shard":     {Shards: 1},
+		"with a limit":  {MaxSessions: 100_000},
+		"eager janitor": {JanitorEvery: 1e6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Run(t, func(t *testing.T) coatcheck.Store {
+				s, err := shardstore.New(opt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s
+			})
+		})
+	}
+}

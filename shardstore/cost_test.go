@@ -1,0 +1,117 @@
+package shardstore_test
+
+import (
+	"context"
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+func TestLoadDoesNotAllocate(t *testing.T) {
+	s := newStore(t, shardstore.Options{})
+	ctx := context.Background()
+	live, missing := add(t, s, "ada", t0, time.Hour), session(t, "ada", t0, time.Hour)
+	var rec coatcheck.Record
+	require.NoError(t, s.Load(ctx, live.Key, live.ID, t0, &rec))
+	for name, key := range map[string]coatcheck.Key{"found": live.Key, "not found": missing.Key} {
+		assert.Zero(t, testing.AllocsPerRun(100, func() {
+			if err := s.Load(ctx, key, live.ID, t0, &rec); (err == nil) != (key == live.Key) {
+				t.Error(err)
+			}
+		}), name)
+	}
+}
+
+// DOS-09: whoever finds users that share a shard, or has very many sessions, makes nobody slower.
+func TestOneCrowdedShard(t *testing.T) {
+	few, many := crowd(t, 1000), crowd(t, 200_000)
+	for name, op := range map[string]func(*crowded){
+		"load": (*crowded).load, "swap": (*crowded).swap, "create and end": (*crowded).replace,
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Searching through all of them would take 200 times as long. Caches and the queue's log n account for some.
+			assert.Less(t, many.cost(op), 30*few.cost(op))
+		})
+	}
+}
+
+// crowded is a store of one shard, in which all sessions are one user's.
+type crowded struct {
+	t    *testing.T
+	s    *shardstore.Store
+	keys []coatcheck.Key
+	vers []uint64
+	turn int
+	rec  coatcheck.Record
+	cur  coatcheck.Record
+}
+
+func crowd(t *testing.T, n int) *crowded {
+	c := &crowded{
+		t: t, s: newStore(t, shardstore.Options{Shards: 1, JanitorEvery: asleep}),
+		keys: make([]coatcheck.Key, n), vers: make([]uint64, n),
+	}
+	for i := range c.keys {
+		c.create(i, uint64(i))
+	}
+	return c
+}
+
+func (c *crowded) write(i int, version uint64) {
+	ms := t0.Add(time.Duration(c.turn%1000) * time.Second).UnixMilli()
+	require.NoError(c.t, c.rec.Write(c.keys[i], coatcheck.Header{
+		Version: version, ID: coatcheck.ID{1}, CreatedAt: ms, IdleExpiry: ms + 1e6, AbsoluteExpiry: ms + 1e7,
+	}, []byte("ada"), nil, nil, nil))
+	c.vers[i] = version
+}
+
+func (c *crowded) create(i int, unique uint64) {
+	c.turn++
+	tag := coatcheck.TagOf("ada")
+	copy(c.keys[i][:], tag[:])
+	binary.BigEndian.PutUint64(c.keys[i][8:], unique)
+	c.write(i, 1)
+	_, err := c.s.Create(context.Background(), &c.rec, coatcheck.CreateOptions{}, t0)
+	require.NoError(c.t, err)
+}
+
+// next walks through the sessions in steps that visit all of them.
+func (c *crowded) next() int {
+	c.turn++
+	return c.turn * 7919 % len(c.keys)
+}
+
+func (c *crowded) load() {
+	require.NoError(c.t, c.s.Load(context.Background(), c.keys[c.next()], coatcheck.ID{1}, t0, &c.cur))
+}
+
+func (c *crowded) swap() {
+	i := c.next()
+	c.write(i, c.vers[i]+1)
+	require.NoError(c.t, c.s.Swap(context.Background(), &c.rec, c.vers[i]-1, t0, &c.cur))
+}
+
+func (c *crowded) replace() {
+	i := c.next()
+	require.NoError(c.t, c.s.End(context.Background(), c.keys[i], "ada", t0, t0.Add(time.Second), &c.cur))
+	c.create(i, uint64(1<<32+c.turn))
+}
+
+// cost is the time that a hundred operations take, undisturbed.
+func (c *crowded) cost(op func(*crowded)) time.Duration {
+	best := time.Hour
+	for range 20 {
+		began := time.Now()
+		for range 100 {
+			op(c)
+		}
+		best = min(best, time.Since(began))
+	}
+	return best
+}

@@ -1,0 +1,75 @@
+package shardstore_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// What only a defect of the caller brings about is an error of no kind that the contract names, and changes nothing.
+func TestDefectsAreRefused(t *testing.T) {
+	ctx := context.Background()
+	s := newStore(t, shardstore.Options{JanitorEvery: asleep})
+	create := func(rec *coatcheck.Record) error {
+		_, err := s.Create(ctx, rec, coatcheck.CreateOptions{}, t0)
+		return err
+	}
+	unwritten := session(t, "ada", t0, time.Hour)
+	unwritten.Version++
+	ofTag := func(user string, tag coatcheck.Tag) *coatcheck.Record {
+		rec := session(t, user, t0, time.Hour)
+		copy(rec.Key[:], tag[:])
+		return rec
+	}
+	noKey := session(t, "", t0, time.Hour)
+	noKey.Key = coatcheck.Key{}
+	for name, rec := range map[string]*coatcheck.Record{
+		"the zero Record":              {},
+		"a header that is not written": unwritten,
+		"the tag of another user":      ofTag("ada", coatcheck.TagOf("bob")),
+		"the zero Key":                 noKey,
+	} {
+		require.Error(t, create(rec), name)
+	}
+	assert.Equal(t, shardstore.Sizes{}, sizes(t, s))
+
+	rec := add(t, s, "ada", t0, time.Hour)
+	swapTo := func(version uint64, user string) error {
+		h := rec.Header
+		h.Version = version
+		var next, cur coatcheck.Record
+		require.NoError(t, next.Write(rec.Key, h, []byte(user), nil, nil, nil))
+		return s.Swap(ctx, &next, rec.Version, t0, &cur)
+	}
+	require.Error(t, swapTo(1, "ada"), "the same version again")
+	require.Error(t, swapTo(3, "ada"), "a version left out")
+	require.Error(t, swapTo(2, "bob"), "another user")
+	require.Error(t, swapTo(2, ""), "no user")
+	var got coatcheck.Record
+	require.NoError(t, s.Load(ctx, rec.Key, rec.ID, t0, &got))
+	assert.Equal(t, rec.Bytes(), got.Bytes())
+	require.NoError(t, swapTo(2, "ada"))
+}
+
+func TestDamagedRecordIsRemoved(t *testing.T) {
+	ctx := context.Background()
+	s := newStore(t, shardstore.Options{JanitorEvery: asleep})
+	rec := session(t, "ada", t0, time.Hour)
+	h, key := rec.Header, rec.Key
+	require.Error(t, rec.Write(key, h, []byte("ada"), nil, nil, []byte("no block of values")))
+	_, err := s.Create(ctx, rec, coatcheck.CreateOptions{}, t0)
+	require.NoError(t, err, "a store does not judge values")
+	require.NoError(t, s.List(ctx, "ada", t0, func(*coatcheck.Record) bool {
+		assert.Fail(t, "a damaged record is listed")
+		return true
+	}))
+	require.ErrorIs(t, load(s, key, t0), coatcheck.ErrDamaged)
+	require.ErrorIs(t, load(s, key, t0), coatcheck.ErrNotFound)
+	assert.Equal(t, shardstore.Sizes{}, sizes(t, s))
+}

@@ -1,0 +1,228 @@
+package shardstore_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// clock is a janitor's clock that a test moves.
+type clock struct{ ms atomic.Int64 }
+
+func clockAt(t time.Time) *clock {
+	c := &clock{}
+	c.set(t)
+	return c
+}
+
+func (c *clock) set(t time.Time) { c.ms.Store(t.UnixMilli()) }
+func (c *clock) now() time.Time  { return time.UnixMilli(c.ms.Load()) }
+
+// asleep is a period in which no test meets the janitor: it sweeps when it is told to.
+const asleep = time.Hour
+
+func sizes(t *testing.T, s *shardstore.Store) shardstore.Sizes {
+	t.Helper()
+	n, err := s.Sizes()
+	require.NoError(t, err)
+	return n
+}
+
+func TestJanitorRemovesWhatIsOver(t *testing.T) {
+	c := clockAt(t0)
+	s := newStore(t, shardstore.Options{JanitorEvery: asleep, Now: c.now})
+	ctx := context.Background()
+	var last coatcheck.Record
+
+	add(t, s, "ada", t0, time.Minute)
+	add(t, s, "ada", t0, time.Hour)
+	add(t, s, "", t0, time.Minute)
+	ended := add(t, s, "bob", t0, 10*time.Hour)
+	require.NoError(t, s.End(ctx, ended.Key, "bob", t0, t0.Add(10*time.Second), &last))
+	_, err := s.EndUser(ctx, "cyd", coatcheck.Key{}, t0, t0)
+	require.NoError(t, err)
+
+	for _, step := range []struct {
+		at   time.Duration
+		want shardstore.Sizes
+	}{
+		{0, shardstore.Sizes{Sessions: 3, Tombstones: 1, Users: 1, Indexed: 2, Marks: 1}},
+		{10*time.Second - time.Millisecond, shardstore.Sizes{Sessions: 3, Tombstones: 1, Users: 1, Indexed: 2, Marks: 1}},
+		{10 * time.Second, shardstore.Sizes{Sessions: 3, Users: 1, Indexed: 2, Marks: 1}},
+		{time.Minute - time.Millisecond, shardstore.Sizes{Sessions: 3, Users: 1, Indexed: 2, Marks: 1}},
+		{time.Minute, shardstore.Sizes{Sessions: 1, Users: 1, Indexed: 1}},
+		{time.Hour, shardstore.Sizes{}},
+	} {
+		c.set(t0.Add(step.at))
+		s.Sweep()
+		assert.Equal(t, step.want, sizes(t, s), "after %v", step.at)
+	}
+}
+
+func TestTombstoneAndMarkGoOnTime(t *testing.T) {
+	s := newStore(t, shardstore.Options{JanitorEvery: asleep})
+	ctx := context.Background()
+	var last coatcheck.Record
+	rec := add(t, s, "ada", t0, time.Hour)
+	until := t0.Add(time.Second)
+	require.NoError(t, s.End(ctx, rec.Key, "ada", t0, until, &last))
+	require.ErrorIs(t, load(s, rec.Key, until.Add(-time.Millisecond)), coatcheck.ErrEnded)
+	require.ErrorIs(t, load(s, rec.Key, until), coatcheck.ErrNotFound)
+
+	_, err := s.EndUser(ctx, "ada", coatcheck.Key{}, t0, until)
+	require.NoError(t, err)
+	mark, err := s.Mark(ctx, "ada", t0.Add(coatcheck.MarkLife-time.Millisecond))
+	require.NoError(t, err)
+	assert.NotZero(t, mark)
+	mark, err = s.Mark(ctx, "ada", t0.Add(coatcheck.MarkLife))
+	require.NoError(t, err)
+	assert.Zero(t, mark)
+	_, err = s.Create(ctx, session(t, "ada", t0, time.Hour), coatcheck.CreateOptions{}, t0.Add(coatcheck.MarkLife))
+	require.NoError(t, err)
+}
+
+// A tombstone whose time is over when it is made would only be work for the janitor.
+func TestTombstoneOfNoTime(t *testing.T) {
+	s := newStore(t, shardstore.Options{JanitorEvery: asleep})
+	var last coatcheck.Record
+	rec := add(t, s, "ada", t0, time.Hour)
+	require.NoError(t, s.End(context.Background(), rec.Key, "ada", t0, time.Time{}, &last))
+	require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrNotFound)
+	assert.Equal(t, shardstore.Sizes{}, sizes(t, s))
+}
+
+func TestJanitorHoldsAreBounded(t *testing.T) {
+	const n, hold = 1000, 256
+	s := newStore(t, shardstore.Options{Shards: 1, JanitorEvery: asleep})
+	for range n {
+		add(t, s, "", t0, time.Minute)
+	}
+	over := t0.Add(time.Minute)
+	for left := n - hold; left > 0; left -= hold {
+		assert.True(t, s.SweepOnce(over))
+		assert.Equal(t, left, sizes(t, s).Sessions)
+	}
+	assert.False(t, s.SweepOnce(over))
+	assert.Zero(t, sizes(t, s).Sessions)
+}
+
+// MEM-01: a session that is renewed while the janitor is at work, by a request whose clock was read a moment earlier.
+func TestJanitorSparesTheRenewed(t *testing.T) {
+	s := newStore(t, shardstore.Options{Shards: 1, JanitorEvery: asleep})
+	var recs []*coatcheck.Record
+	for range 300 {
+		recs = append(recs, add(t, s, "ada", t0, time.Minute))
+	}
+	over := t0.Add(time.Minute)
+	justBefore := over.Add(-time.Millisecond)
+	require.True(t, s.SweepOnce(over), "the janitor is not done")
+	var left []*coatcheck.Record
+	for _, rec := range recs {
+		if load(s, rec.Key, justBefore) == nil {
+			left = append(left, rec)
+		}
+	}
+	require.Len(t, left, 300-256)
+	require.NoError(t, renew(t, s, left[0], justBefore, time.Hour))
+	require.False(t, s.SweepOnce(over))
+	require.NoError(t, load(s, left[0].Key, over))
+	assert.Equal(t, shardstore.Sizes{Sessions: 1, Users: 1, Indexed: 1}, sizes(t, s))
+}
+
+// The same without a script: the session is always within a millisecond of its end, and the janitor always at work.
+func TestJanitorAgainstRenewals(t *testing.T) {
+	c := clockAt(t0)
+	s := newStore(t, shardstore.Options{Shards: 1, JanitorEvery: asleep, Now: c.now})
+	var sweeping sync.WaitGroup
+	stop := make(chan struct{})
+	sweeping.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				s.Sweep()
+			}
+		}
+	})
+	rec := add(t, s, "ada", t0, 5*time.Millisecond)
+	for i := 1; i < 3000; i++ {
+		now := t0.Add(time.Duration(i) * 4 * time.Millisecond)
+		c.set(now)
+		require.NoError(t, renew(t, s, rec, now, 5*time.Millisecond))
+		got := &coatcheck.Record{}
+		require.NoError(t, s.Load(context.Background(), rec.Key, rec.ID, now, got))
+		rec = got
+	}
+	close(stop)
+	sweeping.Wait()
+}
+
+func TestJanitorRuns(t *testing.T) {
+	c := clockAt(t0)
+	s := newStore(t, shardstore.Options{JanitorEvery: time.Millisecond, Now: c.now})
+	add(t, s, "ada", t0, time.Minute)
+	c.set(t0.Add(time.Minute))
+	require.Eventually(t, func() bool { return s.Len() == 0 }, 10*time.Second, time.Millisecond)
+}
+
+func TestJanitorSurvivesPanics(t *testing.T) {
+	var log bytes.Buffer
+	var mad atomic.Bool
+	s := newStore(t, shardstore.Options{
+		Shards: 4, JanitorEvery: asleep,
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Now: func() time.Time {
+			if mad.Load() {
+				panic("no time")
+			}
+			return t0.Add(time.Minute)
+		},
+	})
+	for range 100 {
+		add(t, s, "", t0, time.Minute)
+	}
+	mad.Store(true)
+	require.NotPanics(t, s.Sweep)
+	assert.Contains(t, log.String(), "no time")
+	assert.Equal(t, 100, s.Len())
+
+	mad.Store(false)
+	mend := s.Break(0)
+	require.NotPanics(t, s.Sweep)
+	assert.Contains(t, log.String(), "nil pointer")
+	mend()
+	n := sizes(t, s).Sessions
+	assert.Positive(t, n, "the broken shard's remain")
+	assert.Less(t, n, 100, "the other shards were swept")
+	s.Sweep()
+	assert.Zero(t, sizes(t, s).Sessions, "its lock was let go")
+}
+
+func TestCloseStopsTheJanitor(t *testing.T) {
+	var looks atomic.Int64
+	s, err := shardstore.New(shardstore.Options{JanitorEvery: time.Millisecond, Now: func() time.Time {
+		looks.Add(1)
+		return t0
+	}})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return looks.Load() > 0 }, 10*time.Second, time.Millisecond)
+	var closing sync.WaitGroup
+	for range 8 {
+		closing.Go(func() { assert.NoError(t, s.Close()) })
+	}
+	closing.Wait()
+	after := looks.Load()
+	time.Sleep(5 * time.Millisecond) // that nothing happens cannot be waited for; goleak looks once more at the end
+	assert.Equal(t, after, looks.Load())
+}

@@ -1,0 +1,74 @@
+package storetest
+
+import (
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+var expiryRules = []rule{
+	{"idle, to the millisecond", func(h *harness) { expiresAt(h, idleUntil) }},
+	{"absolute, to the millisecond", func(h *harness) { expiresAt(h, absoluteUntil) }},
+	{"an expired session cannot be swapped or ended", expiredIsGone},
+	{"a renewed session outlives its first expiry", renewedLives},
+	{"a session whose expiry was brought forward does not outlive it", broughtForward},
+}
+
+// expiresAt checks both sides of an expiry. The times between two milliseconds count as the first.
+func expiresAt(h *harness, expiry func(time.Time) edit) {
+	end := time.UnixMilli(h.now.Add(10 * time.Minute).UnixMilli())
+	rec := h.add(h.user(), expiry(end))
+	for _, live := range []time.Time{h.now, end.Add(-time.Millisecond), end.Add(-time.Nanosecond)} {
+		h.lives(rec, live)
+		assert.Equal(h, keysOf(rec), h.listed(rec.UserID(), live))
+	}
+	for _, dead := range []time.Time{end, end.Add(time.Nanosecond), end.Add(time.Millisecond), end.Add(time.Hour)} {
+		h.refused(coatcheck.ErrNotFound, rec, dead)
+		assert.Empty(h, h.listed(rec.UserID(), dead))
+	}
+}
+
+func expiredIsGone(h *harness) {
+	end := h.now.Add(10 * time.Minute)
+	user := h.user()
+	rec := h.add(user, idleUntil(end))
+	require.ErrorIs(h, h.trySwap(h.next(rec, idleUntil(end.Add(time.Hour))), end), coatcheck.ErrNotFound, "a renewal that comes too late")
+	require.ErrorIs(h, h.tryEnd(rec, end), coatcheck.ErrNotFound)
+	h.refused(coatcheck.ErrNotFound, rec, end) // not ErrEnded: there was nothing to end
+	_, err := h.EndUser(h.Context(), user, rec.Key, end, end.Add(graveLife))
+	require.ErrorIs(h, err, coatcheck.ErrNotFound, "as the session to keep")
+	assert.Zero(h, h.endUser(user, coatcheck.Key{}, end))
+	assert.Empty(h, h.listed(user, end))
+}
+
+func renewedLives(h *harness) {
+	first, second := h.now.Add(10*time.Minute), h.now.Add(15*time.Minute)
+	user := h.user()
+	old := h.add(user, idleUntil(first))
+	rec := h.next(old, idleUntil(second))
+	h.swap(rec, first.Add(-time.Millisecond))
+	h.lives(rec, first)
+	assert.Equal(h, keysOf(rec), h.listed(user, first), "the index must follow")
+	newest := h.session(user)
+	assert.Equal(h, 1, h.create(newest, coatcheck.CreateOptions{Limit: 1, Until: first.Add(graveLife)}, first), "it counts")
+	h.refused(coatcheck.ErrEnded, rec, first)
+
+	kept := h.next(newest, idleUntil(second.Add(time.Minute)))
+	h.swap(kept, first)
+	assert.Equal(h, keysOf(kept), h.listed(user, second))
+	assert.Equal(h, 1, h.endUser(user, coatcheck.Key{}, second))
+}
+
+func broughtForward(h *harness) {
+	first, second := h.now.Add(10*time.Minute), h.now.Add(15*time.Minute)
+	user := h.user()
+	rec := h.next(h.add(user, idleUntil(second)), absoluteUntil(first))
+	h.swap(rec, h.now)
+	h.lives(rec, first.Add(-time.Millisecond))
+	h.refused(coatcheck.ErrNotFound, rec, first)
+	assert.Empty(h, h.listed(user, first))
+	assert.Zero(h, h.create(h.session(user), coatcheck.CreateOptions{Limit: 1}, first))
+}

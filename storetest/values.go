@@ -1,0 +1,43 @@
+package storetest
+
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// block encodes values as the tail of a record: 1-byte length and name, 2-byte length and JSON, names ascending.
+func block(values map[string]string) []byte {
+	var b []byte
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		b = append(b, byte(len(name)))
+		b = append(b, name...)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(values[name])))
+		b = append(b, values[name]...)
+	}
+	return b
+}
+
+// unblock decodes what block wrote; coatcheck has checked the form.
+func unblock(b []byte) map[string]string {
+	values := map[string]string{}
+	for len(b) > 0 {
+		name := string(b[1 : 1+int(b[0])])
+		b = b[1+len(name):]
+		size := int(binary.BigEndian.Uint16(b))
+		values[name] = string(b[2 : 2+size])
+		b = b[2+size:]
+	}
+	return values
+}
+
+// valuesOf returns the tail of rec's encoding that its twin without values does not have.
+func valuesOf(t require.TestingT, rec *coatcheck.Record) []byte {
+	var twin coatcheck.Record
+	require.NoError(t, twin.Write(rec.Key, rec.Header, rec.User(), rec.IP().AsSlice(), rec.UserAgent(), nil))
+	return rec.Bytes()[len(twin.Bytes()):]
+}
