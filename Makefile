@@ -1,0 +1,66 @@
+# Everything that a developer and CI run. `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Builds from a source archive have no git to ask.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+GOTOOL := go tool -modfile=tools/go.mod
+TESTFLAGS ?= -race -shuffle=on -timeout 10m
+FUZZTIME ?= 60s
+BENCH ?= .
+COUNT ?= 1
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## Build, and start a server to try out on 127.0.0.1:3000
+	@exec ./bin/coatcheck serve --dev
+
+.PHONY: build
+build: ## Build bin/coatcheck
+	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/coatcheck ./cmd/coatcheck
+
+.PHONY: test
+test: tools ## Run all tests, with the race detector and in random order
+	go test $(TESTFLAGS) ./...
+
+.PHONY: lint
+lint: ## Check format, style, dependencies and known vulnerabilities
+	@scripts/check-deps go.mod
+	go mod tidy -diff
+	$(GOTOOL) golangci-lint run ./...
+	@scripts/vulncheck
+
+.PHONY: fmt
+fmt: ## Format all Go files
+	$(GOTOOL) golangci-lint fmt ./...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (60s)
+	@scripts/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the benchmarks that match BENCH (all), COUNT (1) times
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
+
+.PHONY: bench-once
+bench-once: ## Run each benchmark for one iteration, to see that it works
+	go test -run '^$$' -bench . -benchtime 1x -timeout 10m ./...
+
+.PHONY: cover
+cover: tools ## Write coverage.html and print the total
+	go test -coverpkg=./... -coverprofile=coverage.out ./...
+	go tool cover -html=coverage.out -o coverage.html
+	@go tool cover -func=coverage.out | tail -1
+
+.PHONY: tools
+tools: ## Install the programs that tests need: curl, redis-server
+	@scripts/install-tools
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf bin coverage.out coverage.html
