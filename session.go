@@ -1,6 +1,7 @@
 package coatcheck
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -112,8 +113,9 @@ func (s *Session) reset(m *Manager, client Client, now time.Time) {
 	s.changes, s.others, s.ending = s.changes[:0], s.others[:0], s.ending[:0]
 }
 
-// Release ends the session's use; the middleware calls it when the request is over. Every later call panics.
-func (s *Session) Release() { s.m = nil }
+// Release ends the session's use; the middleware calls it when the request is over. Every later call panics. The tokens
+// go with it: a pool must not hold what opens a session.
+func (s *Session) Release() { s.m, s.token, s.fresh = nil, Token{}, Token{} }
 
 // Format keeps the token that the session holds out of every fmt verb, and so out of logs and panics.
 func (s *Session) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.Session")) }
@@ -195,14 +197,20 @@ func (s *Session) Cookie() Cookie {
 }
 
 // Token returns the token that the cookie must carry when Cookie is Set, and for how long: what is left of the absolute
-// lifetime at now.
+// lifetime at now. Without a stored session both are zero.
 func (s *Session) Token(now time.Time) (Token, time.Duration) {
 	s.inUse()
+	if !s.live {
+		return Token{}, 0
+	}
 	return s.token, time.UnixMilli(s.rec.AbsoluteExpiry).Sub(now)
 }
 
 // Report returns what happened so far.
-func (s *Session) Report() *Report { return &s.report }
+func (s *Session) Report() *Report {
+	s.inUse()
+	return &s.report
+}
 
 // Raw returns the JSON of a value. The bytes are valid until the session changes or the request ends.
 func (s *Session) Raw(name string) (json.RawMessage, bool) {
@@ -226,11 +234,17 @@ func (s *Session) Len() int {
 	return n
 }
 
-// Entries iterates over the values in ascending order of names. The JSON is valid until the session changes.
+// Entries iterates over the values in ascending order of names, as they are when the iteration begins: values may be set
+// and removed meanwhile. The JSON is valid until the session changes.
 func (s *Session) Entries() iter.Seq2[string, json.RawMessage] {
 	s.inUse()
 	return func(yield func(string, json.RawMessage) bool) {
-		for rest := s.values; len(rest) > 0; {
+		s.inUse()
+		rest := s.values
+		if len(s.changes) > 0 {
+			rest = bytes.Clone(rest) // changed values are edited in place
+		}
+		for len(rest) > 0 {
 			var name, value []byte
 			var ok bool
 			if name, value, rest, ok = cutValue(rest); !ok || !yield(string(name), value) {
