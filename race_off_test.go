@@ -1,0 +1,5 @@
+//go:build !race
+
+package coatcheck_test
+
+const raceEnabled = false

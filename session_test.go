@@ -1,0 +1,390 @@
+package coatcheck_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+func TestGetIsTyped(t *testing.T) {
+	type cart struct {
+		Items []string `json:"items"`
+	}
+	s := newWorld(t).open()
+	for name, v := range map[string]any{
+		"yes": true, "no": false, "text": "dark", "escaped": "a\"b\\\n", "umlaut": "größe", "n": 42, "f": 1.5, "null": nil,
+		"big": int64(math.MaxInt64), "time": time.Unix(1, 0).UTC(), "cart": cart{[]string{"a"}}, "list": []int{1, 2},
+	} {
+		require.NoError(t, s.Insert(name, v))
+	}
+	wantValue(t, s, "yes", true)
+	wantValue(t, s, "no", false)
+	wantValue(t, s, "text", "dark")
+	wantValue(t, s, "escaped", "a\"b\\\n")
+	wantValue(t, s, "umlaut", "größe")
+	wantValue(t, s, "n", 42)
+	wantValue(t, s, "f", 1.5)
+	wantValue(t, s, "big", int64(math.MaxInt64))
+	wantValue(t, s, "time", time.Unix(1, 0).UTC())
+	wantValue(t, s, "cart", cart{[]string{"a"}})
+	wantValue(t, s, "list", []int{1, 2})
+	wantValue[any](t, s, "text", "dark")
+	wantValue[any](t, s, "null", nil)
+	wantValue(t, s, "null", "")
+
+	wantNo[bool](t, s, "text")
+	wantNo[string](t, s, "yes")
+	wantNo[string](t, s, "cart")
+	wantNo[int](t, s, "text")
+	wantNo[int](t, s, "f")
+	wantNo[uint8](t, s, "big")
+	wantNo[cart](t, s, "list")
+
+	_, err := coatcheck.Get[string](s, "absent")
+	assert.ErrorIs(t, err, coatcheck.ErrNoValue)
+}
+
+func wantValue[T any](t *testing.T, s *coatcheck.Session, name string, want T) {
+	t.Helper()
+	got, err := coatcheck.Get[T](s, name)
+	require.NoError(t, err, name)
+	assert.Equal(t, want, got, name)
+}
+
+func wantNo[T any](t *testing.T, s *coatcheck.Session, name string) {
+	t.Helper()
+	got, err := coatcheck.Get[T](s, name)
+	require.Error(t, err, "%s as %T", name, got)
+	assert.NotErrorIs(t, err, coatcheck.ErrNoValue)
+	var zero T
+	assert.Equal(t, zero, got)
+}
+
+// The fast paths of Get stand beside encoding/json and must equal it.
+func TestGetEqualsJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		raw := rapid.OneOf(
+			rapid.Map(rapid.String(), func(s string) string { b, _ := json.Marshal(s); return string(b) }),
+			rapid.StringMatching(`"[ -~]{0,8}"`), rapid.StringMatching(`"[a"\\u0-9]{0,8}"?`),
+			rapid.SampledFrom([]string{"true", "false", "null", "1", `""`, `"`, " true", `"a" `, "tru", "\"\x7f\"", "\"\xff\"", "\"\x1f\""}),
+		).Draw(t, "raw")
+		w := newWorld(t)
+		cookie := w.begin("seed", 1)
+		rec := w.record(cookie)
+		require.NoError(t, rec.Write(rec.Key, rec.Header, nil, nil, nil, block(map[string]string{"v": raw})))
+		w.data.put(rec.Key, rec.Bytes())
+		s := w.open(cookie)
+		equalsJSON[string](t, s, raw)
+		equalsJSON[bool](t, s, raw)
+	})
+}
+
+func equalsJSON[T any](t *rapid.T, s *coatcheck.Session, raw string) {
+	var want T
+	wantErr := json.Unmarshal([]byte(raw), &want) != nil
+	got, err := coatcheck.Get[T](s, "v")
+	require.Equal(t, wantErr, err != nil, "%q as %T", raw, got)
+	if !wantErr {
+		require.Equal(t, want, got, "%q", raw)
+	}
+}
+
+func TestReadingValues(t *testing.T) {
+	s := newWorld(t).open()
+	assert.Zero(t, s.Len())
+	assert.Empty(t, entries(s))
+	require.NoError(t, s.Insert("b", 2))
+	require.NoError(t, s.Insert("a", "x"))
+	require.NoError(t, s.Insert("c", nil))
+
+	raw, ok := s.Raw("b")
+	assert.True(t, ok)
+	assert.JSONEq(t, "2", string(raw))
+	_, ok = s.Raw("d")
+	assert.False(t, ok)
+	assert.True(t, s.Contains("c"), "null is a value")
+	assert.False(t, s.Contains(""))
+	assert.Equal(t, 3, s.Len())
+	assert.Equal(t, []string{`a="x"`, `b=2`, `c=null`}, entries(s), "in order of names")
+
+	for name := range s.Entries() {
+		assert.Equal(t, "a", name)
+		break // an iteration may be left
+	}
+	s.Remove("b")
+	s.Remove("absent")
+	assert.Equal(t, []string{`a="x"`, `c=null`}, entries(s))
+	s.Clear()
+	assert.Zero(t, s.Len())
+	assert.False(t, s.Contains("a"))
+}
+
+func entries(s *coatcheck.Session) []string {
+	var all []string
+	for name, raw := range s.Entries() {
+		all = append(all, fmt.Sprintf("%s=%s", name, raw))
+	}
+	return all
+}
+
+// Removing what an iteration shows is the natural way to remove by prefix; it must neither skip nor invent entries.
+func TestEntriesWhileChanging(t *testing.T) {
+	for _, committed := range []bool{true, false} {
+		t.Run(fmt.Sprint("committed ", committed), func(t *testing.T) {
+			w := newWorld(t)
+			fill := func(s *coatcheck.Session) {
+				for i := range 9 {
+					require.NoError(t, s.Insert(fmt.Sprint("name", i), strings.Repeat("v", 10*(9-i))))
+				}
+			}
+			s := w.open()
+			if committed {
+				s = w.open(w.do("", fill).token)
+			} else {
+				fill(s)
+			}
+			var seen []string
+			for name := range s.Entries() {
+				seen = append(seen, name)
+				s.Remove(name)
+			}
+			assert.Equal(t, []string{"name0", "name1", "name2", "name3", "name4", "name5", "name6", "name7", "name8"}, seen)
+			assert.Zero(t, s.Len())
+		})
+	}
+}
+
+func TestInsertRefuses(t *testing.T) {
+	fits := strings.Repeat("x", coatcheck.MaxValues-3-len("fits")-2)
+	tests := map[string]struct {
+		name  string
+		value any
+		want  error // nil: any
+	}{
+		"no JSON":            {"f", func() {}, nil},
+		"not a number":       {"f", math.NaN(), nil},
+		"too large":          {"big", strings.Repeat("x", coatcheck.MaxValues), coatcheck.ErrTooLarge},
+		"one byte too large": {"fits", fits + "x", coatcheck.ErrTooLarge},
+		"too large together": {"more", fits, coatcheck.ErrTooLarge},
+		"a megabyte":         {"big", strings.Repeat("x", 1<<20), coatcheck.ErrTooLarge},
+		"no name":            {"", 1, coatcheck.ErrName},
+		"long name":          {strings.Repeat("n", 256), 1, coatcheck.ErrName},
+		"name not UTF-8":     {"\xff", 1, coatcheck.ErrName},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			cookie := w.begin("a", "kept")
+			s := w.open(cookie)
+			require.NoError(t, s.Insert("b", 1))
+			before := entries(s)
+
+			err := s.Insert(tt.name, tt.value)
+			require.Error(t, err)
+			if tt.want != nil {
+				assert.ErrorIs(t, err, tt.want)
+			}
+			assert.Equal(t, before, entries(s), "the session is as it was")
+			w.finish(s)
+			assert.Equal(t, before, entries(w.open(cookie)), "and so it is stored")
+		})
+	}
+	s := newWorld(t).open()
+	require.NoError(t, s.Insert("fits", fits), "MaxValues to the byte")
+	require.NoError(t, s.Insert("fits", fits), "replaced, not added")
+	s.Remove("fits")
+	require.NoError(t, s.Insert(strings.Repeat("n", 255), 1))
+}
+
+func TestUpdateComposes(t *testing.T) {
+	add := func(s *coatcheck.Session, n int) error {
+		return coatcheck.Update(s, "n", func(old int) int { return old + n })
+	}
+	tests := map[string]struct {
+		handler func(s *coatcheck.Session) error
+		own     string // what the handler reads, from 10
+		raced   string // what is stored when another request set 100 meanwhile
+	}{
+		"once":         {func(s *coatcheck.Session) error { return add(s, 1) }, "11", "101"},
+		"twice":        {func(s *coatcheck.Session) error { _ = add(s, 1); return add(s, 2) }, "13", "103"},
+		"after insert": {func(s *coatcheck.Session) error { _ = s.Insert("n", 5); return add(s, 1) }, "6", "6"},
+		"then insert":  {func(s *coatcheck.Session) error { _ = add(s, 1); return s.Insert("n", 5) }, "5", "5"},
+		"after remove": {func(s *coatcheck.Session) error { s.Remove("n"); return add(s, 1) }, "1", "1"},
+		"then remove":  {func(s *coatcheck.Session) error { _ = add(s, 1); s.Remove("n"); return nil }, "", ""},
+		"after clear":  {func(s *coatcheck.Session) error { s.Clear(); return add(s, 1) }, "1", "1"},
+		"then clear":   {func(s *coatcheck.Session) error { _ = add(s, 1); s.Clear(); return nil }, "", ""},
+		"clear between": {func(s *coatcheck.Session) error {
+			_ = add(s, 1)
+			s.Clear()
+			_ = add(s, 2)
+			return add(s, 3)
+		}, "5", "5"},
+		"all": {func(s *coatcheck.Session) error {
+			_ = add(s, 1)
+			_ = s.Insert("n", 1)
+			_ = add(s, 1)
+			s.Remove("n")
+			_ = add(s, 7)
+			return add(s, 1)
+		}, "8", "8"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			cookie := w.begin("n", 10)
+			s := w.open(cookie)
+			require.NoError(t, tt.handler(s))
+			raw, _ := s.Raw("n")
+			assert.Equal(t, tt.own, string(raw))
+			w.do(cookie, func(s *coatcheck.Session) { require.NoError(t, s.Insert("n", 100)) })
+			w.finish(s)
+			assert.Equal(t, tt.raced, w.value(cookie, "n"))
+			assert.Equal(t, 1, s.Report().Conflicts)
+		})
+	}
+}
+
+func TestUpdateRefuses(t *testing.T) {
+	w := newWorld(t)
+	s := w.open(w.begin("text", "x"))
+	assert.Error(t, coatcheck.Update(s, "text", func(n int) int { return n + 1 }), "not a number")
+	assert.Error(t, coatcheck.Update(s, "f", func(float64) float64 { return math.Inf(1) }), "no JSON")
+	assert.ErrorIs(t, coatcheck.Update(s, "", func(n int) int { return n }), coatcheck.ErrName)
+	assert.ErrorIs(t, coatcheck.Update(s, "t", func(string) string { return strings.Repeat("x", 4000) }), coatcheck.ErrTooLarge)
+	assert.Equal(t, []string{`text="x"`}, entries(s))
+	w.store.ops()
+	assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+	assert.Empty(t, w.store.ops(), "nothing changed, nothing is written")
+
+	require.NoError(t, coatcheck.Update(s, "n", func(old *int) *int { assert.Nil(t, old); return new(1) }), "absent: the zero T")
+}
+
+// An Update that another request's value makes impossible is an error of the commit, and nothing is written.
+func TestUpdateOfAValueThatChangedItsType(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.begin("n", 1)
+	s := w.open(cookie)
+	require.NoError(t, coatcheck.Update(s, "n", func(n int) int { return n + 1 }))
+	w.do(cookie, func(s *coatcheck.Session) { require.NoError(t, s.Insert("n", "text")) })
+	require.Error(t, s.Finish(context.Background()))
+	assert.Equal(t, coatcheck.Keep, s.Cookie())
+	assert.Equal(t, `"text"`, w.value(cookie, "n"))
+}
+
+func TestUseAfterReleasePanics(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t)
+	s := w.open(w.login("u"))
+	kept := s.Entries()
+	s.Release()
+	for name, use := range map[string]func(){
+		"ID": func() { s.ID() }, "Key": func() { s.Key() }, "UserID": func() { s.UserID() }, "RawUserID": func() { s.RawUserID() },
+		"ExpiresAt": func() { s.ExpiresAt() }, "CreatedAt": func() { s.CreatedAt() }, "Cookie": func() { s.Cookie() },
+		"Token": func() { s.Token(w.clock.Now()) }, "Report": func() { s.Report() }, "Raw": func() { s.Raw("a") },
+		"Contains": func() { s.Contains("a") }, "Len": func() { s.Len() }, "Entries": func() { s.Entries() },
+		"entries kept": func() { _ = slices.Collect(keys(kept)) }, "Insert": func() { _ = s.Insert("a", 1) },
+		"Remove": func() { s.Remove("a") }, "Clear": func() { s.Clear() }, "BeginLogin": func() { _ = s.BeginLogin(ctx, "u") },
+		"Authenticate": func() { _ = s.Authenticate("u") }, "Rotate": func() { s.Rotate() }, "CycleID": func() { s.CycleID() },
+		"Destroy": func() { s.Destroy() }, "Commit": func() { _ = s.Commit(ctx) }, "Finish": func() { _ = s.Finish(ctx) },
+		"Get":    func() { _, _ = coatcheck.Get[bool](s, "a") },
+		"Update": func() { _ = coatcheck.Update(s, "a", func(n int) int { return n }) },
+	} {
+		assert.PanicsWithValue(t, "coatcheck: Session used outside its request", use, name)
+	}
+}
+
+func keys(all func(func(string, json.RawMessage) bool)) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		all(func(name string, _ json.RawMessage) bool { return yield(name) })
+	}
+}
+
+// A session object that served one request shows nothing of it in the next.
+func TestSessionIsReusable(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.do("", func(s *coatcheck.Session) {
+		require.NoError(t, s.Authenticate("alice"))
+		require.NoError(t, s.Insert("secret", "hers"))
+	}).token
+	s := new(coatcheck.Session)
+	ctx := context.Background()
+	require.NoError(t, w.m.Open(ctx, s, presented(cookie), coatcheck.Client{}, w.clock.Now()))
+	require.NoError(t, s.Insert("more", 1))
+	s.CycleID()
+	require.NoError(t, s.Finish(ctx))
+	s.Release()
+
+	for name, p := range map[string]*coatcheck.Presented{
+		"no cookie": presented(), "malformed": presented("x"), "unknown": presented(text(coatcheck.NewToken(coatcheck.TagOf("")))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, w.m.Open(ctx, s, p, coatcheck.Client{}, w.clock.Now()))
+			assert.Empty(t, entries(s))
+			assert.Empty(t, s.UserID())
+			assert.Zero(t, s.ID())
+			assert.Zero(t, s.Key())
+			assert.Zero(t, s.ExpiresAt())
+			assert.Zero(t, s.CreatedAt())
+			assert.Zero(t, s.Report().Rotated)
+			token, left := s.Token(w.clock.Now())
+			assert.Equal(t, coatcheck.Token{}, token, "another user's token must not be left in a pooled session")
+			assert.Zero(t, left)
+		})
+	}
+}
+
+func TestReadPathDoesNotAllocate(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	w := newWorld(t)
+	cookie := w.do("", func(s *coatcheck.Session) {
+		require.NoError(t, s.Authenticate("user-42"))
+		require.NoError(t, s.Insert("refreshed", true))
+		require.NoError(t, s.Insert("theme", "dark"))
+	}).token
+	ctx, p, s := context.Background(), presented(cookie), new(coatcheck.Session)
+	now := w.clock.Now()
+	m, err := coatcheck.NewManager(w.data, w.m.Policy()) // past the hooks, which count
+	require.NoError(t, err)
+
+	allocs := testing.AllocsPerRun(1000, func() {
+		if m.Open(ctx, s, p, coatcheck.Client{}, now) != nil || len(s.RawUserID()) == 0 || s.ID() == (coatcheck.ID{}) {
+			panic("no session")
+		}
+		if v, err := coatcheck.Get[bool](s, "refreshed"); err != nil || !v {
+			panic("no value")
+		}
+		if raw, ok := s.Raw("theme"); !ok || len(raw) != 6 {
+			panic("no value")
+		}
+		if s.Finish(ctx) != nil || s.Cookie() != coatcheck.Keep {
+			panic("not a read")
+		}
+		s.Release()
+	})
+	assert.Zero(t, allocs, "Open, Get[bool], Raw, Finish")
+
+	s = w.open(cookie)
+	assert.Equal(t, 1.0, testing.AllocsPerRun(1000, func() { sink, _ = coatcheck.Get[string](s, "theme") }), "the string itself")
+	assert.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = coatcheck.Get[bool](s, "theme2") }), "absent")
+
+	anonymous := presented()
+	assert.Zero(t, testing.AllocsPerRun(1000, func() {
+		_ = m.Open(ctx, s, anonymous, coatcheck.Client{}, now)
+		_ = s.Finish(ctx)
+	}), "anonymous")
+}
+
+var sink string
