@@ -180,7 +180,7 @@ func (s *Session) committed(rotated bool, now time.Time) {
 	s.first = false
 	if rotated {
 		s.report.Rotated++
-		s.token, s.presented, s.fresh = s.fresh, s.rec.ID, Token{}
+		s.token, s.presented, s.fresh, s.issued = s.fresh, s.rec.ID, Token{}, true
 	}
 	if rotated || changed && s.rec.Standing(s.presented, now) == Current {
 		s.setCookie = Set
@@ -249,7 +249,7 @@ func (s *Session) began(token Token) {
 	s.report.Created++
 	s.rec, s.next = s.next, s.rec
 	s.hold(token, s.rec.ID)
-	s.first, s.stale, s.setCookie = false, false, Set
+	s.first, s.stale, s.issued, s.setCookie = false, false, true, Set
 }
 
 func createError(err error) error {

@@ -32,6 +32,7 @@ type Session struct {
 	live      bool
 	first     bool // the client presented the current token, and its predecessor is still admitted without end
 	stale     bool // the client's cookie can only be a left-over
+	issued    bool // the token is of this request: the client does not have it yet
 	others    []target
 
 	// What the handler asked for, not yet committed.
@@ -104,7 +105,7 @@ type Reuse struct {
 // reset is field by field because a Session with its buffers is large: clearing it whole costs more than the rest of Open.
 func (s *Session) reset(m *Manager, client Client, now time.Time) {
 	s.m, s.client, s.now = m, client, now
-	s.live, s.first, s.stale = false, false, false
+	s.live, s.first, s.stale, s.issued = false, false, false, false
 	s.values, s.cleared, s.rotation, s.fresh = nil, false, noRotation, Token{}
 	s.login, s.user, s.destroy = false, "", false
 	s.marked, s.markOf = false, ""
@@ -307,10 +308,11 @@ func (s *Session) Authenticate(user string) error {
 }
 
 // Rotate asks for a new token. The old one stays admitted until a grace after the new one was first presented. Of
-// parallel requests with one token exactly one rotates; for the others Rotate does nothing.
+// parallel requests with one token exactly one rotates; for the others Rotate does nothing. Nor does it where this request
+// has committed a new token already: a second one would drop the one that the client has.
 func (s *Session) Rotate() {
 	s.inUse()
-	if s.live && s.rotation == noRotation {
+	if s.live && !s.issued && s.rotation == noRotation {
 		s.rotation = rotate
 	}
 }
