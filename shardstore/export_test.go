@@ -12,6 +12,12 @@ func (s *Store) Sweep() { s.sweep() }
 // SweepOnce is one hold of the first shard's lock.
 func (s *Store) SweepOnce(now time.Time) (more bool) { return s.shards[0].sweep(now.UnixMilli()) }
 
+// Hold takes a shard's lock, and returns what lets it go.
+func (s *Store) Hold(shard int) (letGo func()) {
+	s.shards[shard].mu.Lock()
+	return s.shards[shard].mu.Unlock
+}
+
 // Break makes the next look at a shard's queue panic, and returns what mends it.
 func (s *Store) Break(shard int) (mend func()) {
 	sh := &s.shards[shard]

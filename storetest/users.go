@@ -78,7 +78,7 @@ func listUnlocked(h *harness) {
 	select {
 	case err := <-done:
 		require.NoError(h, err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(5 * time.Second):
 		require.Fail(h, "List waits for what its yield does")
 	}
 	assert.Len(h, h.listed(user, h.now), 3)
