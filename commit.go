@@ -11,7 +11,8 @@ import (
 
 // Commit brings what the handler asked for to the store, now rather than at the end of the request. An error means that
 // the client must not be told that anything was done: ErrRevoked, ErrFull, ErrNewer, ErrTooLarge (values that fit alone but
-// not together with those of a concurrent request), else ErrUnavailable. The handler then answers for it: what it asked
+// not together with those of a concurrent request), the error of an Update that a concurrent request's value does not
+// suit, else ErrUnavailable. The handler then answers for it: what it asked
 // for is forgotten, the response gets no Set-Cookie, and a later Commit returns the same error. A session that ended
 // meanwhile, or that no longer admits the token which this request presented, is no error: the changes are dropped, and
 // the session is empty.
@@ -63,10 +64,16 @@ func (s *Session) dirty() bool {
 // was faster, for as long as the session lives and admits the token which this request presented.
 func (s *Session) commitSwap(ctx context.Context, now time.Time) error {
 	var giveUp time.Time
-	for {
+	for again := false; ; again = true {
 		if !s.rec.Lives(now) || !s.rec.Standing(s.presented, now).Admitted() {
 			s.drop()
 			return nil
+		}
+		// Not before that check: an Update would show the current values to whoever holds a token that was taken back.
+		if again {
+			if err := s.rebuild(); err != nil {
+				return err
+			}
 		}
 		rotated, err := s.prepare(now)
 		if err != nil || s.next.Version == s.rec.Version {
@@ -85,9 +92,6 @@ func (s *Session) commitSwap(ctx context.Context, now time.Time) error {
 		}
 		s.report.Conflicts++
 		s.rec, s.cur = s.cur, s.rec
-		if err := s.rebuild(); err != nil {
-			return err
-		}
 		// The wall clock, not the policy's: this bounds how long the client really waits.
 		if giveUp.IsZero() {
 			giveUp = time.Now().Add(s.m.policy.RetryFor)
@@ -98,12 +102,14 @@ func (s *Session) commitSwap(ctx context.Context, now time.Time) error {
 	}
 }
 
-// drop is what becomes of changes to a session that is no more, or no more this request's.
+// drop is what becomes of changes to a session that is no more, or no more this request's. Those that follow in the same
+// request are dropped as well: a session begun for them would replace the successor's cookie in the browser's jar.
 func (s *Session) drop() {
 	if s.dirty() {
 		s.report.Dropped++
 	}
 	s.forget()
+	s.lost = true
 }
 
 // prepare makes s.next the record as this request wants it; with the version of s.rec, if it wants nothing.
@@ -200,6 +206,10 @@ func (s *Session) commitRest(ctx context.Context, now time.Time) error {
 	if len(s.values) == 0 {
 		return nil
 	}
+	if s.lost {
+		s.drop()
+		return nil
+	}
 	token, err := s.newRecord("", now)
 	if err != nil {
 		return err
@@ -249,7 +259,7 @@ func (s *Session) began(token Token) {
 	s.report.Created++
 	s.rec, s.next = s.next, s.rec
 	s.hold(token, s.rec.ID)
-	s.first, s.stale, s.issued, s.setCookie = false, false, true, Set
+	s.first, s.stale, s.lost, s.issued, s.setCookie = false, false, false, true, Set
 }
 
 func createError(err error) error {

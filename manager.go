@@ -78,22 +78,26 @@ type target struct {
 }
 
 // Open makes s the session of a request that was read at now. Of several tokens, compared by their Key, exactly one live
-// session is used; two or more make the request anonymous. An error means that nothing is known about the tokens.
+// session is used; two or more make the request anonymous. A request whose tokens open nothing, but may belong to a session
+// that lives or has just been followed by another, begins no session short of a login, since its cookie would replace
+// theirs. An error means that nothing is known about the tokens.
 func (m *Manager) Open(ctx context.Context, s *Session, p *Presented, client Client, now time.Time) error {
 	s.reset(m, client, now)
-	if p.n == 0 {
+	var err error
+	switch p.n {
+	case 0:
 		s.stale = p.malformed
 		return nil
-	}
-	if p.n == 1 {
-		dead, err := s.try(ctx, p.tokens[0])
-		s.stale = dead
+	case 1:
+		s.stale, err = s.try(ctx, p.tokens[0])
 		if err == nil && s.report.Reused.Key != (Key{}) {
 			err = s.onReuse(ctx)
 		}
-		return err
+	default:
+		err = s.openSeveral(ctx, p)
 	}
-	return s.openSeveral(ctx, p)
+	s.lost = !s.live && !s.stale
+	return err
 }
 
 // try loads the record of one token and takes it if it admits the token. It reports whether the token is dead: of an

@@ -32,6 +32,7 @@ type Session struct {
 	live      bool
 	first     bool // the client presented the current token, and its predecessor is still admitted without end
 	stale     bool // the client's cookie can only be a left-over
+	lost      bool // the client's cookie is not this request's to replace: what the handler sets is dropped
 	issued    bool // the token is of this request: the client does not have it yet
 	others    []target
 
@@ -105,7 +106,7 @@ type Reuse struct {
 // reset is field by field because a Session with its buffers is large: clearing it whole costs more than the rest of Open.
 func (s *Session) reset(m *Manager, client Client, now time.Time) {
 	s.m, s.client, s.now = m, client, now
-	s.live, s.first, s.stale, s.issued = false, false, false, false
+	s.live, s.first, s.stale, s.lost, s.issued = false, false, false, false, false
 	s.values, s.cleared, s.rotation, s.fresh = nil, false, noRotation, Token{}
 	s.login, s.user, s.destroy = false, "", false
 	s.marked, s.markOf = false, ""
@@ -335,7 +336,7 @@ func (s *Session) Destroy() {
 	s.ending = append(s.ending, s.others...)
 	s.others = s.others[:0]
 	s.forget()
-	s.destroy = true
+	s.destroy, s.lost = true, false
 }
 
 // forget drops the record and everything that was to become of it.
