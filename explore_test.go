@@ -2,7 +2,6 @@ package coatcheck_test
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 )
@@ -17,13 +16,11 @@ func explore(t *testing.T, setup func(t *testing.T) (w *world, actors []actor, c
 	t.Helper()
 	plan := new(plan)
 	runs := 0
-	for more := true; more; more = plan.next() {
+	for more := true; more && !t.Failed(); more = plan.next() {
 		runs++
 		w, actors, check := setup(t)
-		trace := run(w, plan, actors)
-		if !t.Run(fmt.Sprintf("order %d", runs), check) {
-			t.Fatalf("failed in the order %s", strings.Join(trace, " "))
-		}
+		trace := strings.Join(run(w, plan.pick, actors), " ")
+		t.Run(trace, check)
 	}
 	t.Logf("%d orders", runs)
 }
@@ -70,7 +67,7 @@ func pause(ctx context.Context, what string) {
 	}
 }
 
-func run(w *world, p *plan, actors []actor) (trace []string) {
+func run(w *world, pick func(int) int, actors []actor) (trace []string) {
 	w.store.before = func(ctx context.Context, op string) error {
 		pause(ctx, op)
 		return nil
@@ -92,7 +89,7 @@ func run(w *world, p *plan, actors []actor) (trace []string) {
 		}
 	}
 	for len(running) > 0 {
-		i := p.pick(len(running))
+		i := pick(len(running))
 		trace = append(trace, running[i].name+":"+running[i].next)
 		running[i].goOn <- struct{}{}
 		op, more := <-running[i].at
