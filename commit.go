@@ -350,9 +350,11 @@ func (s *Session) correct(ctx context.Context, ended bool, now time.Time) error 
 	return nil
 }
 
-// undoLogin ends the new session: a login whose answer is an error has begun nothing.
+// undoLogin ends the new session: a login whose answer is an error has begun nothing. That it failed because the request's
+// time is up is no reason to leave it.
 func (s *Session) undoLogin(ctx context.Context, token Token, cause error) error {
-	err := s.m.store.End(ctx, token.Key(), s.user, s.m.policy.Now(), s.m.until(s.m.policy.Now()), &s.cur)
+	now := s.m.policy.Now()
+	err := s.m.store.End(context.WithoutCancel(ctx), token.Key(), s.user, now, s.m.until(now), &s.cur)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		cause = fmt.Errorf("%w (and the new session could not be ended: %w)", cause, err)
 	}

@@ -134,7 +134,7 @@ func (s *Session) try(ctx context.Context, token Token) (dead bool, err error) {
 
 // hold makes the record in s.rec the session's, opened by token.
 func (s *Session) hold(token Token, id ID) {
-	s.token, s.presented, s.live = token, id, true
+	s.token, s.presented, s.fresh, s.live = token, id, Token{}, true
 	s.values = s.rec.values
 }
 
