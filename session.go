@@ -269,7 +269,8 @@ func (s *Session) Insert(name string, value any) error {
 
 // Remove removes a value; without one of that name it does nothing.
 func (s *Session) Remove(name string) {
-	if s.Contains(name) {
+	// A login's commit may meet values that a parallel request has written since they were loaded.
+	if s.Contains(name) || s.login {
 		// Removing a present name cannot fail: it shrinks the block.
 		_ = s.change(change{name: name})
 	}

@@ -71,7 +71,11 @@ func (s *Server) listSessions(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	views, err := s.sessionViews(context.Background(), user, sess.Key())
+	ctx := context.Background()
+	if err := sess.Finish(ctx); err != nil { // so that the list shows this request, too
+		return s.sessions.fail(c, err)
+	}
+	views, err := s.sessionViews(ctx, user, sess.Key())
 	if err != nil {
 		return s.sessions.fail(c, err)
 	}

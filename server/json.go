@@ -17,7 +17,7 @@ import (
 // readLogin reads the body of a login request, or returns the problem that it is, in the order of the contract: media type,
 // JSON, user ID. It does not use Fiber's body parser, which expands compressed bodies beyond any limit.
 func readLogin(req *fasthttp.Request) (*login.Attempt, error) {
-	if !isJSON(req.Header.ContentType()) || len(req.Header.Peek(fasthttp.HeaderContentEncoding)) > 0 {
+	if !isJSON(req.Header.ContentType()) || len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
 		return nil, problemMediaType
 	}
 	members, ok := readObject(req.Body(), "user_id", "password")
@@ -25,9 +25,10 @@ func readLogin(req *fasthttp.Request) (*login.Attempt, error) {
 		return nil, problemBadJSON
 	}
 	a := new(login.Attempt)
-	if raw, ok := members["password"]; ok {
+	// A password that is no string is none: a mode that needs one refuses it like any wrong one.
+	if raw := members["password"]; len(raw) > 0 && raw[0] == '"' {
 		var password string
-		if json.Unmarshal(raw, &password) != nil || raw[0] != '"' {
+		if json.Unmarshal(raw, &password) != nil {
 			return nil, problemBadJSON
 		}
 		a.Password = []byte(password)
