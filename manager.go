@@ -80,7 +80,8 @@ type target struct {
 // Open makes s the session of a request that was read at now. Of several tokens, compared by their Key, exactly one live
 // session is used; two or more make the request anonymous. A request whose tokens open nothing, but may belong to a session
 // that lives or has just been followed by another, begins no session short of a login, since its cookie would replace
-// theirs. An error means that nothing is known about the tokens.
+// theirs. An error means that nothing is known about the tokens; the session is then empty, and its Commit returns the
+// same error.
 func (m *Manager) Open(ctx context.Context, s *Session, p *Presented, client Client, now time.Time) error {
 	s.reset(m, client, now)
 	var err error
@@ -97,6 +98,10 @@ func (m *Manager) Open(ctx context.Context, s *Session, p *Presented, client Cli
 		err = s.openSeveral(ctx, p)
 	}
 	s.lost = !s.live && !s.stale
+	if err != nil {
+		s.forget()
+		s.failed = err
+	}
 	return err
 }
 
@@ -143,7 +148,7 @@ func (s *Session) openSeveral(ctx context.Context, p *Presented) error {
 	stale := true
 	var used Token
 	var best Standing
-	var reused Reuse
+	var reused []Reuse
 	for _, token := range p.tokens[:p.n] {
 		dead, err := s.try(ctx, token)
 		if err != nil {
@@ -151,7 +156,7 @@ func (s *Session) openSeveral(ctx context.Context, p *Presented) error {
 		}
 		stale = stale && dead
 		if r := s.report.Reused; r.Key != (Key{}) {
-			reused = r
+			reused, s.report.Reused = append(reused, r), Reuse{}
 		}
 		if !s.live {
 			continue
@@ -167,18 +172,36 @@ func (s *Session) openSeveral(ctx context.Context, p *Presented) error {
 	s.values, s.first = nil, false
 	s.stale = stale && !p.more
 	s.report.Duplicate = p.more || len(s.others) > 1
-	liveToo := s.carries(reused.Key)
+	if err := s.onReuses(ctx, reused); err != nil {
+		return err
+	}
 	if len(s.others) == 1 && !p.more {
 		s.others = s.others[:0]
+		known := s.report.Reused
 		if _, err := s.try(ctx, used); err != nil {
 			return err
 		}
+		s.report.Reused = known
 	}
-	s.report.Reused = reused
-	if reused.Key == (Key{}) || liveToo {
-		return nil
+	return nil
+}
+
+// onReuses is onReuse for each rotated-out token whose session the request does not also carry a live token of. Only one
+// is reported, a session that was ended before others.
+func (s *Session) onReuses(ctx context.Context, reused []Reuse) error {
+	for _, r := range reused {
+		if s.carries(r.Key) {
+			if s.report.Reused.Key == (Key{}) {
+				s.report.Reused = r
+			}
+			continue
+		}
+		s.report.Reused = r
+		if err := s.onReuse(ctx); err != nil {
+			return err
+		}
 	}
-	return s.onReuse(ctx)
+	return nil
 }
 
 func (s *Session) addOther(key Key, user string) bool {
