@@ -125,7 +125,12 @@ func attempt(t *testing.T, w *world, cookies []string, handler func(*coatcheck.S
 	t.Helper()
 	ctx, s := context.Background(), new(coatcheck.Session)
 	err := w.m.Open(ctx, s, presented(cookies...), coatcheck.Client{}, w.clock.Now())
-	if err == nil {
+	if err != nil {
+		assert.Empty(t, entries(s))
+		assert.Empty(t, s.UserID())
+		handler(s)
+		assert.ErrorIs(t, s.Commit(ctx), err, "a handler that goes on regardless does nothing")
+	} else {
 		handler(s)
 		err = s.Commit(ctx)
 		if err != nil {

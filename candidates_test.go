@@ -1,0 +1,204 @@
+package coatcheck_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// What a request is, by the values of its cookie (DESIGN section 2). The kinds: A, B, C, D live sessions of users a to d;
+// a the previous token of A's session, in its grace; t a tombstone, w a wrong secret, r a reused token; x expired, u of
+// an unknown key, m malformed, h damaged.
+func TestCandidates(t *testing.T) {
+	const (
+		anonymous = ""
+		keep      = coatcheck.Keep
+		expire    = coatcheck.Expire
+	)
+	tests := []struct {
+		cookies   string
+		user      string
+		cookie    coatcheck.Cookie
+		duplicate bool
+		ends      string // whose sessions a logout ends
+	}{
+		{"", anonymous, keep, false, ""},
+		{"A", "a", keep, false, "a"},
+		{"a", "a", keep, false, "a"},
+		{"m", anonymous, expire, false, ""},
+		{"u", anonymous, expire, false, ""},
+		{"x", anonymous, expire, false, ""},
+		{"h", anonymous, expire, false, ""},
+		{"t", anonymous, keep, false, ""},
+		{"w", anonymous, keep, false, ""},
+		{"r", anonymous, keep, false, ""},
+		{"mm", anonymous, expire, false, ""},
+		{"mmmmm", anonymous, expire, false, ""},
+		{"AA", "a", keep, false, "a"},
+		{"AAAAA", "a", keep, false, "a"},
+		{"Aa", "a", keep, false, "a"},
+		{"aA", "a", keep, false, "a"},
+		{"aaA", "a", keep, false, "a"},
+		{"Am", "a", keep, false, "a"},
+		{"mmmmA", "a", keep, false, "a"},
+		{"Au", "a", keep, false, "a"},
+		{"uA", "a", keep, false, "a"},
+		{"xuA", "a", keep, false, "a"},
+		{"tA", "a", keep, false, "a"},
+		{"Atw", "a", keep, false, "a"},
+		{"rwA", "a", keep, false, "a"},
+		{"hA", "a", keep, false, "a"},
+		{"mxA", "a", keep, false, "a"},
+		{"mu", anonymous, expire, false, ""},
+		{"xu", anonymous, expire, false, ""},
+		{"xuh", anonymous, expire, false, ""},
+		{"mxuh", anonymous, expire, false, ""},
+		{"mt", anonymous, keep, false, ""},
+		{"ut", anonymous, keep, false, ""},
+		{"tu", anonymous, keep, false, ""},
+		{"xw", anonymous, keep, false, ""},
+		{"wx", anonymous, keep, false, ""},
+		{"ur", anonymous, keep, false, ""},
+		{"twr", anonymous, keep, false, ""},
+		{"AB", anonymous, keep, true, "ab"},
+		{"BA", anonymous, keep, true, "ab"},
+		{"aB", anonymous, keep, true, "ab"},
+		{"AaB", anonymous, keep, true, "ab"},
+		{"BaA", anonymous, keep, true, "ab"},
+		{"ABm", anonymous, keep, true, "ab"},
+		{"AuB", anonymous, keep, true, "ab"},
+		{"ABC", anonymous, keep, true, "abc"},
+		{"ABCD", anonymous, keep, true, "abc"},
+		{"DCBA", anonymous, keep, true, "bcd"},
+		{"Auxt", anonymous, keep, true, "a"},
+		{"uxtA", anonymous, keep, true, ""},
+		{"uxhw", anonymous, keep, true, ""},
+		{"AAmAAaA", "a", keep, false, "a"},
+	}
+	for _, tt := range tests {
+		t.Run("cookies "+tt.cookies, func(t *testing.T) {
+			w := newWorld(t)
+			values := candidates(t, w, tt.cookies)
+			s := w.open(values...)
+			assert.Equal(t, tt.user, s.UserID())
+			assert.Equal(t, tt.duplicate, s.Report().Duplicate)
+			assert.Equal(t, tt.user != "", s.ID() != coatcheck.ID{})
+			assert.Equal(t, tt.user == "", len(entries(s)) == 0)
+			assert.Equal(t, tt.cookie, w.finish(s).cookie)
+
+			s = w.open(values...)
+			assert.NoError(t, s.Insert("x", 1))
+			a := w.finish(s)
+			switch {
+			case tt.user != "":
+				assert.NotEqual(t, coatcheck.Expire, a.cookie)
+				assert.Equal(t, "a", w.user(values[strings.IndexByte(strings.ToLower(tt.cookies), 'a')]))
+			case tt.cookie == keep && len(values) > 0:
+				assert.Equal(t, keep, a.cookie, "no cookie may take the place of one that may be live")
+			default:
+				assert.Equal(t, coatcheck.Set, a.cookie)
+			}
+
+			checkEnds(t, tt.cookies, tt.ends, (*coatcheck.Session).Destroy, coatcheck.Expire)
+			checkEnds(t, tt.cookies, tt.ends, authenticate("new"), coatcheck.Set)
+		})
+	}
+}
+
+// checkEnds lets a logout or a login with these cookies do its work.
+func checkEnds(t *testing.T, kinds, ends string, handler func(*coatcheck.Session), want coatcheck.Cookie) {
+	t.Helper()
+	w := newWorld(t)
+	s := w.open(candidates(t, w, kinds)...)
+	handler(s)
+	assert.Equal(t, want, w.finish(s).cookie)
+	for _, user := range strings.Split("abcd", "") {
+		live := len(w.data.liveOf(user, w.clock.Now()))
+		if strings.Contains(ends, user) {
+			assert.Zero(t, live, "the session of %s lives", user)
+		} else {
+			assert.Equal(t, 1, live, "the session of %s", user)
+		}
+	}
+	assert.Equal(t, len(ends), s.Report().Ended)
+}
+
+// candidates makes one session of each kind and returns the cookies that the kinds name.
+func candidates(t *testing.T, w *world, kinds string) []string {
+	t.Helper()
+	of := map[rune]string{'m': "malformed", 'u': text(coatcheck.NewToken(coatcheck.TagOf("")))}
+	of['x'] = w.login("x")
+	w.clock.Step(ttl)
+	user := func(name string) string {
+		return w.do("", func(s *coatcheck.Session) { authenticate(name)(s); insert("of", name)(s) }).token
+	}
+	for _, name := range []string{"b", "c", "d"} {
+		of[rune(strings.ToUpper(name)[0])] = user(name)
+	}
+	of['a'] = user("a")
+	of['A'] = w.refresh(of['a']).token
+	of['t'] = user("t")
+	w.logout(of['t'])
+	tok, _ := coatcheck.ParseToken([]byte(user("w")))
+	of['w'] = text(tok.Rotated())
+	of['r'] = user("r")
+	w.do(of['r'], (*coatcheck.Session).CycleID)
+	of['h'] = user("h")
+	w.data.put(key(t, of['h']), []byte("text"))
+	var values []string
+	for _, kind := range kinds {
+		values = append(values, of[kind])
+	}
+	return values
+}
+
+// More than three candidates: no more than three are looked up, and a pair of one Key is one candidate only by its Key.
+func TestCandidatesAreBounded(t *testing.T) {
+	w := newWorld(t)
+	var many []string
+	for range 100 {
+		many = append(many, text(coatcheck.NewToken(coatcheck.TagOf(""))))
+	}
+	w.store.ops()
+	w.finish(w.open(many...))
+	assert.Equal(t, []string{opLoad, opLoad, opLoad}, w.store.ops())
+}
+
+// Between the two loads of several candidates the session may end.
+func TestCandidateEndsBetweenLoads(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.login("u")
+	loads := 0
+	w.store.before = func(_ context.Context, op string) error {
+		if loads++; loads == 3 {
+			w.store.before = nil
+			w.logout(cookie)
+		}
+		return nil
+	}
+	s := w.open(cookie, text(coatcheck.NewToken(coatcheck.TagOf(""))))
+	assert.Empty(t, s.UserID())
+	assert.Zero(t, s.Len())
+	assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+}
+
+// --sessions-not-before: what began before it is dead, and its cookie is cleared.
+func TestNotBefore(t *testing.T) {
+	w := newWorld(t)
+	old := w.login("u")
+	w.clock.Step(1)
+	policy := w.m.Policy()
+	policy.NotBefore = w.clock.Now().Truncate(1e6).Add(1e6)
+	m, err := coatcheck.NewManager(w.store, policy)
+	assert.NoError(t, err)
+	w.m = m
+	s := w.open(old)
+	assert.Empty(t, s.UserID())
+	assert.Equal(t, coatcheck.Expire, w.finish(s).cookie)
+	w.clock.Step(2e6)
+	assert.Equal(t, "u", w.user(w.login("u")))
+}
