@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// check completes the configuration and yields what is wrong with settings taken together, with the name of the setting
+// that it is told of. What the library's own validation knows is asked there and not repeated here.
+func check(c *config, byName map[string]*setting, values map[string]given) iter.Seq2[string, error] {
+	c.server.Policy.RevokeOnReuse = c.onReuse == "revoke"
+	c.server.Login = login.Open{}
+	return func(yield func(string, error) bool) {
+		for _, rule := range rules {
+			if complaint := rule.broken(c); complaint != nil {
+				if !yield(rule.of, byName[rule.of].mistake(values[rule.of], complaint)) {
+					return
+				}
+			}
+		}
+		for _, err := range leaves(c.server.Validate()) {
+			if !yield(located(err, byName, values)) {
+				return
+			}
+		}
+	}
+}
+
+// rules are what the program asks of its settings beyond the library.
+var rules = []struct {
+	of     string
+	broken func(*config) error
+}{
+	{"login", func(c *config) error {
+		if c.login == "" {
+			return errors.New(`must be named; "open" believes any user ID, --dev implies it`)
+		}
+		return nil
+	}},
+	{"login", func(c *config) error {
+		if c.login == "open" && !c.allowOpenLogin && !c.dev && exposed(c.listen) {
+			return fmt.Errorf("on --listen %q others can log in as anybody; if that is meant, say --allow-open-login", c.listen)
+		}
+		return nil
+	}},
+	{"listen", func(c *config) error {
+		if c.dev && exposed(c.listen) {
+			return errors.New("--dev listens on a loopback address only")
+		}
+		return nil
+	}},
+	{"admin-listen", func(c *config) error {
+		if exposed(c.adminListen) {
+			return errors.New("off loopback it needs --admin-key-file, which is not yet available")
+		}
+		return nil
+	}},
+	{"admin-listen", func(c *config) error {
+		if c.listen == c.adminListen && !strings.HasSuffix(c.listen, ":0") {
+			return errors.New("--listen is the same address")
+		}
+		return nil
+	}},
+}
+
+// leaves takes joined errors apart.
+func leaves(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, leaves(e)...)
+	}
+	return all
+}
+
+// located adds where the value stands to a mistake that the library found. Its mistakes begin with the setting's name.
+func located(err error, byName map[string]*setting, values map[string]given) (string, error) {
+	name, _, _ := strings.Cut(err.Error(), " ")
+	name = strings.TrimSuffix(name, ":")
+	if byName[name] == nil {
+		return "", err
+	}
+	return name, fmt.Errorf("--%w (%s)", err, values[name].from)
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// kind is how the text of a setting is read. Set parses the text, stores the result where the constructor was told, and
+// returns the text in its one canonical spelling, by which two spellings of a value are compared. Its error neither names
+// the setting nor repeats the text: the caller does both, unless the text is secret.
+type kind struct {
+	noun string // what the text is, for --help; empty for a switch
+	set  func(text string) (canonical string, err error)
+	many bool // may be given several times; the texts are then joined by commas
+}
+
+// text is any text.
+func text(noun string, p *string) kind {
+	return kind{noun: noun, set: func(s string) (string, error) {
+		*p = s
+		return s, nil
+	}}
+}
+
+// filled is any text but the empty one.
+func filled(noun string, p *string) kind {
+	return kind{noun: noun, set: func(s string) (string, error) {
+		if s == "" {
+			return "", errors.New("must not be empty")
+		}
+		*p = s
+		return s, nil
+	}}
+}
+
+// word is one of several words. A word that is listed in later is one whose time has not come.
+func word(p *string, words []string, later ...string) kind {
+	return kind{noun: strings.Join(append(slices.Clone(words), later...), "|"), set: func(s string) (string, error) {
+		switch {
+		case slices.Contains(later, s):
+			return "", fmt.Errorf("not yet available; for now there is %s", strings.Join(words, ", "))
+		case !slices.Contains(words, s):
+			return "", fmt.Errorf("must be %s", strings.Join(append(slices.Clone(words), later...), ", "))
+		}
+		*p = s
+		return s, nil
+	}}
+}
+
+// onOff is a switch. Given without a value it is on.
+func onOff(p *bool) kind {
+	return kind{set: func(s string) (string, error) {
+		v, err := strconv.ParseBool(s)
+		if err != nil {
+			return "", errors.New("must be true or false")
+		}
+		*p = v
+		return strconv.FormatBool(v), nil
+	}}
+}
+
+// offOn is a switch that turns *p off when it is on.
+func offOn(p *bool) kind {
+	var on bool
+	k := onOff(&on)
+	return kind{set: func(s string) (string, error) {
+		canonical, err := k.set(s)
+		if err == nil {
+			*p = !on
+		}
+		return canonical, err
+	}}
+}
+
+// count is a number from zero up. *p receives none in the place of zero: library configurations say "no limit" with a
+// negative number, because their zero is the default.
+func count(p *int, none int) kind {
+	return kind{noun: "number", set: func(s string) (string, error) {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			return "", errors.New("must be a whole number from 0 up")
+		}
+		*p = n
+		if n == 0 {
+			*p = none
+		}
+		return strconv.Itoa(n), nil
+	}}
+}
+
+// positive is a duration above zero.
+func positive(p *time.Duration) kind {
+	return duration(p, func(d time.Duration) (time.Duration, error) {
+		if d <= 0 {
+			return 0, errors.New("must be above 0s")
+		}
+		return d, nil
+	})
+}
+
+// span is a duration from zero up. *p receives none in the place of zero, as count does.
+func span(p *time.Duration, none time.Duration) kind {
+	return duration(p, func(d time.Duration) (time.Duration, error) {
+		switch {
+		case d < 0:
+			return 0, errors.New("must not be negative")
+		case d == 0:
+			return none, nil
+		default:
+			return d, nil
+		}
+	})
+}
+
+func duration(p *time.Duration, check func(time.Duration) (time.Duration, error)) kind {
+	return kind{noun: "duration", set: func(s string) (string, error) {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return "", errors.New("not a duration such as 500ms, 30m or 12h")
+		}
+		v, err := check(d)
+		if err == nil {
+			*p = v
+		}
+		return d.String(), err
+	}}
+}
+
+// list is texts between commas, none of them empty.
+func list(noun string, p *[]string) kind {
+	return kind{noun: noun + ",...", many: true, set: func(s string) (string, error) {
+		if s == "" {
+			*p = nil
+			return "", nil
+		}
+		parts := strings.Split(s, ",")
+		for i, part := range parts {
+			if parts[i] = strings.TrimSpace(part); parts[i] == "" {
+				return "", errors.New("has an empty entry between its commas")
+			}
+		}
+		*p = parts
+		return strings.Join(parts, ","), nil
+	}}
+}
+
+// address is where to listen: a host, which may be missing for every interface, and a port; 0 takes a free one. The words
+// in others are taken as they are.
+func address(p *string, others ...string) kind {
+	noun := strings.Join(append([]string{"host:port"}, others...), "|")
+	return kind{noun: noun, set: func(s string) (string, error) {
+		if !slices.Contains(others, s) {
+			_, port, err := net.SplitHostPort(s)
+			if err != nil {
+				return "", errors.New("not an address such as 127.0.0.1:3000 or [::1]:3000")
+			}
+			if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+				return "", errors.New("the port must be a number from 0 to 65535")
+			}
+		}
+		*p = s
+		return s, nil
+	}}
+}
+
+// exposed reports whether other machines may reach the address. A host name other than localhost may mean anything by the
+// time it is looked up. What is no address is not exposed: "off", or a mistake that is told elsewhere.
+func exposed(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil || host == "localhost" {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err != nil || !ip.Unmap().IsLoopback()
+}
+
+// memoryOnly is the place of the store until there is another than memory.
+func memoryOnly() kind {
+	return kind{noun: "memory|URL", set: func(s string) (string, error) {
+		if s != "memory" {
+			return "", errors.New("not yet available: a Redis; for now there is memory")
+		}
+		return s, nil
+	}}
+}

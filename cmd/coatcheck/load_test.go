@@ -1,0 +1,190 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// contract is the table of flags that the users were promised, with the defaults as they are written there.
+var contract = map[string]string{
+	"listen": "127.0.0.1:3000", "admin-listen": "127.0.0.1:3001", "dev": "false", "config": "", "admin-key-file": "",
+	"store": "memory", "login": "", "allow-open-login": "false", "login-key-file": "", "users-file": "", "webhook-url": "",
+	"cookie-name": "__Host-coatcheck", "cookie-domain": "", "cookie-path": "/", "cookie-secure": "true",
+	"cookie-http-only": "true", "cookie-same-site": "lax",
+	"ttl": "30m", "max-lifetime": "12h", "rolling": "true", "renew-every": "", "rotation-grace": "10s", "on-reuse": "reject",
+	"remember-ttl": "0s", "max-sessions-per-user": "100", "max-sessions": "0", "sessions-not-before": "",
+	"data-dir": "", "fsync-every": "1s",
+	"redis-prefix": "coatcheck:", "redis-cache-ttl": "60s", "redis-cache-size": "64MiB", "redis-timeout": "500ms",
+	"redis-wait-replicas": "0", "trusted-proxies": "", "trusted-origins": "", "reauth-within": "0s", "verify-login-url": "",
+	"otel": "false", "read-timeout": "5s", "idle-timeout": "60s", "max-conns-per-ip": "0", "shutdown-timeout": "10s",
+	"tls-cert": "", "tls-key": "", "log-format": "json", "log-level": "info",
+}
+
+func TestTheTableIsTheContract(t *testing.T) {
+	found := make(map[string]string)
+	for _, s := range settings(new(config)) {
+		assert.NotContains(t, found, s.name, "declared twice")
+		assert.NotEmpty(t, s.help, s.name)
+		assert.NotEmpty(t, s.group, s.name)
+		assert.Regexp(t, `^COATCHECK_[A-Z_]+$`, s.env())
+		assert.Contains(t, serveHelp(), "\n  --"+s.name+"\x20"[:min(1, len(s.kind.noun))]+s.kind.noun+"\n")
+		found[s.name] = s.def
+	}
+	assert.Equal(t, contract, found)
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := load([]string{"--login=open"}, nil)
+	require.NoError(t, err)
+	want := &config{
+		listen: "127.0.0.1:3000", adminListen: "127.0.0.1:3001",
+		login: "open", onReuse: "reject",
+		shutdown: 10 * time.Second, logFormat: "json", logLevel: "info",
+		server: server.Config{
+			Login:       login.Open{},
+			Cookie:      server.Cookie{Name: "__Host-coatcheck", Path: "/", SameSite: "lax"},
+			ReadTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+			// RenewEvery stays zero, which is a tenth of TTL.
+			Policy: coatcheck.Policy{
+				TTL: 30 * time.Minute, MaxLifetime: 12 * time.Hour, RotationGrace: 10 * time.Second, MaxPerUser: 100,
+			},
+		},
+	}
+	assert.Equal(t, want, c)
+}
+
+// Zero asks the library for its default, so that a zero which means zero must become something else.
+func TestZeroMeansZero(t *testing.T) {
+	c, err := load([]string{"--login=open", "--renew-every=0s", "--rotation-grace=0", "--max-sessions-per-user=0"}, nil)
+	require.NoError(t, err)
+	assert.Negative(t, c.server.Policy.RenewEvery)
+	assert.Negative(t, c.server.Policy.RotationGrace)
+	assert.Negative(t, c.server.Policy.MaxPerUser)
+}
+
+func TestEverySettingReachesTheServer(t *testing.T) {
+	c, err := load(strings.Fields(`--login open --allow-open-login --listen :8080 --admin-listen off --ttl 10m --max-lifetime 1h
+		--rolling=false --renew-every 2m --rotation-grace 3s --on-reuse revoke --max-sessions-per-user 7 --max-sessions 1000
+		--cookie-name __Secure-sid --cookie-domain example.com --cookie-path /app --cookie-http-only=false
+		--cookie-same-site strict --trusted-origins https://a.example --trusted-origins https://b.example,https://c.example
+		--read-timeout 1s --idle-timeout 2s --max-conns-per-ip 3 --shutdown-timeout 4s --log-format text --log-level debug`), nil)
+	require.NoError(t, err)
+	want := &config{
+		listen: ":8080", adminListen: "off",
+		login: "open", allowOpenLogin: true, onReuse: "revoke", maxSessions: 1000,
+		shutdown: 4 * time.Second, logFormat: "text", logLevel: "debug",
+		server: server.Config{
+			Login: login.Open{},
+			Cookie: server.Cookie{
+				Name: "__Secure-sid", Domain: "example.com", Path: "/app", ScriptAccess: true, SameSite: "strict",
+			},
+			TrustedOrigins: []string{"https://a.example", "https://b.example", "https://c.example"},
+			ReadTimeout:    time.Second, IdleTimeout: 2 * time.Second, MaxConnsPerIP: 3,
+			Policy: coatcheck.Policy{
+				TTL: 10 * time.Minute, MaxLifetime: time.Hour, FixedExpiry: true, RenewEvery: 2 * time.Minute,
+				RotationGrace: 3 * time.Second, RevokeOnReuse: true, MaxPerUser: 7,
+			},
+		},
+	}
+	assert.Equal(t, want, c)
+}
+
+func TestPrecedence(t *testing.T) {
+	file := write(t, `
+ttl = "11m"
+max-sessions = 11
+rolling = false
+trusted-origins = ["https://a.example", "https://b.example"]
+login = "open"
+`)
+	tests := map[string]struct {
+		args, env []string
+		want      time.Duration
+	}{
+		"file over default":           {want: 11 * time.Minute},
+		"environment over file":       {env: []string{"COATCHECK_TTL=12m"}, want: 12 * time.Minute},
+		"flag over environment":       {args: []string{"--ttl=13m"}, env: []string{"COATCHECK_TTL=12m"}, want: 13 * time.Minute},
+		"flag over file":              {args: []string{"--ttl", "13m"}, want: 13 * time.Minute},
+		"the last flag wins":          {args: []string{"--ttl=14m", "--ttl=13m"}, want: 13 * time.Minute},
+		"an empty variable is absent": {env: []string{"COATCHECK_TTL="}, want: 11 * time.Minute},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			c, err := load(append([]string{"--config", file}, tt.args...), tt.env)
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, c.server.Policy.TTL)
+			assert.Equal(t, 11, c.maxSessions)
+			assert.True(t, c.server.Policy.FixedExpiry)
+			assert.Equal(t, []string{"https://a.example", "https://b.example"}, c.server.TrustedOrigins)
+		})
+	}
+}
+
+func TestTheFileCanBeNamedByTheEnvironment(t *testing.T) {
+	file := write(t, "login = \"open\"\nttl = \"11m\"\n")
+	c, err := load(nil, []string{"COATCHECK_CONFIG=" + file})
+	require.NoError(t, err)
+	assert.Equal(t, 11*time.Minute, c.server.Policy.TTL)
+
+	_, err = load([]string{"--config="}, []string{"COATCHECK_CONFIG=" + file})
+	assert.ErrorContains(t, err, "--login: must be named", "an empty flag beats the variable: no file")
+}
+
+func TestDev(t *testing.T) {
+	c, err := load([]string{"--dev"}, nil)
+	require.NoError(t, err)
+	assert.Equal(t, "open", c.login)
+	assert.Equal(t, server.Cookie{Name: "coatcheck", Path: "/", SameSite: "lax", Insecure: true}, c.server.Cookie)
+	assert.Equal(t, "text", c.logFormat)
+
+	c, err = load([]string{"--dev", "--cookie-name=sid", "--log-format=json"}, []string{"COATCHECK_COOKIE_SECURE=true"})
+	require.NoError(t, err)
+	assert.Equal(t, server.Cookie{Name: "sid", Path: "/", SameSite: "lax"}, c.server.Cookie, "what is given wins over --dev")
+	assert.Equal(t, "json", c.logFormat)
+
+	c, err = load(nil, []string{"COATCHECK_DEV=true"})
+	require.NoError(t, err)
+	assert.True(t, c.server.Cookie.Insecure, "--dev changes defaults wherever it stands")
+}
+
+func TestUnknownVariablesAreNoted(t *testing.T) {
+	c, err := load([]string{"--dev"}, []string{
+		"COATCHECK_TLL=1m", "COATCHECK_PORT=tcp://10.0.0.1:80", "COATCHECK_SERVICE_HOST=10.0.0.1", "PATH=/bin",
+	})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"the environment variable COATCHECK_TLL names no flag and is ignored"}, c.notes)
+}
+
+func TestHelpIsNoMistake(t *testing.T) {
+	for _, arg := range []string{"--help", "-h"} {
+		_, err := load([]string{"--ttl=x", arg}, nil)
+		assert.ErrorIs(t, err, errHelp)
+	}
+}
+
+func write(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "coatcheck.toml")
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	return path
+}
+
+func TestExposed(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"127.0.0.1:1": false, "127.9.9.9:1": false, "[::1]:1": false, "[::ffff:127.0.0.1]:1": false, "localhost:1": false,
+		":1": true, "0.0.0.0:1": true, "[::]:1": true, "192.168.1.1:1": true, "example.com:1": true, "localhost.example.com:1": true,
+		"127.1:1": true, "off": false,
+	} {
+		assert.Equal(t, want, exposed(addr), addr)
+	}
+}

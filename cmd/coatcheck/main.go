@@ -1,0 +1,79 @@
+// Command coatcheck is the session server.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// What the process ends with.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	// Room for a HUP beside the signal that ends the server: neither may be lost while the other is handled.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdout, os.Stderr))
+}
+
+// run is main without the process around it.
+func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
+	command := ""
+	if len(args) > 0 {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "serve":
+		return runServe(args, environ, signals, stdout, stderr)
+	case "version", "--version":
+		return say(stdout, versionText()+"\n")
+	case "help", "--help", "-h":
+		return say(stdout, usage)
+	case "":
+		say(stderr, usage)
+	default:
+		say(stderr, fmt.Sprintf("coatcheck: %.40q is no command\n\n%s", command, usage))
+	}
+	return exitUsage
+}
+
+func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
+	c, err := load(args, environ)
+	if errors.Is(err, errHelp) {
+		return say(stdout, serveHelp())
+	}
+	if err != nil {
+		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", bullets(err)))
+		return exitUsage
+	}
+	if err := serve(c, signals, stdout, stderr); err != nil {
+		say(stderr, fmt.Sprintf("coatcheck: %v\n", err))
+		return exitFailed
+	}
+	return exitOK
+}
+
+// bullets is a line for each of the joined errors.
+func bullets(err error) string {
+	var text string
+	for _, e := range leaves(err) {
+		text += "  " + e.Error() + "\n"
+	}
+	return text
+}
+
+// say writes to the terminal and returns what to end with if that was all there was to do.
+func say(w io.Writer, text string) int {
+	if _, err := io.WriteString(w, text); err != nil {
+		return exitFailed
+	}
+	return exitOK
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// patience bounds what a test waits for; nothing waits that long unless it is broken.
+const patience = 20 * time.Second
+
+// process is a running `coatcheck serve`.
+type process struct {
+	url, admin string // where it listens, as it printed that
+	stdout     *output
+	stderr     *output
+	cmd        *exec.Cmd
+	exited     chan struct{}
+}
+
+// start runs the built program with --dev on free ports and waits until it listens. It is killed when the test ends.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{stdout: new(output), stderr: new(output), exited: make(chan struct{})}
+	// Not t.Context: it ends before the cleanups, and would kill what the test has just told to stop.
+	p.cmd = exec.CommandContext(context.Background(), program(t), append([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"}, args...)...)
+	p.cmd.Env = environment()
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	require.NoError(t, p.cmd.Start())
+	go func() {
+		defer close(p.exited)
+		_ = p.cmd.Wait() // the exit code is read from ProcessState
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // it has usually ended by itself
+		<-p.exited
+		if t.Failed() {
+			t.Logf("stdout:\n%s\nstderr:\n%s", p.stdout, p.stderr)
+		}
+	})
+	require.Eventually(t, func() bool { return strings.Contains(p.stdout.String(), "WARNING") || p.ended() },
+		patience, 5*time.Millisecond)
+	found := regexp.MustCompile(`http://\S+`).FindAllString(p.stdout.String(), 2)
+	require.Len(t, found, 2, "addresses in\n%s\n%s", p.stdout, p.stderr)
+	p.url, p.admin = found[0], found[1]
+	return p
+}
+
+// environment is that of the processes, without the settings of whoever runs the tests. The race detector's wait for late
+// reports would make each exit take a second.
+func environment(more ...string) []string {
+	return append([]string{"GORACE=atexit_sleep_ms=0"}, more...)
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *process) signal(t *testing.T, sig os.Signal) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(sig))
+}
+
+// wait returns the exit code, -1 if a signal killed it.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		require.Fail(t, "the server does not end")
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// logged waits until the log contains the text.
+func (p *process) logged(t *testing.T, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), text) }, patience, 5*time.Millisecond, text)
+}
+
+// ready returns the status of /readyz, 0 when nobody answers.
+func (p *process) ready(t *testing.T) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.admin+"/readyz", http.NoBody)
+	require.NoError(t, err)
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return resp.StatusCode
+}
+
+// output collects what a process writes.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+func (o *output) lines() []string {
+	var lines []string
+	for scan := bufio.NewScanner(strings.NewReader(o.String())); scan.Scan(); {
+		lines = append(lines, scan.Text())
+	}
+	return lines
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// serve runs the server until a signal ends it, or a listener fails.
+func serve(c *config, signals <-chan os.Signal, stdout, stderr io.Writer) (err error) {
+	log := newLogger(c, stderr)
+	c.server.Logger = log
+	store, err := shardstore.New(shardstore.Options{MaxSessions: c.maxSessions, Logger: log})
+	if err != nil {
+		return err
+	}
+	// Last of all: until then a request in flight may need the store. Not when somebody will not wait.
+	defer func() {
+		if !errors.Is(err, errCut) {
+			err = errors.Join(err, store.Close())
+		}
+	}()
+	srv, err := server.New(store, c.server)
+	if err != nil {
+		return err
+	}
+	public, admin, err := listen(c)
+	if err != nil {
+		return err
+	}
+	announce(c, public, admin, log, stdout)
+	// Each listener reports once: that it failed, or that it was shut down.
+	ended := make(chan error, 2)
+	running := 1
+	go func() { ended <- srv.Serve(public) }()
+	if admin != nil {
+		running++
+		go func() { ended <- srv.ServeAdmin(admin) }()
+	}
+	failed, err := wait(signals, ended, log)
+	if failed {
+		running--
+	}
+	return errors.Join(err, stop(c, srv, signals, ended, running))
+}
+
+// errCut: the server was told twice to stop.
+var errCut = errors.New("a second signal ended the server at once; requests may have been cut off")
+
+// listen opens both listeners, or none. admin is nil when it is off.
+func listen(c *config) (public, admin net.Listener, err error) {
+	var lc net.ListenConfig
+	ctx := context.Background()
+	if public, err = lc.Listen(ctx, "tcp", c.listen); err != nil {
+		return nil, nil, fmt.Errorf("--listen: %w", err)
+	}
+	if c.adminListen == "off" {
+		return public, nil, nil
+	}
+	if admin, err = lc.Listen(ctx, "tcp", c.adminListen); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf(`--admin-listen (it may be "off"): %w`, err), public.Close())
+	}
+	return public, admin, nil
+}
+
+// wait returns when a signal tells the server to stop, or when a listener failed.
+func wait(signals <-chan os.Signal, ended <-chan error, log *slog.Logger) (failed bool, err error) {
+	for {
+		select {
+		case err := <-ended:
+			return true, fmt.Errorf("a listener failed: %w", err)
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				log.Info("nothing to re-read: no file is configured that may change while the server runs")
+				continue
+			}
+			log.Info("stopping", "signal", sig.String())
+			return false, nil
+		}
+	}
+}
+
+// stop drains the server and waits for its listeners to return, for as long as --shutdown-timeout allows and until a
+// second signal.
+func stop(c *config, srv *server.Server, signals <-chan os.Signal, ended <-chan error, running int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.shutdown)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() {
+		err := srv.Shutdown(ctx)
+		for range running {
+			select {
+			case e := <-ended:
+				err = errors.Join(err, e)
+			case <-ctx.Done():
+				err = errors.Join(err, ctx.Err())
+			}
+		}
+		drained <- err
+	}()
+	for {
+		select {
+		case err := <-drained:
+			if errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("requests were cut off after --shutdown-timeout %v", c.shutdown)
+			}
+			return err
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				return errCut
+			}
+		}
+	}
+}
+
+// newLogger writes to the log in UTC, so that the lines of several machines compare.
+func newLogger(c *config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
+		level = slog.LevelInfo // cannot be: the setting is one of the words that slog knows
+	}
+	opt := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey {
+			a.Value = slog.TimeValue(a.Value.Time().UTC())
+		}
+		return a
+	}}
+	if c.logFormat == "text" {
+		return slog.New(slog.NewTextHandler(w, opt))
+	}
+	return slog.New(slog.NewJSONHandler(w, opt))
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"strings"
+	"time"
+
+	"github.com/coatcheck/coatcheck/server"
+)
+
+// config is what the settings come to. Where the library has a field of the same meaning, the setting is bound to that.
+type config struct {
+	dev            bool
+	file           string
+	listen         string
+	adminListen    string
+	login          string
+	allowOpenLogin bool
+	onReuse        string
+	maxSessions    int
+	shutdown       time.Duration
+	logFormat      string
+	logLevel       string
+
+	server server.Config
+
+	// notes are remarks on the configuration that are no mistakes, for the log.
+	notes []string
+}
+
+// setting is one flag, with its environment variable and its key in the configuration file.
+type setting struct {
+	name  string
+	group string
+	help  string
+	kind  kind
+	def   string // the default, as one would write it
+	dev   string // the default under --dev, where it is another
+	unset string // what it means to leave out a setting whose default is empty, where the help does not say it
+	// secret: the value may hold a password and is never printed.
+	secret bool
+	// later: the setting is known, but what it governs is not built yet. It may be set to its default and to nothing else.
+	later bool
+}
+
+// env is the name of the setting's environment variable.
+func (s *setting) env() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+}
+
+const envPrefix = "COATCHECK_"
+
+// settings is the table of all that `coatcheck serve` can be told, bound to c. It is the one place where a flag is
+// declared. dev stands first, because it changes the defaults of others.
+func settings(c *config) []setting {
+	var table []setting
+	group := func(name string, of ...setting) {
+		for _, s := range of {
+			s.group = name
+			table = append(table, s)
+		}
+	}
+	group("Start", startSettings(c)...)
+	group("Login", loginSettings(c)...)
+	group("Cookie", cookieSettings(c)...)
+	group("Sessions", sessionSettings(c)...)
+	group("Store", storeSettings(c)...)
+	group("Other sites and proxies", siteSettings(c)...)
+	group("Connections", connectionSettings(c)...)
+	group("Logs and traces", logSettings(c)...)
+	return table
+}
+
+func startSettings(c *config) []setting {
+	var keyFile string
+	return []setting{
+		{
+			name: "dev", kind: onOff(&c.dev), def: "false",
+			help: "for trying it out: a cookie without Secure, login mode open, logs as text; on a loopback address only",
+		},
+		{
+			name: "config", kind: text("file", &c.file),
+			help: "TOML file with settings by their flag's name; flags and environment variables win over it",
+		},
+		{
+			name: "listen", kind: address(&c.listen), def: "127.0.0.1:3000",
+			help: "where the auth API listens; port 0 takes a free one",
+		},
+		{
+			name: "admin-listen", kind: address(&c.adminListen, "off"), def: "127.0.0.1:3001",
+			help: "where health, readiness and the admin API listen",
+		},
+		{
+			name: "admin-key-file", kind: text("file", &keyFile), later: true,
+			help: "file with the key that the admin API asks for; needed off loopback",
+		},
+	}
+}
+
+func loginSettings(c *config) []setting {
+	var keyFile, usersFile, webhook, verifyURL string
+	var reauth time.Duration
+	return []setting{
+		{
+			name: "login", kind: word(&c.login, []string{"open"}, "trusted", "users", "webhook"), dev: "open",
+			unset: "must be named", help: "who may log in: open believes any user ID",
+		},
+		{
+			name: "allow-open-login", kind: onOff(&c.allowOpenLogin), def: "false",
+			help: "allow --login open where other machines can reach it",
+		},
+		{
+			name: "login-key-file", kind: text("file", &keyFile), later: true,
+			help: "for --login trusted: file with the key that back ends send",
+		},
+		{
+			name: "users-file", kind: text("file", &usersFile), later: true,
+			help: "for --login users: file with users and password hashes",
+		},
+		{
+			name: "webhook-url", kind: text("URL", &webhook), later: true, secret: true,
+			help: "for --login webhook: who is asked about a login",
+		},
+		{
+			name: "reauth-within", kind: span(&reauth, 0), def: "0s", later: true,
+			help: "how old a login may be for /auth/verify; 0s: any age",
+		},
+		{
+			name: "verify-login-url", kind: text("URL", &verifyURL), later: true, secret: true,
+			help: "where /auth/verify sends browsers that are not logged in",
+		},
+	}
+}
+
+func cookieSettings(c *config) []setting {
+	k := &c.server.Cookie
+	return []setting{
+		{
+			name: "cookie-name", kind: filled("name", &k.Name), def: "__Host-coatcheck", dev: "coatcheck",
+			help: "name of the session cookie",
+		},
+		{
+			name: "cookie-domain", kind: text("domain", &k.Domain),
+			help: "send the cookie to this domain and its subdomains",
+		},
+		{
+			name: "cookie-path", kind: filled("path", &k.Path), def: "/",
+			help: "send the cookie below this path",
+		},
+		{
+			name: "cookie-secure", kind: offOn(&k.Insecure), def: "true", dev: "false",
+			help: "send the cookie over https only",
+		},
+		{
+			name: "cookie-http-only", kind: offOn(&k.ScriptAccess), def: "true",
+			help: "hide the cookie from scripts",
+		},
+		{
+			name: "cookie-same-site", kind: filled("lax|strict|none", &k.SameSite), def: "lax",
+			help: "which requests from other sites carry the cookie",
+		},
+	}
+}
+
+func sessionSettings(c *config) []setting {
+	p := &c.server.Policy
+	var remember time.Duration
+	var notBefore string
+	return []setting{
+		{
+			name: "ttl", kind: positive(&p.TTL), def: "30m",
+			help: "how long a session lives after its last request",
+		},
+		{
+			name: "max-lifetime", kind: positive(&p.MaxLifetime), def: "12h",
+			help: "how long a session lives at most",
+		},
+		{
+			name: "rolling", kind: offOn(&p.FixedExpiry), def: "true",
+			help: "requests extend the session; if false, it ends --ttl after it began",
+		},
+		{
+			name: "renew-every", kind: span(&p.RenewEvery, -1), unset: "a tenth of --ttl",
+			help: "how often, at most, a request extends the session, which is a write; 0s: every request",
+		},
+		{
+			name: "rotation-grace", kind: span(&p.RotationGrace, -1), def: "10s",
+			help: "how long the token before a refresh is admitted after the new one arrived",
+		},
+		{
+			name: "on-reuse", kind: word(&c.onReuse, []string{"reject", "revoke"}), def: "reject",
+			help: "what a token does that is presented after that: it is refused, or it ends the session",
+		},
+		{
+			name: "remember-ttl", kind: span(&remember, 0), def: "0s", later: true,
+			help: `lifetime of a login with "remember"; 0s: not offered`,
+		},
+		{
+			name: "max-sessions-per-user", kind: count(&p.MaxPerUser, -1), def: "100",
+			help: "sessions that a user may have, beyond it the oldest ends; 0: no limit",
+		},
+		{
+			name: "sessions-not-before", kind: text("time", &notBefore), later: true,
+			help: "sessions that were created before this time (RFC 3339) are dead",
+		},
+	}
+}
+
+func storeSettings(c *config) []setting {
+	var dataDir, prefix, cacheSize string
+	var fsync, cacheTTL, timeout time.Duration
+	var replicas int
+	return []setting{
+		{
+			name: "store", kind: memoryOnly(), def: "memory", secret: true,
+			help: "where sessions are kept: memory, or the URL of a Redis",
+		},
+		{
+			name: "max-sessions", kind: count(&c.maxSessions, 0), def: "0",
+			help: "sessions that the memory store holds, beyond it logins are refused; 0: no limit",
+		},
+		{
+			name: "data-dir", kind: text("directory", &dataDir), later: true,
+			help: "where the memory store keeps its sessions over a restart",
+		},
+		{
+			name: "fsync-every", kind: span(&fsync, 0), def: "1s", later: true,
+			help: "how often --data-dir is flushed to disk; 0s: before each answer",
+		},
+		{
+			name: "redis-prefix", kind: text("prefix", &prefix), def: "coatcheck:", later: true,
+			help: "what all keys in Redis begin with",
+		},
+		{
+			name: "redis-cache-ttl", kind: span(&cacheTTL, 0), def: "60s", later: true,
+			help: "how long a session may be answered from memory; 0s: never",
+		},
+		{
+			name: "redis-cache-size", kind: text("size", &cacheSize), def: "64MiB", later: true,
+			help: "memory for that",
+		},
+		{
+			name: "redis-timeout", kind: positive(&timeout), def: "500ms", later: true,
+			help: "how long Redis may take to answer",
+		},
+		{
+			name: "redis-wait-replicas", kind: count(&replicas, 0), def: "0", later: true,
+			help: "replicas that must have a write before it is answered",
+		},
+	}
+}
+
+func siteSettings(c *config) []setting {
+	var proxies []string
+	return []setting{
+		{
+			name: "trusted-proxies", kind: list("CIDR", &proxies), later: true,
+			help: "proxies that are believed about the client's address",
+		},
+		{
+			name: "trusted-origins", kind: list("origin", &c.server.TrustedOrigins),
+			help: "other sites whose pages may log in, refresh and log out",
+		},
+	}
+}
+
+func connectionSettings(c *config) []setting {
+	var cert, key string
+	return []setting{
+		{
+			name: "read-timeout", kind: positive(&c.server.ReadTimeout), def: "5s",
+			help: "how long a request may take to arrive",
+		},
+		{
+			name: "idle-timeout", kind: positive(&c.server.IdleTimeout), def: "60s",
+			help: "how long a connection may wait for its next request",
+		},
+		{
+			name: "max-conns-per-ip", kind: count(&c.server.MaxConnsPerIP, 0), def: "0",
+			help: "connections that one client address may have; 0: no limit",
+		},
+		{
+			name: "shutdown-timeout", kind: positive(&c.shutdown), def: "10s",
+			help: "how long requests may take to finish when the server stops",
+		},
+		{name: "tls-cert", kind: text("file", &cert), later: true, help: "certificate chain, PEM"},
+		{name: "tls-key", kind: text("file", &key), later: true, help: "private key of the certificate, PEM"},
+	}
+}
+
+func logSettings(c *config) []setting {
+	var traces bool
+	return []setting{
+		{
+			name: "log-format", kind: word(&c.logFormat, []string{"json", "text"}), def: "json", dev: "text",
+			help: "format of the log on standard error",
+		},
+		{
+			name: "log-level", kind: word(&c.logLevel, []string{"debug", "info", "warn", "error"}), def: "info",
+			help: "least level that is logged",
+		},
+		{name: "otel", kind: onOff(&traces), def: "false", later: true, help: "send OpenTelemetry traces"},
+	}
+}

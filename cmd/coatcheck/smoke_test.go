@@ -1,0 +1,74 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// readme returns the commands that README.md shows at a prompt, and what it says that they print.
+func readme(t *testing.T) (commands, answers []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	for _, block := range regexp.MustCompile("(?s)```console\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		for line := range strings.Lines(block[1]) {
+			line = strings.TrimSuffix(line, "\n")
+			if command, ok := strings.CutPrefix(line, "$ "); ok {
+				commands, answers = append(commands, command), append(answers, "")
+			} else {
+				answers[len(answers)-1] += line + "\n"
+			}
+		}
+	}
+	return commands, answers
+}
+
+var sessionID = regexp.MustCompile(`"session_id":"[A-Za-z0-9_-]{22}"`)
+
+// The newcomer's first minute: what the server prints and what README.md shows are the same four commands, and with the
+// real curl and its cookie jar they answer what README.md says.
+func TestReadme(t *testing.T) {
+	commands, answers := readme(t)
+	require.Equal(t, curlLines("http://127.0.0.1:3000"), commands)
+	p := start(t)
+	require.Contains(t, p.stdout.String(), "\nTry it:\n  "+strings.Join(curlLines(p.url), "\n  ")+"\n")
+
+	jar := t.TempDir()
+	var ids []string
+	for i, line := range curlLines(p.url) {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
+		cmd.Dir = jar
+		got, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s\n%s", line, got)
+		assert.Equal(t, sessionID.ReplaceAllString(answers[i], "ID"), sessionID.ReplaceAllString(string(got), "ID"), line)
+		ids = append(ids, sessionID.FindString(string(got)))
+	}
+	assert.NotEmpty(t, ids[0])
+	assert.Equal(t, ids[0], ids[1], "me shows the session that login began")
+	assert.NotEqual(t, ids[1], ids[2], "refresh changes the ID")
+	content, err := os.ReadFile(jar + "/jar.txt")
+	require.NoError(t, err)
+	assert.NotContains(t, string(content), "coatcheck\t", "logout leaves no cookie in the jar")
+
+	p.signal(t, syscall.SIGTERM)
+	assert.Zero(t, p.wait(t))
+}
+
+func TestReadmeProgramBuilds(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	block := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(text)
+	require.Len(t, block, 2)
+	source := filepath.Join(t.TempDir(), "main.go")
+	require.NoError(t, os.WriteFile(source, block[1], 0o600))
+	out, err := exec.CommandContext(t.Context(), "go", "vet", source).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}

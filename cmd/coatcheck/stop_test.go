@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// dial opens a connection to the public listener.
+func (p *process) dial(t *testing.T) net.Conn {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() }) // it may be closed already
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	return conn
+}
+
+// half sends a login without the end of its body, so that the request is in flight until the rest is sent.
+func (p *process) half(t *testing.T) (conn net.Conn, rest string) {
+	t.Helper()
+	const body = `{"user_id":"user-42"}`
+	conn = p.dial(t)
+	_, err := fmt.Fprintf(conn, "POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body[:5])
+	require.NoError(t, err)
+	return conn, body[5:]
+}
+
+func TestStopOrder(t *testing.T) {
+	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+		t.Run(sig.String(), func(t *testing.T) {
+			p := start(t)
+			inFlight, rest := p.half(t)
+			idle := p.dial(t)
+			idleAnswers := bufio.NewReader(idle)
+			_, err := io.WriteString(idle, "GET /auth/me HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			require.NoError(t, err)
+			resp, err := http.ReadResponse(idleAnswers, nil)
+			require.NoError(t, err)
+			_, err = io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, http.StatusOK, p.ready(t))
+
+			began := time.Now()
+			p.signal(t, sig)
+			p.logged(t, "stopping")
+			assert.Equal(t, http.StatusServiceUnavailable, p.ready(t), "readiness goes red first")
+			late := p.dial(t) // accepting goes on until those who look at readiness have seen it
+			require.NoError(t, late.Close())
+
+			_, err = idleAnswers.ReadByte()
+			assert.ErrorIs(t, err, io.EOF, "the idle connection is closed")
+			require.Eventually(t, func() bool {
+				conn, err := net.DialTimeout("tcp", strings.TrimPrefix(p.url, "http://"), patience) //nolint:noctx // the test's context ends too late to matter here
+				if err == nil {
+					_ = conn.Close() // only whether it opened counts
+				}
+				return err != nil
+			}, patience, 5*time.Millisecond, "accepting stops")
+			assert.False(t, p.ended(), "a request is in flight")
+			_, err = io.WriteString(inFlight, rest)
+			require.NoError(t, err)
+			resp, err = http.ReadResponse(bufio.NewReader(inFlight), nil)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			assert.Equal(t, http.StatusOK, resp.StatusCode, "the request in flight is answered")
+			assert.Zero(t, p.wait(t))
+			assert.Less(t, time.Since(began), 8*time.Second, "nothing waited for a timeout")
+		})
+	}
+}
+
+// Clients that watch readiness, as load balancers do, lose no request.
+func TestNoRequestIsLost(t *testing.T) {
+	p := start(t, "--log-level=error")
+	var red atomic.Bool
+	var served atomic.Int64
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			client := &http.Client{Transport: new(http.Transport)}
+			defer client.CloseIdleConnections()
+			for !red.Load() {
+				resp, err := client.Get(p.url + "/auth/me") //nolint:noctx // bounded by the server's end
+				if !assert.NoError(t, err) {
+					return
+				}
+				_, err = io.Copy(io.Discard, resp.Body)
+				assert.NoError(t, err)
+				assert.NoError(t, resp.Body.Close())
+				assert.Equal(t, http.StatusOK, resp.StatusCode)
+				served.Add(1)
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return served.Load() > 500 }, patience, time.Millisecond)
+	p.signal(t, syscall.SIGTERM)
+	require.Eventually(t, func() bool { return p.ready(t) != http.StatusOK }, patience, time.Millisecond)
+	red.Store(true)
+	clients.Wait()
+	assert.Zero(t, p.wait(t))
+}
+
+func TestASecondSignalEndsAtOnce(t *testing.T) {
+	p := start(t, "--shutdown-timeout=1m", "--read-timeout=1m")
+	p.half(t)
+	p.signal(t, syscall.SIGTERM)
+	p.logged(t, "stopping")
+	p.signal(t, syscall.SIGHUP)
+	p.signal(t, syscall.SIGTERM)
+	assert.Equal(t, exitFailed, p.wait(t))
+	p.logged(t, "a second signal ended the server at once")
+}
+
+func TestShutdownTimeout(t *testing.T) {
+	p := start(t, "--shutdown-timeout=400ms", "--read-timeout=1m")
+	p.half(t)
+	p.signal(t, syscall.SIGTERM)
+	assert.Equal(t, exitFailed, p.wait(t))
+	p.logged(t, "requests were cut off after --shutdown-timeout 400ms")
+}
+
+func TestHangUpIsNoEnd(t *testing.T) {
+	p := start(t)
+	p.signal(t, syscall.SIGHUP)
+	p.logged(t, "nothing to re-read")
+	assert.Equal(t, http.StatusOK, p.ready(t))
+	p.signal(t, syscall.SIGTERM)
+	assert.Zero(t, p.wait(t))
+}
+
+// The same in this process, so that TestMain sees whether a goroutine stays behind.
+func TestServeLeavesNothingBehind(t *testing.T) {
+	for _, admin := range []string{"127.0.0.1:0", "off"} {
+		signals := make(chan os.Signal, 1)
+		var stdout, stderr output
+		code := make(chan int, 1)
+		go func() {
+			code <- run([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=" + admin}, nil, signals, &stdout, &stderr)
+		}()
+		require.Eventually(t, func() bool { return strings.Contains(stdout.String(), "Try it") }, patience, time.Millisecond)
+		signals <- syscall.SIGTERM
+		select {
+		case got := <-code:
+			assert.Equal(t, exitOK, got, stderr.String())
+		case <-time.After(patience):
+			require.Fail(t, "serve does not end")
+		}
+	}
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"runtime"
+	"runtime/debug"
+)
+
+// version is set by the linker where the build knows better than the Go tool: see the Makefile.
+var version string
+
+// versionText is what `coatcheck version` prints.
+func versionText() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = new(debug.BuildInfo)
+	}
+	return "coatcheck " + buildVersion(version, info) + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
+}
+
+// buildVersion is the linker's word, else the module's version, else the commit, else "unknown": a build from a source
+// archive, or with -buildvcs=false, knows none of them.
+func buildVersion(linked string, info *debug.BuildInfo) string {
+	if linked != "" {
+		return linked
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	var commit, dirty string
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			commit = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "-dirty"
+		}
+	}
+	if commit == "" {
+		return "unknown"
+	}
+	return commit + dirty
+}
