@@ -205,7 +205,7 @@ var (
 	names = rapid.SampledFrom([]string{"a", "b", "c", "bb"})
 	users = rapid.SampledFrom([]string{"alice", "bob"})
 	steps = rapid.SampledFrom([]time.Duration{
-		time.Millisecond, time.Second, grace, renew - 1, renew, ttl - renew, ttl - time.Millisecond, ttl, maxLife / 2,
+		time.Millisecond, time.Second, grace, renew - time.Millisecond, renew, ttl - renew, ttl - time.Millisecond, ttl, maxLife / 2,
 	})
 )
 
