@@ -1,0 +1,196 @@
+package coatcheck_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// SES-04: whatever a browser's rhythm, its session ends no earlier than ttl minus renew-every and no later than ttl after its
+// last request, and at its absolute expiry at the latest (SES-05).
+func TestSessionEndsInItsWindow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		every := rapid.SampledFrom([]time.Duration{-1, time.Millisecond, time.Second, renew, ttl - time.Second}).Draw(t, "renew-every")
+		w := newWorld(t, func(p *coatcheck.Policy) { p.RenewEvery, p.MaxLifetime = every, 2*time.Hour })
+		began := w.clock.Now()
+		cookie := w.login("u")
+		last := began
+		for range rapid.IntRange(0, 30).Draw(t, "requests") {
+			w.clock.Step(rapid.SampledFrom([]time.Duration{
+				time.Millisecond, time.Second, renew - time.Millisecond, renew, 10 * time.Minute, ttl - max(0, every) - time.Millisecond,
+			}).Draw(t, "step"))
+			if w.user(cookie) == "" {
+				break
+			}
+			last = w.clock.Now()
+			a := w.do(cookie, nothing)
+			require.Equal(t, coatcheck.Keep, a.cookie, "renewal sends no cookie")
+		}
+		absolute := began.Add(2 * time.Hour)
+		alive := minTime(last.Add(ttl-max(0, every)), absolute).Add(-time.Millisecond)
+		if alive.After(w.clock.Now()) {
+			w.clock.Step(alive.Sub(w.clock.Now()))
+			require.Equal(t, "u", w.user(cookie), "too early")
+		}
+		w.clock.Step(minTime(last.Add(ttl), absolute).Sub(w.clock.Now()))
+		require.Empty(t, w.user(cookie), "too late")
+		require.Equal(t, coatcheck.Expire, w.do(cookie, nothing).cookie)
+	})
+}
+
+// A user who is active at the slowest rhythm that keeps a session is never logged out before the absolute expiry.
+func TestActiveSessionLivesToItsAbsoluteExpiry(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.login("u")
+	steps := 0
+	for steps = 0; w.user(cookie) != ""; steps++ {
+		w.do(cookie, nothing)
+		w.clock.Step(20 * time.Minute)
+	}
+	assert.Equal(t, int(maxLife/(20*time.Minute)), steps, "12 hours of 20 minutes")
+	cookie = w.login("u")
+	for range 100 { // refreshes do not lengthen it either
+		w.clock.Step(maxLife/100 - time.Millisecond)
+		a := w.refresh(cookie)
+		require.Equal(t, coatcheck.Set, a.cookie)
+		cookie = a.token
+	}
+	w.clock.Step(100 * time.Millisecond)
+	assert.Empty(t, w.user(cookie))
+}
+
+func TestExpiryToTheMillisecond(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.login("u")
+	w.clock.Step(ttl - time.Millisecond)
+	assert.Equal(t, "u", w.user(cookie))
+	w.clock.Step(time.Millisecond)
+	assert.Empty(t, w.user(cookie), "nothing has removed it, and it is dead")
+}
+
+// A read writes nothing: at most one write per renew-every.
+func TestReadsDoNotWrite(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.login("u")
+	w.store.ops()
+	swaps := 0
+	for range 600 { // ten minutes, a request each second
+		w.clock.Step(time.Second)
+		w.do(cookie, func(s *coatcheck.Session) { s.Len(); s.Contains("a"); s.UserID() })
+		for _, op := range w.store.ops() {
+			if op != opLoad {
+				assert.Equal(t, opSwap, op)
+				swaps++
+			}
+		}
+	}
+	assert.Equal(t, 3, swaps)
+}
+
+func TestRenewEveryRequest(t *testing.T) {
+	w := newWorld(t, func(p *coatcheck.Policy) { p.RenewEvery = -1 })
+	cookie := w.login("u")
+	w.store.ops()
+	w.do(cookie, nothing)
+	assert.Equal(t, []string{opLoad}, w.store.ops(), "nothing to push within one millisecond")
+	for range 3 {
+		w.clock.Step(time.Millisecond)
+		w.do(cookie, nothing)
+		assert.Equal(t, []string{opLoad, opSwap}, w.store.ops())
+	}
+}
+
+func TestFixedExpiry(t *testing.T) {
+	w := newWorld(t, func(p *coatcheck.Policy) { p.FixedExpiry = true })
+	cookie := w.login("u")
+	w.store.ops()
+	for range 29 {
+		w.clock.Step(time.Minute)
+		w.do(cookie, nothing)
+		w.do(cookie, insert("x", 1))
+	}
+	assert.NotContains(t, w.store.ops(), opCreate)
+	w.clock.Step(time.Minute - time.Millisecond)
+	assert.Equal(t, "u", w.user(cookie))
+	w.clock.Step(time.Millisecond)
+	assert.Empty(t, w.user(cookie), "ttl after it began")
+}
+
+// The renewal is that of the request's arrival, however long its handler takes, and it never goes back.
+func TestRenewalIsJudgedByTheRequest(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.login("u")
+	w.clock.Step(renew)
+	early := w.open(cookie)
+	arrived := w.clock.Now()
+	w.clock.Step(time.Minute)
+	w.finish(early)
+	assert.Equal(t, arrived.UnixMilli(), w.record(cookie).LastSeen)
+	assert.Equal(t, arrived.Add(ttl).UnixMilli(), w.record(cookie).IdleExpiry)
+
+	w.clock.Step(renew)
+	slow := w.open(cookie)
+	w.clock.Step(renew)
+	w.do(cookie, nothing)
+	seen := w.clock.Now()
+	assert.Equal(t, coatcheck.Keep, w.finish(slow).cookie)
+	assert.Equal(t, seen.UnixMilli(), w.record(cookie).LastSeen, "judged anew on the conflict")
+	assert.Zero(t, slow.Report().Renewed)
+}
+
+// A write that comes when a renewal is due carries it.
+func TestRenewalRidesAWrite(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.login("u")
+	w.clock.Step(renew)
+	w.store.ops()
+	w.do(cookie, insert("x", 1))
+	assert.Equal(t, []string{opLoad, opSwap}, w.store.ops())
+	assert.Equal(t, w.clock.Now().UnixMilli(), w.record(cookie).LastSeen)
+}
+
+// SES-07: a clock that steps back pushes no expiry out, and brings no ended session back.
+func TestClockStepsBack(t *testing.T) {
+	w := newWorld(t)
+	cookie, ended := w.login("u"), w.login("u")
+	w.logout(ended)
+	before := w.record(cookie).Expiry()
+	w.clock.Step(-time.Hour)
+	a := w.refresh(cookie)
+	require.Equal(t, coatcheck.Set, a.cookie)
+	assert.Equal(t, before, w.record(a.token).Expiry())
+	assert.Empty(t, w.user(ended))
+}
+
+func TestRecordStanding(t *testing.T) {
+	now := time.UnixMilli(1_000)
+	current, previous := coatcheck.ID{1}, coatcheck.ID{2}
+	tests := map[string]struct {
+		prev  coatcheck.ID
+		until int64
+		id    coatcheck.ID
+		want  coatcheck.Standing
+	}{
+		"current":               {previous, 0, current, coatcheck.Current},
+		"previous, open":        {previous, coatcheck.PrevOpen, previous, coatcheck.Previous},
+		"previous, last ms":     {previous, 1_001, previous, coatcheck.Previous},
+		"previous, over":        {previous, 1_000, previous, coatcheck.Reused},
+		"neither":               {previous, coatcheck.PrevOpen, coatcheck.ID{3}, coatcheck.Unknown},
+		"no ID":                 {previous, coatcheck.PrevOpen, coatcheck.ID{}, coatcheck.Unknown},
+		"no ID and no previous": {coatcheck.ID{}, coatcheck.PrevOpen, coatcheck.ID{}, coatcheck.Unknown},
+		"last byte differs":     {previous, 0, coatcheck.ID{1, 15: 1}, coatcheck.Unknown},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			rec := &coatcheck.Record{Header: coatcheck.Header{ID: current, PrevID: tt.prev, PrevUntil: tt.until}}
+			got := rec.Standing(tt.id, now)
+			assert.Equal(t, tt.want, got)
+			assert.Equal(t, got == coatcheck.Current || got == coatcheck.Previous, got.Admitted())
+		})
+	}
+}
