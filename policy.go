@@ -57,10 +57,11 @@ func (p Policy) Validate() error {
 func (p Policy) withDefaults() Policy {
 	p.TTL = orDefault(p.TTL, 30*time.Minute)
 	p.MaxLifetime = orDefault(p.MaxLifetime, 12*time.Hour)
-	p.RenewEvery = max(0, orDefault(p.RenewEvery, p.TTL/10))
-	p.RotationGrace = max(0, orDefault(p.RotationGrace, 10*time.Second))
+	// What is turned off stays negative, so that the policy in force, given to another manager, is the same policy.
+	p.RenewEvery = max(-1, orDefault(p.RenewEvery, p.TTL/10))
+	p.RotationGrace = max(-1, orDefault(p.RotationGrace, 10*time.Second))
 	p.RetryFor = orDefault(p.RetryFor, 500*time.Millisecond)
-	p.MaxPerUser = max(0, orDefault(p.MaxPerUser, 100))
+	p.MaxPerUser = max(-1, orDefault(p.MaxPerUser, 100))
 	if p.Now == nil {
 		p.Now = time.Now
 	}
