@@ -1,0 +1,349 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/binary"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// cache holds the bytes of records in use, found by Key without making a string, for all connections together.
+//
+// Redis tracks, per connection, which keys were read for the cache, and says once over that connection when one of them
+// changes. The invariants that follow from it:
+//
+//   - A record is put only by the answer to a read that Redis tracks (Update), so its change will be told of.
+//   - What comes over one connection is in the order in which Redis did it. So a record that was put after a change was told
+//     of is the one after the change. Nevertheless a read that was under way when anything of its shard was taken out (told
+//     of, dropped by hand, flushed) puts nothing: the epoch tells. It costs a miss, and no argument needs the order then.
+//   - When a connection is lost, nothing tells of changes any more: everything is flushed, also the records read over
+//     others, which cannot be told apart. It is flushed when rueidis notices (Close), and, since a new connection may carry
+//     writes before that, when one is made (see dialer).
+//   - A record says yes or nothing. load compares the ID and both expiries, and the time by which a record must be read
+//     again whatever Redis has said. Tombstones, absent keys and records of other codec versions are not put.
+type cache struct {
+	prefix string
+	shards []cacheShard // a power of two; never resized
+
+	invalidations atomic.Uint64 // written by invalidate
+	flushes       atomic.Uint64 // written by flush
+}
+
+// cacheShard is one lock and what stands under it. ring holds the entries in an order that means nothing; the hand walks
+// over them and evicts the first that was not used since it last came by.
+type cacheShard struct {
+	mu      sync.Mutex // guards all below but hits
+	entries map[coatcheck.Key]*cacheEntry
+	ring    []*cacheEntry
+	hand    int
+	size    int
+	max     int
+	epoch   uint64 // grows whenever something is taken out
+	hits    atomic.Uint64
+	_       [64]byte // the next shard's lock stands in another cache line
+}
+
+// cacheEntry is a record in the cache. Only used and pos change after it was put.
+type cacheEntry struct {
+	key   coatcheck.Key
+	msg   rueidis.RedisMessage // what Redis answered; flight hands it out again
+	bytes []byte               // msg's; never written into, so that load may read them without the lock
+	until int64                // Unix milliseconds; from then on it must be read again
+	pos   int                  // where it stands in the ring
+	used  bool
+}
+
+// entryBytes is what an entry takes up beside its record: itself, its part of the map and of the ring, and what the
+// allocator rounds up.
+const entryBytes = 256
+
+const (
+	maxShards   = 64
+	minPerShard = 128 << 10
+)
+
+func newCache(prefix string, size int) *cache {
+	n := 1
+	for n < maxShards && size/(2*n) >= minPerShard {
+		n *= 2
+	}
+	c := &cache{prefix: prefix, shards: make([]cacheShard, n)}
+	for i := range c.shards {
+		c.shards[i].entries = make(map[coatcheck.Key]*cacheEntry)
+		c.shards[i].max = size / n
+	}
+	return c
+}
+
+// shard chooses by bytes of the key that are random in every key that a record was ever created with.
+func (c *cache) shard(key coatcheck.Key) *cacheShard {
+	return &c.shards[binary.LittleEndian.Uint32(key[8:])&uint32(len(c.shards)-1)]
+}
+
+// load reads a cached record that lives and admits id at now into rec. It does not allocate once rec's buffer has grown.
+func (c *cache) load(key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) bool {
+	sh := c.shard(key)
+	sh.mu.Lock()
+	e := sh.entries[key]
+	if e == nil || now.UnixMilli() >= e.until {
+		sh.mu.Unlock()
+		return false
+	}
+	e.used = true
+	b := e.bytes
+	sh.mu.Unlock()
+	if rec.Read(key, b) != nil || !rec.Lives(now) || !rec.Standing(id, now).Admitted() {
+		return false
+	}
+	sh.hits.Add(1)
+	return true
+}
+
+// keep takes note of what a read past the cache has shown. A cached record of another version is out of date, though Redis
+// has not said so yet.
+func (c *cache) keep(key coatcheck.Key, err error, rec *coatcheck.Record) {
+	sh := c.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if e := sh.entries[key]; e != nil && (err != nil || coatcheck.EncodedVersion(e.bytes) != rec.Version) {
+		sh.remove(e)
+	}
+}
+
+// put is the only way in. It does nothing when something was taken out of the shard since epoch.
+func (c *cache) put(key coatcheck.Key, msg rueidis.RedisMessage, until int64, epoch uint64) {
+	b, err := msg.AsBytes()
+	var rec coatcheck.Record
+	if err != nil || rec.Read(key, b) != nil {
+		return
+	}
+	sh := c.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := &cacheEntry{key: key, msg: msg, bytes: b, until: until, pos: len(sh.ring), used: true}
+	if sh.epoch != epoch || e.size() > sh.max {
+		return
+	}
+	if old := sh.entries[key]; old != nil {
+		sh.remove(old)
+		e.pos = len(sh.ring)
+	}
+	sh.makeRoom(e.size())
+	e.pos = len(sh.ring)
+	sh.entries[key] = e
+	sh.ring = append(sh.ring, e)
+	sh.size += e.size()
+}
+
+func (e *cacheEntry) size() int { return len(e.bytes) + entryBytes }
+
+// makeRoom evicts until size more bytes fit. Wants the lock held.
+func (sh *cacheShard) makeRoom(size int) {
+	for sh.size+size > sh.max {
+		if sh.hand >= len(sh.ring) {
+			sh.hand = 0
+		}
+		e := sh.ring[sh.hand]
+		if e.used {
+			e.used = false
+			sh.hand++
+			continue
+		}
+		sh.remove(e) // another one takes its place under the hand
+	}
+}
+
+// remove wants the lock held. It leaves the epoch alone: an eviction is no news.
+func (sh *cacheShard) remove(e *cacheEntry) {
+	last := len(sh.ring) - 1
+	sh.ring[e.pos] = sh.ring[last]
+	sh.ring[e.pos].pos = e.pos
+	sh.ring[last] = nil
+	sh.ring = sh.ring[:last]
+	delete(sh.entries, e.key)
+	sh.size -= e.size()
+}
+
+// invalidate takes out what Redis says has changed.
+func (c *cache) invalidate(key coatcheck.Key) {
+	c.invalidations.Add(1)
+	sh := c.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.epoch++
+	if e := sh.entries[key]; e != nil {
+		sh.remove(e)
+	}
+}
+
+// flush takes everything out.
+func (c *cache) flush() {
+	c.flushes.Add(1)
+	for i := range c.shards {
+		sh := &c.shards[i]
+		sh.mu.Lock()
+		sh.epoch++
+		sh.entries = make(map[coatcheck.Key]*cacheEntry)
+		sh.ring, sh.hand, sh.size = nil, 0, 0
+		sh.mu.Unlock()
+	}
+}
+
+// hit returns the message of a cached record for rueidis, or the epoch in which it is read.
+func (c *cache) hit(key coatcheck.Key, now int64) (msg rueidis.RedisMessage, found bool, epoch uint64) {
+	sh := c.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if e := sh.entries[key]; e != nil && now < e.until {
+		return e.msg, true, 0
+	}
+	return msg, false, sh.epoch
+}
+
+// parse returns the session of a record's Redis key. Kept in step with Store.recordKey.
+func (c *cache) parse(redisKey string) (coatcheck.Key, bool) {
+	rest, ok := strings.CutPrefix(redisKey, c.prefix)
+	const head = len("{12345678") + len(kindRecord)
+	if !ok || len(rest) != head+keyLen {
+		return coatcheck.Key{}, false
+	}
+	return coatcheck.ParseKey([]byte(rest[head:]))
+}
+
+func (c *cache) addTo(st *Stats) {
+	for i := range c.shards {
+		sh := &c.shards[i]
+		sh.mu.Lock()
+		st.CachedRecords += len(sh.ring)
+		st.CachedBytes += sh.size
+		sh.mu.Unlock()
+		st.Hits += sh.hits.Load()
+	}
+	st.Invalidations, st.Flushes = c.invalidations.Load(), c.flushes.Load()
+}
+
+// newStore is rueidis' NewCacheStoreFn, called for each connection. What its size option says is for each connection; ours
+// is for all.
+func (c *cache) newStore(rueidis.CacheStoreOption) rueidis.CacheStore {
+	return &connCache{cache: c, flights: make(map[coatcheck.Key]*flight)}
+}
+
+// connCache is one connection's side of the cache: the reads under way on it. Its lock is taken before a shard's.
+type connCache struct {
+	cache   *cache
+	mu      sync.Mutex
+	flights map[coatcheck.Key]*flight // guarded by mu; nil once closed
+	read    bool                      // anything was ever read for the cache over this connection; guarded by mu
+}
+
+// flight is a read under way. msg and err are written before done is closed.
+type flight struct {
+	until int64
+	epoch uint64
+	done  chan struct{}
+	msg   rueidis.RedisMessage
+	err   error
+}
+
+// Wait implements rueidis.CacheEntry.
+func (f *flight) Wait(ctx context.Context) (rueidis.RedisMessage, error) {
+	select {
+	case <-ctx.Done():
+		return rueidis.RedisMessage{}, ctx.Err()
+	case <-f.done:
+		return f.msg, f.err
+	}
+}
+
+// Flight implements rueidis.CacheStore: a cached message, or the read that is under way, or neither, and then the caller
+// reads.
+func (c *connCache) Flight(redisKey, _ string, ttl time.Duration, now time.Time) (rueidis.RedisMessage, rueidis.CacheEntry) {
+	key, ok := c.cache.parse(redisKey)
+	if !ok {
+		return rueidis.RedisMessage{}, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flights == nil {
+		return rueidis.RedisMessage{}, nil
+	}
+	msg, found, epoch := c.cache.hit(key, now.UnixMilli())
+	if found {
+		return msg, nil
+	}
+	if f := c.flights[key]; f != nil {
+		return rueidis.RedisMessage{}, f
+	}
+	c.read = true
+	c.flights[key] = &flight{until: now.Add(ttl).UnixMilli(), epoch: epoch, done: make(chan struct{})}
+	return rueidis.RedisMessage{}, nil
+}
+
+// Update implements rueidis.CacheStore: the answer to a read is there.
+func (c *connCache) Update(redisKey, _ string, msg rueidis.RedisMessage) (pxat int64) {
+	key, f := c.land(redisKey)
+	if f == nil {
+		return 0
+	}
+	c.cache.put(key, msg, f.until, f.epoch)
+	f.msg = msg
+	close(f.done)
+	return f.until
+}
+
+// Cancel implements rueidis.CacheStore: there will be no answer.
+func (c *connCache) Cancel(redisKey, _ string, err error) {
+	if _, f := c.land(redisKey); f != nil {
+		f.err = err
+		close(f.done)
+	}
+}
+
+// land takes the read of a key out of those under way.
+func (c *connCache) land(redisKey string) (coatcheck.Key, *flight) {
+	key, ok := c.cache.parse(redisKey)
+	if !ok {
+		return key, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.flights[key]
+	delete(c.flights, key)
+	return key, f
+}
+
+// Delete implements rueidis.CacheStore: Redis says that these keys have changed, or (nil) that all may have. Reads under way
+// go on; they put nothing.
+func (c *connCache) Delete(keys []rueidis.RedisMessage) {
+	if keys == nil {
+		c.cache.flush()
+	}
+	for i := range keys {
+		if name, err := keys[i].ToString(); err == nil {
+			if key, ok := c.cache.parse(name); ok {
+				c.cache.invalidate(key)
+			}
+		}
+	}
+}
+
+// Close implements rueidis.CacheStore: the connection is lost.
+func (c *connCache) Close(err error) {
+	c.mu.Lock()
+	flights, read := c.flights, c.read
+	c.flights = nil
+	c.mu.Unlock()
+	if read {
+		c.cache.flush()
+	}
+	for _, f := range flights {
+		f.err = err
+		close(f.done)
+	}
+}

@@ -1,0 +1,139 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+var errStillDialing = errors.New("no connection yet")
+
+// dialFunc is rueidis' way to ask for a connection.
+type dialFunc func(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error)
+
+// dialer makes connections for rueidis. rueidis dials in the course of a command, and lets the commands that come meanwhile
+// wait for that one, whatever their own deadlines are. So a caller with a deadline waits for a short while only, and a
+// connection that takes longer is kept for the next who asks: all callers get their error in time, and a far Redis can still
+// be reached.
+type dialer struct {
+	base     dialFunc
+	patience time.Duration
+	made     func() // called for each new connection, before anything is sent over it
+
+	ctx    context.Context //nolint:containedctx // the life of all dials; ended by close
+	cancel context.CancelFunc
+
+	mu   sync.Mutex
+	late map[string][]chan dialed // dials by address that nobody waits for; guarded by mu; nil once closed
+}
+
+type dialed struct {
+	conn net.Conn
+	err  error
+}
+
+func newDialer(base dialFunc, patience time.Duration, made func()) *dialer {
+	if base == nil {
+		base = dialTCP
+	}
+	d := &dialer{base: base, patience: patience, made: made, late: make(map[string][]chan dialed)}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	return d
+}
+
+func dialTCP(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {
+	if conf == nil {
+		return d.DialContext(ctx, "tcp", addr)
+	}
+	return (&tls.Dialer{NetDialer: d, Config: conf}).DialContext(ctx, "tcp", addr)
+}
+
+func (d *dialer) dial(ctx context.Context, addr string, nd *net.Dialer, conf *tls.Config) (net.Conn, error) {
+	ch := d.pop(addr)
+	if ch == nil {
+		ch = d.start(addr, nd, conf)
+	}
+	var giveUp <-chan time.Time
+	if _, ok := ctx.Deadline(); ok {
+		timer := time.NewTimer(d.patience)
+		defer timer.Stop()
+		giveUp = timer.C
+	}
+	err := errStillDialing
+	select {
+	case r := <-ch:
+		if r.err == nil {
+			d.made()
+		}
+		return r.conn, r.err
+	case <-giveUp:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	d.push(addr, ch)
+	return nil, err
+}
+
+func (d *dialer) start(addr string, nd *net.Dialer, conf *tls.Config) chan dialed {
+	ch := make(chan dialed, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(d.ctx, nd.Timeout)
+		defer cancel()
+		conn, err := d.base(ctx, addr, nd, conf)
+		ch <- dialed{conn, err}
+	}()
+	return ch
+}
+
+// pop takes over a dial that somebody else gave up waiting for. Those that have failed meanwhile say nothing of now.
+func (d *dialer) pop(addr string) chan dialed {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.late[addr]) > 0 {
+		ch := d.late[addr][0]
+		d.late[addr] = d.late[addr][1:]
+		select {
+		case r := <-ch:
+			if r.err != nil {
+				continue
+			}
+			ch <- r
+		default:
+		}
+		return ch
+	}
+	return nil
+}
+
+func (d *dialer) push(addr string, ch chan dialed) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.late == nil {
+		go discard(ch)
+		return
+	}
+	d.late[addr] = append(d.late[addr], ch)
+}
+
+func discard(ch chan dialed) {
+	if r := <-ch; r.conn != nil {
+		_ = r.conn.Close()
+	}
+}
+
+// close ends the dials under way and closes connections that nobody has taken over.
+func (d *dialer) close() {
+	d.cancel()
+	d.mu.Lock()
+	late := d.late
+	d.late = nil
+	d.mu.Unlock()
+	for _, chs := range late {
+		for _, ch := range chs {
+			discard(ch)
+		}
+	}
+}

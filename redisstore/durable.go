@@ -1,0 +1,80 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// errReplicas: the write stands on the primary, but too few replicas have it yet.
+var errReplicas = errors.New("too few replicas have acknowledged the write")
+
+// sendDurable sends a command and WAIT, one behind the other on a connection of their own: WAIT is about the writes of its
+// connection, and blocks it. Then it passes a barrier on the connection that the cache hears on, as sendBarred.
+//
+// The command must write whenever its answer is acknowledged; else WAIT would wait for nothing.
+func (s *Store) sendDurable(ctx context.Context, key string, cmd func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
+	defer s.stats.roundTrip(time.Now())
+	results := s.sendAlone(ctx, cmd, func() rueidis.Completed {
+		return s.client.B().Wait().Numreplicas(int64(s.wait)).Timeout(s.patience(ctx)).Build()
+	})
+	reply, err := results[0].ToArray()
+	if err != nil {
+		return nil, err
+	}
+	if s.cache != nil && s.client.Do(ctx, s.barrier(key)).NonRedisError() != nil {
+		s.cache.flush()
+	}
+	reached, err := results[1].AsInt64()
+	if err != nil {
+		return nil, err
+	}
+	if reached < int64(s.wait) {
+		return nil, fmt.Errorf("%w: %d of %d", errReplicas, reached, s.wait)
+	}
+	return reply, nil
+}
+
+// patience is how long WAIT may take, in milliseconds: what is left of the time, less some for the barrier. Zero would be
+// for ever.
+func (s *Store) patience(ctx context.Context) int64 {
+	left := s.timeout
+	if deadline, ok := ctx.Deadline(); ok {
+		left = time.Until(deadline)
+	}
+	return max(1, (left - max(s.timeout/10, 10*time.Millisecond)).Milliseconds())
+}
+
+// sendAlone sends commands over a connection that nobody else uses meanwhile.
+//
+// In a Cluster rueidis would follow a redirection of the first command and leave the WAIT behind on the old node, where it
+// proves nothing. So a dedicated client is used there, which follows none, and redirections are followed here.
+func (s *Store) sendAlone(ctx context.Context, first, second func() rueidis.Completed) []rueidis.RedisResult {
+	if s.client.Mode() != rueidis.ClientModeCluster {
+		return s.client.DoMulti(ctx, first(), second())
+	}
+	dedicated, release := s.client.Dedicate()
+	results := dedicated.DoMulti(ctx, first(), second())
+	release()
+	for range 3 {
+		re, ok := rueidis.IsRedisErr(results[0].Error())
+		if !ok {
+			return results
+		}
+		moved, isMoved := re.IsMoved()
+		ask, isAsk := re.IsAsk()
+		node := s.client.Nodes()[moved+ask]
+		switch {
+		case node == nil:
+			return results
+		case isMoved:
+			results = node.DoMulti(ctx, first(), second())
+		case isAsk:
+			results = node.DoMulti(ctx, s.client.B().Asking().Build(), first(), second())[1:]
+		}
+	}
+	return results
+}

@@ -1,0 +1,185 @@
+package redisstore
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Options says which Redis a Store uses, and how. Only URL is required.
+type Options struct {
+	// URL names the servers, as rueidis.ParseURL reads it: redis://user:password@host:6379/0, rediss:// for TLS,
+	// ?addr=host:port for each further node of a Cluster or each further Sentinel, ?master_set=name for Sentinel. With
+	// rediss:// the files tls_ca, tls_cert and tls_key (PEM) may be named, and the Sentinels are spoken to over TLS too.
+	// There is no way to turn the verification of certificates off.
+	URL string
+
+	// Prefix begins every key; empty is "coatcheck:". Change it when two installations share one Redis. No braces: the
+	// store's own decide the Cluster slot.
+	Prefix string
+
+	// CacheTTL is how long a record may be served from this process's memory at most; Redis tells when it changes, so this
+	// bounds only what a lost message could do. 0 is one minute. Negative turns the cache off: each Load asks Redis.
+	CacheTTL time.Duration
+
+	// CacheSize is how many bytes the cache may take up in all, bookkeeping included. 0 is 64 MiB, enough for some 150,000
+	// sessions of 200 bytes.
+	CacheSize int
+
+	// Timeout is how long a method may take, retries included. 0 is 500 ms; at most 3 s, because a link that was cut
+	// without a word has to be found dead within 5 s.
+	Timeout time.Duration
+
+	// WaitReplicas is how many replicas must have a logout, a revocation or a rotation before it is acknowledged; where that
+	// takes longer than Timeout it is coatcheck.ErrUnavailable. 0 acknowledges what the primary has: a failover may then
+	// undo the last moments. Set it to what the deployment has replicas for, and have one more than that.
+	WaitReplicas int
+
+	// Logger hears what is wrong with the server's set-up when the store starts; nil is slog.Default().
+	Logger *slog.Logger
+
+	// TLS replaces what rediss:// and its files would use: root certificates, client certificates. Its MinVersion is raised
+	// to TLS 1.2, and InsecureSkipVerify is refused. Nil leaves it to the URL. It needs rediss://.
+	TLS *tls.Config
+}
+
+const (
+	defaultPrefix    = "coatcheck:"
+	defaultCacheTTL  = time.Minute
+	defaultCacheSize = 64 << 20
+	defaultTimeout   = 500 * time.Millisecond
+	maxTimeout       = 3 * time.Second
+
+	// A connection on which nothing came for two of these is asked for a sign of life, and given deadAfter for it.
+	pingEvery = 500 * time.Millisecond
+	// How often the Sentinels are asked who is primary, in case their message was lost.
+	askSentinels = 2 * time.Second
+	// A connection remembers this many (as a power of two) commands under way: what 500 requests a second pile up on a
+	// link that was cut, until it is found dead, and more. Beyond it callers would wait for longer than Timeout.
+	ringScale = 12
+)
+
+// withDefaults returns the options with every default filled in, or all that is wrong with them.
+func (o Options) withDefaults() (Options, error) {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("redisstore: "+format, args...))
+		}
+	}
+	check(!strings.ContainsAny(o.Prefix, "{}"), "Prefix %q: must not contain braces", o.Prefix)
+	check(o.CacheSize >= 0, "CacheSize %d: must not be negative; a negative CacheTTL turns the cache off", o.CacheSize)
+	check(o.Timeout >= 0 && o.Timeout <= maxTimeout, "Timeout %v: must be between 0 and %v", o.Timeout, maxTimeout)
+	check(o.WaitReplicas >= 0, "WaitReplicas %d: must not be negative", o.WaitReplicas)
+	check(o.TLS == nil || !o.TLS.InsecureSkipVerify, "TLS: certificates are always verified, InsecureSkipVerify is not offered")
+	if o.Prefix == "" {
+		o.Prefix = defaultPrefix
+	}
+	if o.CacheTTL == 0 {
+		o.CacheTTL = defaultCacheTTL
+	}
+	if o.CacheSize == 0 {
+		o.CacheSize = defaultCacheSize
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o, errors.Join(errs...)
+}
+
+// deadAfter is how long an answer may take before the connection counts as dead: at most 3 s, so that with the ping before
+// it a silent cut is noticed within 5 s.
+func (o Options) deadAfter() time.Duration {
+	return min(max(2*o.Timeout, time.Second), maxTimeout)
+}
+
+// client returns what the URL says in rueidis' terms. Its errors never repeat the URL, which may hold a password.
+func (o Options) client() (rueidis.ClientOption, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || o.URL == "" {
+		return rueidis.ClientOption{}, errors.New("redisstore: URL: cannot be read; it looks like redis://user:password@host:6379/0, with reserved characters percent-encoded")
+	}
+	q := u.Query()
+	for name, why := range map[string]string{
+		"skip_verify":   "certificates are always verified",
+		"write_timeout": "it follows from Timeout",
+	} {
+		if q.Has(name) {
+			return rueidis.ClientOption{}, fmt.Errorf("redisstore: URL: %s is not offered: %s", name, why)
+		}
+	}
+	opt, err := rueidis.ParseURL(o.URL)
+	if err != nil {
+		return opt, fmt.Errorf("redisstore: URL: %w", err)
+	}
+	if err := o.secure(&opt, q); err != nil {
+		return opt, err
+	}
+	opt.DisableCache = opt.DisableCache || opt.AlwaysRESP2 || o.CacheTTL < 0
+	opt.PipelineMultiplex = -1 // one connection a node: what a node wrote, its next read sees
+	opt.RingScaleEachConn = ringScale
+	opt.ConnWriteTimeout = o.deadAfter()
+	opt.Dialer.KeepAlive = pingEvery
+	if opt.Dialer.Timeout <= 0 {
+		opt.Dialer.Timeout = rueidis.DefaultDialTimeout
+	}
+	opt.Sentinel.Dialer = opt.Dialer
+	opt.Sentinel.TLSConfig = opt.TLSConfig
+	opt.Sentinel.TopologyRefreshInterval = askSentinels
+	return opt, nil
+}
+
+// secure fills in the TLS configuration.
+func (o Options) secure(opt *rueidis.ClientOption, q url.Values) error {
+	files := q.Has("tls_ca") || q.Has("tls_cert") || q.Has("tls_key")
+	switch {
+	case opt.TLSConfig == nil && (files || o.TLS != nil):
+		return errors.New("redisstore: certificates are given, but the URL is not rediss://")
+	case opt.TLSConfig == nil:
+		return nil
+	case o.TLS != nil && files:
+		return errors.New("redisstore: certificates are given twice, in the URL and in TLS")
+	case o.TLS != nil:
+		name := opt.TLSConfig.ServerName
+		opt.TLSConfig = o.TLS.Clone()
+		opt.TLSConfig.MinVersion = max(opt.TLSConfig.MinVersion, tls.VersionTLS12)
+		if opt.TLSConfig.ServerName == "" {
+			opt.TLSConfig.ServerName = name
+		}
+		return nil
+	}
+	return loadFiles(opt.TLSConfig, q.Get("tls_ca"), q.Get("tls_cert"), q.Get("tls_key"))
+}
+
+func loadFiles(conf *tls.Config, ca, cert, key string) error {
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return fmt.Errorf("redisstore: tls_ca: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("redisstore: tls_ca: no certificate in %s", ca)
+		}
+	}
+	if cert == "" && key == "" {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return fmt.Errorf("redisstore: tls_cert and tls_key: %w", err)
+	}
+	conf.Certificates = []tls.Certificate{pair}
+	return nil
+}

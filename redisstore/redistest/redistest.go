@@ -1,0 +1,172 @@
+// Package redistest starts redis-server processes for tests: one, a Cluster, or a primary with its replica and Sentinels.
+// They listen on free ports of the loopback interface, keep nothing, and are killed when the test ends. A machine without
+// redis-server fails the test, it does not skip it.
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Server is one redis-server process, which may be stopped and started again on its port.
+type Server struct {
+	Port int
+
+	t    testing.TB
+	conf string
+	args []string
+
+	mu    sync.Mutex
+	cmd   *exec.Cmd      // guarded by mu; nil while it is down
+	admin rueidis.Client // guarded by mu; made when first used
+}
+
+// Start starts a server with these lines in its configuration, beside those that keep it on loopback and off the disk.
+func Start(t testing.TB, config ...string) *Server {
+	t.Helper()
+	return start(t, freePort(t), config)
+}
+
+func start(t testing.TB, port int, config []string, args ...string) *Server {
+	t.Helper()
+	dir := t.TempDir()
+	s := &Server{Port: port, t: t, conf: filepath.Join(dir, "redis.conf"), args: args}
+	lines := append([]string{
+		fmt.Sprintf("port %d", port), "bind 127.0.0.1", "dir " + dir, "logfile " + filepath.Join(dir, "log"),
+		"daemonize no", "enable-debug-command local",
+	}, config...)
+	if len(args) == 0 {
+		lines = append(lines, `save ""`, "appendonly no", "repl-diskless-sync-delay 0")
+	}
+	if err := os.WriteFile(s.conf, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	s.Restart()
+	return s
+}
+
+// freePort returns a port that nobody listens on now. Somebody else may take it before it is used; the chance is small.
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // nothing was sent
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Addr returns host and port.
+func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
+
+// URL returns the server's URL.
+func (s *Server) URL() string { return "redis://" + s.Addr() }
+
+// Restart starts the server after Kill, empty, and returns when it answers.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cmd := exec.Command("redis-server", append([]string{s.conf}, s.args...)...) //nolint:noctx,gosec // it lives as long as the test
+	cmd.SysProcAttr = dieWithParent()
+	if err := cmd.Start(); err != nil {
+		s.t.Fatalf("redis-server: %v", err)
+	}
+	s.cmd = cmd
+	Eventually(s.t, 10*time.Second, "redis-server to answer", s.answers)
+}
+
+func (s *Server) answers() bool {
+	conn, err := (&net.Dialer{Timeout: time.Second}).Dial("tcp", s.Addr())
+	if err != nil {
+		return false
+	}
+	defer conn.Close() //nolint:errcheck // only asked
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_, _ = conn.Write([]byte("PING\r\n"))
+	buf := make([]byte, 5)
+	n, _ := conn.Read(buf)
+	return n > 0 && (buf[0] == '+' || strings.HasPrefix(string(buf), "-NOAU"))
+}
+
+// Kill kills the server with SIGKILL and returns when it is gone.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.admin != nil {
+		s.admin.Close()
+		s.admin = nil
+	}
+	if s.cmd != nil {
+		_ = s.cmd.Process.Signal(syscall.SIGKILL)
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// Signal sends a signal: SIGSTOP and SIGCONT make it hang and go on.
+func (s *Server) Signal(sig syscall.Signal) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Do sends a command past whatever is being tested.
+func (s *Server) Do(args ...string) rueidis.RedisResult {
+	s.t.Helper()
+	s.mu.Lock()
+	if s.admin == nil {
+		client, err := rueidis.NewClient(rueidis.ClientOption{
+			InitAddress: []string{s.Addr()}, ForceSingleClient: true, DisableCache: true, DisableRetry: true, PipelineMultiplex: -1,
+			RingScaleEachConn: 8,
+		})
+		if err != nil {
+			s.mu.Unlock()
+			s.t.Fatal(err)
+		}
+		s.admin = client
+	}
+	client := s.admin
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return client.Do(ctx, client.B().Arbitrary(args...).Build())
+}
+
+// Must is Do, with an error failing the test, and returns the answer as text.
+func (s *Server) Must(args ...string) string {
+	s.t.Helper()
+	msg, err := s.Do(args...).ToMessage()
+	if err != nil {
+		s.t.Fatalf("%v: %v", args, err)
+	}
+	if v, err := msg.ToString(); err == nil {
+		return v
+	}
+	return msg.String()
+}
+
+// Eventually waits until f is true.
+func Eventually(t testing.TB, within time.Duration, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(within); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %s", within, what)
+		}
+	}
+}

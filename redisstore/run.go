@@ -1,0 +1,151 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// operation is one call of a script.
+type operation struct {
+	name   string
+	script *script
+	keys   []string // all in one slot; what the operation is about comes first
+	args   []string
+	// durable operations are acknowledged when WaitReplicas of them have it.
+	durable bool
+	// tellsRetries: the script is told by one more argument that an earlier try may have gone through. It needs no receipt.
+	tellsRetries bool
+}
+
+// run calls the script until it has answered or the time is up, and returns its answer.
+//
+// A script that Redis refused has done nothing, and one whose answer was lost can be called again: it recognizes what it
+// has done. So both are, within the timeout: a connection that is killed, a slot that moves, and a primary that changes
+// cost a client time and nothing else.
+func (s *Store) run(ctx context.Context, op operation) ([]rueidis.RedisMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	lost := false
+	for attempt := 0; ; attempt++ {
+		reply, err := s.call(ctx, op, lost)
+		if err == nil {
+			return reply, nil
+		}
+		refused, again := judge(err)
+		lost = lost || !refused
+		if !again || !pause(ctx, attempt) {
+			s.stats.errors.Add(1)
+			return nil, unavailable(op.name, err)
+		}
+	}
+}
+
+// call is one try of run. An earlier one was lost when nobody knows whether it went through.
+func (s *Store) call(ctx context.Context, op operation, lost bool) ([]rueidis.RedisMessage, error) {
+	args := op.args
+	if op.tellsRetries && lost {
+		args = slices.Concat(args, []string{"retried"})
+	}
+	sha := func() rueidis.Completed {
+		return s.client.B().Evalsha().Sha1(op.script.sha).Numkeys(int64(len(op.keys))).Key(op.keys...).Arg(args...).Build()
+	}
+	whole := func() rueidis.Completed {
+		return s.client.B().Eval().Script(op.script.text).Numkeys(int64(len(op.keys))).Key(op.keys...).Arg(args...).Build()
+	}
+	send := s.sendBarred
+	if op.durable && s.wait > 0 {
+		send = s.sendDurable
+	}
+	reply, err := send(ctx, op.keys[0], sha)
+	if re, ok := rueidis.IsRedisErr(err); ok && re.IsNoScript() {
+		reply, err = send(ctx, op.keys[0], whole)
+	}
+	return reply, err
+}
+
+// sendBarred sends a command and, behind it in the same pipeline, a second one. Redis tells a connection what has changed
+// after the answer to the command that changed it, but before the answer to the next: when that is there, what this write
+// invalidated has left the cache.
+//
+// The second command names a key, so that in a Cluster it takes the same way, redirections included. It is built as one
+// that rueidis does not try again by itself: when the connection broke, the cache was flushed, which serves as well.
+func (s *Store) sendBarred(ctx context.Context, key string, cmd func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
+	defer s.stats.roundTrip(time.Now())
+	if s.cache == nil {
+		return s.client.Do(ctx, cmd()).ToArray()
+	}
+	results := s.client.DoMulti(ctx, cmd(), s.barrier(key))
+	reply, err := results[0].ToArray()
+	if err == nil && results[1].NonRedisError() != nil {
+		s.cache.flush()
+	}
+	return reply, err
+}
+
+func (s *Store) barrier(key string) rueidis.Completed {
+	return s.client.B().Arbitrary("EXISTS").Keys(key).Build()
+}
+
+// judge says what an error of Redis or of the way there means: whether Redis refused, so that nothing was done, and whether
+// it makes sense to try again.
+func judge(err error) (refused, again bool) {
+	re, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return false, !errors.Is(err, rueidis.ErrClosing) && !errors.Is(err, errReplicas)
+	}
+	if _, moved := re.IsMoved(); moved {
+		return true, true
+	}
+	if _, ask := re.IsAsk(); ask {
+		return true, true
+	}
+	for _, passing := range []string{"TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED"} {
+		if strings.HasPrefix(re.Error(), passing) {
+			return true, true
+		}
+	}
+	// A script that came upon a session which had moved already, in a slot on its way to another node.
+	return true, strings.Contains(re.Error(), "non local key")
+}
+
+// pause waits before the next try, longer each time, and reports whether there is time for one.
+func pause(ctx context.Context, attempt int) bool {
+	wait := time.Millisecond << min(attempt, 5)
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// unavailable is what an error means to the caller. Neither Redis nor rueidis repeats a command's arguments in its errors.
+func unavailable(what string, err error) error {
+	if errors.Is(err, coatcheck.ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("redisstore: %s: %w: %w", what, coatcheck.ErrUnavailable, err)
+}
+
+// unexpected is an answer that a script does not give, save swap's unknown: it went through and another came on top, or it
+// did not go through.
+func (s *Store) unexpected(what, status string) error {
+	s.stats.errors.Add(1)
+	return fmt.Errorf("redisstore: %s: %w: the script answered %s", what, coatcheck.ErrUnavailable, strconv.Quote(status))
+}
+
+func isDamaged(err error) bool { return errors.Is(err, coatcheck.ErrDamaged) }

@@ -1,0 +1,119 @@
+// Package redisstore keeps sessions in Redis, shared by every node, and the records in use in this process's memory, from
+// where Redis takes them back when they change.
+//
+// It works with one Redis (6.2 or newer), with Sentinel and with Cluster. Its keys, with the Tag in braces so that all of
+// a user's stand in one Cluster slot:
+//
+//	coatcheck:{<tag>}:s:<key>    a record's bytes, or the tombstone's; goes when the session ends
+//	coatcheck:{<tag>}:u:<user>   ZSET: the user's sessions by expiry; a member is the creation time (ms, 12 hex digits) and the key
+//	coatcheck:{<tag>}:m:<user>   what the end of all the user's sessions left: the mark and its end, 8 bytes each
+//	coatcheck:{<tag>}:r:<nonce>  the answer of a script, for five seconds, in case it has to be asked for again
+//
+// <user> is the first 16 bytes of the user ID's SHA-256 in base64url.
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// Store is a coatcheck.Store in Redis. Make one with New and stop it with Close.
+//
+// A method that changed something returns when this node's next Load will see it. Errors that are none of package
+// coatcheck's sentinels for what was asked are coatcheck.ErrUnavailable: then what was asked may have been done or not.
+type Store struct {
+	client  rueidis.Client
+	prefix  string
+	timeout time.Duration
+	wait    int
+	log     *slog.Logger
+	dialer  *dialer
+
+	cache    *cache // nil: no cache
+	cacheTTL time.Duration
+	fills    chan struct{} // holds one for each fill under way; Close fills it up
+
+	stats  counters
+	closed atomic.Bool // written by Close
+}
+
+var _ coatcheck.Store = (*Store)(nil)
+
+// Errors that only a defect of the caller brings about. A store refuses what would make its index of users lie.
+var (
+	errNoRecord = errors.New("redisstore: not a record that was written")
+	errUser     = errors.New("redisstore: the session is of another user")
+	errTag      = errors.New("redisstore: the key's tag is not its user's")
+	errVersion  = errors.New("redisstore: the new version does not follow the old one")
+)
+
+// New connects to Redis and looks at how it is set up. It returns coatcheck.ErrUnavailable when that cannot be done within
+// ctx, and all mistakes in the options.
+func New(ctx context.Context, opt Options) (*Store, error) {
+	opt, err := opt.withDefaults()
+	conn, urlErr := opt.client()
+	if err := errors.Join(err, urlErr); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		prefix:  opt.Prefix,
+		timeout: opt.Timeout,
+		wait:    opt.WaitReplicas,
+		log:     opt.Logger,
+	}
+	if err := s.connect(ctx, opt, conn); err != nil {
+		return nil, unavailable("connecting", err)
+	}
+	s.inspect(ctx, conn)
+	if err := s.Ping(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) usable() error {
+	if s.closed.Load() {
+		return fmt.Errorf("redisstore: closed: %w", coatcheck.ErrUnavailable)
+	}
+	return nil
+}
+
+// Ping implements coatcheck.Store. It reads a key that does not exist; in a Cluster with a part of it down it tries
+// others, since most sessions can be served then.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	var err error
+	for range 3 {
+		tag := coatcheck.TagOf("")
+		if _, err = s.get(ctx, s.key(tag, kindRecord, "ping")); err == nil || s.client.Mode() != rueidis.ClientModeCluster {
+			break
+		}
+	}
+	return err
+}
+
+// Close implements coatcheck.Store. It returns when nothing that the store started runs any more.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.client.Close()
+	s.dialer.close()
+	if s.cache != nil {
+		for range cap(s.fills) {
+			s.fills <- struct{}{}
+		}
+		s.cache.flush()
+	}
+	return nil
+}

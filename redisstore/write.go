@@ -1,0 +1,191 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// Create implements coatcheck.Store. coatcheck.ErrFull never comes: a Redis whose memory is full is ErrUnavailable.
+func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (int, error) {
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
+	user, tag := rec.UserID(), rec.Key.Tag()
+	switch {
+	case rec.Key == (coatcheck.Key{}) || rec.Version == 0 || rec.Version != coatcheck.EncodedVersion(rec.Bytes()):
+		return 0, errNoRecord
+	case user != "" && tag != coatcheck.TagOf(user):
+		return 0, errTag
+	}
+	op := operation{name: "create", script: createScript, keys: []string{s.recordKey(rec.Key), s.receiptKey(tag)}}
+	if user != "" {
+		name := userName(user)
+		op.keys = append(op.keys, s.key(tag, kindIndex, name), s.key(tag, kindMark, name))
+		if opt.Replace != (coatcheck.Key{}) && opt.Replace.Tag() == tag {
+			op.keys = append(op.keys, s.recordKey(opt.Replace))
+			op.durable = true
+		}
+	}
+	op.args = []string{
+		string(rec.Bytes()), millis(now), member(rec), s.key(tag, kindRecord, ""),
+		string(binary.BigEndian.AppendUint64(nil, uint64(opt.Mark))), strconv.Itoa(opt.Limit), millis(opt.Until), opt.Replace.String(),
+	}
+	reply, err := s.run(ctx, op)
+	if err != nil {
+		return 0, err
+	}
+	switch status := statusOf(reply); status {
+	case "ok":
+		if opt.Replaced != nil && opt.Replaced.Read(opt.Replace, bytesOf(reply, 2)) != nil {
+			opt.Replaced.Header = coatcheck.Header{}
+		}
+		ended, err := reply[1].AsInt64()
+		return int(ended), err
+	case "revoked":
+		return 0, coatcheck.ErrRevoked
+	case "exists":
+		return 0, coatcheck.ErrExists
+	default:
+		return 0, s.unexpected(op.name, status)
+	}
+}
+
+// Swap implements coatcheck.Store. With WaitReplicas it waits for them when rec was rotated at now (RotatedAt), and not for
+// renewals and changed values: losing one of those to a failover logs nobody in.
+func (s *Store) Swap(ctx context.Context, rec *coatcheck.Record, old uint64, now time.Time, cur *coatcheck.Record) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if v := coatcheck.EncodedVersion(rec.Bytes()); v != old+1 {
+		return fmt.Errorf("%w: %d after %d", errVersion, v, old)
+	}
+	op := operation{
+		name: "swap", script: swapScript, keys: []string{s.recordKey(rec.Key)}, durable: rec.RotatedAt >= now.UnixMilli(),
+		args: []string{string(rec.Bytes()), string(binary.BigEndian.AppendUint64(nil, old)), millis(now), member(rec)},
+	}
+	op.tellsRetries = true
+	if len(rec.User()) > 0 {
+		op.keys = append(op.keys, s.key(rec.Key.Tag(), kindIndex, userName(rec.UserID())))
+	}
+	reply, err := s.run(ctx, op)
+	if err != nil {
+		return err
+	}
+	switch status := statusOf(reply); status {
+	case "ok":
+		return nil
+	case "absent":
+		return coatcheck.ErrNotFound
+	case "conflict", "other":
+		if err := readStored(cur, rec.Key, bytesOf(reply, 1)); err != nil {
+			return err
+		}
+		return coatcheck.ErrConflict
+	case "user":
+		return errUser
+	default:
+		return s.unexpected(op.name, status)
+	}
+}
+
+// End implements coatcheck.Store.
+func (s *Store) End(ctx context.Context, key coatcheck.Key, user string, now, until time.Time, last *coatcheck.Record) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	op := operation{
+		name: "end", script: endScript, keys: []string{s.recordKey(key), s.receiptKey(key.Tag())}, durable: true,
+		args: []string{millis(now), millis(until), key.String(), user},
+	}
+	if user != "" {
+		op.keys = append(op.keys, s.key(key.Tag(), kindIndex, userName(user)))
+	}
+	reply, err := s.run(ctx, op)
+	if err != nil {
+		return err
+	}
+	switch status := statusOf(reply); status {
+	case "ok":
+		return last.Read(key, bytesOf(reply, 1))
+	case "absent":
+		return coatcheck.ErrNotFound
+	case "other":
+		return readStored(last, key, bytesOf(reply, 1))
+	case "user":
+		return errUser
+	default:
+		return s.unexpected(op.name, status)
+	}
+}
+
+// EndUser implements coatcheck.Store.
+func (s *Store) EndUser(ctx context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
+	tag := coatcheck.TagOf(user)
+	keeps := keep != (coatcheck.Key{})
+	switch {
+	case keeps && (user == "" || keep.Tag() != tag):
+		return 0, coatcheck.ErrNotFound
+	case user == "": // sessions without a user are in no index, and their logins look at no mark
+		return 0, nil
+	}
+	name, ends := userName(user), now.Add(coatcheck.MarkLife).UnixMilli()
+	mark := binary.BigEndian.AppendUint64(nil, 1+rand.Uint64N(1<<63))
+	op := operation{
+		name: "end user", script: endUserScript, durable: true,
+		keys: []string{s.key(tag, kindIndex, name), s.receiptKey(tag), s.key(tag, kindMark, name)},
+		args: []string{
+			millis(now), millis(until), s.key(tag, kindRecord, ""), string(binary.BigEndian.AppendUint64(mark, uint64(ends))),
+			strconv.FormatInt(ends, 10), keep.String(), user,
+		},
+	}
+	if keeps {
+		op.keys = append(op.keys, s.recordKey(keep))
+	}
+	reply, err := s.run(ctx, op)
+	if err != nil {
+		return 0, err
+	}
+	switch status := statusOf(reply); status {
+	case "ok":
+		ended, err := reply[1].AsInt64()
+		return int(ended), err
+	case "absent":
+		return 0, coatcheck.ErrNotFound
+	default:
+		return 0, s.unexpected(op.name, status)
+	}
+}
+
+// readStored reads what stands where a record was expected. Bytes that are no record are no session; Load removes them.
+func readStored(rec *coatcheck.Record, key coatcheck.Key, b []byte) error {
+	err := rec.Read(key, b)
+	if isDamaged(err) {
+		return coatcheck.ErrNotFound
+	}
+	return err
+}
+
+func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+// statusOf returns the first part of a script's answer.
+func statusOf(reply []rueidis.RedisMessage) string { return string(bytesOf(reply, 0)) }
+
+// bytesOf returns a part of a script's answer, nil if it is not there.
+func bytesOf(reply []rueidis.RedisMessage, i int) []byte {
+	if i >= len(reply) {
+		return nil
+	}
+	b, _ := reply[i].AsBytes()
+	return b
+}
