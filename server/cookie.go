@@ -174,6 +174,7 @@ func (j *cookieJar) write(h *fasthttp.ResponseHeader, s *coatcheck.Session, now 
 	switch s.Cookie() {
 	case coatcheck.Expire:
 		h.Add(fasthttp.HeaderSetCookie, j.expire)
+		keepPrivate(h)
 	case coatcheck.Set:
 		token, left := s.Token(now())
 		seconds := int64(min(left, maxCookieAge) / time.Second)
@@ -187,5 +188,13 @@ func (j *cookieJar) write(h *fasthttp.ResponseHeader, s *coatcheck.Session, now 
 		b = strconv.AppendInt(b, seconds, 10)
 		b = append(b, j.attrs...)
 		h.AddBytesV(fasthttp.HeaderSetCookie, b)
+		keepPrivate(h)
 	}
+}
+
+// keepPrivate keeps a response that is about one person out of caches, whatever the handler said: another application's
+// handlers do not know which of their responses the middleware gives a cookie (ASVS 14.3.2).
+func keepPrivate(h *fasthttp.ResponseHeader) {
+	h.Set(fasthttp.HeaderCacheControl, "no-store")
+	h.Add(fasthttp.HeaderVary, fasthttp.HeaderCookie)
 }

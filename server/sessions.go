@@ -124,6 +124,7 @@ func (m *middleware) fail(c *fiber.Ctx, err error) error {
 	}
 	c.Response().Reset()
 	p.write(c.Context())
+	keepPrivate(&c.Response().Header)
 	return nil
 }
 
