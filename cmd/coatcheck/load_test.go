@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -186,5 +187,35 @@ func TestExposed(t *testing.T) {
 		"127.1:1": true, "off": false,
 	} {
 		assert.Equal(t, want, exposed(addr), addr)
+	}
+}
+
+func TestBaseURL(t *testing.T) {
+	for want, addr := range map[string]net.Addr{
+		"http://127.0.0.1:1": &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1},
+		"http://[::1]:2":     &net.TCPAddr{IP: net.IPv6loopback, Port: 2},
+		"http://localhost:3": &net.TCPAddr{IP: net.IPv6unspecified, Port: 3},
+		"http://localhost:4": &net.TCPAddr{IP: net.IPv4zero, Port: 4},
+	} {
+		assert.Equal(t, want, baseURL(addr))
+	}
+}
+
+func TestPlainValuesOfAFile(t *testing.T) {
+	for want, value := range map[string]any{
+		"text":                 "text",
+		"true":                 true,
+		"-7":                   int64(-7),
+		"2026-11-01T10:00:00Z": time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC),
+		"a,2":                  []any{"a", int64(2)},
+		"":                     []any{},
+	} {
+		got, ok := plain(value)
+		assert.True(t, ok)
+		assert.Equal(t, want, got)
+	}
+	for _, value := range []any{1.5, map[string]any{}, []any{"a", map[string]any{}}} {
+		_, ok := plain(value)
+		assert.False(t, ok, value)
 	}
 }

