@@ -176,6 +176,32 @@ func checkRevoked(t *testing.T, w *world, login *request, began bool, old string
 	}
 }
 
+// A login whose session is ended between its steps was refused, however late that shows.
+func TestRaceLoginEndedBeforeItsMerge(t *testing.T) {
+	for name, end := range map[string]func(ctx context.Context, w *world){
+		"revoke all": func(ctx context.Context, w *world) {
+			_, err := w.data.EndUser(ctx, "u", coatcheck.Key{}, w.clock.Now(), w.clock.Now().Add(grace))
+			require.NoError(t, err)
+		},
+		"pushed out by the limit": func(_ context.Context, w *world) {
+			w.clock.Step(time.Second)
+			w.login("u")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(p *coatcheck.Policy) { p.MaxPerUser = 1 })
+			old := w.begin("a", 1)
+			s := w.open(old)
+			require.NoError(t, s.Authenticate("u"))
+			w.do(old, insert("x", 1)) // so that there is something to merge
+			w.store.once(opSwap, func() { end(t.Context(), w) })
+			assert.ErrorIs(t, s.Finish(t.Context()), coatcheck.ErrRevoked)
+			assert.NotEqual(t, coatcheck.Set, s.Cookie())
+			assert.Empty(t, s.UserID())
+		})
+	}
+}
+
 // A refused login leaves the carried session alone.
 func TestRefusedLoginLeavesTheCarriedSession(t *testing.T) {
 	for name, want := range map[string]error{"revoked": coatcheck.ErrRevoked, "full": coatcheck.ErrFull} {

@@ -1,6 +1,7 @@
 package coatcheck_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -50,6 +51,8 @@ func TestActiveSessionLivesToItsAbsoluteExpiry(t *testing.T) {
 	steps := 0
 	for steps = 0; w.user(cookie) != ""; steps++ {
 		w.do(cookie, nothing)
+		rec := w.record(cookie)
+		require.LessOrEqual(t, rec.IdleExpiry, rec.AbsoluteExpiry)
 		w.clock.Step(20 * time.Minute)
 	}
 	assert.Equal(t, int(maxLife/(20*time.Minute)), steps, "12 hours of 20 minutes")
@@ -71,6 +74,25 @@ func TestExpiryToTheMillisecond(t *testing.T) {
 	assert.Equal(t, "u", w.user(cookie))
 	w.clock.Step(time.Millisecond)
 	assert.Empty(t, w.user(cookie), "nothing has removed it, and it is dead")
+}
+
+// lazyStore answers with what is there, whatever the time: a cache that has not looked, a janitor that has not come.
+type lazyStore struct{ *mapStore }
+
+func (l lazyStore) Load(_ context.Context, key coatcheck.Key, _ coatcheck.ID, _ time.Time, rec *coatcheck.Record) error {
+	return rec.Read(key, l.raw(key))
+}
+
+// SES-05: an expired session is dead although the store still hands it out.
+func TestExpiredRecordFromALazyStore(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.login("u")
+	w.store.Store = lazyStore{w.data}
+	w.clock.Step(ttl - time.Millisecond)
+	assert.Equal(t, "u", w.user(cookie))
+	w.clock.Step(time.Millisecond)
+	assert.Empty(t, w.user(cookie))
+	assert.Equal(t, coatcheck.Expire, w.do(cookie, nothing).cookie)
 }
 
 // A read writes nothing: at most one write per renew-every.

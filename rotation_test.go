@@ -94,6 +94,19 @@ func TestCycleIDEndsAnEarlierGrace(t *testing.T) {
 	assert.Equal(t, "u", w.user(t2))
 }
 
+// CycleID by the old token: the one that it replaces, which perhaps a thief got, is the previous one from now on.
+func TestCycleIDInTheGrace(t *testing.T) {
+	w := newWorld(t)
+	t0 := w.login("u")
+	t1 := w.refresh(t0).token
+	t2 := w.do(t0, (*coatcheck.Session).CycleID).token
+	assert.Empty(t, w.user(t0))
+	assert.Equal(t, "u", w.user(t2))
+	s := w.open(t1)
+	assert.Empty(t, s.UserID())
+	assert.NotZero(t, s.Report().Reused)
+}
+
 // A refresh whose answer is lost: the old token works on, and the next refresh later than a grace heals.
 func TestLostRefreshAnswerHeals(t *testing.T) {
 	w := newWorld(t)
@@ -115,6 +128,30 @@ func TestLostRefreshAnswerHeals(t *testing.T) {
 	w.do(healed.token, nothing)
 	w.clock.Step(grace)
 	assert.Empty(t, w.user(old))
+}
+
+// In its grace the old token does not rotate, however long ago the rotation was: the new one has arrived.
+func TestRefreshInTheGraceDoesNotRotate(t *testing.T) {
+	w := newWorld(t)
+	old := w.login("u")
+	next := w.refresh(old).token
+	w.clock.Step(time.Minute)
+	w.do(next, nothing)
+	w.clock.Step(grace / 2)
+	assert.Equal(t, coatcheck.Keep, w.refresh(old).cookie)
+	assert.Equal(t, "u", w.user(next))
+}
+
+// A refresh that is the first use of its token leaves that token open until the next one arrives.
+func TestRefreshAsFirstUse(t *testing.T) {
+	w := newWorld(t)
+	t1 := w.refresh(w.login("u")).token
+	t2 := w.refresh(t1).token
+	w.clock.Step(10 * grace)
+	assert.Equal(t, "u", w.user(t1), "the answer may be lost")
+	w.do(t2, nothing)
+	w.clock.Step(grace)
+	assert.Empty(t, w.user(t1))
 }
 
 // Lost again and again: the browser is never logged out before its expiries.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -324,6 +325,9 @@ func TestSessionIsReusable(t *testing.T) {
 	s.CycleID()
 	require.NoError(t, s.Finish(ctx))
 	s.Release()
+	for _, field := range []string{"token", "fresh"} {
+		assert.True(t, reflect.ValueOf(s).Elem().FieldByName(field).IsZero(), "%s in a session that waits in a pool", field)
+	}
 
 	for name, p := range map[string]*coatcheck.Presented{
 		"no cookie": presented(), "malformed": presented("x"), "unknown": presented(text(coatcheck.NewToken(coatcheck.TagOf("")))),
