@@ -1,0 +1,95 @@
+package redisstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// Cache is the cache by itself, for tests that play Redis.
+type Cache struct{ *cache }
+
+// NewCache returns an empty cache of so many bytes.
+func NewCache(prefix string, size int) Cache { return Cache{newCache(prefix, size)} }
+
+// NewStore is a new connection.
+func (c Cache) NewStore() rueidis.CacheStore { return c.newStore(rueidis.CacheStoreOption{}) }
+
+// Load is what Store.Load does first.
+func (c Cache) Load(key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) bool {
+	return c.load(key, id, now, rec)
+}
+
+// Flush is what a new connection does first.
+func (c Cache) Flush() { c.flush() }
+
+// Keep is what a read past the cache ends with.
+func (c Cache) Keep(key coatcheck.Key, err error, rec *coatcheck.Record) { c.keep(key, err, rec) }
+
+// Stats returns the cache's part of them.
+func (c Cache) Stats() (st Stats) {
+	c.addTo(&st)
+	return st
+}
+
+// Check returns which of the cache's invariants do not hold.
+func (c Cache) Check() error {
+	var errs []error
+	for i := range c.shards {
+		errs = append(errs, c.shards[i].check())
+	}
+	return errors.Join(errs...)
+}
+
+func (sh *cacheShard) check() error {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	size := 0
+	for i, e := range sh.ring {
+		size += e.size()
+		if e.pos != i || sh.entries[e.key] != e {
+			return fmt.Errorf("the ring's entry %d says it is %d", i, e.pos)
+		}
+	}
+	if len(sh.ring) != len(sh.entries) || size != sh.size || size > sh.max {
+		return fmt.Errorf("%d in the ring, %d in the map, %d bytes counted as %d of %d", len(sh.ring), len(sh.entries), size, sh.size, sh.max)
+	}
+	return nil
+}
+
+// Message is what Redis answers to GET.
+func Message(value []byte) rueidis.RedisMessage {
+	return message('$', value)
+}
+
+// NilMessage is what Redis answers to GET of a key that does not exist.
+func NilMessage() rueidis.RedisMessage { return message('_', nil) }
+
+func message(kind byte, value []byte) (m rueidis.RedisMessage) {
+	b := append(make([]byte, 7), kind)
+	b = binary.BigEndian.AppendUint64(b, uint64(len(value)))
+	if err := m.CacheUnmarshalView(append(b, value...)); err != nil {
+		panic(err)
+	}
+	return m
+}
+
+// RecordKey is where the record of key stands.
+func (s *Store) RecordKey(key coatcheck.Key) string { return s.recordKey(key) }
+
+// Cached reports whether a Load would be answered from the cache.
+func (s *Store) Cached(key coatcheck.Key, id coatcheck.ID, now time.Time) bool {
+	var rec coatcheck.Record
+	return s.cache.load(key, id, now, &rec)
+}
+
+// Client is the store's client.
+func (s *Store) Client() rueidis.Client { return s.client }
+
+// Forget empties the cache.
+func (s *Store) Forget() { s.cache.flush() }

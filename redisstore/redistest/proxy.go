@@ -1,0 +1,224 @@
+package redistest
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Proxy stands between a client and a server and does what networks do.
+type Proxy struct {
+	target string
+	l      net.Listener
+
+	mu    sync.Mutex
+	links map[*link]bool // guarded by mu
+	hole  bool           // guarded by mu
+	hold  bool           // guarded by mu
+	wake  *sync.Cond     // on mu: hole or hold changed, or a link ended
+}
+
+// link is one connection of a client and the one to the server that it stands for.
+type link struct {
+	client, server net.Conn
+	over           bool // guarded by the proxy's mu
+}
+
+// Between starts a proxy to the server at addr.
+func Between(t testing.TB, addr string) *Proxy {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{target: addr, l: l, links: map[*link]bool{}}
+	p.wake = sync.NewCond(&p.mu)
+	var running sync.WaitGroup
+	running.Go(func() { p.accept(&running) })
+	t.Cleanup(func() {
+		_ = l.Close()
+		p.Cut()
+		running.Wait()
+	})
+	return p
+}
+
+// Addr is where clients connect.
+func (p *Proxy) Addr() string { return p.l.Addr().String() }
+
+// Swallow lets what both sides send vanish without a word, as a link that was cut does, or stops it; what was swallowed is
+// lost then, and the connections it was swallowed from are cut. New connections are accepted, as by a server's kernel, and
+// hear nothing.
+func (p *Proxy) Swallow(on bool) {
+	if !on {
+		p.Cut()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hole = on
+	p.wake.Broadcast()
+}
+
+// HoldNews holds Redis' push messages back, and what it answers after them is let through; or lets them go. It needs RESP3
+// answers in the client's direction, and reorders them, which Redis never does.
+func (p *Proxy) HoldNews(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hold = on
+	p.wake.Broadcast()
+}
+
+// Cut closes all connections.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.over = true
+		_ = l.client.Close()
+		_ = l.server.Close()
+	}
+	clear(p.links)
+	p.wake.Broadcast()
+}
+
+func (p *Proxy) accept(running *sync.WaitGroup) {
+	for {
+		client, err := p.l.Accept()
+		if err != nil {
+			return
+		}
+		server, err := (&net.Dialer{Timeout: time.Second}).Dial("tcp", p.target)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		l := &link{client: client, server: server}
+		p.mu.Lock()
+		p.links[l] = true
+		p.mu.Unlock()
+		running.Go(func() { p.forward(l) })
+		running.Go(func() { p.back(l) })
+	}
+}
+
+// forward copies what the client sends.
+func (p *Proxy) forward(l *link) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := l.client.Read(buf)
+		if err != nil {
+			p.end(l)
+			return
+		}
+		if !p.swallowing() {
+			if _, err := l.server.Write(buf[:n]); err != nil {
+				p.end(l)
+				return
+			}
+		}
+	}
+}
+
+func (p *Proxy) swallowing() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hole
+}
+
+// back copies what the server answers, message by message.
+func (p *Proxy) back(l *link) {
+	defer p.end(l)
+	news := make(chan []byte, 1<<20)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer close(news)
+	var writing sync.Mutex // one message at a time
+	write := func(b []byte) error {
+		if p.swallowing() {
+			return nil
+		}
+		writing.Lock()
+		defer writing.Unlock()
+		_, err := l.client.Write(b)
+		return err
+	}
+	running.Go(func() {
+		for b := range news {
+			p.waitForNews(l)
+			_ = write(b)
+		}
+	})
+	r := bufio.NewReader(l.server)
+	for {
+		msg, err := readMessage(r, nil)
+		if err != nil {
+			return
+		}
+		if msg[0] == '>' && p.holding() {
+			news <- msg
+		} else if write(msg) != nil {
+			return
+		}
+	}
+}
+
+func (p *Proxy) holding() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hold
+}
+
+func (p *Proxy) waitForNews(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.hold && !l.over {
+		p.wake.Wait()
+	}
+}
+
+func (p *Proxy) end(l *link) {
+	_ = l.client.Close()
+	_ = l.server.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.over = true
+	delete(p.links, l)
+	p.wake.Broadcast()
+}
+
+// readMessage reads one RESP message, nested ones included, and appends it to b as it is.
+func readMessage(r *bufio.Reader, b []byte) ([]byte, error) {
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, line...)
+	if len(line) < 3 {
+		return b, nil
+	}
+	n, err := strconv.Atoi(string(line[1 : len(line)-2]))
+	switch {
+	case err != nil || n < 0:
+		return b, nil
+	case line[0] == '$' || line[0] == '=' || line[0] == '!':
+		start := len(b)
+		b = append(b, make([]byte, n+2)...)
+		_, err := io.ReadFull(r, b[start:])
+		return b, err
+	case line[0] == '%' || line[0] == '|':
+		n *= 2
+	case line[0] != '*' && line[0] != '~' && line[0] != '>':
+		return b, nil
+	}
+	for range n {
+		if b, err = readMessage(r, b); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
