@@ -156,6 +156,22 @@ func candidates(t *testing.T, w *world, kinds string) []string {
 	return values
 }
 
+// Of two tokens of one session the current one is used, wherever it stands: the other may not be there for long.
+func TestPairOfOneKey(t *testing.T) {
+	for name, order := range map[string][2]int{"current first": {1, 0}, "previous first": {0, 1}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			old := w.login("u")
+			pair := []string{old, w.refresh(old).token}
+			s := w.open(pair[order[0]], pair[order[1]])
+			assert.NoError(t, s.Insert("x", 1))
+			assert.Equal(t, answer{coatcheck.Set, pair[1]}, w.finish(s))
+			w.clock.Step(grace)
+			assert.Empty(t, w.user(old), "the first use was noted")
+		})
+	}
+}
+
 // More than three candidates: no more than three are looked up, and a pair of one Key is one candidate only by its Key.
 func TestCandidatesAreBounded(t *testing.T) {
 	w := newWorld(t)
@@ -173,7 +189,7 @@ func TestCandidateEndsBetweenLoads(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
 	loads := 0
-	w.store.before = func(_ context.Context, op string) error {
+	w.store.before = func(context.Context, string) error {
 		if loads++; loads == 3 {
 			w.store.before = nil
 			w.logout(cookie)

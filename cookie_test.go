@@ -312,6 +312,19 @@ func TestRotateTwiceInOneRequest(t *testing.T) {
 	assert.Equal(t, "u", w.user(cookie), "the answer may be lost, and parallel requests are under way")
 }
 
+// A token that was committed in this request and is dead at its end is not sent.
+func TestCookieOfASessionThatEndedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.login("u")
+	s := w.open(cookie)
+	s.Rotate()
+	require.NoError(t, s.Commit(context.Background()))
+	require.Equal(t, coatcheck.Set, s.Cookie())
+	w.logout(cookie)
+	require.NoError(t, s.Insert("x", 1))
+	assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+}
+
 func TestCycleIDAfterRotate(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")

@@ -28,23 +28,25 @@ func scenarios() map[string]scenario {
 		return func(_ *testing.T, w *world) []string { return []string{begin(w)} }
 	}
 	user := one(func(w *world) string { return w.login("u") })
+	leftOver := one(func(*world) string { return text(coatcheck.NewToken(coatcheck.TagOf(""))) })
 	guest := one(func(w *world) string { return w.begin("a", 1) })
 	two := func(_ *testing.T, w *world) []string { return []string{w.login("u"), w.login("v")} }
 	return map[string]scenario{
-		"insert":                 {user, insert("x", 1), stillLives},
-		"refresh":                {user, func(s *coatcheck.Session) { s.Rotate(); insert("r", 1)(s) }, stillLives},
-		"clear":                  {user, (*coatcheck.Session).Clear, stillLives},
-		"cycle":                  {user, (*coatcheck.Session).CycleID, nil},
-		"begin":                  {func(*testing.T, *world) []string { return nil }, insert("x", 1), nil},
-		"logout":                 {user, (*coatcheck.Session).Destroy, endedOnlyIfDone},
-		"logout of two":          {two, (*coatcheck.Session).Destroy, nil},
-		"logout and insert":      {user, func(s *coatcheck.Session) { s.Destroy(); insert("x", 1)(s) }, nil},
-		"login from nothing":     {func(*testing.T, *world) []string { return nil }, authenticate("n"), noLogin},
-		"login from a guest":     {guest, authenticate("n"), noLogin},
-		"login from another":     {user, authenticate("n"), noLogin},
-		"login again":            {user, authenticate("u"), nil},
-		"login with two cookies": {two, authenticate("n"), noLogin},
-		"login after logout":     {user, func(s *coatcheck.Session) { s.Destroy(); authenticate("n")(s) }, noLogin},
+		"insert":                  {user, insert("x", 1), stillLives},
+		"refresh":                 {user, func(s *coatcheck.Session) { s.Rotate(); insert("r", 1)(s) }, stillLives},
+		"clear":                   {user, (*coatcheck.Session).Clear, stillLives},
+		"cycle":                   {user, (*coatcheck.Session).CycleID, nil},
+		"begin":                   {func(*testing.T, *world) []string { return nil }, insert("x", 1), nil},
+		"begin, with a left-over": {leftOver, insert("x", 1), nil},
+		"logout":                  {user, (*coatcheck.Session).Destroy, endedOnlyIfDone},
+		"logout of two":           {two, (*coatcheck.Session).Destroy, nil},
+		"logout and insert":       {user, func(s *coatcheck.Session) { s.Destroy(); insert("x", 1)(s) }, nil},
+		"login from nothing":      {func(*testing.T, *world) []string { return nil }, authenticate("n"), noLogin},
+		"login from a guest":      {guest, authenticate("n"), noLogin},
+		"login from another":      {user, authenticate("n"), noLogin},
+		"login again":             {user, authenticate("u"), nil},
+		"login with two cookies":  {two, authenticate("n"), noLogin},
+		"login after logout":      {user, func(s *coatcheck.Session) { s.Destroy(); authenticate("n")(s) }, noLogin},
 	}
 }
 
@@ -277,13 +279,18 @@ func TestHousekeepingThatFails(t *testing.T) {
 		setup func(w *world) string
 		noted func(w *world, cookie string) bool
 	}{
-		"renewal": {func(w *world) string {
-			cookie := w.login("u")
-			w.clock.Step(renew)
-			return cookie
-		}, func(w *world, cookie string) bool { return w.record(cookie).LastSeen == w.clock.Now().UnixMilli() }},
-		"first use": {func(w *world) string { return w.refresh(w.login("u")).token },
-			func(w *world, cookie string) bool { return w.record(cookie).PrevUntil != coatcheck.PrevOpen }},
+		"renewal": {
+			func(w *world) string {
+				cookie := w.login("u")
+				w.clock.Step(renew)
+				return cookie
+			},
+			func(w *world, cookie string) bool { return w.record(cookie).LastSeen == w.clock.Now().UnixMilli() },
+		},
+		"first use": {
+			func(w *world) string { return w.refresh(w.login("u")).token },
+			func(w *world, cookie string) bool { return w.record(cookie).PrevUntil != coatcheck.PrevOpen },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -28,7 +28,6 @@ type model struct {
 	at       time.Time
 	live     bool // it stands on the stored session
 	log      []func(map[string]string)
-	clear    bool
 	login    string
 	rotation bool
 	destroy  bool

@@ -36,6 +36,18 @@ func TestRaceLoginAndTwoWriters(t *testing.T) {
 	})
 }
 
+// What the login's handler removes is gone, although it was written after the login had loaded.
+func TestRaceLoginRemovesWhatIsWrittenMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	old := w.begin("a", 1)
+	s := w.open(old)
+	require.NoError(t, s.Authenticate("u"))
+	s.Remove("x")
+	w.do(old, insert("x", 1))
+	a := w.finish(s)
+	assert.Equal(t, []string{"a=1"}, entries(w.open(a.token)))
+}
+
 // Values of a session that was logged out before its login-in-progress could end it do not go with the login.
 func TestRaceLoginAndLogout(t *testing.T) {
 	for _, first := range []string{"", "u", "v"} {

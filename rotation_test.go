@@ -213,7 +213,7 @@ func TestReuse(t *testing.T) {
 			w.do(w.do(old, (*coatcheck.Session).CycleID).token, (*coatcheck.Session).CycleID)
 			return []string{old}
 		}, false, false},
-		"another secret": {func(t *testing.T, w *world) []string {
+		"another secret": {func(_ *testing.T, w *world) []string {
 			tok, _ := coatcheck.ParseToken([]byte(w.login("u")))
 			return []string{text(tok.Rotated())}
 		}, false, false},

@@ -2,7 +2,6 @@ package coatcheck_test
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -61,7 +60,10 @@ func (h *hookStore) leave(ctx context.Context, op string, err error) error {
 	if h.after == nil {
 		return err
 	}
-	return errors.Join(err, h.after(ctx, op))
+	if lost := h.after(ctx, op); lost != nil {
+		return lost
+	}
+	return err
 }
 
 // ops returns and forgets the operations so far.
@@ -256,11 +258,10 @@ func refreshIn(t tester, s *coatcheck.Session) {
 	require.NoError(t, s.Insert("refreshed", true))
 }
 
-func (w *world) logout(cookies ...string) answer {
+func (w *world) logout(cookie string) {
 	w.t.Helper()
-	s := w.open(cookies...)
-	s.Destroy()
-	return w.finish(s)
+	a := w.do(cookie, (*coatcheck.Session).Destroy)
+	require.Equal(w.t, coatcheck.Expire, a.cookie)
 }
 
 // user returns whose session the cookie opens, empty for none. It reads only: nothing is finished, so nothing is noted.
