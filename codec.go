@@ -77,6 +77,25 @@ func EncodedExpiry(b []byte) int64 {
 	return min(readTime(b, offIdle), readTime(b, offAbsolute))
 }
 
+// EncodedCreated returns when the session of an encoding was created, in Unix milliseconds, without reading the rest; 0
+// for a tombstone.
+func EncodedCreated(b []byte) int64 {
+	if len(b) < headerBytes {
+		return 0
+	}
+	return readTime(b, offCreated)
+}
+
+// EncodedUser returns the user ID within an encoding, without reading the rest; empty for a tombstone and where there is
+// none.
+func EncodedUser(b []byte) []byte {
+	if len(b) < headerBytes {
+		return nil
+	}
+	user, _, _ := cut16(b[headerBytes:])
+	return user
+}
+
 // Write makes r the record of these parts and encodes it. The slices are copied and may be those of another record, not
 // those of r itself. Parts beyond their bounds are ErrTooLarge.
 func (r *Record) Write(key Key, h Header, user, ip, agent, values []byte) error {

@@ -16,98 +16,102 @@ func (s *Store) Create(_ context.Context, rec *coatcheck.Record, opt coatcheck.C
 	if err := s.usable(); err != nil {
 		return 0, err
 	}
-	e, err := newEntry(rec)
-	if err != nil {
+	if err := checkNew(rec); err != nil {
 		return 0, err
 	}
-	c, err := s.create(e, opt, now)
+	ended, err := s.create(rec, opt, now)
 	for errors.Is(err, coatcheck.ErrFull) && s.makeRoom(now) { // again, if another Create took the room that was made
-		c, err = s.create(e, opt, now)
+		ended, err = s.create(rec, opt, now)
 	}
-	if err != nil {
-		return 0, err
-	}
-	if opt.Replaced != nil && (c.replaced == nil || opt.Replaced.Read(opt.Replace, c.replaced) != nil) {
-		opt.Replaced.Header = coatcheck.Header{}
-	}
-	return c.pushedOut, nil
+	return ended, err
 }
 
-// newEntry returns a copy of the record as an entry of no shard yet.
-func newEntry(rec *coatcheck.Record) (*entry, error) {
+// checkNew refuses a record that only a defect of the caller can have made.
+func checkNew(rec *coatcheck.Record) error {
 	switch {
 	case rec.Key == (coatcheck.Key{}) || rec.Version == 0 || rec.Version != coatcheck.EncodedVersion(rec.Bytes()):
-		return nil, errNoRecord
+		return errNoRecord
 	case len(rec.User()) > 0 && rec.Key.Tag() != coatcheck.TagOf(rec.UserID()):
-		return nil, errTag
+		return errTag
+	default:
+		return checkSize(len(rec.Bytes()))
 	}
-	return &entry{
-		deadline: deadline{at: coatcheck.EncodedExpiry(rec.Bytes())},
-		key:      rec.Key,
-		user:     rec.UserID(),
-		created:  rec.CreatedAt,
-		bytes:    bytes.Clone(rec.Bytes()),
-	}, nil
 }
 
-// creation is what a Create brought about beside the new session.
-type creation struct {
-	replaced  []byte // the record that was replaced, nil if none was
-	pushedOut int    // sessions that the user's limit ended
-}
-
-// create decides first and acts then, so that a refusal leaves the shard as it was.
-func (s *Store) create(e *entry, opt coatcheck.CreateOptions, now time.Time) (creation, error) {
+// create decides first and acts then, so that a refusal leaves the shard as it was. It returns how many sessions the
+// user's limit ended.
+func (s *Store) create(rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (int, error) {
 	nowMS, until := now.UnixMilli(), opt.Until.UnixMilli()
-	sh := s.shard(e.key.Tag())
+	user := rec.User()
+	sh := s.shard(rec.Key.Tag())
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 
-	if e.user != "" {
-		if m := sh.markOf(e.user, nowMS); m != 0 && m != opt.Mark {
-			return creation{}, coatcheck.ErrRevoked
+	if len(user) > 0 {
+		if m := sh.markOf(user, nowMS); m != 0 && m != opt.Mark {
+			return 0, coatcheck.ErrRevoked
 		}
 	}
-	if sh.standing(e.key, nowMS) != nil {
-		return creation{}, coatcheck.ErrExists
+	if sh.standing(rec.Key, nowMS) != 0 {
+		return 0, coatcheck.ErrExists
 	}
 	replaced := sh.living(opt.Replace, nowMS)
-	if replaced != nil && (replaced.user != e.user || e.user == "") { // in this shard by chance
-		replaced = nil
+	if replaced != 0 && (len(user) == 0 || !bytes.Equal(sh.at(replaced).user(), user)) { // in this shard by chance
+		replaced = 0
 	}
-	oldest := sh.beyondLimit(e.user, opt.Limit, replaced, nowMS)
-	if !s.admit(replaced != nil || len(oldest) > 0) {
-		return creation{}, coatcheck.ErrFull
+	oldest := sh.beyondLimit(user, opt.Limit, replaced, nowMS)
+	if !s.admit(replaced != 0 || len(oldest) > 0) {
+		return 0, coatcheck.ErrFull
 	}
 
-	var c creation
-	if replaced != nil {
-		c.replaced = replaced.bytes
+	sh.handBack(replaced, opt)
+	if replaced != 0 {
 		sh.end(replaced, nowMS, until)
 	}
 	for _, old := range oldest {
 		sh.end(old, nowMS, until)
 	}
-	c.pushedOut = len(oldest)
-	sh.insert(e)
-	return c, nil
+	sh.insert(rec.Key, rec.Bytes())
+	return len(oldest), nil
+}
+
+// handBack reads the session that is about to be replaced into opt.Replaced.
+func (sh *shard) handBack(replaced ref, opt coatcheck.CreateOptions) {
+	if opt.Replaced == nil {
+		return
+	}
+	if replaced == 0 || opt.Replaced.Read(opt.Replace, sh.at(replaced).payload()) != nil {
+		opt.Replaced.Header = coatcheck.Header{}
+	}
 }
 
 // beyondLimit returns the sessions that end so that one more keeps the user within the limit, replaced not counting: the
 // oldest, never the new one.
-func (sh *shard) beyondLimit(user string, limit int, replaced *entry, now int64) []*entry {
-	if limit <= 0 || user == "" || len(sh.users[user]) < limit {
+func (sh *shard) beyondLimit(user []byte, limit int, replaced ref, now int64) []ref {
+	if limit <= 0 || len(user) == 0 || !sh.has(user, limit) {
 		return nil
 	}
-	live := slices.DeleteFunc(sh.users.living(user, now), func(e *entry) bool { return e == replaced })
+	live := slices.DeleteFunc(sh.livingOf(user, now), func(n ref) bool { return n == replaced })
 	excess := len(live) + 1 - limit
 	if excess <= 0 {
 		return nil
 	}
-	slices.SortFunc(live, func(a, b *entry) int {
-		return cmp.Or(cmp.Compare(a.created, b.created), bytes.Compare(a.key[:], b.key[:]))
+	slices.SortFunc(live, func(m, n ref) int {
+		a, b := sh.at(m), sh.at(n)
+		return cmp.Or(
+			cmp.Compare(coatcheck.EncodedCreated(a.payload()), coatcheck.EncodedCreated(b.payload())),
+			bytes.Compare(a[:offNext], b[:offNext]))
 	})
 	return live[:excess]
+}
+
+// has reports whether the user has so many sessions, expired ones included, without looking at more of them.
+func (sh *shard) has(user []byte, many int) bool {
+	n := sh.firstOf(user)
+	for ; n != 0 && many > 1; many-- {
+		n = sh.at(n).ref(offNextUser)
+	}
+	return n != 0
 }
 
 // admit takes a place for one session more and reports whether there was one. A Create that ends a session under the same

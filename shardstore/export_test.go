@@ -18,14 +18,15 @@ func (s *Store) Hold(shard int) (letGo func()) {
 	return s.shards[shard].mu.Unlock
 }
 
-// Break makes the next look at a shard's queue panic, and returns what mends it.
+// Break makes the next look at a shard's wheel panic, and returns what mends it.
 func (s *Store) Break(shard int) (mend func()) {
 	sh := &s.shards[shard]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	items := sh.ends.items
-	sh.ends.items = heapOf[*entry]{nil}
-	return func() { sh.ends.items = items }
+	b := bucketAt(0, sh.wheel.at)
+	was := sh.wheel.first[b]
+	sh.wheel.first[b] = 1 << 31
+	return func() { sh.wheel.first[b] = was }
 }
 
 // Sizes is how much a store holds.
@@ -46,43 +47,113 @@ func (s *Store) Sizes() (n Sizes, err error) {
 func (sh *shard) count(n *Sizes) error {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
-	var errs []error
-	check := func(ok bool, what string) {
-		if !ok {
-			errs = append(errs, errors.New(what))
-		}
-	}
-	indexed := 0
-	for key, e := range sh.entries {
-		check(e.key == key, "an entry at another key")
-		if e.isTombstone() {
-			n.Tombstones++
+	c := counter{sh: sh, n: n}
+	var keys, marks, slots int
+	for id := range sh.slots.list {
+		if sh.slots.list[id].data == nil {
 			continue
 		}
-		n.Sessions++
-		if e.user != "" {
-			indexed++
-			check(e.slot < len(sh.users[e.user]) && sh.users[e.user][e.slot] == e, "a session that is not where the index has it")
-		}
+		used := 0
+		sh.slots.each(uint32(id), func(at ref, s slot) {
+			used++
+			c.slot(at, s)
+			switch s.kind() {
+			case session:
+				n.Sessions++
+				keys++
+			case tombstone:
+				n.Tombstones++
+				keys++
+			case mark:
+				n.Marks++
+				marks++
+			}
+		})
+		c.check(used == int(sh.slots.list[id].used), "a slab's count")
+		slots += used
 	}
-	for user, list := range sh.users {
-		check(len(list) > 0, "a user without sessions: "+user)
-		n.Indexed += len(list)
-		indexed -= len(list)
-	}
-	check(indexed == 0, "the index holds more or less than the sessions")
-	n.Users += len(sh.users)
-	n.Marks += len(sh.marks)
-	check(len(sh.ends.items) == len(sh.entries) && inOrder(sh.ends.items), "the queue of entries")
-	check(len(sh.markEnds.items) == len(sh.marks) && inOrder(sh.markEnds.items), "the queue of marks")
-	return errors.Join(errs...)
+	c.check(keys == sh.keys.count, "the table of keys")
+	c.check(marks == sh.marks.count, "the table of marks")
+	c.check(c.indexed == c.withUser, "the index holds more or less than the sessions")
+	c.check(slots == sh.wheel.count(&c), "the wheel")
+	c.check(c.firsts == sh.users.count, "the table of users")
+	n.Users += c.firsts
+	n.Indexed += c.indexed
+	c.classes()
+	return errors.Join(c.errs...)
 }
 
-func inOrder[T item](h heapOf[T]) bool {
-	for i, it := range h {
-		if it.due().pos != i || h.Less(i, (i-1)/2) {
-			return false
+// counter checks one shard.
+type counter struct {
+	sh                        *shard
+	n                         *Sizes
+	errs                      []error
+	withUser, indexed, firsts int
+}
+
+func (c *counter) check(ok bool, what string) {
+	if !ok {
+		c.errs = append(c.errs, errors.New(what))
+	}
+}
+
+func (c *counter) slot(n ref, s slot) {
+	c.check(classOf(len(s.payload())) == c.sh.slots.classAt(n), "a slot of the wrong class")
+	if s.is(mark) {
+		c.check(c.sh.findUser(&c.sh.marks, s.user()) == n, "a mark that its table does not know")
+		return
+	}
+	c.check(c.sh.find(s.key(), c.sh.hash(s[:offNext])) == n, "a slot that its table does not know")
+	if !s.is(session) || len(s.user()) == 0 {
+		return
+	}
+	c.withUser++
+	if s.ref(offPrevUser) != 0 {
+		return
+	}
+	c.firsts++
+	c.check(c.sh.firstOf(s.user()) == n, "a first session that the index does not know")
+	prev := ref(0)
+	for at := n; at != 0; at = c.sh.at(at).ref(offNextUser) {
+		c.indexed++
+		c.check(string(c.sh.at(at).user()) == string(s.user()), "a session in another user's list")
+		c.check(c.sh.at(at).ref(offPrevUser) == prev, "a broken list of a user")
+		prev = at
+	}
+}
+
+func (c *counter) classes() {
+	var want [len(sizes)]class
+	for id := range c.sh.slots.list {
+		if sl := &c.sh.slots.list[id]; sl.data != nil {
+			want[sl.class].used += int(sl.used)
+			want[sl.class].slots += sl.slots()
 		}
 	}
-	return true
+	for i := range want {
+		got := c.sh.slots.classes[i]
+		got.open = 0
+		c.check(got == want[i], "a class's count")
+		for id := c.sh.slots.classes[i].open; id != 0; id = c.sh.slots.list[id].next {
+			c.check(!c.sh.slots.list[id].full(), "a full slab among those with room")
+		}
+	}
+}
+
+// count returns how many slots stand in the wheel.
+func (w *wheel) count(c *counter) (n int) {
+	for b, first := range w.first {
+		c.check((first != 0) == (w.taken[b>>digitBits]&(1<<(b&digitMask)) != 0), "a bucket's bit")
+		prev := ref(0)
+		for at := first; at != 0; at = w.slots.at(at).ref(offNext) {
+			s := w.slots.at(at)
+			n++
+			c.check(s.bucket() == bucket(b) && s.ref(offPrev) == prev, "a broken bucket")
+			level := b >> digitBits
+			begins := w.at>>((level+1)*digitBits)<<((level+1)*digitBits) | int64(b&digitMask)<<(level*digitBits)
+			c.check(begins <= max(s.ends(), w.at), "a bucket that begins after what stands in it ends")
+			prev = at
+		}
+	}
+	return n
 }

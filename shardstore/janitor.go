@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// maxSwept is how many entries go in one hold of a shard's lock, so that nobody waits long when a million sessions expire
-// in one second.
+// maxSwept is how many slots are looked at in one hold of a shard's lock, so that nobody waits long when a million sessions
+// expire in one second.
 const maxSwept = 256
 
 // janitor removes what is over, every so often, until the store is closed.
@@ -38,13 +38,14 @@ func (s *Store) sweep() {
 // sweepShard has a net of its own: what is wrong with one shard must not keep the others from being swept.
 func (s *Store) sweepShard(sh *shard, now int64) {
 	defer s.survive()
-	for sh.sweep(now) {
+	for sh.sweep(now) || sh.tidy() {
 		select {
 		case <-s.stop:
 			return
 		default:
 		}
 	}
+	sh.trim()
 }
 
 // survive keeps a panic of the janitor from ending the process: sessions that are not swept cost memory, a process that
@@ -56,19 +57,51 @@ func (s *Store) survive() {
 	}
 }
 
-// sweep removes up to maxSwept entries and marks that are over, and reports whether there may be more. It takes the lock
-// itself, once: an entry is looked at and removed in one hold, so none can be renewed in between.
+// sweep looks at up to maxSwept slots that are over or have been renewed since they came to stand where they do, and
+// reports whether there may be more. It takes the lock itself, once: what it looks at is removed in the same hold, so
+// nothing can be renewed in between.
 func (sh *shard) sweep(now int64) (more bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for range maxSwept {
-		if e, ok := sh.ends.over(now); ok {
-			sh.remove(e)
-		} else if m, ok := sh.markEnds.over(now); ok {
-			sh.removeMark(m)
-		} else {
+		n := sh.wheel.due(now)
+		switch {
+		case n == 0:
 			return false
+		case sh.at(n).ends() <= now:
+			sh.remove(n)
+		default:
+			sh.wheel.remove(n)
+			sh.wheel.add(n)
 		}
 	}
 	return true
+}
+
+// tidy moves what is left of a slab that is one of too many, so that the slab can go, and reports whether there may be
+// more such slabs. It takes the lock itself, for one slab, and moves no more than sweep does.
+func (sh *shard) tidy() (more bool) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	id := sh.slots.sparse()
+	if id == 0 {
+		return false
+	}
+	sh.slots.close(id) // so that nothing moves to where it stands
+	moved := 0
+	sh.slots.each(id, func(n ref, s slot) {
+		if moved < maxSwept {
+			sh.move(n, len(s.payload()))
+			moved++
+		}
+	})
+	sh.slots.settle(id)
+	return true
+}
+
+// trim gives memory back. It takes the lock itself.
+func (sh *shard) trim() {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.slots.trim()
 }

@@ -7,13 +7,6 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// mark is a coatcheck.Mark and when it goes.
-type mark struct {
-	deadline
-	user  string
-	value coatcheck.Mark
-}
-
 // Mark implements coatcheck.Store.
 func (s *Store) Mark(_ context.Context, user string, now time.Time) (coatcheck.Mark, error) {
 	if err := s.usable(); err != nil {
@@ -25,7 +18,7 @@ func (s *Store) Mark(_ context.Context, user string, now time.Time) (coatcheck.M
 	sh := s.shard(coatcheck.TagOf(user))
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
-	return sh.markOf(user, now.UnixMilli()), nil
+	return sh.markOf([]byte(user), now.UnixMilli()), nil
 }
 
 // newMark returns a mark that this store never returned before. Its start was random, so one from before a restart is
@@ -39,26 +32,21 @@ func (s *Store) newMark() coatcheck.Mark {
 }
 
 // markOf returns the mark that stands for the user, zero if none.
-func (sh *shard) markOf(user string, now int64) coatcheck.Mark {
-	if m := sh.marks[user]; m != nil && now < m.at {
-		return m.value
+func (sh *shard) markOf(user []byte, now int64) coatcheck.Mark {
+	if n := sh.findUser(&sh.marks, user); n != 0 && now < sh.at(n).ends() {
+		return sh.at(n).mark()
 	}
 	return 0
 }
 
 // leaveMark puts a mark in the place of the user's last one.
 func (sh *shard) leaveMark(user string, value coatcheck.Mark, until int64) {
-	if m := sh.marks[user]; m != nil {
-		m.value = value
-		sh.markEnds.move(m, until)
-		return
+	if n := sh.findUser(&sh.marks, []byte(user)); n != 0 {
+		sh.remove(n)
 	}
-	m := &mark{deadline: deadline{at: until}, user: user, value: value}
-	sh.marks[user] = m
-	sh.markEnds.add(m)
-}
-
-func (sh *shard) removeMark(m *mark) {
-	delete(sh.marks, m.user)
-	sh.markEnds.remove(m)
+	payload := appendMark(make([]byte, 0, markHead+len(user)), until, value, user)
+	n := sh.slots.take(len(payload))
+	sh.at(n).fill(mark, payload)
+	sh.marks.add(sh.hash([]byte(user)), n)
+	sh.wheel.add(n)
 }

@@ -1,7 +1,8 @@
 package shardstore
 
 import (
-	"bytes"
+	"encoding/binary"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 
@@ -9,20 +10,23 @@ import (
 )
 
 // shard is one lock and all that stands under it. Its invariants, whenever the lock is free:
-//   - entries holds what stands at a key, and ends holds the same entries in the order in which they go;
-//   - users holds exactly the sessions among them (not the tombstones) that have a user, and no user without one;
-//   - the same goes for marks and markEnds;
+//   - every slot that is not free is a session, a tombstone or a mark, and stands in the wheel;
+//   - keys has exactly the sessions and the tombstones, marks the marks, by their users;
+//   - users has the first of each user's sessions, which lead to the others, and no user without one; tombstones are in
+//     no list;
 //   - the sessions of all shards add up to the store's count.
 //
-// Its methods want the lock held by the caller, the exceptions say so. Times are Unix milliseconds.
+// Its methods want the lock held by the caller, the exceptions say so. Times are Unix milliseconds. A slot's bytes are
+// valid until the lock is let go or a slot is taken, given back or moved.
 type shard struct {
-	mu       sync.RWMutex // guards all below and all that is reached from there
-	entries  map[coatcheck.Key]*entry
-	ends     queue[*entry]
-	users    users
-	marks    map[string]*mark
-	markEnds queue[*mark]
+	mu    sync.RWMutex // guards all below
+	slots slabs
+	keys  table
+	users table
+	marks table
+	wheel wheel
 
+	seed maphash.Seed  // of this shard's tables: nobody outside can aim at one of their cells. Never changes
 	live *atomic.Int64 // the store's count
 
 	// Two cache lines, because processors fetch them in pairs: without them the lock of one shard would share a line with
@@ -30,53 +34,56 @@ type shard struct {
 	_ [128]byte
 }
 
-// entry is what stands at a key: a session, or the tombstone of one.
-type entry struct {
-	deadline // the session's expiry, the tombstone's end
-	key      coatcheck.Key
-	user     string
-	created  int64
-	slot     int    // where it stands in users[user]
-	bytes    []byte // the record; nil for a tombstone. Replaced as a whole and never written into, so readers may keep it
-}
-
-func (e *entry) isTombstone() bool { return e.bytes == nil }
-
-func (sh *shard) init(live *atomic.Int64) {
-	sh.entries = make(map[coatcheck.Key]*entry)
-	sh.users = make(users)
-	sh.marks = make(map[string]*mark)
+func (sh *shard) init(live *atomic.Int64, now int64) {
+	sh.slots.init()
+	sh.wheel.slots = &sh.slots
+	sh.wheel.at = now
+	sh.seed = maphash.MakeSeed()
 	sh.live = live
 }
 
-// standing returns what stands at key, tombstones included; nil if nothing does, or only what the janitor has yet to fetch.
-func (sh *shard) standing(key coatcheck.Key, now int64) *entry {
-	if e := sh.entries[key]; e != nil && now < e.at {
-		return e
-	}
-	return nil
+// hash is for the tables. It needs no lock.
+func (sh *shard) hash(b []byte) uint32 { return uint32(maphash.Bytes(sh.seed, b)) }
+
+func (sh *shard) at(n ref) slot { return sh.slots.at(n) }
+
+// find returns what the janitor has not fetched from key, whether it is over or not; 0 is nothing.
+func (sh *shard) find(key coatcheck.Key, hash uint32) ref {
+	return sh.keys.find(hash, func(n ref) bool { return sh.at(n).key() == key })
 }
 
-// living returns the session that lives at key, or nil.
-func (sh *shard) living(key coatcheck.Key, now int64) *entry {
-	if e := sh.standing(key, now); e != nil && !e.isTombstone() {
-		return e
+// standing returns what stands at key, tombstones included; 0 is nothing.
+func (sh *shard) standing(key coatcheck.Key, now int64) ref {
+	if n := sh.find(key, sh.hash(key[:])); n != 0 && now < sh.at(n).ends() {
+		return n
 	}
-	return nil
+	return 0
+}
+
+// living returns the session that lives at key; 0 is none.
+func (sh *shard) living(key coatcheck.Key, now int64) ref {
+	if n := sh.standing(key, now); n != 0 && sh.at(n).is(session) {
+		return n
+	}
+	return 0
 }
 
 // read is Store.Load. It takes the lock itself.
 func (sh *shard) read(key coatcheck.Key, now int64, rec *coatcheck.Record) error {
+	hash := sh.hash(key[:])
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
-	e := sh.standing(key, now)
-	switch {
-	case e == nil:
+	n := sh.find(key, hash)
+	if n == 0 {
 		return coatcheck.ErrNotFound
-	case e.isTombstone():
+	}
+	switch s := sh.at(n); {
+	case now >= s.ends():
+		return coatcheck.ErrNotFound
+	case s.is(tombstone):
 		return coatcheck.ErrEnded
 	default:
-		return rec.Read(key, e.bytes)
+		return rec.Read(key, s.payload())
 	}
 }
 
@@ -84,50 +91,93 @@ func (sh *shard) read(key coatcheck.Key, now int64, rec *coatcheck.Record) error
 func (sh *shard) dropDamaged(key coatcheck.Key) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := sh.entries[key]
-	if e == nil || e.isTombstone() {
+	n := sh.find(key, sh.hash(key[:]))
+	if n == 0 || !sh.at(n).is(session) {
 		return
 	}
 	var rec coatcheck.Record
-	if rec.Read(key, e.bytes) != nil {
-		sh.remove(e)
+	if rec.Read(key, sh.at(n).payload()) != nil {
+		sh.remove(n)
 	}
 }
 
 // insert adds a session whose place in the store's count is taken already.
-func (sh *shard) insert(e *entry) {
-	if gone := sh.entries[e.key]; gone != nil { // expired, and the janitor has yet to come by
-		sh.remove(gone)
+func (sh *shard) insert(key coatcheck.Key, b []byte) {
+	hash := sh.hash(key[:])
+	if over := sh.find(key, hash); over != 0 { // the janitor has yet to come by
+		sh.remove(over)
 	}
-	sh.entries[e.key] = e
-	sh.ends.add(e)
-	sh.users.add(e)
+	n := sh.slots.take(len(b))
+	s := sh.at(n)
+	copy(s, key[:])
+	s.fill(session, b)
+	sh.keys.add(hash, n)
+	sh.wheel.add(n)
+	sh.addToUser(n)
 }
 
-// replace puts a copy of other bytes in the place of a session's.
-func (sh *shard) replace(e *entry, b []byte) {
-	e.bytes = bytes.Clone(b)
-	sh.ends.move(e, coatcheck.EncodedExpiry(b))
+// replace puts a copy of b in the place of a session's record.
+func (sh *shard) replace(n ref, b []byte) {
+	was := sh.at(n).ends()
+	if sh.slots.classAt(n) != classOf(len(b)) {
+		n = sh.move(n, len(b))
+	}
+	sh.at(n).fill(session, b)
+	// A later end finds its bucket when the janitor comes to the one it stands in.
+	if sh.at(n).ends() < was {
+		sh.wheel.remove(n)
+		sh.wheel.add(n)
+	}
 }
 
 // end turns a session into a tombstone that stands until the given time.
-func (sh *shard) end(e *entry, now, until int64) {
+func (sh *shard) end(n ref, now, until int64) {
 	if until <= now {
-		sh.remove(e)
+		sh.remove(n)
 		return
 	}
-	sh.users.remove(e)
+	sh.removeFromUser(n)
 	sh.live.Add(-1)
-	e.bytes = nil
-	sh.ends.move(e, until)
+	var payload [8]byte
+	binary.LittleEndian.PutUint64(payload[:], uint64(until))
+	sh.at(n).fill(tombstone, payload[:])
+	n = sh.move(n, len(payload))
+	sh.wheel.remove(n)
+	sh.wheel.add(n)
 }
 
-// remove takes out a session or a tombstone without a trace.
-func (sh *shard) remove(e *entry) {
-	delete(sh.entries, e.key)
-	sh.ends.remove(e)
-	if !e.isTombstone() {
-		sh.users.remove(e)
+// remove takes out whatever stands in a slot, without a trace.
+func (sh *shard) remove(n ref) {
+	s := sh.at(n)
+	switch s.kind() {
+	case session:
+		sh.removeFromUser(n)
 		sh.live.Add(-1)
+		fallthrough
+	case tombstone:
+		sh.keys.remove(sh.hash(s[:offNext]), n)
+	case mark:
+		sh.marks.remove(sh.hash(s.user()), n)
 	}
+	sh.wheel.remove(n)
+	sh.slots.give(n)
+}
+
+// move brings what stands in slot n to another one, whose payload may have the given size. All that leads there follows.
+func (sh *shard) move(n ref, size int) ref {
+	to := sh.slots.take(size)
+	s := sh.at(n)
+	copy(sh.at(to), s[:min(len(s), len(sh.at(to)))])
+	switch s.kind() {
+	case session:
+		sh.renumberInUser(n, to)
+		fallthrough
+	case tombstone:
+		sh.keys.set(sh.hash(s[:offNext]), n, to)
+	case mark:
+		sh.marks.set(sh.hash(s.user()), n, to)
+	}
+	sh.wheel.renumber(to)
+	sh.slots.give(n)
+	return to
 }

@@ -6,6 +6,7 @@
 package shardstore
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -63,7 +64,7 @@ func New(opt Options) (*Store, error) {
 		stopped: make(chan struct{}),
 	}
 	for i := range s.shards {
-		s.shards[i].init(&s.live)
+		s.shards[i].init(&s.live, s.now().UnixMilli())
 	}
 	s.lastMark.Store(rand.Uint64())
 	go s.janitor()
@@ -100,25 +101,29 @@ func (s *Store) Swap(_ context.Context, rec *coatcheck.Record, old uint64, now t
 	if err := s.usable(); err != nil {
 		return err
 	}
+	if err := checkSize(len(rec.Bytes())); err != nil {
+		return err
+	}
 	if v := coatcheck.EncodedVersion(rec.Bytes()); v != old+1 {
 		return fmt.Errorf("%w: %d after %d", errVersion, v, old)
 	}
 	sh := s.shard(rec.Key.Tag())
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := sh.living(rec.Key, now.UnixMilli())
-	switch {
-	case e == nil:
+	n := sh.living(rec.Key, now.UnixMilli())
+	if n == 0 {
 		return coatcheck.ErrNotFound
-	case coatcheck.EncodedVersion(e.bytes) != old:
-		if err := cur.Read(e.key, e.bytes); err != nil {
+	}
+	switch stored := sh.at(n); {
+	case coatcheck.EncodedVersion(stored.payload()) != old:
+		if err := cur.Read(rec.Key, stored.payload()); err != nil {
 			return err
 		}
 		return coatcheck.ErrConflict
-	case string(rec.User()) != e.user:
+	case !bytes.Equal(rec.User(), stored.user()):
 		return errUser
 	}
-	sh.replace(e, rec.Bytes())
+	sh.replace(n, rec.Bytes())
 	return nil
 }
 
@@ -130,16 +135,16 @@ func (s *Store) End(_ context.Context, key coatcheck.Key, user string, now, unti
 	sh := s.shard(key.Tag())
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := sh.living(key, now.UnixMilli())
+	n := sh.living(key, now.UnixMilli())
 	switch {
-	case e == nil:
+	case n == 0:
 		return coatcheck.ErrNotFound
-	case e.user != user:
+	case string(sh.at(n).user()) != user:
 		return errUser
 	}
-	bytes := e.bytes
-	sh.end(e, now.UnixMilli(), until.UnixMilli())
-	return last.Read(key, bytes)
+	err := last.Read(key, sh.at(n).payload())
+	sh.end(n, now.UnixMilli(), until.UnixMilli())
+	return err
 }
 
 // Len returns how many sessions the store holds. Those that expired since the janitor last came by are among them.

@@ -7,42 +7,78 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// users is the index of a shard's sessions by the whole user ID: users who share a Tag share a shard, not an index entry.
-// A user whose last session goes, goes too.
-type users map[string][]*entry
+// A user's sessions are a list, linked through their slots, whose first stands in shard.users. The whole user ID is
+// compared: users who share a Tag share a shard, not a list. A user whose last session goes, goes too.
 
-func (u users) add(e *entry) {
-	if e.user == "" {
-		return
-	}
-	list := u[e.user]
-	e.slot = len(list)
-	u[e.user] = append(list, e)
+// firstOf returns the first of the user's sessions that the janitor has not fetched; 0 is none.
+func (sh *shard) firstOf(user []byte) ref { return sh.findUser(&sh.users, user) }
+
+// findUser returns the slot of a table of users; 0 is none.
+func (sh *shard) findUser(t *table, user []byte) ref {
+	return t.find(sh.hash(user), func(n ref) bool { return string(sh.at(n).user()) == string(user) })
 }
 
-// remove puts the user's last session into the gap, so that it costs the same however many there are.
-func (u users) remove(e *entry) {
-	if e.user == "" {
+func (sh *shard) addToUser(n ref) {
+	s := sh.at(n)
+	user := s.user()
+	if len(user) == 0 {
 		return
 	}
-	list := u[e.user]
-	last := len(list) - 1
-	list[e.slot] = list[last]
-	list[e.slot].slot = e.slot
-	list[last] = nil
-	if last == 0 {
-		delete(u, e.user)
+	first := sh.firstOf(user)
+	s.setRef(offNextUser, first)
+	s.setRef(offPrevUser, 0)
+	if first == 0 {
+		sh.users.add(sh.hash(user), n)
 		return
 	}
-	u[e.user] = list[:last]
+	sh.at(first).setRef(offPrevUser, n)
+	sh.users.set(sh.hash(user), first, n)
 }
 
-// living returns the user's sessions that live at now, in a slice of its own.
-func (u users) living(user string, now int64) []*entry {
-	var live []*entry
-	for _, e := range u[user] {
-		if now < e.at {
-			live = append(live, e)
+// removeFromUser costs the same however many sessions the user has.
+func (sh *shard) removeFromUser(n ref) {
+	s := sh.at(n)
+	user := s.user()
+	if len(user) == 0 {
+		return
+	}
+	prev, next := s.ref(offPrevUser), s.ref(offNextUser)
+	if next != 0 {
+		sh.at(next).setRef(offPrevUser, prev)
+	}
+	switch {
+	case prev != 0:
+		sh.at(prev).setRef(offNextUser, next)
+	case next != 0:
+		sh.users.set(sh.hash(user), n, next)
+	default:
+		sh.users.remove(sh.hash(user), n)
+	}
+}
+
+// renumberInUser tells a session's neighbours that it is number to now.
+func (sh *shard) renumberInUser(n, to ref) {
+	s := sh.at(n)
+	user := s.user()
+	if len(user) == 0 {
+		return
+	}
+	if next := s.ref(offNextUser); next != 0 {
+		sh.at(next).setRef(offPrevUser, to)
+	}
+	if prev := s.ref(offPrevUser); prev != 0 {
+		sh.at(prev).setRef(offNextUser, to)
+	} else {
+		sh.users.set(sh.hash(user), n, to)
+	}
+}
+
+// livingOf returns the user's sessions that live at now.
+func (sh *shard) livingOf(user []byte, now int64) []ref {
+	var live []ref
+	for n := sh.firstOf(user); n != 0; n = sh.at(n).ref(offNextUser) {
+		if now < sh.at(n).ends() {
+			live = append(live, n)
 		}
 	}
 	return live
@@ -57,8 +93,8 @@ func (s *Store) List(_ context.Context, user string, now time.Time, yield func(*
 		return nil
 	}
 	var rec coatcheck.Record
-	for _, e := range s.shard(coatcheck.TagOf(user)).snapshot(user, now.UnixMilli()) {
-		if rec.Read(e.key, e.bytes) != nil {
+	for _, c := range s.shard(coatcheck.TagOf(user)).copies(user, now.UnixMilli()) {
+		if rec.Read(c.key, c.bytes) != nil {
 			continue // Load is where a damaged record is told of, and removed
 		}
 		if !yield(&rec) {
@@ -74,14 +110,14 @@ type stored struct {
 	bytes []byte
 }
 
-// snapshot returns the user's records. It takes the lock itself, and what it returns needs none: bytes are never written
-// into.
-func (sh *shard) snapshot(user string, now int64) []stored {
+// copies returns the user's records. It takes the lock itself, and what it returns needs none.
+func (sh *shard) copies(user string, now int64) []stored {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	var found []stored
-	for _, e := range sh.users.living(user, now) {
-		found = append(found, stored{e.key, e.bytes})
+	for _, n := range sh.livingOf([]byte(user), now) {
+		s := sh.at(n)
+		found = append(found, stored{s.key(), append([]byte(nil), s.payload()...)})
 	}
 	return found
 }
@@ -99,14 +135,14 @@ func (s *Store) EndUser(_ context.Context, user string, keep coatcheck.Key, now,
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if keep != (coatcheck.Key{}) {
-		if e := sh.living(keep, nowMS); e == nil || e.user != user {
+		if n := sh.living(keep, nowMS); n == 0 || string(sh.at(n).user()) != user {
 			return 0, coatcheck.ErrNotFound
 		}
 	}
 	ended := 0
-	for _, e := range sh.users.living(user, nowMS) {
-		if e.key != keep {
-			sh.end(e, nowMS, until.UnixMilli())
+	for _, n := range sh.livingOf([]byte(user), nowMS) {
+		if sh.at(n).key() != keep {
+			sh.end(n, nowMS, until.UnixMilli())
 			ended++
 		}
 	}

@@ -1,0 +1,234 @@
+package shardstore
+
+import (
+	"fmt"
+	"sort"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// slabs hands out slots from a shard's memory, which it takes in pieces of 4 to 64 KiB that hold no pointers. Each piece,
+// a slab, is cut into slots of one size class. Its invariants:
+//   - a slot's number is its slab's place in list times 2^slotBits plus its place in the slab; list[0] holds none, so no
+//     slot is number 0;
+//   - a slab's free slots are its chain from free, linked through the slots themselves, and all from fresh on, which
+//     nobody has touched yet;
+//   - a class's chain from open holds exactly its slabs that have a free slot.
+type slabs struct {
+	list    []slab
+	unused  []uint32 // places in list whose slab was released
+	classes [len(sizes)]class
+}
+
+type slab struct {
+	data       []byte // nil: released
+	class      uint8
+	used       uint16
+	fresh      uint16
+	idle       bool   // was empty when the janitor last came by
+	free       ref    // 0: none
+	prev, next uint32 // in the class's chain
+}
+
+type class struct {
+	open        uint32 // 0: none
+	used, slots int    // in all of its slabs
+}
+
+const (
+	slotBits = 11
+	minSlab  = 4 << 10
+	maxSlab  = 64 << 10
+)
+
+// sizes are the most bytes that the payload of each class has. They are an eighth or less apart, so that little of a slot
+// is wasted: the first is for tombstones, and no record is shorter than 94 bytes.
+var sizes = [...]int{
+	16, 96, 112,
+	128, 144, 160, 176, 192, 208, 224, 240,
+	256, 288, 320, 352, 384, 416, 448, 480,
+	512, 576, 640, 704, 768, 832, 896, 960,
+	1024, 1152, 1280, 1408, 1536, 1664, 1792, 1920,
+	2048, 2304, 2560, 2816, 3072, 3328, 3584, 3840,
+	coatcheck.MaxRecord,
+}
+
+func classOf(size int) uint8 { return uint8(sort.SearchInts(sizes[:], size)) }
+
+// checkSize refuses what no slot holds.
+func checkSize(size int) error {
+	if size > coatcheck.MaxRecord {
+		return fmt.Errorf("shardstore: a record of %d bytes: %w: a slot holds at most %d", size, coatcheck.ErrTooLarge, coatcheck.MaxRecord)
+	}
+	return nil
+}
+
+func (s *slabs) init() { s.list = make([]slab, 1) }
+
+// at returns the bytes of a slot.
+func (s *slabs) at(n ref) slot {
+	sl := &s.list[n>>slotBits]
+	size := slotHead + sizes[sl.class]
+	off := int(n&(1<<slotBits-1)) * size
+	return sl.data[off : off+size : off+size]
+}
+
+func (s *slabs) classAt(n ref) uint8 { return s.list[n>>slotBits].class }
+
+func (sl *slab) slots() int { return len(sl.data) / (slotHead + sizes[sl.class]) }
+func (sl *slab) full() bool { return sl.free == 0 && int(sl.fresh) == sl.slots() }
+
+// take returns a free slot for a payload of that size. What stands in it is left over from whoever had it.
+func (s *slabs) take(size int) ref {
+	c := classOf(size)
+	id := s.classes[c].open
+	if id == 0 {
+		id = s.grow(c)
+	}
+	sl := &s.list[id]
+	n := sl.free
+	if n != 0 {
+		sl.free = s.at(n).ref(offNext)
+	} else {
+		n = ref(id<<slotBits) + ref(sl.fresh)
+		sl.fresh++
+	}
+	sl.used++
+	sl.idle = false
+	s.classes[c].used++
+	if sl.full() {
+		s.close(id)
+	}
+	return n
+}
+
+// give takes a slot back.
+func (s *slabs) give(n ref) {
+	id := uint32(n >> slotBits)
+	sl := &s.list[id]
+	wasFull := sl.full()
+	at := s.at(n)
+	at.clear()
+	at.setRef(offNext, sl.free)
+	sl.free = n
+	sl.used--
+	s.classes[sl.class].used--
+	if wasFull {
+		s.reopen(id)
+	}
+}
+
+// grow adds a slab to a class: a quarter of what the class has, so that a store of few sessions stays small and one of
+// many has few slabs.
+func (s *slabs) grow(c uint8) (id uint32) {
+	slotSize := slotHead + sizes[c]
+	size := minSlab
+	for size < maxSlab && (size*4 < s.classes[c].slots*slotSize || size%slotSize > size/8) {
+		size *= 2
+	}
+	if last := len(s.unused) - 1; last >= 0 {
+		id, s.unused = s.unused[last], s.unused[:last]
+	} else {
+		id = uint32(len(s.list))
+		s.list = append(s.list, slab{})
+	}
+	sl := &s.list[id]
+	*sl = slab{data: make([]byte, size), class: c}
+	s.classes[c].slots += sl.slots()
+	s.reopen(id)
+	return id
+}
+
+// release lets go of an empty slab's memory.
+func (s *slabs) release(id uint32) {
+	s.close(id)
+	sl := &s.list[id]
+	s.classes[sl.class].slots -= sl.slots()
+	*sl = slab{}
+	s.unused = append(s.unused, id)
+}
+
+// reopen puts a slab into its class's chain, close takes it out.
+func (s *slabs) reopen(id uint32) {
+	sl := &s.list[id]
+	first := &s.classes[sl.class].open
+	sl.prev, sl.next = 0, *first
+	if *first != 0 {
+		s.list[*first].prev = id
+	}
+	*first = id
+}
+
+func (s *slabs) close(id uint32) {
+	sl := &s.list[id]
+	if sl.prev != 0 {
+		s.list[sl.prev].next = sl.next
+	} else {
+		s.classes[sl.class].open = sl.next
+	}
+	if sl.next != 0 {
+		s.list[sl.next].prev = sl.prev
+	}
+}
+
+// trim releases the slabs that were empty when it last came by and still are, so that memory which a busy shard needs
+// again in a moment is not given away.
+func (s *slabs) trim() {
+	for c := range s.classes {
+		if s.classes[c].slots == s.classes[c].used {
+			continue
+		}
+		for id := s.classes[c].open; id != 0; {
+			sl := &s.list[id]
+			next := sl.next
+			switch {
+			case sl.used > 0:
+			case sl.idle:
+				s.release(id)
+			default:
+				sl.idle = true
+			}
+			id = next
+		}
+	}
+}
+
+// sparse returns a slab that compacting should empty, the emptiest of a class that uses less than two thirds of its slots;
+// 0 is none. An eighth stays free, or the class would grow again in a moment.
+func (s *slabs) sparse() uint32 {
+	for c := range s.classes {
+		cl := &s.classes[c]
+		if cl.used == 0 || 3*cl.used > 2*cl.slots {
+			continue
+		}
+		emptiest := uint32(0)
+		for id := cl.open; id != 0; id = s.list[id].next {
+			if u := s.list[id].used; u > 0 && (emptiest == 0 || u < s.list[emptiest].used) {
+				emptiest = id
+			}
+		}
+		if emptiest != 0 && cl.slots-s.list[emptiest].slots()-cl.used >= cl.slots/8 {
+			return emptiest
+		}
+	}
+	return 0
+}
+
+// settle is for a slab that was closed to be emptied: it is released, or open again if something still stands there.
+func (s *slabs) settle(id uint32) {
+	s.reopen(id)
+	if s.list[id].used == 0 {
+		s.release(id)
+	}
+}
+
+// each calls f for every slot of a slab that is not free.
+func (s *slabs) each(id uint32, f func(ref, slot)) {
+	sl := &s.list[id]
+	for i := range ref(sl.fresh) {
+		n := ref(id<<slotBits) + i
+		if at := s.at(n); !at.is(free) {
+			f(n, at)
+		}
+	}
+}
