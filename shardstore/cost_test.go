@@ -28,7 +28,7 @@ func TestLoadDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// DOS-09: whoever finds users that share a shard, or has very many sessions, makes nobody slower.
+// DOS-08: whoever finds users that share a shard, or has very many sessions, makes nobody slower.
 func TestOneCrowdedShard(t *testing.T) {
 	few, many := crowd(t, 1000), crowd(t, 200_000)
 	for name, op := range map[string]func(*crowded){
