@@ -245,6 +245,10 @@ func (s *Session) newRecord(user string, now time.Time) (Token, error) {
 		AbsoluteExpiry: now.Add(p.MaxLifetime).UnixMilli(),
 	}
 	h.IdleExpiry = min(now.Add(p.TTL).UnixMilli(), h.AbsoluteExpiry)
+	if user != "" && s.lifetime > 0 {
+		h.AbsoluteExpiry = now.Add(s.lifetime).UnixMilli()
+		h.IdleExpiry = h.AbsoluteExpiry
+	}
 	agent := s.client.UserAgent
 	agent = agent[:min(len(agent), MaxUserAgent)]
 	var ip []byte
@@ -272,10 +276,15 @@ func createError(err error) error {
 // commitLogin begins the user's session and ends what the request carried. Where both stand under one Tag the store does it
 // in one step; else the new one is created first, so that a failure in between leaves the old one alone.
 func (s *Session) commitLogin(ctx context.Context, now time.Time) error {
-	if !s.marked || s.markOf != s.user {
+	switch {
+	case !s.marked:
 		if err := s.BeginLogin(ctx, s.user); err != nil {
 			return err
 		}
+	case s.markOf != s.user:
+		// Only the credential check told whose login this is, and what stood at his name when it began is not known any more.
+		// So any mark refuses it.
+		s.mark = 0
 	}
 	token, err := s.newRecord(s.user, now)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,6 +13,7 @@ import (
 type Manager struct {
 	store  Store
 	policy Policy
+	since  atomic.Int64 // Policy.NotBefore in Unix milliseconds; written by SetNotBefore
 }
 
 // NewManager returns a manager, or all mistakes of the policy.
@@ -22,7 +24,9 @@ func NewManager(store Store, policy Policy) (*Manager, error) {
 	if err := policy.Validate(); err != nil {
 		return nil, fmt.Errorf("coatcheck: policy: %w", err)
 	}
-	return &Manager{store: store, policy: policy.withDefaults()}, nil
+	m := &Manager{store: store, policy: policy.withDefaults()}
+	m.SetNotBefore(policy.NotBefore)
+	return m, nil
 }
 
 // Store returns the manager's store.
@@ -122,7 +126,7 @@ func (s *Session) try(ctx context.Context, token Token) (dead bool, err error) {
 	default:
 		return false, unavailable(err)
 	}
-	if !s.rec.Lives(s.now) || s.rec.CreatedAt < s.m.notBefore() {
+	if !s.rec.Lives(s.now) || s.m.void(&s.rec) {
 		return true, nil
 	}
 	switch standing := s.rec.Standing(id, s.now); standing {
@@ -241,11 +245,18 @@ func (m *Manager) until(now time.Time) time.Time {
 	return now.Add(max(m.policy.RotationGrace, minTombstone))
 }
 
-func (m *Manager) notBefore() int64 {
-	if m.policy.NotBefore.IsZero() {
-		return 0
+// SetNotBefore makes all sessions dead that were created before t, from the next request on; the zero time none.
+func (m *Manager) SetNotBefore(t time.Time) {
+	var ms int64
+	if !t.IsZero() {
+		ms = t.UnixMilli()
 	}
-	return m.policy.NotBefore.UnixMilli()
+	m.since.Store(ms)
+}
+
+// void reports whether a record that the store holds is no session all the same: by its age, or by its user.
+func (m *Manager) void(r *Record) bool {
+	return r.CreatedAt < m.since.Load() || m.policy.Admits != nil && len(r.user) > 0 && !m.policy.Admits(r.user)
 }
 
 // unavailable is what a store's error means to a request: ErrUnavailable, unless it says more.
@@ -259,9 +270,8 @@ func unavailable(err error) error {
 // List calls yield for each live session of the user, in no order, until yield returns false. The record is valid during
 // the call only.
 func (m *Manager) List(ctx context.Context, user string, yield func(*Record) bool) error {
-	notBefore := m.notBefore()
 	err := m.store.List(ctx, user, m.policy.Now(), func(r *Record) bool {
-		return r.CreatedAt < notBefore || yield(r)
+		return m.void(r) || yield(r)
 	})
 	if err != nil {
 		return unavailable(err)

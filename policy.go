@@ -23,8 +23,11 @@ type Policy struct {
 	RotationGrace time.Duration
 	// MaxPerUser is how many sessions of one user may live; a login beyond it ends the oldest. Zero: 100. Negative: no limit.
 	MaxPerUser int
-	// NotBefore makes sessions that were created before it dead. The zero time: none.
+	// NotBefore makes sessions that were created before it dead. The zero time: none. Manager.SetNotBefore changes it.
 	NotBefore time.Time
+	// Admits tells whether a user's sessions are sessions still; it is asked at every load, and must neither block nor keep
+	// the bytes. Nil: everybody's are.
+	Admits func(userID []byte) bool
 	// RevokeOnReuse ends a session whose previous token is presented after it ceased to be admitted.
 	RevokeOnReuse bool
 	// RetryFor bounds how long a commit retries against concurrent changes before it gives up with ErrUnavailable. Zero:

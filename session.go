@@ -44,6 +44,7 @@ type Session struct {
 	fresh    Token // the token that the rotation leads to, once made
 	login    bool
 	user     string
+	lifetime time.Duration
 	ending   []target
 	destroy  bool
 
@@ -108,7 +109,7 @@ func (s *Session) reset(m *Manager, client Client, now time.Time) {
 	s.m, s.client, s.now = m, client, now
 	s.live, s.first, s.stale, s.lost, s.issued = false, false, false, false, false
 	s.values, s.cleared, s.rotation, s.fresh = nil, false, noRotation, Token{}
-	s.login, s.user, s.destroy = false, "", false
+	s.login, s.user, s.lifetime, s.destroy = false, "", 0, false
 	s.marked, s.markOf = false, ""
 	s.failed, s.setCookie, s.report = nil, Keep, Report{}
 	clear(s.changes)
@@ -307,6 +308,13 @@ func (s *Session) Authenticate(user string) error {
 	}
 	s.login, s.user, s.destroy = true, user, false
 	return s.rebuild()
+}
+
+// Remember gives the session that Authenticate begins a lifetime of its own, idle or not, in place of the policy's two.
+// Zero is the policy's again.
+func (s *Session) Remember(lifetime time.Duration) {
+	s.inUse()
+	s.lifetime = max(0, lifetime)
 }
 
 // Rotate asks for a new token. The old one stays admitted until a grace after the new one was first presented. Of

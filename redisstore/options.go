@@ -98,6 +98,14 @@ func (o Options) withDefaults() (Options, error) {
 	return o, errors.Join(errs...)
 }
 
+// Validate returns all mistakes of the options, joined. It does not connect, and its errors never repeat the URL, which may
+// hold a password.
+func (o Options) Validate() error {
+	o, err := o.withDefaults()
+	_, urlErr := o.client()
+	return errors.Join(err, urlErr)
+}
+
 // deadAfter is how long an answer may take before the connection counts as dead: at most 3 s, so that with the ping before
 // it a silent cut is noticed within 5 s.
 func (o Options) deadAfter() time.Duration {

@@ -25,10 +25,18 @@ func (s *Server) adminRoutes() {
 	app.Delete("/admin/users/:user_id/sessions/:id", s.adminEnd)
 }
 
-// adminOnly keeps web pages out: a browser sends the name that the page used as Host, and Origin or Sec-Fetch-Site with
-// what scripts do, so that a page which rebinds its name to loopback is refused.
+// adminOnly lets in who has a key, where there are any. Else it keeps web pages out: a browser sends the name that the page
+// used as Host, and Origin or Sec-Fetch-Site with what scripts do, so that a page which rebinds its name to loopback is
+// refused.
 func (s *Server) adminOnly(c *fiber.Ctx) error {
 	h := &c.Request().Header
+	if s.keys != nil {
+		if lines := h.PeekAll(fasthttp.HeaderAuthorization); len(lines) != 1 || !s.keys.Match(lines[0]) {
+			c.Set(fiber.HeaderWWWAuthenticate, "Bearer")
+			return problemAdminKey
+		}
+		return c.Next()
+	}
 	if !loopbackHost(h.Host()) || len(h.PeekAll(fasthttp.HeaderOrigin)) > 0 || len(h.PeekAll("Sec-Fetch-Site")) > 0 {
 		return problemForbidden
 	}

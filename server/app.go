@@ -21,7 +21,11 @@ type Server struct {
 	manager  *coatcheck.Manager
 	sessions *middleware
 	mode     login.Mode
-	origins  map[string]bool
+	keys     *login.Keys       // of the admin listener; nil: none
+	origins  map[string]string // the trusted ones, by themselves
+	vary     []byte
+	remember time.Duration
+	reauth   time.Duration
 	audit    *audit
 	log      *slog.Logger
 
@@ -44,19 +48,26 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		manager:  m.manager,
 		sessions: m,
 		mode:     cfg.Login,
-		origins:  make(map[string]bool, len(cfg.TrustedOrigins)),
+		keys:     cfg.AdminKeys,
+		origins:  make(map[string]string, len(cfg.TrustedOrigins)),
+		vary:     []byte("Cookie"),
+		remember: cfg.RememberTTL,
+		reauth:   cfg.ReauthWithin,
 		audit:    m.audit,
 		log:      cfg.Logger,
 	}
+	if len(cfg.TrustedOrigins) > 0 {
+		s.vary = []byte("Cookie, Origin")
+	}
 	for _, o := range cfg.TrustedOrigins {
-		s.origins[o] = true
+		s.origins[o] = o
 	}
 	s.public = s.newApp(cfg)
 	s.routes()
-	s.prepare(s.public)
+	s.prepare(s.public, cfg, s.cors(s.public.Handler()))
 	s.admin = s.newApp(cfg)
 	s.adminRoutes()
-	s.prepare(s.admin)
+	s.prepare(s.admin, cfg, s.admin.Handler())
 	return s, nil
 }
 
@@ -92,18 +103,18 @@ func (s *Server) newApp(cfg Config) *fiber.App {
 }
 
 // prepare sets what Fiber's configuration does not reach, and wraps the application's handler.
-func (s *Server) prepare(app *fiber.App) {
+func (s *Server) prepare(app *fiber.App, cfg Config, handler fasthttp.RequestHandler) {
 	srv := app.Server()
-	handler := app.Handler()
 	srv.Handler = func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler) }
 	onError := srv.ErrorHandler
 	srv.ErrorHandler = func(ctx *fasthttp.RequestCtx, err error) {
 		onError(ctx, err)
-		setSecurityHeaders(&ctx.Response.Header)
+		s.setSecurityHeaders(ctx)
 	}
 	// Else an unparsable request is logged, and answered, with its bytes: the cookie included.
 	srv.SecureErrorLogMessage = true
 	srv.CloseOnShutdown = true
+	srv.MaxConnsPerIP = cfg.MaxConnsPerIP
 }
 
 // serve is the way into an application: it recovers panics, sends methods that Fiber does not know where they are refused
@@ -118,7 +129,7 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler) {
 }
 
 func (s *Server) finish(ctx *fasthttp.RequestCtx) {
-	setSecurityHeaders(&ctx.Response.Header)
+	s.setSecurityHeaders(ctx)
 	if s.draining.Load() {
 		ctx.SetConnectionClose()
 	}
@@ -151,17 +162,40 @@ func knownMethod(m []byte) bool {
 // The headers of every response: it is about one person, and nothing in it is meant to be rendered.
 var securityHeaders = [...][2][]byte{
 	{[]byte("Cache-Control"), []byte("no-store")},
-	{[]byte("Vary"), []byte("Cookie")},
 	{[]byte("X-Content-Type-Options"), []byte("nosniff")},
 	{[]byte("Content-Security-Policy"), []byte("default-src 'none'; frame-ancestors 'none'")},
 	{[]byte("Referrer-Policy"), []byte("no-referrer")},
 	{[]byte("Cross-Origin-Resource-Policy"), []byte("same-origin")},
 }
 
-func setSecurityHeaders(h *fasthttp.ResponseHeader) {
+// Two years, as the HSTS preload lists want it (RFC 6797). Only where TLS ends here: over plain http browsers ignore it, and
+// behind a proxy it is the proxy's to promise.
+var headerVary = []byte("Vary")
+
+var headerHSTS, valueHSTS = []byte("Strict-Transport-Security"), []byte("max-age=63072000")
+
+func (s *Server) setSecurityHeaders(ctx *fasthttp.RequestCtx) {
+	h := &ctx.Response.Header
+	if ctx.IsTLS() {
+		h.SetCanonical(headerHSTS, valueHSTS)
+	}
+	h.SetCanonical(headerVary, s.vary)
 	for i := range securityHeaders {
 		h.SetCanonical(securityHeaders[i][0], securityHeaders[i][1])
 	}
+}
+
+// SetNotBefore makes all sessions dead that were created before t, from the next request on; the zero time none.
+func (s *Server) SetNotBefore(t time.Time) { s.manager.SetNotBefore(t) }
+
+// EndUser ends all sessions of a user, and refuses his logins that have begun: his account was disabled, or his password
+// changed (ASVS 7.4.2, 7.4.3).
+func (s *Server) EndUser(ctx context.Context, user string) error {
+	n, err := s.manager.EndUser(ctx, user, coatcheck.Key{})
+	if err == nil {
+		s.audit.endedByOperator(user, n)
+	}
+	return err
 }
 
 // Handler returns the public application's handler, for tests and benchmarks without a connection.

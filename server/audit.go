@@ -15,22 +15,24 @@ import (
 
 // The stable names of audit events.
 const (
-	eventLogin       = "login"
-	eventLoginFailed = "login_failed"
-	eventRefresh     = "refresh"
-	eventLogout      = "logout"
-	eventRevoke      = "revoke"
-	eventReuse       = "reuse"
-	eventDuplicate   = "duplicate_cookie"
-	eventCrossSite   = "cross_site_refused"
-	eventStoreError  = "store_error"
+	eventLogin          = "login"
+	eventLoginFailed    = "login_failed"
+	eventLoginThrottled = "login_throttled"
+	eventRefresh        = "refresh"
+	eventLogout         = "logout"
+	eventRevoke         = "revoke"
+	eventReuse          = "reuse"
+	eventDuplicate      = "duplicate_cookie"
+	eventCrossSite      = "cross_site_refused"
+	eventStoreError     = "store_error"
 )
 
 // audit writes security events as structured log lines. None of them holds a token or a password; every attribute is of
 // bounded length.
 type audit struct {
-	log *slog.Logger
-	now func() time.Time
+	log     *slog.Logger
+	now     func() time.Time
+	proxies proxies
 
 	mu       sync.Mutex
 	reported map[coatcheck.Key]time.Time // guarded by mu: when a reuse was last reported
@@ -47,13 +49,13 @@ const (
 	storeErrorEvery = time.Second
 )
 
-func newAudit(log *slog.Logger, now func() time.Time) *audit {
-	return &audit{log: log, now: now, reported: make(map[coatcheck.Key]time.Time)}
+func newAudit(log *slog.Logger, now func() time.Time, trusted proxies) *audit {
+	return &audit{log: log, now: now, proxies: trusted, reported: make(map[coatcheck.Key]time.Time)}
 }
 
 func (a *audit) event(ctx *fasthttp.RequestCtx, level slog.Level, event, outcome string, attrs ...slog.Attr) {
 	all := append([]slog.Attr{
-		slog.String("event", event), slog.String("outcome", outcome), slog.String("client", peer(ctx).String()),
+		slog.String("event", event), slog.String("outcome", outcome), slog.String("client", a.proxies.client(ctx).String()),
 	}, attrs...)
 	a.log.LogAttrs(context.Background(), level, "audit", all...)
 }
@@ -69,9 +71,20 @@ func (a *audit) ended(ctx *fasthttp.RequestCtx, event, user, sessionID string, n
 	a.event(ctx, slog.LevelInfo, event, "ok", slog.String("user", user), slog.String("session_id", sessionID), slog.Int("sessions", n))
 }
 
+// endedByOperator is ended for what no request asked for.
+func (a *audit) endedByOperator(user string, n int) {
+	a.log.LogAttrs(context.Background(), slog.LevelInfo, "audit", slog.String("event", eventRevoke), slog.String("outcome", "ok"),
+		slog.String("reason", "users file"), slog.String("user", user), slog.Int("sessions", n))
+}
+
 func (a *audit) loginFailed(ctx *fasthttp.RequestCtx, user string, err error) {
-	reason := "unavailable"
+	reason, event := "unavailable", eventLoginFailed
+	var throttled *login.Throttled
 	switch {
+	case errors.As(err, &throttled):
+		reason, event = throttled.By, eventLoginThrottled
+	case errors.Is(err, login.ErrBusy):
+		reason = "busy"
 	case errors.Is(err, login.ErrRefused):
 		reason = "refused"
 	case errors.Is(err, coatcheck.ErrRevoked):
@@ -79,7 +92,7 @@ func (a *audit) loginFailed(ctx *fasthttp.RequestCtx, user string, err error) {
 	case errors.Is(err, coatcheck.ErrFull):
 		reason = "store_full"
 	}
-	a.event(ctx, slog.LevelWarn, eventLoginFailed, reason, slog.String("user", user))
+	a.event(ctx, slog.LevelWarn, event, reason, slog.String("user", login.Canonical(user)))
 }
 
 func (a *audit) crossSite(ctx *fasthttp.RequestCtx, origin []byte) {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -15,33 +16,57 @@ const refreshedValue = "refreshed"
 
 // login begins a session for whoever the mode lets in. A refused one leaves the carried session alone.
 func (s *Server) login(c *fiber.Ctx) error {
-	attempt, err := readLogin(c.Request())
+	attempt, remember, err := readLogin(c.Request())
 	if err != nil {
 		return err
 	}
 	ctx, sess := context.Background(), Session(c)
-	if err := sess.BeginLogin(ctx, attempt.UserID); err != nil {
+	attempt.Client = s.sessions.proxies.client(c.Context())
+	if err := sess.BeginLogin(ctx, s.userOf(attempt.UserID)); err != nil {
 		return s.sessions.fail(c, err)
 	}
 	user, err := s.mode.Check(ctx, attempt)
-	if err != nil {
-		s.audit.loginFailed(c.Context(), attempt.UserID, err)
-		if errors.Is(err, login.ErrRefused) {
-			return problemLoginRefused
-		}
-		return problemLoginBackEnd
+	if err == nil {
+		err = sess.Authenticate(user) // fails if what the mode answered is no user ID
 	}
-	if err := sess.Authenticate(user); err != nil {
-		s.audit.loginFailed(c.Context(), attempt.UserID, err)
-		return problemLoginBackEnd // the mode answered with something that is no user ID
+	if err != nil {
+		return s.refuse(c, attempt.UserID, err)
 	}
 	sess.Remove(refreshedValue)
+	if remember {
+		sess.Remember(s.remember)
+	}
 	if err := sess.Commit(ctx); err != nil {
 		s.audit.loginFailed(c.Context(), user, err)
 		return s.sessions.fail(c, err)
 	}
 	s.audit.session(c.Context(), eventLogin, sess)
 	return writeView(c, sess)
+}
+
+// userOf returns whom a login by this name is for, where the mode knows before it has checked anything.
+func (s *Server) userOf(name string) string {
+	if m, ok := s.mode.(interface{ UserOf(name string) string }); ok {
+		return m.UserOf(name)
+	}
+	return name
+}
+
+// refuse answers for a login that the mode did not let in.
+func (s *Server) refuse(c *fiber.Ctx, user string, err error) error {
+	s.audit.loginFailed(c.Context(), user, err)
+	var throttled *login.Throttled
+	switch {
+	case errors.As(err, &throttled):
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(throttled.Seconds()))
+		return problemLoginThrottled
+	case errors.Is(err, login.ErrRefused):
+		return problemLoginRefused
+	case errors.Is(err, login.ErrBusy):
+		return problemLoginBusy
+	default:
+		return problemLoginBackEnd
+	}
 }
 
 func (s *Server) me(c *fiber.Ctx) error { return writeView(c, Session(c)) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -20,7 +21,7 @@ const (
 )
 
 // Config is how the middleware and the server behave. The zero value of each field is its default and is safe. The
-// middleware alone uses Policy, Cookie and Logger.
+// middleware alone uses Policy, Cookie, Logger and TrustedProxies.
 type Config struct {
 	// Policy is how long sessions live.
 	Policy coatcheck.Policy
@@ -31,9 +32,18 @@ type Config struct {
 
 	// Login decides who may log in. Required by New.
 	Login login.Mode
+	// AdminKeys, if there are any, are what the admin listener asks for as Bearer; without them it answers on loopback names
+	// only, and no web page.
+	AdminKeys *login.Keys
 	// TrustedOrigins may send unsafe requests from another site: "https://app.example.com", with the port if it is not the
 	// scheme's own.
 	TrustedOrigins []string
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed. None: nobody's.
+	TrustedProxies []netip.Prefix
+	// RememberTTL is how long, idle or not, a session lives whose login asked to be remembered. Zero: not offered.
+	RememberTTL time.Duration
+	// ReauthWithin is how long after its login a session may end others of its user. Zero: as long as it lives.
+	ReauthWithin time.Duration
 	// ReadTimeout bounds how long a request may take to arrive. Zero: 5 seconds.
 	ReadTimeout time.Duration
 	// IdleTimeout is how long a connection may wait for its next request. Zero: 60 seconds.
@@ -49,6 +59,12 @@ func (c Config) Validate() error {
 		if _, err := parseOrigin(o); err != nil {
 			errs = append(errs, fmt.Errorf("trusted-origins: %w", err))
 		}
+	}
+	if c.RememberTTL < 0 {
+		errs = append(errs, fmt.Errorf("remember-ttl %v: must not be negative", c.RememberTTL))
+	}
+	if c.ReauthWithin < 0 {
+		errs = append(errs, fmt.Errorf("reauth-within %v: must not be negative", c.ReauthWithin))
 	}
 	if c.ReadTimeout < 0 {
 		errs = append(errs, fmt.Errorf("read-timeout %v: must not be negative", c.ReadTimeout))

@@ -56,6 +56,15 @@ func (s *Server) sessionViews(ctx context.Context, user string, current coatchec
 	return views, err
 }
 
+// mayEndOthers refuses a session whose login is too old to end others: whoever holds a stolen one should not be able to
+// lock its owner out (ASVS 7.5.2). A session may always end itself.
+func (s *Server) mayEndOthers(sess *coatcheck.Session) error {
+	if s.reauth > 0 && s.sessions.now().Sub(sess.CreatedAt()) > s.reauth {
+		return problemReauth
+	}
+	return nil
+}
+
 // caller returns the request's session if it is a user's.
 func caller(c *fiber.Ctx) (*coatcheck.Session, string, error) {
 	sess := Session(c)
@@ -99,6 +108,9 @@ func (s *Server) endSession(c *fiber.Ctx) error {
 		sess.Destroy()
 		err = sess.Commit(ctx)
 	default:
+		if err := s.mayEndOthers(sess); err != nil {
+			return err
+		}
 		err = s.manager.End(ctx, key, user)
 	}
 	switch {
@@ -133,6 +145,9 @@ func (s *Server) findSession(ctx context.Context, user, name string) (key coatch
 func (s *Server) endSessions(c *fiber.Ctx) error {
 	sess, user, err := caller(c)
 	if err != nil {
+		return err
+	}
+	if err := s.mayEndOthers(sess); err != nil {
 		return err
 	}
 	keep, id := sess.Key(), sess.ID().String()

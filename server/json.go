@@ -16,28 +16,37 @@ import (
 
 // readLogin reads the body of a login request, or returns the problem that it is, in the order of the contract: media type,
 // JSON, user ID. It does not use Fiber's body parser, which expands compressed bodies beyond any limit.
-func readLogin(req *fasthttp.Request) (*login.Attempt, error) {
+func readLogin(req *fasthttp.Request) (a *login.Attempt, remember bool, err error) {
 	if !isJSON(req.Header.ContentType()) || len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
-		return nil, problemMediaType
+		return nil, false, problemMediaType
 	}
-	members, ok := readObject(req.Body(), "user_id", "password")
+	members, ok := readObject(req.Body(), "user_id", "password", "remember")
 	if !ok {
-		return nil, problemBadJSON
+		return nil, false, problemBadJSON
 	}
-	a := new(login.Attempt)
+	if raw, ok := members["remember"]; ok {
+		remember = string(raw) == "true"
+		if !remember && string(raw) != "false" {
+			return nil, false, problemBadJSON
+		}
+	}
+	a = &login.Attempt{Body: req.Body()}
+	if lines := req.Header.PeekAll(fasthttp.HeaderAuthorization); len(lines) == 1 {
+		a.Authorization = lines[0]
+	}
 	// A password that is no string is none: a mode that needs one refuses it like any wrong one.
 	if raw := members["password"]; len(raw) > 0 && raw[0] == '"' {
 		var password string
 		if json.Unmarshal(raw, &password) != nil {
-			return nil, problemBadJSON
+			return nil, false, problemBadJSON
 		}
 		a.Password = []byte(password)
 	}
 	raw := members["user_id"]
 	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &a.UserID) != nil || !validUserID(a.UserID) {
-		return nil, problemUserID
+		return nil, false, problemUserID
 	}
-	return a, nil
+	return a, remember, nil
 }
 
 // isJSON reports whether the media type is application/json, whatever its parameters.

@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -51,6 +49,7 @@ type middleware struct {
 	manager *coatcheck.Manager
 	jar     *cookieJar
 	audit   *audit
+	proxies proxies
 	pool    sync.Pool
 
 	now     func() time.Time                     // read once for a commit
@@ -69,7 +68,8 @@ func newMiddleware(store coatcheck.Store, cfg Config) (*middleware, error) {
 	m := &middleware{
 		manager: manager,
 		jar:     newCookieJar(cfg.Cookie),
-		audit:   newAudit(cfg.Logger, manager.Policy().Now),
+		audit:   newAudit(cfg.Logger, manager.Policy().Now, cfg.TrustedProxies),
+		proxies: cfg.TrustedProxies,
 		pool:    sync.Pool{New: func() any { return new(request) }},
 		now:     manager.Policy().Now,
 		arrival: (*fasthttp.RequestCtx).Time,
@@ -105,7 +105,7 @@ func (m *middleware) handle(c *fiber.Ctx) error {
 func (m *middleware) open(ctx *fasthttp.RequestCtx, r *request) error {
 	r.presented = coatcheck.Presented{}
 	m.jar.find(&ctx.Request.Header, &r.presented)
-	client := coatcheck.Client{IP: peer(ctx), UserAgent: ctx.Request.Header.UserAgent()}
+	client := coatcheck.Client{IP: m.proxies.client(ctx), UserAgent: ctx.Request.Header.UserAgent()}
 	return m.manager.Open(context.Background(), &r.session, &r.presented, client, m.arrival(ctx))
 }
 
@@ -126,15 +126,6 @@ func (m *middleware) fail(c *fiber.Ctx, err error) error {
 	p.write(c.Context())
 	keepPrivate(&c.Response().Header)
 	return nil
-}
-
-// peer returns the address of the connection's other end.
-func peer(ctx *fasthttp.RequestCtx) netip.Addr {
-	tcp, ok := ctx.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	return tcp.AddrPort().Addr().Unmap().WithZone("")
 }
 
 // problemOf decides which answer an error of the session layer becomes. It is the only place that does.

@@ -13,13 +13,20 @@ import (
 // that it is told of. What the library's own validation knows is asked there and not repeated here.
 func check(c *config, byName map[string]*setting, values map[string]given) iter.Seq2[string, error] {
 	c.server.Policy.RevokeOnReuse = c.onReuse == "revoke"
-	c.server.Login = login.Open{}
+	c.server.Policy.NotBefore = c.notBefore
+	c.redis.URL = c.store
+	c.server.Login = login.Open{} // until the files of the mode are read, which needs them to be named
 	return func(yield func(string, error) bool) {
 		for _, rule := range rules {
 			if complaint := rule.broken(c); complaint != nil {
 				if !yield(rule.of, byName[rule.of].mistake(values[rule.of], complaint)) {
 					return
 				}
+			}
+		}
+		for of, complaint := range c.readKeys() {
+			if !yield(of, byName[of].mistake(values[of], complaint)) {
+				return
 			}
 		}
 		for _, err := range leaves(c.server.Validate()) {
@@ -47,6 +54,9 @@ var rules = []struct {
 		}
 		return nil
 	}},
+	{"login-key-file", func(c *config) error { return belongsTo(c, "trusted", c.loginKeyFile) }},
+	{"users-file", func(c *config) error { return belongsTo(c, "users", c.usersFile) }},
+	{"webhook-url", func(c *config) error { return belongsTo(c, "webhook", c.webhookURL) }},
 	{"listen", func(c *config) error {
 		if c.dev && exposed(c.listen) {
 			return errors.New("--dev listens on a loopback address only")
@@ -54,8 +64,23 @@ var rules = []struct {
 		return nil
 	}},
 	{"admin-listen", func(c *config) error {
-		if exposed(c.adminListen) {
-			return errors.New("off loopback it needs --admin-key-file, which is not yet available")
+		if exposed(c.adminListen) && c.adminKeyFile == "" {
+			return errors.New("off loopback it needs --admin-key-file")
+		}
+		return nil
+	}},
+	{"store", func(c *config) error {
+		if c.store == "memory" {
+			return nil
+		}
+		if !strings.HasPrefix(c.store, "redis://") && !strings.HasPrefix(c.store, "rediss://") {
+			return errors.New("must be memory, or a URL that begins with redis:// or rediss://")
+		}
+		return c.redis.Validate()
+	}},
+	{"max-sessions", func(c *config) error {
+		if c.store != "memory" && c.maxSessions > 0 {
+			return errors.New("is for --store memory only")
 		}
 		return nil
 	}},
@@ -65,6 +90,14 @@ var rules = []struct {
 		}
 		return nil
 	}},
+}
+
+// belongsTo refuses what only one login mode reads, where there is another: whoever set it believes that it counts.
+func belongsTo(c *config, mode, value string) error {
+	if value != "" && c.login != mode && c.login != "" {
+		return fmt.Errorf("is for --login %s, and --login is %s", mode, c.login)
+	}
+	return nil
 }
 
 // leaves takes joined errors apart.

@@ -40,8 +40,8 @@ func TestExitCodes(t *testing.T) {
 				"\"coatcheck serve --help\" lists the flags.\n",
 		},
 		"a secret": {
-			args: []string{"serve", "--dev"}, env: []string{"COATCHECK_STORE=redis://:s3cret@localhost"}, code: 2,
-			stderr: "--store: not yet available",
+			args: []string{"serve", "--dev"}, env: []string{"COATCHECK_STORE=redis://:s3cret@localhost?skip_verify=1"}, code: 2,
+			stderr: "--store: redisstore: URL: skip_verify is not offered",
 		},
 		"address in use": {
 			args: []string{"serve", "--dev", "--listen", taken.Addr().String()}, code: 1, stderr: "coatcheck: --listen: ",

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -39,14 +40,11 @@ func filled(noun string, p *string) kind {
 	}}
 }
 
-// word is one of several words. A word that is listed in later is one whose time has not come.
-func word(p *string, words []string, later ...string) kind {
-	return kind{noun: strings.Join(append(slices.Clone(words), later...), "|"), set: func(s string) (string, error) {
-		switch {
-		case slices.Contains(later, s):
-			return "", fmt.Errorf("not yet available; for now there is %s", strings.Join(words, ", "))
-		case !slices.Contains(words, s):
-			return "", fmt.Errorf("must be %s", strings.Join(append(slices.Clone(words), later...), ", "))
+// word is one of several words.
+func word(p *string, words []string) kind {
+	return kind{noun: strings.Join(words, "|"), set: func(s string) (string, error) {
+		if !slices.Contains(words, s) {
+			return "", fmt.Errorf("must be %s", strings.Join(words, ", "))
 		}
 		*p = s
 		return s, nil
@@ -180,12 +178,56 @@ func exposed(addr string) bool {
 	return err != nil || !ip.Unmap().IsLoopback()
 }
 
-// memoryOnly is the place of the store until there is another than memory.
-func memoryOnly() kind {
-	return kind{noun: "memory|URL", set: func(s string) (string, error) {
-		if s != "memory" {
-			return "", errors.New("not yet available: a Redis; for now there is memory")
+// size is a number of bytes above zero, with a binary unit.
+func size(p *int) kind {
+	return kind{noun: "size", set: func(s string) (string, error) {
+		number, unit := strings.TrimRight(s, "KMGiB"), strings.TrimLeft(s, "0123456789")
+		shift, known := map[string]int{"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[unit]
+		n, err := strconv.Atoi(number)
+		if err != nil || !known || n <= 0 || n > math.MaxInt>>shift {
+			return "", errors.New("not a size such as 512KiB, 64MiB or 1GiB")
 		}
-		return s, nil
+		*p = n << shift
+		return strconv.Itoa(*p), nil
+	}}
+}
+
+// moment is a time as RFC 3339 writes it.
+func moment(p *time.Time) kind {
+	return kind{noun: "time", set: func(s string) (string, error) {
+		t, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			return "", errors.New("not a time such as 2026-11-23T16:00:00Z")
+		}
+		*p = t
+		return t.UTC().Format(time.RFC3339Nano), nil
+	}}
+}
+
+// networks is a list of networks; an address is the network of one.
+func networks(p *[]netip.Prefix) kind {
+	var texts []string
+	k := list("CIDR", &texts)
+	return kind{noun: k.noun, many: k.many, set: func(s string) (string, error) {
+		canonical, err := k.set(s)
+		if err != nil {
+			return "", err
+		}
+		var all []netip.Prefix
+		for _, text := range texts {
+			prefix, err := netip.ParsePrefix(text)
+			if addr, addrErr := netip.ParseAddr(text); err != nil && addrErr == nil && addr.Zone() == "" {
+				prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+			}
+			if err != nil {
+				return "", errors.New("not networks such as 10.0.0.0/8 or 192.0.2.7, with commas between them")
+			}
+			if addr := prefix.Addr(); addr.Is4In6() && prefix.Bits() >= 96 {
+				prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
+			}
+			all = append(all, prefix.Masked())
+		}
+		*p = all
+		return canonical, nil
 	}}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -49,7 +51,10 @@ func TestDefaults(t *testing.T) {
 	require.NoError(t, err)
 	want := &config{
 		listen: "127.0.0.1:3000", adminListen: "127.0.0.1:3001",
-		login: "open", onReuse: "reject",
+		login: "open", onReuse: "reject", store: "memory",
+		redis: redisstore.Options{
+			URL: "memory", Prefix: "coatcheck:", CacheTTL: time.Minute, CacheSize: 64 << 20, Timeout: 500 * time.Millisecond,
+		},
 		shutdown: 10 * time.Second, logFormat: "json", logLevel: "info",
 		server: server.Config{
 			Login:       login.Open{},
@@ -75,14 +80,19 @@ func TestZeroMeansZero(t *testing.T) {
 
 func TestEverySettingReachesTheServer(t *testing.T) {
 	c, err := load(strings.Fields(`--login open --allow-open-login --listen :8080 --admin-listen off --ttl 10m --max-lifetime 1h
-		--rolling=false --renew-every 2m --rotation-grace 3s --on-reuse revoke --max-sessions-per-user 7 --max-sessions 1000
+		--rolling=false --renew-every 2m --rotation-grace 3s --on-reuse revoke --max-sessions-per-user 7
 		--cookie-name __Secure-sid --cookie-domain example.com --cookie-path /app --cookie-http-only=false
 		--cookie-same-site strict --trusted-origins https://a.example --trusted-origins https://b.example,https://c.example
-		--read-timeout 1s --idle-timeout 2s --max-conns-per-ip 3 --shutdown-timeout 4s --log-format text --log-level debug`), nil)
+		--trusted-proxies 10.1.2.3/8,192.0.2.7 --reauth-within 5m --remember-ttl 720h --sessions-not-before 2026-11-23T16:00:00+01:00
+		--store redis://127.0.0.1:6379 --redis-prefix x: --redis-cache-ttl 0s --redis-cache-size 1GiB --redis-timeout 1s
+		--redis-wait-replicas 2 --read-timeout 1s --idle-timeout 2s --max-conns-per-ip 3 --shutdown-timeout 4s --log-format text --log-level debug`), nil)
 	require.NoError(t, err)
 	want := &config{
 		listen: ":8080", adminListen: "off",
-		login: "open", allowOpenLogin: true, onReuse: "revoke", maxSessions: 1000,
+		login: "open", allowOpenLogin: true, onReuse: "revoke", store: "redis://127.0.0.1:6379",
+		redis: redisstore.Options{
+			URL: "redis://127.0.0.1:6379", Prefix: "x:", CacheTTL: -1, CacheSize: 1 << 30, Timeout: time.Second, WaitReplicas: 2,
+		},
 		shutdown: 4 * time.Second, logFormat: "text", logLevel: "debug",
 		server: server.Config{
 			Login: login.Open{},
@@ -90,13 +100,17 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 				Name: "__Secure-sid", Domain: "example.com", Path: "/app", ScriptAccess: true, SameSite: "strict",
 			},
 			TrustedOrigins: []string{"https://a.example", "https://b.example", "https://c.example"},
-			ReadTimeout:    time.Second, IdleTimeout: 2 * time.Second, MaxConnsPerIP: 3,
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32")},
+			RememberTTL:    720 * time.Hour, ReauthWithin: 5 * time.Minute,
+			ReadTimeout: time.Second, IdleTimeout: 2 * time.Second, MaxConnsPerIP: 3,
 			Policy: coatcheck.Policy{
 				TTL: 10 * time.Minute, MaxLifetime: time.Hour, FixedExpiry: true, RenewEvery: 2 * time.Minute,
 				RotationGrace: 3 * time.Second, RevokeOnReuse: true, MaxPerUser: 7,
 			},
 		},
 	}
+	assert.True(t, c.notBefore.Equal(time.Date(2026, 11, 23, 15, 0, 0, 0, time.UTC)), c.notBefore)
+	want.notBefore, want.server.Policy.NotBefore = c.notBefore, c.notBefore
 	assert.Equal(t, want, c)
 }
 

@@ -21,11 +21,11 @@ func main() {
 	// Room for a HUP beside the signal that ends the server: neither may be lost while the other is handled.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdin, os.Stdout, os.Stderr))
 }
 
 // run is main without the process around it.
-func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
+func run(args, environ []string, signals <-chan os.Signal, stdin io.Reader, stdout, stderr io.Writer) int {
 	command := ""
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
@@ -33,6 +33,8 @@ func run(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Wri
 	switch command {
 	case "serve":
 		return runServe(args, environ, signals, stdout, stderr)
+	case "hash-password":
+		return runHashPassword(args, stdin, stdout, stderr)
 	case "version", "--version":
 		return say(stdout, versionText()+"\n")
 	case "help", "--help", "-h":
@@ -54,7 +56,8 @@ func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr i
 		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", bullets(err)))
 		return exitUsage
 	}
-	if err := serve(c, signals, stdout, stderr); err != nil {
+	again := func() (*config, error) { return load(args, environ) }
+	if err := serve(c, again, signals, stdout, stderr); err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: %v\n", err))
 		return exitFailed
 	}

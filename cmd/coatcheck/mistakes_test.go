@@ -87,7 +87,7 @@ func TestMistakes(t *testing.T) {
 		},
 		"admin off loopback": {
 			args: []string{"--dev", "--admin-listen=example.com:3001"},
-			want: []string{`--admin-listen "example.com:3001": off loopback it needs --admin-key-file, which is not yet available (command line)`},
+			want: []string{`--admin-listen "example.com:3001": off loopback it needs --admin-key-file (command line)`},
 		},
 		"one address for both": {
 			args: []string{"--dev", "--listen=127.0.0.1:3001"},
@@ -189,13 +189,10 @@ func TestContradictoryCookies(t *testing.T) {
 }
 
 func TestNotYetAvailable(t *testing.T) {
-	values := map[string]string{
-		"store": "redis://localhost", "login": "trusted", "redis-timeout": "1s", "redis-wait-replicas": "1", "otel": "true",
-		"reauth-within": "5m", "remember-ttl": "720h", "fsync-every": "0s", "redis-cache-ttl": "0s", "trusted-proxies": "10.0.0.0/8",
-	}
+	values := map[string]string{"otel": "true", "fsync-every": "0s"}
 	var seen []string
 	for _, s := range settings(new(config)) {
-		if !s.later && s.name != "store" && s.name != "login" {
+		if !s.later {
 			continue
 		}
 		seen = append(seen, s.name)
@@ -215,17 +212,15 @@ func TestNotYetAvailable(t *testing.T) {
 		})
 	}
 	assert.ElementsMatch(t, []string{
-		"admin-key-file", "login", "login-key-file", "users-file", "webhook-url", "reauth-within", "verify-login-url",
-		"remember-ttl", "sessions-not-before", "store", "data-dir", "fsync-every", "redis-prefix", "redis-cache-ttl",
-		"redis-cache-size", "redis-timeout", "redis-wait-replicas", "trusted-proxies", "tls-cert", "tls-key", "otel",
+		"verify-login-url", "data-dir", "fsync-every", "tls-cert", "tls-key", "otel",
 	}, seen)
 
-	_, err := load([]string{"--dev", "--redis-timeout=0.5s", "--redis-cache-ttl=1m"}, nil)
+	_, err := load([]string{"--dev", "--fsync-every=1000ms"}, nil)
 	assert.NoError(t, err, "a default in another spelling is the default")
 }
 
 func TestNoSecretIsPrinted(t *testing.T) {
-	const url = "redis://user:s3cret@redis.example:6379"
+	const url = "redis://user:s3cret@redis.example:6379?skip_verify=true"
 	tests := map[string]struct {
 		args, env []string
 		file      string

@@ -11,14 +11,13 @@ import (
 	"syscall"
 
 	"github.com/coatcheck/coatcheck/server"
-	"github.com/coatcheck/coatcheck/shardstore"
 )
 
 // serve runs the server until a signal ends it, or a listener fails.
-func serve(c *config, signals <-chan os.Signal, stdout, stderr io.Writer) (err error) {
+func serve(c *config, again func() (*config, error), signals <-chan os.Signal, stdout, stderr io.Writer) (err error) {
 	log := newLogger(c, stderr)
 	c.server.Logger = log
-	store, err := shardstore.New(shardstore.Options{MaxSessions: c.maxSessions, Logger: log})
+	store, err := openStore(c, log)
 	if err != nil {
 		return err
 	}
@@ -28,6 +27,7 @@ func serve(c *config, signals <-chan os.Signal, stdout, stderr io.Writer) (err e
 			err = errors.Join(err, store.Close())
 		}
 	}()
+	throttle(c, store)
 	srv, err := server.New(store, c.server)
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func serve(c *config, signals <-chan os.Signal, stdout, stderr io.Writer) (err e
 		running++
 		go func() { ended <- srv.ServeAdmin(admin) }()
 	}
-	failed, err := wait(signals, ended, log)
+	failed, err := wait(signals, ended, log, func() { reread(c, again, srv, log) })
 	if failed {
 		running--
 	}
@@ -72,14 +72,14 @@ func listen(c *config) (public, admin net.Listener, err error) {
 }
 
 // wait returns when a signal tells the server to stop, or when a listener failed.
-func wait(signals <-chan os.Signal, ended <-chan error, log *slog.Logger) (failed bool, err error) {
+func wait(signals <-chan os.Signal, ended <-chan error, log *slog.Logger, hup func()) (failed bool, err error) {
 	for {
 		select {
 		case err := <-ended:
 			return true, fmt.Errorf("a listener failed: %w", err)
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				log.Info("nothing to re-read: no file is configured that may change while the server runs")
+				hup()
 				continue
 			}
 			log.Info("stopping", "signal", sig.String())

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
 )
 
@@ -13,15 +14,25 @@ type config struct {
 	file           string
 	listen         string
 	adminListen    string
+	adminKeyFile   string
 	login          string
+	loginKeyFile   string
+	usersFile      string
+	webhookURL     string
 	allowOpenLogin bool
+	notBefore      time.Time
 	onReuse        string
+	store          string
 	maxSessions    int
+	redis          redisstore.Options
 	shutdown       time.Duration
 	logFormat      string
 	logLevel       string
 
 	server server.Config
+
+	// reload re-reads the files of the login mode and of the admin key. It returns the users whose sessions end with it.
+	reload []func() (users []string, err error)
 
 	// notes are remarks on the configuration that are no mistakes, for the log.
 	notes []string
@@ -71,7 +82,6 @@ func settings(c *config) []setting {
 }
 
 func startSettings(c *config) []setting {
-	var keyFile string
 	return []setting{
 		{
 			name: "dev", kind: onOff(&c.dev), def: "false",
@@ -90,39 +100,38 @@ func startSettings(c *config) []setting {
 			help: "where health, readiness and the admin API listen",
 		},
 		{
-			name: "admin-key-file", kind: text("file", &keyFile), later: true,
-			help: "file with the key that the admin API asks for; needed off loopback",
+			name: "admin-key-file", kind: text("file", &c.adminKeyFile),
+			help: "file with the keys, one a line, any of which the admin API then asks for; needed off loopback",
 		},
 	}
 }
 
 func loginSettings(c *config) []setting {
-	var keyFile, usersFile, webhook, verifyURL string
-	var reauth time.Duration
+	var verifyURL string
 	return []setting{
 		{
-			name: "login", kind: word(&c.login, []string{"open"}, "trusted", "users", "webhook"), dev: "open",
-			unset: "must be named", help: "who may log in: open believes any user ID",
+			name: "login", kind: word(&c.login, []string{"open", "trusted", "users", "webhook"}), dev: "open",
+			unset: "must be named", help: "who may log in: anybody as anybody (open), whom a back end with a key names (trusted), who knows his password (users), whom your own back end lets in (webhook)",
 		},
 		{
 			name: "allow-open-login", kind: onOff(&c.allowOpenLogin), def: "false",
 			help: "allow --login open where other machines can reach it",
 		},
 		{
-			name: "login-key-file", kind: text("file", &keyFile), later: true,
-			help: "for --login trusted: file with the key that back ends send",
+			name: "login-key-file", kind: text("file", &c.loginKeyFile),
+			help: "for --login trusted: file with the keys, one a line, that back ends send as Bearer",
 		},
 		{
-			name: "users-file", kind: text("file", &usersFile), later: true,
-			help: "for --login users: file with users and password hashes",
+			name: "users-file", kind: text("file", &c.usersFile),
+			help: "for --login users: file with a user:hash a line, as coatcheck hash-password prints it",
 		},
 		{
-			name: "webhook-url", kind: text("URL", &webhook), later: true, secret: true,
-			help: "for --login webhook: who is asked about a login",
+			name: "webhook-url", kind: text("URL", &c.webhookURL), secret: true,
+			help: "for --login webhook: who is asked about a login; https, or http on loopback",
 		},
 		{
-			name: "reauth-within", kind: span(&reauth, 0), def: "0s", later: true,
-			help: "how old a login may be for /auth/verify; 0s: any age",
+			name: "reauth-within", kind: span(&c.server.ReauthWithin, 0), def: "0s",
+			help: "how old the login of a session may be that ends other sessions; 0s: any age",
 		},
 		{
 			name: "verify-login-url", kind: text("URL", &verifyURL), later: true, secret: true,
@@ -163,8 +172,6 @@ func cookieSettings(c *config) []setting {
 
 func sessionSettings(c *config) []setting {
 	p := &c.server.Policy
-	var remember time.Duration
-	var notBefore string
 	return []setting{
 		{
 			name: "ttl", kind: positive(&p.TTL), def: "30m",
@@ -191,28 +198,28 @@ func sessionSettings(c *config) []setting {
 			help: "what a token does that is presented after that: it is refused, or it ends the session",
 		},
 		{
-			name: "remember-ttl", kind: span(&remember, 0), def: "0s", later: true,
-			help: `lifetime of a login with "remember"; 0s: not offered`,
+			name: "remember-ttl", kind: span(&c.server.RememberTTL, 0), def: "0s",
+			help: `lifetime, idle or not, of a login with "remember": true; 0s: not offered`,
 		},
 		{
 			name: "max-sessions-per-user", kind: count(&p.MaxPerUser, -1), def: "100",
 			help: "sessions that a user may have, beyond it the oldest ends; 0: no limit",
 		},
 		{
-			name: "sessions-not-before", kind: text("time", &notBefore), later: true,
-			help: "sessions that were created before this time (RFC 3339) are dead",
+			name: "sessions-not-before", kind: moment(&c.notBefore),
+			help: "sessions that were created before this time (RFC 3339) are dead; re-read on HUP from the file",
 		},
 	}
 }
 
 func storeSettings(c *config) []setting {
-	var dataDir, prefix, cacheSize string
-	var fsync, cacheTTL, timeout time.Duration
-	var replicas int
+	var dataDir string
+	var fsync time.Duration
+	r := &c.redis
 	return []setting{
 		{
-			name: "store", kind: memoryOnly(), def: "memory", secret: true,
-			help: "where sessions are kept: memory, or the URL of a Redis",
+			name: "store", kind: filled("memory|URL", &c.store), def: "memory", secret: true,
+			help: "where sessions are kept: memory, or redis:// or rediss://, with addr= for Cluster and master_set= for Sentinel",
 		},
 		{
 			name: "max-sessions", kind: count(&c.maxSessions, 0), def: "0",
@@ -227,34 +234,33 @@ func storeSettings(c *config) []setting {
 			help: "how often --data-dir is flushed to disk; 0s: before each answer",
 		},
 		{
-			name: "redis-prefix", kind: text("prefix", &prefix), def: "coatcheck:", later: true,
+			name: "redis-prefix", kind: filled("prefix", &r.Prefix), def: "coatcheck:",
 			help: "what all keys in Redis begin with",
 		},
 		{
-			name: "redis-cache-ttl", kind: span(&cacheTTL, 0), def: "60s", later: true,
+			name: "redis-cache-ttl", kind: span(&r.CacheTTL, -1), def: "60s",
 			help: "how long a session may be answered from memory; 0s: never",
 		},
 		{
-			name: "redis-cache-size", kind: text("size", &cacheSize), def: "64MiB", later: true,
-			help: "memory for that",
+			name: "redis-cache-size", kind: size(&r.CacheSize), def: "64MiB",
+			help: "memory for that, in all",
 		},
 		{
-			name: "redis-timeout", kind: positive(&timeout), def: "500ms", later: true,
+			name: "redis-timeout", kind: positive(&r.Timeout), def: "500ms",
 			help: "how long Redis may take to answer",
 		},
 		{
-			name: "redis-wait-replicas", kind: count(&replicas, 0), def: "0", later: true,
-			help: "replicas that must have a write before it is answered",
+			name: "redis-wait-replicas", kind: count(&r.WaitReplicas, 0), def: "0",
+			help: "replicas that must have a logout, a revocation or a refresh before it is answered",
 		},
 	}
 }
 
 func siteSettings(c *config) []setting {
-	var proxies []string
 	return []setting{
 		{
-			name: "trusted-proxies", kind: list("CIDR", &proxies), later: true,
-			help: "proxies that are believed about the client's address",
+			name: "trusted-proxies", kind: networks(&c.server.TrustedProxies),
+			help: "proxies whose X-Forwarded-For is believed about the client's address",
 		},
 		{
 			name: "trusted-origins", kind: list("origin", &c.server.TrustedOrigins),

@@ -133,7 +133,7 @@ func TestShutdownTimeout(t *testing.T) {
 func TestHangUpIsNoEnd(t *testing.T) {
 	p := start(t)
 	p.signal(t, syscall.SIGHUP)
-	p.logged(t, "nothing to re-read")
+	p.logged(t, "re-read keys, users and --sessions-not-before")
 	assert.Equal(t, http.StatusOK, p.ready(t))
 	p.signal(t, syscall.SIGTERM)
 	assert.Zero(t, p.wait(t))
@@ -146,7 +146,7 @@ func TestServeLeavesNothingBehind(t *testing.T) {
 		var stdout, stderr output
 		code := make(chan int, 1)
 		go func() {
-			code <- run([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=" + admin}, nil, signals, &stdout, &stderr)
+			code <- run([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=" + admin}, nil, signals, nil, &stdout, &stderr)
 		}()
 		require.Eventually(t, func() bool { return strings.Contains(stdout.String(), "Try it") }, patience, time.Millisecond)
 		signals <- syscall.SIGTERM

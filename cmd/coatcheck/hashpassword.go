@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// runHashPassword prints the users-file line for a password, which comes from the terminal, unseen, or from the first line
+// of standard input.
+func runHashPassword(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	fs := pflag.NewFlagSet("hash-password", pflag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	user := fs.String("user", "", "")
+	err := fs.Parse(args)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return say(stdout, usage)
+	case err != nil || fs.NArg() > 0 || *user == "":
+		// Not what the argument says: it may be the password.
+		say(stderr, "coatcheck: hash-password takes --user NAME and nothing else; it reads the password from the terminal or standard input\n")
+		return exitUsage
+	}
+	password, err := readPassword(stdin, stderr)
+	if err == nil {
+		var line string
+		if line, err = login.UsersLine(*user, password); err == nil {
+			return say(stdout, line+"\n")
+		}
+	}
+	say(stderr, fmt.Sprintf("coatcheck: hash-password: %v\n", err))
+	return exitFailed
+}
+
+// readPassword asks twice at a terminal. Anywhere else the password is one line, without its line break.
+func readPassword(stdin io.Reader, stderr io.Writer) ([]byte, error) {
+	if f, ok := stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		first, err := ask(f, stderr, "Password: ")
+		if err != nil {
+			return nil, err
+		}
+		second, err := ask(f, stderr, "Again: ")
+		if err == nil && !bytes.Equal(first, second) {
+			err = errors.New("the two passwords are not the same")
+		}
+		return first, err
+	}
+	line, err := bufio.NewReader(io.LimitReader(stdin, login.MaxPassword+2)).ReadBytes('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("reading standard input: %w", err)
+	}
+	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r")), nil
+}
+
+func ask(f *os.File, stderr io.Writer, prompt string) ([]byte, error) {
+	say(stderr, prompt)
+	password, err := term.ReadPassword(int(f.Fd()))
+	say(stderr, "\n")
+	if err != nil {
+		return nil, fmt.Errorf("reading the terminal: %w", err)
+	}
+	return password, nil
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// readKeys reads the files that the login mode and the admin API need, and yields what is wrong with them, with the
+// setting that names the file.
+func (c *config) readKeys() iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if of, err := c.readMode(); err != nil && !yield(of, err) {
+			return
+		}
+		if c.adminKeyFile == "" {
+			return
+		}
+		keys, err := login.LoadKeys(c.adminKeyFile)
+		if err != nil {
+			yield("admin-key-file", err)
+			return
+		}
+		c.server.AdminKeys = keys
+		c.reload = append(c.reload, func() ([]string, error) { return nil, keys.Reload() })
+	}
+}
+
+// readMode makes the login mode. Its error is about the setting that it names.
+func (c *config) readMode() (of string, err error) {
+	var mode login.Guessable
+	switch c.login {
+	case "trusted":
+		if c.loginKeyFile == "" {
+			return "login-key-file", errors.New("--login trusted needs it")
+		}
+		trusted, err := login.NewTrusted(c.loginKeyFile)
+		if err != nil {
+			return "login-key-file", err
+		}
+		c.reload = append(c.reload, func() ([]string, error) { return nil, trusted.Reload() })
+		mode = trusted
+	case "users":
+		if c.usersFile == "" {
+			return "users-file", errors.New("--login users needs it")
+		}
+		users, err := login.NewUsers(c.usersFile, login.UsersOptions{})
+		if err != nil {
+			return "users-file", err
+		}
+		c.reload = append(c.reload, users.Reload)
+		c.server.Policy.Admits = users.Admits
+		mode = users
+	case "webhook":
+		if c.webhookURL == "" {
+			return "webhook-url", errors.New("--login webhook needs it")
+		}
+		webhook, err := login.NewWebhook(c.webhookURL, login.WebhookOptions{})
+		if err != nil {
+			return "webhook-url", err
+		}
+		mode = webhook
+	default:
+		return "", nil
+	}
+	c.server.Login = mode
+	return "", nil
+}
+
+// throttle puts the throttling around a login mode that can be guessed at. A store that other nodes share keeps the counts,
+// so that they share those too.
+func throttle(c *config, store coatcheck.Store) {
+	mode, ok := c.server.Login.(login.Guessable)
+	if !ok {
+		return
+	}
+	var accounts, addresses login.Ledger = login.NewMemoryLedger(login.AccountRule()), login.NewMemoryLedger(login.AddressRule())
+	if shared, ok := store.(interface {
+		Ledger(name string, forget time.Duration, delays []time.Duration) login.Ledger
+	}); ok {
+		rule := login.AccountRule()
+		accounts = shared.Ledger("account", rule.Forget, rule.Delays)
+		rule = login.AddressRule()
+		addresses = shared.Ledger("address", rule.Forget, rule.Delays)
+	}
+	c.server.Login = login.NewThrottle(mode, accounts, addresses, nil)
+}
+
+// reread does what a HUP asks for: it reads keys, users and --sessions-not-before again. A file with mistakes changes
+// nothing, and the log says so.
+func reread(c *config, again func() (*config, error), srv *server.Server, log *slog.Logger) {
+	for _, reload := range c.reload {
+		users, err := reload()
+		if err != nil {
+			log.Error("not re-read", "error", err)
+		}
+		for _, user := range users {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			err := srv.EndUser(ctx, user)
+			cancel()
+			if err != nil {
+				log.Error("the sessions of a user whose account has changed could not be ended", "user", user, "error", err)
+			}
+		}
+	}
+	fresh, err := again()
+	if err != nil {
+		log.Error("the configuration was not re-read", "error", err)
+		return
+	}
+	srv.SetNotBefore(fresh.notBefore)
+	log.Info("re-read keys, users and --sessions-not-before")
+}

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// connectWithin is how long a Redis may take to answer when the server starts.
+const connectWithin = 10 * time.Second
+
+// openStore returns the store that --store names.
+func openStore(c *config, log *slog.Logger) (coatcheck.Store, error) {
+	if c.store == "memory" {
+		return shardstore.New(shardstore.Options{MaxSessions: c.maxSessions, Logger: log})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
+	defer cancel()
+	opt := c.redis
+	opt.Logger = log
+	return redisstore.New(ctx, opt)
+}

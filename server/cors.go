@@ -1,0 +1,51 @@
+package server
+
+import (
+	"github.com/valyala/fasthttp"
+)
+
+// trustedOrigin returns the request's origin if it is one of --trusted-origins, else the empty string. Two Origin headers
+// are none.
+func (s *Server) trustedOrigin(ctx *fasthttp.RequestCtx) string {
+	if len(s.origins) == 0 {
+		return ""
+	}
+	lines := ctx.Request.Header.PeekAll(fasthttp.HeaderOrigin)
+	if len(lines) != 1 {
+		return ""
+	}
+	return s.origins[string(lines[0])]
+}
+
+// preflight answers a trusted origin's question whether it may send a request (Fetch standard, CORS preflight), and reports
+// whether this was one. Other origins get what the path gives anybody: 405.
+func (s *Server) preflight(ctx *fasthttp.RequestCtx) bool {
+	h := &ctx.Request.Header
+	if string(h.Method()) != fasthttp.MethodOptions || len(h.Peek(fasthttp.HeaderAccessControlRequestMethod)) == 0 || s.trustedOrigin(ctx) == "" {
+		return false
+	}
+	ctx.SetStatusCode(fasthttp.StatusNoContent)
+	r := &ctx.Response.Header
+	r.Set(fasthttp.HeaderAccessControlAllowMethods, "GET, HEAD, POST, DELETE")
+	r.Set(fasthttp.HeaderAccessControlAllowHeaders, "Content-Type, Authorization")
+	r.Set(fasthttp.HeaderAccessControlMaxAge, "600")
+	return true
+}
+
+// cors lets trusted origins read what the application answers, with the user's cookies; nobody else is told anything.
+func (s *Server) cors(app fasthttp.RequestHandler) fasthttp.RequestHandler {
+	if len(s.origins) == 0 {
+		return app
+	}
+	return func(ctx *fasthttp.RequestCtx) {
+		if !s.preflight(ctx) {
+			app(ctx)
+		}
+		if origin := s.trustedOrigin(ctx); origin != "" {
+			h := &ctx.Response.Header
+			h.Set(fasthttp.HeaderAccessControlAllowOrigin, origin)
+			h.Set(fasthttp.HeaderAccessControlAllowCredentials, "true")
+			h.Set(fasthttp.HeaderAccessControlExposeHeaders, fasthttp.HeaderRetryAfter)
+		}
+	}
+}
