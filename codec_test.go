@@ -204,7 +204,17 @@ func TestReadTellsWhatBytesAre(t *testing.T) {
 		"JSON":                       {[]byte(`{"user_id":"user-42","authenticated":true}`), coatcheck.ErrDamaged},
 		"long text":                  {[]byte(strings.Repeat("session ", 40)), coatcheck.ErrDamaged},
 		"an older codec mark, whole": {as(0xC0), coatcheck.ErrDamaged},
-		"beyond MaxRecord":           {append(bytes.Clone(raw), make([]byte, coatcheck.MaxRecord)...), coatcheck.ErrDamaged},
+		"values beyond their bound": {
+			append(bytes.Clone(raw[:len(raw)-len(example().values)]), block(map[string]string{"n": strings.Repeat("1", 3069)})...),
+			coatcheck.ErrDamaged,
+		},
+		"user ID beyond its bound": {
+			slices.Concat(raw[:89], []byte{1, 1}, make([]byte, 257), []byte{0, 0, 0}), coatcheck.ErrDamaged,
+		},
+		"user agent beyond its bound": {
+			slices.Concat(raw[:89], []byte{0, 0, 0, 1, 1}, make([]byte, 257)), coatcheck.ErrDamaged,
+		},
+		"beyond MaxRecord": {append(bytes.Clone(raw), make([]byte, coatcheck.MaxRecord)...), coatcheck.ErrDamaged},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
