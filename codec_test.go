@@ -104,6 +104,8 @@ func TestRecordRoundTrip(t *testing.T) {
 		assert.Equal(t, raw, got.Bytes())
 		assert.Equal(t, p.header.Version, coatcheck.EncodedVersion(raw))
 		assert.Equal(t, got.Expiry(), coatcheck.EncodedExpiry(raw))
+		assert.Equal(t, p.header.CreatedAt, coatcheck.EncodedCreated(raw))
+		assert.Equal(t, string(p.user), string(coatcheck.EncodedUser(raw)))
 		assert.Equal(t, min(p.header.IdleExpiry, p.header.AbsoluteExpiry), got.Expiry())
 	})
 }
@@ -228,6 +230,8 @@ func TestReadTellsWhatBytesAre(t *testing.T) {
 	}
 	assert.Zero(t, coatcheck.EncodedVersion(coatcheck.AppendTombstone(nil)))
 	assert.Zero(t, coatcheck.EncodedExpiry(coatcheck.AppendTombstone(nil)))
+	assert.Zero(t, coatcheck.EncodedCreated(coatcheck.AppendTombstone(nil)))
+	assert.Empty(t, coatcheck.EncodedUser(coatcheck.AppendTombstone(nil)))
 }
 
 // A record that is read into again shows nothing of the one before.
