@@ -58,15 +58,20 @@ func (a *audit) event(ctx *fasthttp.RequestCtx, level slog.Level, event, outcome
 	a.log.LogAttrs(context.Background(), level, "audit", all...)
 }
 
+// userAttr bounds what an administrator's path may hold; no user ID is longer.
+func userAttr(user string) slog.Attr {
+	return slog.String("user", user[:min(len(user), coatcheck.MaxUserID)])
+}
+
 func (a *audit) session(ctx *fasthttp.RequestCtx, event string, s *coatcheck.Session) {
 	if user := s.UserID(); user != "" {
-		a.event(ctx, slog.LevelInfo, event, "ok", slog.String("user", user), slog.String("session_id", s.ID().String()))
+		a.event(ctx, slog.LevelInfo, event, "ok", userAttr(user), slog.String("session_id", s.ID().String()))
 	}
 }
 
 // ended tells that n sessions of the user were ended.
 func (a *audit) ended(ctx *fasthttp.RequestCtx, event, user, sessionID string, n int) {
-	a.event(ctx, slog.LevelInfo, event, "ok", slog.String("user", user), slog.String("session_id", sessionID), slog.Int("sessions", n))
+	a.event(ctx, slog.LevelInfo, event, "ok", userAttr(user), slog.String("session_id", sessionID), slog.Int("sessions", n))
 }
 
 func (a *audit) loginFailed(ctx *fasthttp.RequestCtx, user string, err error) {
@@ -79,7 +84,7 @@ func (a *audit) loginFailed(ctx *fasthttp.RequestCtx, user string, err error) {
 	case errors.Is(err, coatcheck.ErrFull):
 		reason = "store_full"
 	}
-	a.event(ctx, slog.LevelWarn, eventLoginFailed, reason, slog.String("user", user))
+	a.event(ctx, slog.LevelWarn, eventLoginFailed, reason, userAttr(user))
 }
 
 func (a *audit) crossSite(ctx *fasthttp.RequestCtx, origin []byte) {
@@ -98,7 +103,7 @@ func (a *audit) report(ctx *fasthttp.RequestCtx, s *coatcheck.Session) {
 		if r.Reused.Revoked {
 			outcome = "revoked"
 		}
-		a.event(ctx, slog.LevelWarn, eventReuse, outcome, slog.String("user", r.Reused.User), slog.String("session_id", r.Reused.ID.String()))
+		a.event(ctx, slog.LevelWarn, eventReuse, outcome, userAttr(r.Reused.User), slog.String("session_id", r.Reused.ID.String()))
 	}
 }
 
