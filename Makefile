@@ -14,7 +14,7 @@ COUNT ?= 1
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## Build, and start a server to try out on 127.0.0.1:3000
@@ -64,3 +64,30 @@ tools: ## Install the programs that tests need: curl, redis-server
 .PHONY: clean
 clean: ## Remove what the other targets made
 	rm -rf bin coverage.out coverage.html
+
+# k6 stays built until its version changes: it takes minutes.
+bin/k6: k6/go.mod k6/go.sum
+	cd k6 && go build -trimpath -o ../bin/k6 go.k6.io/k6
+
+SCRIPT ?= hot-path
+
+.PHONY: k6
+k6: build tools bin/k6 ## Run k6/SCRIPT.js (hot-path) against a server of its own
+	@k6/run $(SCRIPT)
+
+.PHONY: k6-smoke
+k6-smoke: ## Call each route once with k6 and check every field
+	@$(MAKE) --no-print-directory k6 SCRIPT=smoke
+
+ROUNDS ?= 5
+SECONDS ?= 5
+RESULT ?= bin/peers/result.json
+
+.PHONY: bench-peers
+bench-peers: ## Measure beside the peers: ROUNDS (5) of SECONDS (5); PEERS=flags for more
+	@scripts/install-tools wrk:wrk
+	cd bench/peers && go build -o ../../bin/peers/driver . && ../../bin/peers/driver measure -rounds $(ROUNDS) -seconds $(SECONDS) $(PEERS)
+
+.PHONY: peers-report
+peers-report: ## Put the table and chart of RESULT (bin/peers/result.json) into README.md and docs
+	cd bench/peers && go run . report -table ../../docs/peers.md -chart ../../docs/peers.svg -readme ../../README.md $(abspath $(RESULT))

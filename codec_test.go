@@ -104,6 +104,8 @@ func TestRecordRoundTrip(t *testing.T) {
 		assert.Equal(t, raw, got.Bytes())
 		assert.Equal(t, p.header.Version, coatcheck.EncodedVersion(raw))
 		assert.Equal(t, got.Expiry(), coatcheck.EncodedExpiry(raw))
+		assert.Equal(t, p.header.CreatedAt, coatcheck.EncodedCreated(raw))
+		assert.Equal(t, string(p.user), string(coatcheck.EncodedUser(raw)))
 		assert.Equal(t, min(p.header.IdleExpiry, p.header.AbsoluteExpiry), got.Expiry())
 	})
 }
@@ -204,7 +206,17 @@ func TestReadTellsWhatBytesAre(t *testing.T) {
 		"JSON":                       {[]byte(`{"user_id":"user-42","authenticated":true}`), coatcheck.ErrDamaged},
 		"long text":                  {[]byte(strings.Repeat("session ", 40)), coatcheck.ErrDamaged},
 		"an older codec mark, whole": {as(0xC0), coatcheck.ErrDamaged},
-		"beyond MaxRecord":           {append(bytes.Clone(raw), make([]byte, coatcheck.MaxRecord)...), coatcheck.ErrDamaged},
+		"values beyond their bound": {
+			append(bytes.Clone(raw[:len(raw)-len(example().values)]), block(map[string]string{"n": strings.Repeat("1", 3069)})...),
+			coatcheck.ErrDamaged,
+		},
+		"user ID beyond its bound": {
+			slices.Concat(raw[:89], []byte{1, 1}, make([]byte, 257), []byte{0, 0, 0}), coatcheck.ErrDamaged,
+		},
+		"user agent beyond its bound": {
+			slices.Concat(raw[:89], []byte{0, 0, 0, 1, 1}, make([]byte, 257)), coatcheck.ErrDamaged,
+		},
+		"beyond MaxRecord": {append(bytes.Clone(raw), make([]byte, coatcheck.MaxRecord)...), coatcheck.ErrDamaged},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -218,6 +230,8 @@ func TestReadTellsWhatBytesAre(t *testing.T) {
 	}
 	assert.Zero(t, coatcheck.EncodedVersion(coatcheck.AppendTombstone(nil)))
 	assert.Zero(t, coatcheck.EncodedExpiry(coatcheck.AppendTombstone(nil)))
+	assert.Zero(t, coatcheck.EncodedCreated(coatcheck.AppendTombstone(nil)))
+	assert.Empty(t, coatcheck.EncodedUser(coatcheck.AppendTombstone(nil)))
 }
 
 // A record that is read into again shows nothing of the one before.

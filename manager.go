@@ -270,6 +270,9 @@ func unavailable(err error) error {
 // List calls yield for each live session of the user, in no order, until yield returns false. The record is valid during
 // the call only.
 func (m *Manager) List(ctx context.Context, user string, yield func(*Record) bool) error {
+	if len(user) > MaxUserID {
+		return nil // nobody's
+	}
 	err := m.store.List(ctx, user, m.policy.Now(), func(r *Record) bool {
 		return m.void(r) || yield(r)
 	})
@@ -294,6 +297,9 @@ func (m *Manager) End(ctx context.Context, key Key, user string) error {
 // spares none. It returns how many it ended. ErrNotFound: the session at keep does not live any more, and nothing was
 // ended.
 func (m *Manager) EndUser(ctx context.Context, user string, keep Key) (int, error) {
+	if len(user) > MaxUserID && keep == (Key{}) {
+		return 0, nil // nobody's, and too long for a store to mark
+	}
 	now := m.policy.Now()
 	n, err := m.store.EndUser(ctx, user, keep, now, m.until(now))
 	if err != nil && !errors.Is(err, ErrNotFound) {

@@ -216,3 +216,20 @@ func TestRecordStanding(t *testing.T) {
 		})
 	}
 }
+
+func TestRecordLives(t *testing.T) {
+	now := time.UnixMilli(1_000)
+	for name, tt := range map[string]struct {
+		idle, absolute int64
+		want           bool
+	}{
+		"both ahead":   {1_001, 1_001, true},
+		"idle now":     {1_000, 1_001, false},
+		"absolute now": {1_001, 1_000, false},
+		"both past":    {1, 1, false},
+	} {
+		rec := &coatcheck.Record{Header: coatcheck.Header{IdleExpiry: tt.idle, AbsoluteExpiry: tt.absolute}}
+		assert.Equal(t, tt.want, rec.Lives(now), name)
+		assert.Equal(t, min(tt.idle, tt.absolute), rec.Expiry(), name)
+	}
+}

@@ -141,6 +141,8 @@ func TestParseTokenRefuses(t *testing.T) {
 		"newline after":         good + "\n",
 		"CR and LF inside":      good[:20] + "\r\n" + good[22:],
 		"LF for the last":       good[:42] + "\n",
+		"LF after whole bytes":  strings.Repeat("A", 42) + "\n",
+		"CR before them":        "\r" + strings.Repeat("A", 42),
 		"44 with a newline":     good[:20] + "\n" + good[20:],
 		"standard alphabet":     good[:10] + "+/" + good[12:],
 		"percent-encoded":       "%" + fmt.Sprintf("%02X", good[0]) + good[1:],

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ type Server struct {
 
 	public   *fiber.App
 	admin    *fiber.App
+	doors    [2]door     // of public and admin
 	draining atomic.Bool // written once, by Shutdown
 }
 
@@ -64,10 +66,12 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	}
 	s.public = s.newApp(cfg)
 	s.routes()
-	s.prepare(s.public, cfg, s.cors(s.public.Handler()))
+	s.prepare(s.public, s.cors(s.public.Handler()))
+	s.public.Server().MaxConnsPerIP = cfg.MaxConnsPerIP
 	s.admin = s.newApp(cfg)
 	s.adminRoutes()
-	s.prepare(s.admin, cfg, s.admin.Handler())
+	s.prepare(s.admin, s.admin.Handler())
+	s.doors[0].srv, s.doors[1].srv = s.public.Server(), s.admin.Server()
 	return s, nil
 }
 
@@ -103,7 +107,7 @@ func (s *Server) newApp(cfg Config) *fiber.App {
 }
 
 // prepare sets what Fiber's configuration does not reach, and wraps the application's handler.
-func (s *Server) prepare(app *fiber.App, cfg Config, handler fasthttp.RequestHandler) {
+func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler) {
 	srv := app.Server()
 	srv.Handler = func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler) }
 	onError := srv.ErrorHandler
@@ -114,7 +118,6 @@ func (s *Server) prepare(app *fiber.App, cfg Config, handler fasthttp.RequestHan
 	// Else an unparsable request is logged, and answered, with its bytes: the cookie included.
 	srv.SecureErrorLogMessage = true
 	srv.CloseOnShutdown = true
-	srv.MaxConnsPerIP = cfg.MaxConnsPerIP
 }
 
 // serve is the way into an application: it recovers panics, sends methods that Fiber does not know where they are refused
@@ -202,10 +205,10 @@ func (s *Server) EndUser(ctx context.Context, user string) error {
 func (s *Server) Handler() fasthttp.RequestHandler { return s.public.Server().Handler }
 
 // Serve answers the public API on ln until Shutdown.
-func (s *Server) Serve(ln net.Listener) error { return s.public.Server().Serve(ln) }
+func (s *Server) Serve(ln net.Listener) error { return s.doors[0].serve(ln) }
 
 // ServeAdmin answers the admin API on ln until Shutdown.
-func (s *Server) ServeAdmin(ln net.Listener) error { return s.admin.Server().Serve(ln) }
+func (s *Server) ServeAdmin(ln net.Listener) error { return s.doors[1].serve(ln) }
 
 // drainFor is how long a stopping server goes on answering, with "Connection: close", before it stops to accept: long
 // enough for clients that are talking to hear of it, so that no request meets a closing connection.
@@ -219,5 +222,36 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-time.After(drainFor):
 	case <-ctx.Done():
 	}
-	return errors.Join(s.public.Server().ShutdownWithContext(ctx), s.admin.Server().ShutdownWithContext(ctx))
+	return errors.Join(s.doors[0].shut(ctx), s.doors[1].shut(ctx))
+}
+
+// door is where connections come in. fasthttp forgets a Shutdown that comes before Serve; a door does not.
+type door struct {
+	srv *fasthttp.Server
+
+	mu     sync.Mutex
+	closed bool           // guarded by mu
+	open   []net.Listener // guarded by mu
+}
+
+func (d *door) serve(ln net.Listener) error {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return ln.Close()
+	}
+	d.open = append(d.open, ln)
+	d.mu.Unlock()
+	return d.srv.Serve(ln)
+}
+
+func (d *door) shut(ctx context.Context) error {
+	err := d.srv.ShutdownWithContext(ctx)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	for _, ln := range d.open {
+		_ = ln.Close() // closed already, unless its Serve has not got as far as fasthttp
+	}
+	return err
 }

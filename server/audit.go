@@ -60,21 +60,26 @@ func (a *audit) event(ctx *fasthttp.RequestCtx, level slog.Level, event, outcome
 	a.log.LogAttrs(context.Background(), level, "audit", all...)
 }
 
+// userAttr bounds what an administrator's path may hold; no user ID is longer.
+func userAttr(user string) slog.Attr {
+	return slog.String("user", user[:min(len(user), coatcheck.MaxUserID)])
+}
+
 func (a *audit) session(ctx *fasthttp.RequestCtx, event string, s *coatcheck.Session) {
 	if user := s.UserID(); user != "" {
-		a.event(ctx, slog.LevelInfo, event, "ok", slog.String("user", user), slog.String("session_id", s.ID().String()))
+		a.event(ctx, slog.LevelInfo, event, "ok", userAttr(user), slog.String("session_id", s.ID().String()))
 	}
 }
 
 // ended tells that n sessions of the user were ended.
 func (a *audit) ended(ctx *fasthttp.RequestCtx, event, user, sessionID string, n int) {
-	a.event(ctx, slog.LevelInfo, event, "ok", slog.String("user", user), slog.String("session_id", sessionID), slog.Int("sessions", n))
+	a.event(ctx, slog.LevelInfo, event, "ok", userAttr(user), slog.String("session_id", sessionID), slog.Int("sessions", n))
 }
 
 // endedByOperator is ended for what no request asked for.
 func (a *audit) endedByOperator(user string, n int) {
 	a.log.LogAttrs(context.Background(), slog.LevelInfo, "audit", slog.String("event", eventRevoke), slog.String("outcome", "ok"),
-		slog.String("reason", "users file"), slog.String("user", user), slog.Int("sessions", n))
+		slog.String("reason", "users file"), userAttr(user), slog.Int("sessions", n))
 }
 
 func (a *audit) loginFailed(ctx *fasthttp.RequestCtx, user string, err error) {
@@ -92,7 +97,7 @@ func (a *audit) loginFailed(ctx *fasthttp.RequestCtx, user string, err error) {
 	case errors.Is(err, coatcheck.ErrFull):
 		reason = "store_full"
 	}
-	a.event(ctx, slog.LevelWarn, event, reason, slog.String("user", login.Canonical(user)))
+	a.event(ctx, slog.LevelWarn, event, reason, userAttr(login.Canonical(user)))
 }
 
 func (a *audit) crossSite(ctx *fasthttp.RequestCtx, origin []byte) {
@@ -111,7 +116,7 @@ func (a *audit) report(ctx *fasthttp.RequestCtx, s *coatcheck.Session) {
 		if r.Reused.Revoked {
 			outcome = "revoked"
 		}
-		a.event(ctx, slog.LevelWarn, eventReuse, outcome, slog.String("user", r.Reused.User), slog.String("session_id", r.Reused.ID.String()))
+		a.event(ctx, slog.LevelWarn, eventReuse, outcome, userAttr(r.Reused.User), slog.String("session_id", r.Reused.ID.String()))
 	}
 }
 

@@ -1,0 +1,56 @@
+package coatcheck_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+func TestReadPathDoesNotAllocate(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	w := newWorld(t)
+	cookie := w.do("", func(s *coatcheck.Session) {
+		require.NoError(t, s.Authenticate("user-42"))
+		require.NoError(t, s.Insert("refreshed", true))
+		require.NoError(t, s.Insert("theme", "dark"))
+	}).token
+	ctx, p, s := context.Background(), presented(cookie), new(coatcheck.Session)
+	now := w.clock.Now()
+	m, err := coatcheck.NewManager(w.data, w.m.Policy()) // past the hooks, which count
+	require.NoError(t, err)
+
+	allocs := testing.AllocsPerRun(1000, func() {
+		if m.Open(ctx, s, p, coatcheck.Client{}, now) != nil || len(s.RawUserID()) == 0 || s.ID() == (coatcheck.ID{}) {
+			panic("no session")
+		}
+		if v, err := coatcheck.Get[bool](s, "refreshed"); err != nil || !v {
+			panic("no value")
+		}
+		if raw, ok := s.Raw("theme"); !ok || len(raw) != 6 {
+			panic("no value")
+		}
+		if s.Finish(ctx) != nil || s.Cookie() != coatcheck.Keep {
+			panic("not a read")
+		}
+		s.Release()
+	})
+	assert.Zero(t, allocs, "Open, Get[bool], Raw, Finish")
+
+	s = w.open(cookie)
+	assert.Equal(t, 1.0, testing.AllocsPerRun(1000, func() { sink, _ = coatcheck.Get[string](s, "theme") }), "the string itself")
+	assert.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = coatcheck.Get[bool](s, "theme2") }), "absent")
+
+	anonymous := presented()
+	assert.Zero(t, testing.AllocsPerRun(1000, func() {
+		_ = m.Open(ctx, s, anonymous, coatcheck.Client{}, now)
+		_ = s.Finish(ctx)
+	}), "anonymous")
+}
+
+var sink string

@@ -1,0 +1,130 @@
+package coatcheck_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// listed returns the IDs of a user's sessions as the manager lists them.
+func listed(t *testing.T, w *world, user string) []string {
+	t.Helper()
+	var ids []string
+	require.NoError(t, w.m.List(t.Context(), user, func(r *coatcheck.Record) bool {
+		ids = append(ids, r.ID.String())
+		return true
+	}))
+	slices.Sort(ids)
+	return ids
+}
+
+func ids(t *testing.T, tokens ...string) []string {
+	t.Helper()
+	var all []string
+	for _, text := range tokens {
+		tok, ok := coatcheck.ParseToken([]byte(text))
+		require.True(t, ok)
+		all = append(all, tok.ID().String())
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestManagerList(t *testing.T) {
+	w := newWorld(t)
+	expired := w.login("u")
+	w.clock.Step(ttl)
+	one, two, ended := w.login("u"), w.login("u"), w.login("u")
+	w.login("v")
+	w.begin("a", 1)
+	w.logout(ended)
+	assert.Equal(t, ids(t, one, two), listed(t, w, "u"))
+	assert.NotContains(t, listed(t, w, "u"), ids(t, expired)[0])
+	two = w.refresh(two).token
+	assert.Equal(t, ids(t, one, two), listed(t, w, "u"), "the ID after a rotation")
+	assert.Empty(t, listed(t, w, "nobody"))
+	assert.Empty(t, listed(t, w, strings.Repeat("u", 257)))
+
+	n := 0
+	require.NoError(t, w.m.List(t.Context(), "u", func(*coatcheck.Record) bool { n++; return false }))
+	assert.Equal(t, 1, n)
+}
+
+// What --sessions-not-before made dead is not listed either.
+func TestManagerListNotBefore(t *testing.T) {
+	w := newWorld(t, func(p *coatcheck.Policy) { p.NotBefore = time.Date(2026, 3, 1, 12, 0, 1, 0, time.UTC) })
+	w.login("u")
+	w.clock.Step(time.Second)
+	live := w.login("u")
+	assert.Equal(t, ids(t, live), listed(t, w, "u"))
+}
+
+func TestManagerEnd(t *testing.T) {
+	w := newWorld(t)
+	one, two := w.login("u"), w.login("u")
+	require.NoError(t, w.m.End(t.Context(), key(t, one), "u"))
+	assert.Empty(t, w.user(one))
+	assert.Equal(t, "u", w.user(two))
+	assert.ErrorIs(t, w.m.End(t.Context(), key(t, one), "u"), coatcheck.ErrNotFound)
+	assert.Equal(t, coatcheck.Keep, w.do(one, nothing).cookie, "a tombstone")
+	w.clock.Step(grace)
+	assert.Equal(t, coatcheck.Expire, w.do(one, nothing).cookie, "for one grace")
+}
+
+func TestManagerEndUser(t *testing.T) {
+	w := newWorld(t)
+	one, two, other := w.login("u"), w.login("u"), w.login("v")
+	n, err := w.m.EndUser(t.Context(), "u", key(t, one))
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	assert.Equal(t, []string{"u", "", "v"}, []string{w.user(one), w.user(two), w.user(other)})
+
+	_, err = w.m.EndUser(t.Context(), "u", key(t, two))
+	require.ErrorIs(t, err, coatcheck.ErrNotFound, "the session to keep has ended")
+	assert.Equal(t, "u", w.user(one), "so nothing was done")
+
+	n, err = w.m.EndUser(t.Context(), "u", coatcheck.Key{})
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	assert.Empty(t, w.user(one))
+	n, err = w.m.EndUser(t.Context(), strings.Repeat("u", 257), coatcheck.Key{})
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	assert.Equal(t, "v", w.user(other))
+}
+
+func TestManagerTellsOfOutages(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, func(p *coatcheck.Policy) { p.RevokeOnReuse = true })
+	old := w.login("u")
+	w.do(old, (*coatcheck.Session).CycleID)
+	w.store.before = func(_ context.Context, op string) error {
+		if op == opLoad {
+			return nil
+		}
+		return errDisk
+	}
+	_, endUser := w.m.EndUser(ctx, "u", coatcheck.Key{})
+	s := new(coatcheck.Session)
+	open := func(cookies ...string) error {
+		return w.m.Open(ctx, s, presented(cookies...), coatcheck.Client{}, w.clock.Now())
+	}
+	for name, err := range map[string]error{
+		"list":                        w.m.List(ctx, "u", func(*coatcheck.Record) bool { return true }),
+		"end":                         w.m.End(ctx, key(t, old), "u"),
+		"end user":                    endUser,
+		"revoke on reuse":             open(old),
+		"revoke on reuse, of several": open(text(coatcheck.NewToken(coatcheck.TagOf(""))), old),
+	} {
+		assert.ErrorIs(t, err, coatcheck.ErrUnavailable, name)
+		assert.ErrorIs(t, err, errDisk, name)
+	}
+	assert.Equal(t, coatcheck.Keep, s.Cookie())
+}

@@ -1,0 +1,31 @@
+package server_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/servertest"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// fasthttp starts one goroutine for the Date header with its first server, and has no way to stop it.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		// It looks every ten seconds for workers to stop, and only then sees that its server has stopped.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+	)
+}
+
+func newStore(t *testing.T) coatcheck.Store {
+	t.Helper()
+	store, err := shardstore.New(shardstore.Options{Shards: 4})
+	require.NoError(t, err)
+	return store
+}
+
+// The whole HTTP contract over TCP, on the memory store.
+func TestContract(t *testing.T) { servertest.Run(t, newStore) }

@@ -1,0 +1,113 @@
+package servertest
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Every other rule looks for tokens in what it logged at debug level, and that each line is JSON: see checkLogs.
+var logRules = []rule{
+	{name: "hostile bytes make one line each", config: withMode(scripted), check: checkHostileLines},
+	{name: "events", config: withMode(scripted), check: checkEvents},
+	{name: "no secret", config: withMode(scripted), check: checkNoSecrets},
+}
+
+var hostile = map[string]string{
+	"CR LF": "\r\n{\"event\":\"login\"}", "LF": "a\nb", "ESC": "\x1b[31mred\x1b[0m", "NUL": "\x00", "quotes": `","event":"logout","x":"`, "backslash": `\`, "invalid UTF-8": "\xff\xfe\xed\xa0\x80",
+	"bidi": "\u202e\u2066", "line separator": "\u2028\u2029", "8 KiB": strings.Repeat("x", 7000), "8 KiB of quotes": strings.Repeat(`"`, 7000), "C1": "\u0085\u009b31m", "format": "%s%d%!(EXTRA)", "JSON": `{"a":1}`,
+}
+
+// LOG-03: in the user name, the user agent, the path, the origin and the administrator's path.
+func checkHostileLines(h *harness) {
+	scripted.during = nil
+	for name, text := range hostile {
+		before := len(h.logs.lines())
+		body, err := json.Marshal(map[string]string{"user_id": "refused " + text})
+		require.NoError(h, err)
+		refused := h.loginBody(string(body), asJSON)
+		assert.Contains(h, []int{401, 422}, refused.status, name)
+		lines := h.logs.lines()[before:]
+		assert.LessOrEqual(h, len(lines), 1, "%s: %q", name, lines)
+
+		line := strings.NewReplacer("\r", "?", "\n", "?", "\x00", "?", "\x1b", "?").Replace(text)
+		before = len(h.logs.lines())
+		token := h.login("user " + name)
+		h.post("/auth/logout", "User-Agent: "+line, h.cookie(token))
+		assert.Len(h, h.logs.lines()[before:], 2, name)
+		before = len(h.logs.lines())
+		resp := h.post("/auth/logout", "Origin: "+line)
+		assert.Equal(h, 403, resp.status, name)
+		assert.Len(h, h.logs.lines()[before:], 1, name)
+		before = len(h.logs.lines())
+		h.get("/" + url.PathEscape(text)[:min(7000, len(url.PathEscape(text)))])
+		assert.Empty(h, h.logs.lines()[before:], name)
+
+		escaped := url.PathEscape(text)
+		escaped = escaped[:min(len(escaped)/3*3, 6999)]
+		before = len(h.logs.lines())
+		resp, err = h.admin.send(request{method: "DELETE", path: "/admin/users/" + escaped + "/sessions"})
+		require.NoError(h, err)
+		assert.Contains(h, []int{200, 400, 404}, resp.status, name)
+		assert.LessOrEqual(h, len(h.logs.lines()[before:]), 1, name)
+	}
+	for _, line := range h.logs.lines() {
+		var e map[string]any
+		require.NoError(h, json.Unmarshal([]byte(line), &e), line)
+		assert.Equal(h, "audit", e["msg"], "a forged line")
+		assert.LessOrEqual(h, len(line), 4096, "%.100s", line)
+		assert.NotContains(h, line, "\x1b")
+		assert.True(h, strings.ToValidUTF8(line, "") == line)
+	}
+}
+
+func checkEvents(h *harness) {
+	scripted.during = nil
+	user := h.user()
+	token := h.login(user)
+	id := idOf(h, token)
+	next := h.refresh(token)
+	other := h.login(user)
+	h.do("DELETE", "/auth/sessions/"+handleOf(h, other), h.cookie(next))
+	h.post("/auth/logout", h.cookie(next))
+	h.tryLogin("refused")
+	for _, c := range []struct {
+		event, outcome, id string
+	}{
+		{"login", "ok", id}, {"refresh", "ok", idOf(h, next)}, {"revoke", "ok", idOf(h, other)}, {"logout", "ok", idOf(h, next)}, {"login_failed", "refused", ""},
+	} {
+		events := h.events(c.event)
+		require.NotEmpty(h, events, c.event)
+		e := events[0]
+		assert.Equal(h, c.outcome, e["outcome"], c.event)
+		assert.Equal(h, "127.0.0.1", e["client"], c.event)
+		if c.id != "" {
+			assert.Equal(h, user, e["user"], c.event)
+			assert.Equal(h, c.id, e["session_id"], c.event)
+		}
+	}
+	assert.Len(h, h.logs.lines(), 6, "one line each")
+}
+
+// LOG-01: canaries wherever a client can put a secret. Tokens are looked for in every rule's log.
+func checkNoSecrets(h *harness) {
+	scripted.during = nil
+	const canary = "CANARYb4d5"
+	h.canaries = append(h.canaries, canary)
+	token := h.login(h.user())
+	for _, route := range allRoutes {
+		method, path, _ := strings.Cut(route, " ")
+		for _, user := range []string{"refused", "down", "odd", "nobody", h.user()} {
+			h.send(request{method, path + "?token=" + canary, []string{
+				h.cookie(canary, madeUp(), token), "Authorization: Bearer " + canary, "X-Csrf-Token: " + canary, asJSON, "User-Agent: " + canary, "Referer: https://x/" + canary,
+			}, `{"user_id":"` + user + `","password":"` + canary + `"}`})
+		}
+		h.store.failing(errLost)
+		h.send(request{method, path, []string{h.cookie(token), "Authorization: " + canary, asJSON}, `{"user_id":"u","password":"` + canary + `"}`})
+		h.store.on(nil)
+	}
+	assert.NotEmpty(h, h.logs.lines())
+}

@@ -1,0 +1,321 @@
+package servertest
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/server"
+)
+
+var socketRules = []rule{
+	{name: "ambiguous framing", check: checkFraming},
+	{name: "malformed requests", check: checkMalformed},
+	{name: "pipelined requests", check: checkPipelined},
+	{name: "drips are cut", config: hasty, check: checkDrips},
+	{name: "many drips do not hold others up", config: hasty, check: checkManyDrips},
+	{name: "idle connections are closed", config: hasty, check: checkIdleConnections},
+	{name: "large requests are not waited for", check: checkLargeNotRead},
+	{name: "connections per client", config: func(cfg *server.Config) { cfg.MaxConnsPerIP = 3 }, check: checkConnsPerIP},
+	{name: "users on one connection", check: checkOneConnection},
+}
+
+const (
+	readTimeout = 150 * time.Millisecond
+	idleTimeout = 300 * time.Millisecond
+)
+
+func hasty(cfg *server.Config) { cfg.ReadTimeout, cfg.IdleTimeout = readTimeout, idleTimeout }
+
+// quiet is how long a test waits to see that nothing more comes.
+const quiet = 30 * time.Millisecond
+
+// DOS-01: each of these holds a second request that must not be served. A front proxy could have taken it for a body.
+func checkFraming(h *harness) {
+	token := h.login(h.user())
+	const smuggled = "DELETE /auth/sessions?current=true HTTP/1.1\r\nHost: x\r\nCookie: "
+	second := smuggled + h.name + "=" + token + "\r\n\r\n"
+	length := fmt.Sprintf("Content-Length: %d\r\n", len(second))
+	post := "POST /auth/verify HTTP/1.1\r\nHost: x\r\n"
+	for name, text := range map[string]string{
+		"two lengths":                   post + "Content-Length: 0\r\n" + length + "\r\n" + second,
+		"two lengths, turned round":     post + length + "Content-Length: 0\r\n\r\n" + second,
+		"list of lengths":               post + "Content-Length: 0, " + fmt.Sprint(len(second)) + "\r\n\r\n" + second,
+		"length with a plus":            post + "Content-Length: +0\r\n\r\n" + second,
+		"length with a minus":           post + "Content-Length: -1\r\n\r\n" + second,
+		"hexadecimal length":            post + "Content-Length: 0x0\r\n\r\n" + second,
+		"length with text":              post + "Content-Length: 0a\r\n\r\n" + second,
+		"length with a blank inside":    post + "Content-Length: 0 0\r\n\r\n" + second,
+		"empty length":                  post + "Content-Length:\r\n\r\n" + second,
+		"length beyond 64 bits":         post + "Content-Length: 18446744073709551616\r\n\r\n" + second,
+		"fraction":                      post + "Content-Length: 0.0\r\n\r\n" + second,
+		"blank before the colon":        post + "Content-Length : 0\r\n" + length + "\r\n" + second,
+		"blank before the colon, TE":    post + "Transfer-Encoding : chunked\r\n" + length + "\r\n0\r\n\r\n" + second,
+		"unknown coding":                post + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + second,
+		"gzip, chunked":                 post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + second,
+		"chunked, identity":             post + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + second,
+		"chunked twice":                 post + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n" + second,
+		"two codings":                   post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n" + second,
+		"two codings, turned round":     post + "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"coding twice":                  post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"coding with a vertical tab":    post + "Transfer-Encoding: \vchunked\r\n\r\n0\r\n\r\n" + second,
+		"coding quoted":                 post + "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n" + second,
+		"coding on HTTP/1.0":            "POST /auth/verify HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"coding on HTTP/1.0, kept":      "POST /auth/verify HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"chunk size with a plus":        post + "Transfer-Encoding: chunked\r\n\r\n+0\r\n\r\n" + second,
+		"chunk size with 0x":            post + "Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n" + second,
+		"chunk size beyond 64 bits":     post + "Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n" + second,
+		"no chunk size":                 post + "Transfer-Encoding: chunked\r\n\r\n\r\n" + second,
+		"LF in a chunk extension":       post + "Transfer-Encoding: chunked\r\n\r\n0;a\nb\r\n\r\n" + second,
+		"bare LF after a chunk size":    post + "Transfer-Encoding: chunked\r\n\r\n0\n\r\n" + second,
+		"chunk without its end":         post + "Transfer-Encoding: chunked\r\n\r\n1\r\naXX0\r\n\r\n" + second,
+		"no Host":                       "POST /auth/verify HTTP/1.1\r\n" + "Content-Length: 0\r\n\r\n" + second,
+		"two Hosts":                     post + "Host: y\r\nContent-Length: 0\r\n\r\n" + second,
+		"two Hosts, the same":           post + "Host: x\r\nContent-Length: 0\r\n\r\n" + second,
+		"NUL in a header":               post + "X: a\x00b\r\nContent-Length: 0\r\n\r\n" + second,
+		"header without a name":         post + ": x\r\nContent-Length: 0\r\n\r\n" + second,
+		"header without a colon":        post + "X\r\nContent-Length: 0\r\n\r\n" + second,
+		"blank line with a blank first": "POST /auth/verify HTTP/1.1\r\n Host: x\r\nContent-Length: 0\r\n\r\n" + second,
+		"HTTP/0.9":                      "POST /auth/verify\r\n\r\n" + second,
+	} {
+		c := h.wire.open(h)
+		_, err := io.WriteString(c, text)
+		require.NoError(h, err)
+		statuses, closed := c.statuses(quiet)
+		assert.LessOrEqual(h, len(statuses), 1, "%s: %v", name, statuses)
+		assert.True(h, closed, "%s: the connection stays open: %v", name, statuses)
+		for _, status := range statuses {
+			assert.Equal(h, 400, status, name)
+		}
+		assert.True(h, h.alive(token), "%s: the second request was served", name)
+	}
+	// Both a coding and a length, as chunked; a coding that does nothing; a version that is not spoken: these may be served
+	// once, and then the connection ends.
+	for name, text := range map[string]string{
+		"length and coding":   post + length + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"coding and length":   post + "Transfer-Encoding: chunked\r\n" + length + "\r\n0\r\n\r\n" + second,
+		"identity and length": post + "Transfer-Encoding: identity\r\n" + length + "\r\n" + second,
+		"identity, length 0":  post + "Transfer-Encoding: identity\r\nContent-Length: 0\r\n\r\n" + second,
+		"HTTP/2.0":            "POST /auth/verify HTTP/2.0\r\nHost: x\r\n\r\n" + second,
+		"HTTP/1.0":            "POST /auth/verify HTTP/1.0\r\nHost: x\r\n\r\n" + second,
+		"Connection: close":   post + "Connection: close\r\n\r\n" + second,
+	} {
+		c := h.wire.open(h)
+		_, err := io.WriteString(c, text)
+		require.NoError(h, err)
+		statuses, closed := c.statuses(quiet)
+		assert.LessOrEqual(h, len(statuses), 1, name)
+		assert.True(h, closed, name)
+		assert.True(h, h.alive(token), name)
+	}
+}
+
+// LOG-02 over raw bytes: whatever is malformed, the answer has nothing of it.
+func checkMalformed(h *harness) {
+	const canary = "CANARY91c2"
+	h.canaries = append(h.canaries, canary)
+	cookie := "Cookie: " + h.name + "=" + canary + "\r\n"
+	for name, text := range map[string]string{
+		"no request line":  cookie + "\r\n",
+		"binary":           "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + canary + "\r\n\r\n",
+		"blanks":           "GET  /" + canary + "  HTTP/1.1\r\nHost: x\r\n" + cookie + "\r\n",
+		"bad version":      "GET / HTTP/" + canary + "\r\nHost: x\r\n" + cookie + "\r\n",
+		"long method":      strings.Repeat(canary, 20) + " / HTTP/1.1\r\nHost: x\r\n" + cookie + "\r\n",
+		"header name":      "GET / HTTP/1.1\r\nHost: x\r\n" + canary + "(x): y\r\n" + cookie + "\r\n",
+		"control in value": "GET / HTTP/1.1\r\nHost: x\r\nX: " + canary + "\x01\r\n" + cookie + "\r\n",
+		"bad host":         "GET / HTTP/1.1\r\nHost: " + canary + "/x\r\n" + cookie + "\r\n",
+		"length":           "POST / HTTP/1.1\r\nHost: x\r\n" + cookie + "Content-Length: " + canary + "\r\n\r\n",
+		"coding":           "POST / HTTP/1.1\r\nHost: x\r\n" + cookie + "Transfer-Encoding: " + canary + "\r\n\r\n",
+		"chunk":            "POST / HTTP/1.1\r\nHost: x\r\n" + cookie + "Transfer-Encoding: chunked\r\n\r\n" + canary + "\r\n",
+		"header too long":  "GET / HTTP/1.1\r\nHost: x\r\n" + cookie + "X: " + strings.Repeat(canary, 1000) + "\r\n\r\n",
+		"line too long":    "GET /" + strings.Repeat(canary, 2000) + " HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		c := h.wire.open(h)
+		_, err := io.WriteString(c, text)
+		require.NoError(h, err)
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		if tcp, ok := c.Conn.(*net.TCPConn); ok {
+			_ = tcp.CloseWrite()
+		}
+		answer, _ := io.ReadAll(c.in)
+		assert.NotContains(h, string(answer), canary, name)
+		assert.NotContains(h, string(answer), "HTTP/1.1 5", name)
+	}
+}
+
+func checkPipelined(h *harness) {
+	token := h.login(h.user())
+	one := request{"GET", "/auth/verify", []string{h.cookie(token)}, ""}.text("x")
+	none := request{"GET", "/auth/verify", nil, ""}.text("x")
+	c := h.wire.open(h)
+	_, err := io.WriteString(c, one+none+one+none+none)
+	require.NoError(h, err)
+	statuses, _ := c.statuses(quiet)
+	assert.Equal(h, []int{200, 401, 200, 401, 401}, statuses)
+}
+
+// DOS-02.
+func checkDrips(h *harness) {
+	for name, drips := range map[string]struct{ first, then string }{
+		"nothing":              {"", ""},
+		"request line":         {"", "GET /auth/me?" + strings.Repeat("x", 10_000)},
+		"headers":              {"GET /auth/me HTTP/1.1\r\nHost: x\r\n", strings.Repeat("X: y\r\n", 10_000)},
+		"body":                 {"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n", strings.Repeat(" ", 9998)},
+		"chunks":               {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", strings.Repeat("1\r\n \r\n", 10_000)},
+		"after 100 Continue":   {"POST /auth/login HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9999\r\n\r\n", strings.Repeat(" ", 9998)},
+		"on a kept connection": {request{"GET", "/auth/me", nil, ""}.text("x"), "GET /auth/me?" + strings.Repeat("x", 10_000)},
+	} {
+		c := h.wire.open(h)
+		_, err := io.WriteString(c, drips.first)
+		require.NoError(h, err)
+		start := time.Now()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := range len(drips.then) {
+				if _, err := io.WriteString(c, drips.then[i:i+1]); err != nil {
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		_, closed := c.statuses(patience)
+		took := time.Since(start)
+		assert.True(h, closed, name)
+		assert.Less(h, took, 10*readTimeout, name)
+		_ = c.Close()
+		<-done
+	}
+}
+
+func checkManyDrips(h *harness) {
+	user := h.user()
+	token := h.login(user)
+	const n = 400
+	var cut atomic.Int32
+	stop := make(chan struct{})
+	drips := make([]*wireConn, n)
+	for i := range drips {
+		drips[i] = h.wire.open(h)
+	}
+	go func() {
+		defer close(stop)
+		h.parallel(n, func(i int) {
+			_, _ = io.WriteString(drips[i], "GET /auth/me HTTP/1.1\r\nX: ")
+			if _, closed := drips[i].statuses(patience); closed {
+				cut.Add(1)
+			}
+		})
+	}()
+	for waiting := true; waiting; {
+		start := time.Now()
+		require.Equal(h, user, h.me(token))
+		assert.Less(h, time.Since(start), 2*time.Second)
+		select {
+		case <-stop:
+			waiting = false
+		default:
+		}
+	}
+	assert.EqualValues(h, n, cut.Load())
+}
+
+func checkIdleConnections(h *harness) {
+	c := h.wire.open(h)
+	resp, err := c.roundTrip("GET", request{"GET", "/auth/me", nil, ""}.text("x"))
+	require.NoError(h, err)
+	require.False(h, resp.close)
+	start := time.Now()
+	statuses, closed := c.statuses(patience)
+	assert.True(h, closed)
+	assert.Empty(h, statuses, "nothing is said on an idle connection")
+	assert.InDelta(h, idleTimeout.Seconds(), time.Since(start).Seconds(), 1)
+}
+
+// DOS-03: the answer comes while most of the request is still to be sent.
+func checkLargeNotRead(h *harness) {
+	for name, c := range map[string]struct {
+		text   string
+		status int
+	}{
+		"body":    {"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n", 413},
+		"chunk":   {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n40000000\r\n", 413},
+		"headers": {"GET /auth/me HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 9000), 431},
+		"waiting": {"POST /auth/login HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1073741824\r\n\r\n", 413},
+	} {
+		conn := h.wire.open(h)
+		_, err := io.WriteString(conn, c.text)
+		require.NoError(h, err)
+		resp, err := conn.read("POST")
+		if err == nil && resp.status == 100 {
+			resp, err = conn.read("POST")
+		}
+		require.NoError(h, err, name)
+		h.checkAnswer(request{}, resp)
+		assert.Equal(h, c.status, resp.status, name)
+		assert.True(h, resp.close, name)
+	}
+}
+
+func checkConnsPerIP(h *harness) {
+	h.wire.close()
+	var kept []*wireConn
+	poll := func(want int) { // the server counts a connection when it accepts it, and when it sees it closed
+		require.Eventually(h, func() bool {
+			c := h.wire.open(h)
+			resp, err := c.roundTrip("GET", request{"GET", "/auth/me", nil, ""}.text("x"))
+			if err != nil || resp.status != want {
+				_ = c.Close()
+				return false
+			}
+			kept = append(kept, c)
+			return true
+		}, patience, time.Millisecond)
+	}
+	for range 3 {
+		poll(200)
+	}
+	c := h.wire.open(h)
+	statuses, closed := c.statuses(patience)
+	assert.True(h, closed, "the fourth is turned away")
+	assert.NotContains(h, statuses, 200)
+	resp, err := kept[0].roundTrip("GET", request{"GET", "/auth/me", nil, ""}.text("x"))
+	require.NoError(h, err)
+	assert.Equal(h, 200, resp.status, "the others are not disturbed")
+	_ = kept[1].Close()
+	poll(200)
+	admin, err := h.admin.send(request{method: "GET", path: "/healthz"})
+	require.NoError(h, err)
+	assert.Equal(h, 200, admin.status, "the admin listener has no such limit")
+}
+
+// DOS-07 over TCP: requests of equal length, of two users, on one connection.
+func checkOneConnection(h *harness) {
+	alice, bob := h.user(), h.user()
+	tokens := map[string]string{alice: h.login(alice, "User-Agent: agent-a"), bob: h.login(bob, "User-Agent: agent-b")}
+	agents := map[string]string{alice: "agent-a", bob: "agent-b"}
+	c := h.wire.open(h)
+	ask := func(path, token string) response {
+		resp, err := c.roundTrip("GET", request{"GET", path, []string{h.cookie(token), "User-Agent: agent-x"}, ""}.text("x"))
+		require.NoError(h, err)
+		return resp
+	}
+	for i := range 200 {
+		user := alice
+		if i%3 == 0 {
+			user = bob
+		}
+		require.Equal(h, user, ask("/auth/me", tokens[user]).view(h.T).user())
+		require.Equal(h, user, ask("/auth/verify", tokens[user]).header.Get("Remote-User"))
+		require.Equal(h, anonymousView, ask("/auth/me", wrongSecret(h, tokens[user])).body)
+		list := ask("/auth/sessions", tokens[user]).body
+		require.Contains(h, list, agents[user])
+		require.NotContains(h, list, "agent-x")
+	}
+}
