@@ -109,7 +109,8 @@ func (r *Record) Write(key Key, h Header, user, ip, agent, values []byte) error 
 	case len(values) > MaxValues:
 		return fmt.Errorf("values of %d bytes: %w (at most %d)", len(values), ErrTooLarge, MaxValues)
 	}
-	b := append(r.buf[:0], codecMark+codecVersion)
+	b := r.buf[:0]
+	b = append(b, codecMark+codecVersion)
 	b = binary.BigEndian.AppendUint64(b, h.Version)
 	b = append(b, h.ID[:]...)
 	b = append(b, h.PrevID[:]...)

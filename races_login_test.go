@@ -246,7 +246,8 @@ func failOp(op string, err error) func(context.Context, string) error {
 	}
 }
 
-// A mark that was read for one user is not used for another.
+// A mark that was read for one user is not used for another. Whether another's stood before the login began cannot be told
+// then, so any refuses it.
 func TestLoginReadsTheMarkOfItsUser(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
@@ -255,7 +256,12 @@ func TestLoginReadsTheMarkOfItsUser(t *testing.T) {
 	s := w.open()
 	require.NoError(t, s.BeginLogin(ctx, "u"))
 	require.NoError(t, s.Authenticate("v"))
-	assert.Equal(t, coatcheck.Set, w.finish(s).cookie, "v's mark stood before v's login began")
+	require.ErrorIs(t, s.Finish(ctx), coatcheck.ErrRevoked)
+
+	s = w.open()
+	require.NoError(t, s.BeginLogin(ctx, "u"))
+	require.NoError(t, s.Authenticate("w"))
+	assert.Equal(t, coatcheck.Set, w.finish(s).cookie, "no mark stands at w")
 }
 
 // A login whose values and those that were written meanwhile do not fit together is refused whole.

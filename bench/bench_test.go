@@ -179,7 +179,8 @@ func withTwin(b *testing.B, handler fasthttp.RequestHandler, status int, before 
 
 func decode(tb testing.TB, body []byte) (view struct {
 	Authenticated bool `json:"authenticated"`
-}) {
+},
+) {
 	tb.Helper()
 	require.NoError(tb, json.Unmarshal(body, &view))
 	return view

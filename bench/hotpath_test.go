@@ -101,7 +101,7 @@ func BenchmarkRefresh(b *testing.B) {
 func BenchmarkLogout(b *testing.B) {
 	s := newServer(b, newStore(b))
 	logins := newClient(b, s.Handler())
-	withTwin(b, s.Handler(), fasthttp.StatusNoContent, func(c *client, i int) {
+	withTwin(b, s.Handler(), fasthttp.StatusNoContent, func(c *client, _ int) {
 		token := logins.login("user")
 		c.prepare(fasthttp.MethodPost, "/auth/logout", token, "")
 	})

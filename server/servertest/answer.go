@@ -47,6 +47,11 @@ func (r response) view(t testing.TB) (v view) {
 	return v
 }
 
+func (r response) decode(t testing.TB, into any) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal([]byte(r.body), into), r.body)
+}
+
 // code is the code member of a problem, "" for another answer.
 func (r response) code() string {
 	var p struct{ Code string }

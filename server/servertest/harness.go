@@ -81,11 +81,16 @@ func (h *harness) serve(edit func(*server.Config)) {
 	h.Cleanup(func() {
 		wires[0].close()
 		wires[1].close()
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel() // the test is over: nobody is left to drain for
-		_ = srv.Shutdown(ctx)
+		stop(srv)
 		served.Wait()
 	})
+}
+
+// stop ends a server when the test is over and nobody is left to drain for.
+func stop(srv *server.Server) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = srv.Shutdown(ctx)
 }
 
 // serveApp starts a Fiber application of the test's own, behind the session middleware alone.
@@ -142,6 +147,7 @@ func (h *harness) get(path string, head ...string) response {
 	h.Helper()
 	return h.do("GET", path, head...)
 }
+
 func (h *harness) post(path string, head ...string) response {
 	h.Helper()
 	return h.do("POST", path, head...)

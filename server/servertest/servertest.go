@@ -30,6 +30,8 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 		{"verify", verifyRules},
 		{"devices", deviceRules},
 		{"login_body", loginBodyRules},
+		{"logins", loginRules},
+		{"neighbours", neighbourRules},
 		{"bad_requests", badRequestRules},
 		{"cross_site", crossSiteRules},
 		{"cookie_sent", cookieSentRules},

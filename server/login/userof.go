@@ -1,0 +1,18 @@
+package login
+
+// UserOf returns the name, as it stands in the file, of the user that a login by this name is for: known before anything is
+// checked. The name itself, if there is none.
+func (u *Users) UserOf(name string) string {
+	if found := u.people.Load().byCanonical[Canonical(name)]; found != nil {
+		return found.name
+	}
+	return name
+}
+
+// UserOf is the mode's, where it has one.
+func (t *Throttle) UserOf(name string) string {
+	if m, ok := t.mode.(interface{ UserOf(name string) string }); ok {
+		return m.UserOf(name)
+	}
+	return name
+}
