@@ -62,9 +62,27 @@ func (s *Store) reopen() error {
 			return fmt.Errorf("shardstore: %w", err)
 		}
 	}
+	for _, torn := range was.torn {
+		if err := cutOff(d.fs, torn); err != nil {
+			return fmt.Errorf("shardstore: %w", err)
+		}
+	}
 	d.snapshotBytes.Store(was.snapshot)
 	d.journal, err = continueJournal(d.fs, d.dir, was)
 	return err
+}
+
+// cutOff removes what a crash left at the end of a journal, before anything that is written later could make it look like
+// damage.
+func cutOff(fs fileSystem, torn *damage) error {
+	f, err := fs.open(torn.name, false)
+	if err != nil {
+		return err
+	}
+	if err = f.Truncate(torn.off); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // continueJournal opens the journal where the last store ended, behind its last whole frame.
@@ -77,10 +95,8 @@ func continueJournal(fs fileSystem, dir string, was restored) (*journal, error) 
 			j.file, err = beginJournal(fs, dir, j.generation)
 		}
 	} else if j.file, err = fs.open(journalName(dir, was.generation), false); err == nil {
-		if err = j.file.Truncate(was.end); err == nil {
-			if err = j.file.Sync(); err == nil {
-				j.durable = was.end
-			}
+		if err = j.file.Sync(); err == nil {
+			j.durable = was.end
 		}
 	}
 	if err != nil {

@@ -104,8 +104,8 @@ func (r *frames) next() ([]byte, error) {
 }
 
 // torn reports whether the damage at which r stands is what a crash leaves at the end of a journal, and may be cut off: no
-// frame follows it. After a power cut frames may follow, if pages between were lost; then there is a sector of zeros, and
-// nothing says that what is missing was synced.
+// frame follows it. After a power cut frames may follow, if what is between was lost; then there are zeros up to the end of
+// a sector, and nothing says that what is missing was synced.
 func (r *frames) torn() (bool, error) {
 	tail, err := r.peek(maxTorn)
 	if err != nil {
@@ -115,7 +115,7 @@ func (r *frames) torn() (bool, error) {
 	if next < 0 {
 		return int64(len(tail)) == r.size-r.off, nil
 	}
-	if !hasZeroSector(tail[:next], r.off) {
+	if !lostPart(tail[:next], r.off) {
 		return false, nil
 	}
 	for at := next; at >= 0; at = seek(tail, at+1) {
@@ -145,10 +145,12 @@ func seek(b []byte, from int) int {
 	return -1
 }
 
-// hasZeroSector reports whether a whole sector of the file is zero. b begins at offset off of the file.
-func hasZeroSector(b []byte, off int64) bool {
-	for at := int(-off & (sector - 1)); at+sector <= len(b); at += sector {
-		if len(bytes.Trim(b[at:at+sector], "\x00")) == 0 {
+// lostPart reports whether b, which begins at offset off of the file, is zero up to the end of a sector, from where the
+// sector or b begins: what was written there never came to the disk.
+func lostPart(b []byte, off int64) bool {
+	from := 0
+	for to := sector - int(off&(sector-1)); to <= len(b); from, to = to, to+sector {
+		if len(bytes.Trim(b[from:to], "\x00")) == 0 {
 			return true
 		}
 	}

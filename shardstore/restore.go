@@ -28,7 +28,7 @@ type restore struct {
 	failed  chan struct{} // closed with err set
 	err     error
 
-	torn *damage // of a journal that is not the last: no error unless something says that it was synced
+	torn []*damage // where journals end early: no error unless a later one says that they were synced
 }
 
 // piece is the payloads of some frames, and where they are from.
@@ -45,8 +45,9 @@ const pieceBytes = 64 << 10
 type restored struct {
 	generation uint64 // 0: there is none
 	end        int64
-	snapshot   int64 // length of the last one
-	olds       []string
+	snapshot   int64     // length of the last one
+	olds       []string  // files that do not count any more
+	torn       []*damage // where files are to be cut off
 }
 
 // load reads the folder into the store's empty shards.
@@ -65,7 +66,7 @@ func (r *restore) load() (restored, error) {
 	if r.err != nil { // it made read stop
 		err = r.err
 	}
-	res.olds = olds
+	res.olds, res.torn = olds, r.torn
 	return res, err
 }
 
@@ -173,8 +174,8 @@ func (r *restore) journal(name string, generation uint64, last bool) (end int64,
 			return err
 		}
 		err = r.each(in, func(payload []byte) error {
-			if payload[0] == 'D' && r.torn != nil {
-				return r.torn
+			if payload[0] == 'D' && len(r.torn) > 0 {
+				return r.torn[0]
 			}
 			return nil
 		})
@@ -189,9 +190,7 @@ func (r *restore) journal(name string, generation uint64, last bool) (end int64,
 		}
 		r.s.log.Warn("shardstore: the journal ends within an entry, as after a crash; it goes on before it",
 			slog.String("file", name), slog.Int64("offset", in.off), slog.Int64("bytes", in.size-in.off), slog.String("what", bad.why))
-		if r.torn = bad; last {
-			r.torn = nil
-		}
+		r.torn = append(r.torn, bad)
 		return nil
 	})
 	return end, err
