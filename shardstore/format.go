@@ -40,10 +40,9 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func appendFileHead(b []byte, magic string, generation uint64) []byte {
-	b = append(b, magic...)
-	b = binary.LittleEndian.AppendUint64(b, generation)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[len(b)-16:], castagnoli))
+func fileHeadOf(magic string, generation uint64) []byte {
+	b := binary.LittleEndian.AppendUint64([]byte(magic), generation)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 // appendFrame appends a frame with that payload.
@@ -75,8 +74,9 @@ func appendLeave(b []byte, until int64, m coatcheck.Mark, user []byte) []byte {
 	return append(b, user...)
 }
 
-func appendNumber(b []byte, letter byte, n uint64) []byte {
-	return binary.LittleEndian.AppendUint64(append(b, letter), n)
+// numberEntry is a D or an F.
+func numberEntry(letter byte, n uint64) []byte {
+	return binary.LittleEndian.AppendUint64([]byte{letter}, n)
 }
 
 // entry is one of a frame's. What it does not have is zero; its slices are the payload's.

@@ -52,7 +52,7 @@ func openFrames(f file, name, magic string, generation uint64) (*frames, error) 
 	if err != nil {
 		return nil, err
 	}
-	if want := appendFileHead(nil, magic, generation); !bytes.Equal(head, want) {
+	if want := fileHeadOf(magic, generation); !bytes.Equal(head, want) {
 		return nil, r.damage("it begins with %.20q, not with the head of a %s of generation %d", head, magic, generation)
 	}
 	r.off = fileHead

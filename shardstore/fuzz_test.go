@@ -38,8 +38,8 @@ func seeds(t testing.TB) [][]byte {
 		appendPut(put, ada, fuzzRecord(t, "ada", ada, 2)),
 		appendEnd(appendPut(nil, nobody, fuzzRecord(t, "", nobody, 1)), nobody, 7),
 		appendLeave(end, fuzzTime.UnixMilli()+60, 9, []byte("ada")),
-		appendNumber(nil, 'D', 20),
-		appendNumber(nil, 'F', 1),
+		numberEntry('D', 20),
+		numberEntry('F', 1),
 	}
 }
 
@@ -81,7 +81,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add(all[:len(all)-3])
 	f.Add(append(all[:100:100], make([]byte, 1200)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		tryFiles(t, map[string][]byte{"journal-00000001": append(appendFileHead(nil, journalMagic, 1), b...)})
+		tryFiles(t, map[string][]byte{"journal-00000001": append(fileHeadOf(journalMagic, 1), b...)})
 		tryFiles(t, map[string][]byte{"journal-00000001": b})
 	})
 }
@@ -89,11 +89,11 @@ func FuzzJournal(f *testing.F) {
 // FuzzSnapshot reads arbitrary bytes behind the head of a snapshot.
 func FuzzSnapshot(f *testing.F) {
 	for _, payload := range seeds(f) {
-		f.Add(appendFrame(appendFrame(nil, payload), appendNumber(nil, 'F', 1)))
+		f.Add(appendFrame(appendFrame(nil, payload), numberEntry('F', 1)))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		journal := appendFileHead(nil, journalMagic, 7)
-		tryFiles(t, map[string][]byte{"snapshot-00000007": append(appendFileHead(nil, snapshotMagic, 7), b...), "journal-00000007": journal})
+		journal := fileHeadOf(journalMagic, 7)
+		tryFiles(t, map[string][]byte{"snapshot-00000007": append(fileHeadOf(snapshotMagic, 7), b...), "journal-00000007": journal})
 		tryFiles(t, map[string][]byte{"snapshot-00000007": b, "journal-00000007": journal})
 	})
 }
@@ -105,11 +105,11 @@ func FuzzEntries(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		frame := appendFrame(nil, payload)
-		tryFiles(t, map[string][]byte{"journal-00000001": append(appendFileHead(nil, journalMagic, 1), frame...)})
-		snapshot := append(appendFileHead(nil, snapshotMagic, 1), frame...)
+		tryFiles(t, map[string][]byte{"journal-00000001": append(fileHeadOf(journalMagic, 1), frame...)})
+		snapshot := append(fileHeadOf(snapshotMagic, 1), frame...)
 		tryFiles(t, map[string][]byte{
-			"snapshot-00000001": appendFrame(snapshot, appendNumber(nil, 'F', 1)),
-			"journal-00000001":  appendFileHead(nil, journalMagic, 1),
+			"snapshot-00000001": appendFrame(snapshot, numberEntry('F', 1)),
+			"journal-00000001":  fileHeadOf(journalMagic, 1),
 		})
 	})
 }

@@ -106,4 +106,7 @@ func (sh *shard) trim() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.slots.trim()
+	for _, t := range [...]*table{&sh.keys, &sh.users, &sh.marks} {
+		t.shrink()
+	}
 }

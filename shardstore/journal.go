@@ -100,7 +100,7 @@ func (j *journal) append(frames []byte) error {
 		return unavailable(before.err)
 	}
 	if j.durable != 0 {
-		frames = appendFrame(frames, appendNumber(nil, 'D', uint64(j.durable)))
+		frames = appendFrame(frames, numberEntry('D', uint64(j.durable)))
 	}
 	err := j.cutScrap()
 	if err == nil {
@@ -213,7 +213,7 @@ func beginJournal(fs fileSystem, dir string, generation uint64) (file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err = f.WriteAt(appendFileHead(nil, journalMagic, generation), 0); err == nil {
+	if _, err = f.WriteAt(fileHeadOf(journalMagic, generation), 0); err == nil {
 		if err = f.Sync(); err == nil {
 			err = fs.syncDir(dir)
 		}

@@ -34,7 +34,7 @@ func (s *Store) snapshot() error {
 	if err != nil {
 		return err
 	}
-	out := &snapshotWriter{f: f, frames: appendFileHead(nil, snapshotMagic, generation)}
+	out := &snapshotWriter{f: f, frames: fileHeadOf(snapshotMagic, generation)}
 	err = s.writeTo(out)
 	if err == nil {
 		err = f.Sync()
@@ -166,6 +166,6 @@ func (w *snapshotWriter) flush() error {
 }
 
 func (w *snapshotWriter) finish() error {
-	w.frames = appendFrame(w.frames, appendNumber(nil, 'F', w.sessions))
+	w.frames = appendFrame(w.frames, numberEntry('F', w.sessions))
 	return w.flush()
 }
