@@ -91,3 +91,7 @@ bench-peers: ## Measure beside the peers: ROUNDS (5) of SECONDS (5); PEERS=flags
 .PHONY: peers-report
 peers-report: ## Put the table and chart of RESULT (bin/peers/result.json) into README.md and docs
 	cd bench/peers && go run . report -table ../../docs/peers.md -chart ../../docs/peers.svg -readme ../../README.md $(abspath $(RESULT))
+
+.PHONY: crash
+crash: ## Kill a store on disk KILLS (200) times and look at what is left
+	COATCHECK_CRASH_KILLS=$(or $(KILLS),200) go test -run '^TestCrash$$' -v -timeout 20m ./shardstore

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -34,8 +35,25 @@ func TestConformance(t *testing.T) {
 		"with a prefix":     {Prefix: "ünusual prefix/"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			opt.URL = server.URL()
+			opt.URL, opt.Timeout = server.URL(), 3*time.Second
 			conform(t, opt)
 		})
 	}
+}
+
+func TestConformanceOnCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, false)
+	conform(t, redisstore.Options{URL: cluster.URL(), Timeout: 3 * time.Second})
+	t.Run("own writes are seen", func(t *testing.T) {
+		ownWritesAreSeen(t, opened(t, redisstore.Options{URL: cluster.URL(), Timeout: 3 * time.Second}), 2000)
+	})
+	for _, node := range cluster.Primaries {
+		n, err := node.Do("DBSIZE").AsInt64()
+		require.NoError(t, err)
+		require.Greater(t, n, int64(100), "the sessions are spread over all nodes")
+	}
+}
+
+func TestConformanceUnderSentinel(t *testing.T) {
+	conform(t, redisstore.Options{URL: redistest.StartSentinel(t).URL(), Timeout: 3 * time.Second})
 }

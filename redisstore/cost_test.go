@@ -16,7 +16,7 @@ import (
 )
 
 func TestHitDoesNotAllocate(t *testing.T) {
-	s := opened(t, redisstore.Options{URL: redistest.Start(t).URL()})
+	s := opened(t, redisstore.Options{URL: redistest.Start(t).URL(), Timeout: 3 * time.Second})
 	rec := add(t, s, "ada")
 	warm(t, s, rec)
 	before := s.Stats()
@@ -80,7 +80,7 @@ func BenchmarkLoad(b *testing.B) {
 	server := redistest.Start(b)
 	ctx := context.Background()
 	b.Run("hit", func(b *testing.B) {
-		s := opened(b, redisstore.Options{URL: server.URL()})
+		s := opened(b, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
 		recs := make([]*coatcheck.Record, 64)
 		for i := range recs {
 			recs[i] = add(b, s, fmt.Sprintf("user %d", i))
@@ -108,7 +108,7 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	})
 	b.Run("cold", func(b *testing.B) {
-		s := opened(b, redisstore.Options{URL: server.URL()})
+		s := opened(b, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
 		rec := add(b, s, "ada")
 		b.ReportAllocs()
 		for b.Loop() {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
 )
 
-var errStillDialing = errors.New("no connection yet")
+// errNoConnection is every error of a dialer: nothing was sent.
+var errNoConnection = errors.New("no connection")
 
 // dialFunc is rueidis' way to ask for a connection.
 type dialFunc func(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error)
@@ -17,7 +19,7 @@ type dialFunc func(ctx context.Context, addr string, d *net.Dialer, conf *tls.Co
 // dialer makes connections for rueidis. rueidis dials in the course of a command, and lets the commands that come meanwhile
 // wait for that one, whatever their own deadlines are. So a caller with a deadline waits for a short while only, and a
 // connection that takes longer is kept for the next who asks: all callers get their error in time, and a far Redis can still
-// be reached.
+// be reached. A connection counts when the server at its other end has answered; one that hangs is accepted by its kernel.
 type dialer struct {
 	base     dialFunc
 	patience time.Duration
@@ -62,19 +64,18 @@ func (d *dialer) dial(ctx context.Context, addr string, nd *net.Dialer, conf *tl
 		defer timer.Stop()
 		giveUp = timer.C
 	}
-	err := errStillDialing
 	select {
 	case r := <-ch:
-		if r.err == nil {
-			d.made()
+		if r.err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoConnection, r.err)
 		}
-		return r.conn, r.err
+		d.made()
+		return r.conn, nil
 	case <-giveUp:
 	case <-ctx.Done():
-		err = ctx.Err()
 	}
 	d.push(addr, ch)
-	return nil, err
+	return nil, fmt.Errorf("%w yet to %s", errNoConnection, addr)
 }
 
 func (d *dialer) start(addr string, nd *net.Dialer, conf *tls.Config) chan dialed {
@@ -83,9 +84,32 @@ func (d *dialer) start(addr string, nd *net.Dialer, conf *tls.Config) chan diale
 		ctx, cancel := context.WithTimeout(d.ctx, nd.Timeout)
 		defer cancel()
 		conn, err := d.base(ctx, addr, nd, conf)
+		if err == nil {
+			if err = greet(ctx, conn); err != nil {
+				_ = conn.Close()
+				conn = nil
+			}
+		}
 		ch <- dialed{conn, err}
 	}()
 	return ch
+}
+
+// greet waits for an answer to PING: any line, also that one should log in first.
+func greet(ctx context.Context, conn net.Conn) error {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	for b := []byte{0}; b[0] != '\n'; {
+		if _, err := conn.Read(b); err != nil {
+			return err
+		}
+	}
+	if !stop() {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // pop takes over a dial that somebody else gave up waiting for. Those that have failed meanwhile say nothing of now.

@@ -19,7 +19,7 @@ var errReplicas = errors.New("too few replicas have acknowledged the write")
 func (s *Store) sendDurable(ctx context.Context, key string, cmd func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
 	defer s.stats.roundTrip(time.Now())
 	results := s.sendAlone(ctx, cmd, func() rueidis.Completed {
-		return s.client.B().Wait().Numreplicas(int64(s.wait)).Timeout(s.patience(ctx)).Build()
+		return s.client.B().Wait().Numreplicas(int64(s.wait)).Timeout(s.patience(ctx)).Build().Pin()
 	})
 	reply, err := results[0].ToArray()
 	if err != nil {
@@ -38,14 +38,14 @@ func (s *Store) sendDurable(ctx context.Context, key string, cmd func() rueidis.
 	return reply, nil
 }
 
-// patience is how long WAIT may take, in milliseconds: what is left of the time, less some for the barrier. Zero would be
-// for ever.
+// patience is how long WAIT may take, in milliseconds: what is left of the time, less some for the barrier, and for Redis,
+// which looks at its clock ten times a second when it has nothing else to do. Zero would be for ever.
 func (s *Store) patience(ctx context.Context) int64 {
 	left := s.timeout
 	if deadline, ok := ctx.Deadline(); ok {
 		left = time.Until(deadline)
 	}
-	return max(1, (left - max(s.timeout/10, 10*time.Millisecond)).Milliseconds())
+	return max(1, left.Milliseconds()/2, (left - 120*time.Millisecond).Milliseconds())
 }
 
 // sendAlone sends commands over a connection that nobody else uses meanwhile.
@@ -73,7 +73,7 @@ func (s *Store) sendAlone(ctx context.Context, first, second func() rueidis.Comp
 		case isMoved:
 			results = node.DoMulti(ctx, first(), second())
 		case isAsk:
-			results = node.DoMulti(ctx, s.client.B().Asking().Build(), first(), second())[1:]
+			results = node.DoMulti(ctx, s.client.B().Asking().Build().Pin(), first(), second())[1:]
 		}
 	}
 	return results

@@ -82,10 +82,10 @@ func message(kind byte, value []byte) (m rueidis.RedisMessage) {
 // RecordKey is where the record of key stands.
 func (s *Store) RecordKey(key coatcheck.Key) string { return s.recordKey(key) }
 
-// Cached reports whether a Load would be answered from the cache.
+// Cached reports whether a Load would be answered from the cache, if there is one.
 func (s *Store) Cached(key coatcheck.Key, id coatcheck.ID, now time.Time) bool {
 	var rec coatcheck.Record
-	return s.cache.load(key, id, now, &rec)
+	return s.cache == nil || s.cache.load(key, id, now, &rec)
 }
 
 // Client is the store's client.

@@ -58,6 +58,8 @@ const (
 	defaultTimeout   = 500 * time.Millisecond
 	maxTimeout       = 3 * time.Second
 
+	// How long making a connection may take: less than the two seconds after which an outage that is over must be forgotten.
+	dialTimeout = time.Second
 	// A connection on which nothing came for two of these is asked for a sign of life, and given deadAfter for it.
 	pingEvery = 500 * time.Millisecond
 	// How often the Sentinels are asked who is primary, in case their message was lost.
@@ -135,12 +137,18 @@ func (o Options) client() (rueidis.ClientOption, error) {
 		return opt, err
 	}
 	opt.DisableCache = opt.DisableCache || opt.AlwaysRESP2 || o.CacheTTL < 0
-	opt.PipelineMultiplex = -1 // one connection a node: what a node wrote, its next read sees
+	if opt.ClientName == "" {
+		opt.ClientName = "coatcheck"
+	}
+	opt.Sentinel.ClientName = opt.ClientName
+	opt.ClientSetInfo = rueidis.DisableClientSetInfo // one more command to be allowed, for what the name says
+	opt.PipelineMultiplex = -1                       // one connection a node: what a node wrote, its next read sees
 	opt.RingScaleEachConn = ringScale
 	opt.ConnWriteTimeout = o.deadAfter()
+	opt.RetryDelay = func(attempts int, _ rueidis.Completed, _ error) time.Duration { return backoff(attempts) }
 	opt.Dialer.KeepAlive = pingEvery
 	if opt.Dialer.Timeout <= 0 {
-		opt.Dialer.Timeout = rueidis.DefaultDialTimeout
+		opt.Dialer.Timeout = dialTimeout
 	}
 	opt.Sentinel.Dialer = opt.Dialer
 	opt.Sentinel.TLSConfig = opt.TLSConfig

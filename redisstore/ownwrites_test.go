@@ -104,9 +104,9 @@ func readOn(s *redisstore.Store, rec *coatcheck.Record) (stop func()) {
 // A node that has not heard of another's refresh yet must not turn the new token away, and after that it may cache it.
 func TestTokenOfAnotherNodeIsAccepted(t *testing.T) {
 	server := redistest.Start(t)
-	a := opened(t, redisstore.Options{URL: server.URL()})
+	a := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
 	proxy := redistest.Between(t, server.Addr())
-	b := opened(t, redisstore.Options{URL: "redis://" + proxy.Addr()})
+	b := opened(t, redisstore.Options{URL: "redis://" + proxy.Addr(), Timeout: 3 * time.Second})
 
 	const trials = 10_000
 	recs := make([]*coatcheck.Record, trials)

@@ -65,7 +65,7 @@ func (s *Store) fill(key coatcheck.Key) {
 		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 		defer cancel()
 		// A static TTL: Redis is not asked for the key's own, because a cached record is judged by the expiry in it.
-		_ = s.client.DoCache(ctx, s.client.B().Get().Key(s.recordKey(key)).Cache().ToStaticTTL(), s.cacheTTL)
+		_ = s.client.DoCache(ctx, s.client.B().Get().Key(s.recordKey(key)).Cache().ToStaticTTL().Pin(), s.cacheTTL)
 	}()
 }
 
@@ -136,7 +136,7 @@ func (s *Store) get(ctx context.Context, key string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	began := time.Now()
-	b, err := s.client.Do(ctx, s.client.B().Get().Key(key).Build()).AsBytes()
+	b, err := s.client.Do(ctx, s.client.B().Get().Key(key).Build().Pin()).AsBytes()
 	s.stats.roundTrip(began)
 	if rueidis.IsRedisNil(err) {
 		return nil, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,14 +36,14 @@ func (s *Store) run(ctx context.Context, op operation) ([]rueidis.RedisMessage, 
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	lost := false
-	for attempt := 0; ; attempt++ {
+	for attempts := 1; ; attempts++ {
 		reply, err := s.call(ctx, op, lost)
 		if err == nil {
 			return reply, nil
 		}
 		refused, again := judge(err)
 		lost = lost || !refused
-		if !again || !pause(ctx, attempt) {
+		if !again || !pause(ctx, attempts) {
 			s.stats.errors.Add(1)
 			return nil, unavailable(op.name, err)
 		}
@@ -50,16 +51,19 @@ func (s *Store) run(ctx context.Context, op operation) ([]rueidis.RedisMessage, 
 }
 
 // call is one try of run. An earlier one was lost when nobody knows whether it went through.
+//
+// All commands are pinned: rueidis would use their memory again when they are answered, but a command that it sent once more
+// over another connection may still be read by the writer of the first (a data race in v1.0.79).
 func (s *Store) call(ctx context.Context, op operation, lost bool) ([]rueidis.RedisMessage, error) {
 	args := op.args
 	if op.tellsRetries && lost {
 		args = slices.Concat(args, []string{"retried"})
 	}
 	sha := func() rueidis.Completed {
-		return s.client.B().Evalsha().Sha1(op.script.sha).Numkeys(int64(len(op.keys))).Key(op.keys...).Arg(args...).Build()
+		return s.client.B().Evalsha().Sha1(op.script.sha).Numkeys(int64(len(op.keys))).Key(op.keys...).Arg(args...).Build().Pin()
 	}
 	whole := func() rueidis.Completed {
-		return s.client.B().Eval().Script(op.script.text).Numkeys(int64(len(op.keys))).Key(op.keys...).Arg(args...).Build()
+		return s.client.B().Eval().Script(op.script.text).Numkeys(int64(len(op.keys))).Key(op.keys...).Arg(args...).Build().Pin()
 	}
 	send := s.sendBarred
 	if op.durable && s.wait > 0 {
@@ -92,15 +96,15 @@ func (s *Store) sendBarred(ctx context.Context, key string, cmd func() rueidis.C
 }
 
 func (s *Store) barrier(key string) rueidis.Completed {
-	return s.client.B().Arbitrary("EXISTS").Keys(key).Build()
+	return s.client.B().Arbitrary("EXISTS").Keys(key).Build().Pin()
 }
 
-// judge says what an error of Redis or of the way there means: whether Redis refused, so that nothing was done, and whether
-// it makes sense to try again.
+// judge says what an error of Redis or of the way there means: whether nothing was done for certain, because Redis refused
+// or was not reached, and whether it makes sense to try again.
 func judge(err error) (refused, again bool) {
 	re, ok := rueidis.IsRedisErr(err)
 	if !ok {
-		return false, !errors.Is(err, rueidis.ErrClosing) && !errors.Is(err, errReplicas)
+		return errors.Is(err, errNoConnection), !errors.Is(err, rueidis.ErrClosing) && !errors.Is(err, errReplicas)
 	}
 	if _, moved := re.IsMoved(); moved {
 		return true, true
@@ -117,9 +121,14 @@ func judge(err error) (refused, again bool) {
 	return true, strings.Contains(re.Error(), "non local key")
 }
 
-// pause waits before the next try, longer each time, and reports whether there is time for one.
-func pause(ctx context.Context, attempt int) bool {
-	wait := time.Millisecond << min(attempt, 5)
+// backoff is how long to wait after so many tries: about a millisecond at first, 32 at last.
+func backoff(attempts int) time.Duration {
+	return rand.N(time.Millisecond<<min(attempts, 6)) + time.Millisecond/2
+}
+
+// pause waits before the next try, and reports whether there is time for one.
+func pause(ctx context.Context, attempts int) bool {
+	wait := backoff(attempts)
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 		return false
 	}

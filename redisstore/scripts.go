@@ -116,37 +116,41 @@ local replacedMember = replaced and memberOf(replaced, ARGV[8])
 
 local gone, ended = {}, {}
 if index and limit > 0 and redis.call('ZCOUNT', index, '(' .. ARGV[2], '+inf') + 1 > limit then
-  local members = {}
+  local members, live, keyOf = {}, {}, {}
   for _, m in ipairs(redis.call('ZRANGEBYSCORE', index, '(' .. ARGV[2], '+inf')) do
     if m ~= replacedMember and m ~= ARGV[3] then members[#members + 1] = m end
   end
-  local order = {}
-  local function rank(m) -- of equal age, the smaller key; its letters stand in another order than their values
-    if not next(order) then
-      local i = 0
-      for c in ('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'):gmatch('.') do
-        order[c] = string.format('%02x', i)
-        i = i + 1
-      end
-    end
-    return (m:sub(13):gsub('.', order))
-  end
-  table.sort(members, function(a, b)
-    local x, y = a:sub(1, 12), b:sub(1, 12)
-    if x ~= y then return x < y end
-    return rank(a) < rank(b)
-  end)
-  local excess = #members + 1 - limit
-  if excess > 0 then
-    local keys, found = fetch(ARGV[4], members)
-    for i, m in ipairs(members) do
-      if excess <= 0 then break end
-      local is = state(found[i], now)
-      if is == 'live' or is == 'other' then
-        ended[#ended + 1] = keys[i]
-      end
+  local keys, found = fetch(ARGV[4], members)
+  for i, m in ipairs(members) do
+    local is = state(found[i], now)
+    if is == 'live' or is == 'other' then
+      live[#live + 1] = m
+      keyOf[m] = keys[i]
+    else -- evicted, or deleted by hand
       gone[#gone + 1] = m
-      excess = excess - 1
+    end
+  end
+  local excess = #live + 1 - limit
+  if excess > 0 then
+    local order = {}
+    local function rank(m) -- of the same age, the smaller key; the order of its letters is not that of their values
+      if not next(order) then
+        local i = 0
+        for c in ('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'):gmatch('.') do
+          order[c] = string.format('%02x', i)
+          i = i + 1
+        end
+      end
+      return (m:sub(13):gsub('.', order))
+    end
+    table.sort(live, function(a, b)
+      local x, y = a:sub(1, 12), b:sub(1, 12)
+      if x ~= y then return x < y end
+      return rank(a) < rank(b)
+    end)
+    for i = 1, math.min(excess, #live) do
+      ended[i] = keyOf[live[i]]
+      gone[#gone + 1] = live[i]
     end
   end
 end

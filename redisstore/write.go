@@ -113,11 +113,9 @@ func (s *Store) End(ctx context.Context, key coatcheck.Key, user string, now, un
 		return err
 	}
 	switch status := statusOf(reply); status {
-	case "ok":
-		return last.Read(key, bytesOf(reply, 1))
 	case "absent":
 		return coatcheck.ErrNotFound
-	case "other":
+	case "ok", "other":
 		return readStored(last, key, bytesOf(reply, 1))
 	case "user":
 		return errUser

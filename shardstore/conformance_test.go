@@ -14,9 +14,15 @@ func TestConformance(t *testing.T) {
 		"one shard":     {Shards: 1},
 		"with a limit":  {MaxSessions: 100_000},
 		"eager janitor": {JanitorEvery: 1e6},
+		"on disk":       {Dir: "yes", SnapshotBytes: 4 << 10},
+		"every answer":  {Dir: "yes", FsyncEvery: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) coatcheck.Store {
+				opt := opt
+				if opt.Dir != "" {
+					opt.Dir = t.TempDir()
+				}
 				s, err := shardstore.New(opt)
 				if err != nil {
 					t.Fatal(err)

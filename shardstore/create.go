@@ -19,11 +19,11 @@ func (s *Store) Create(_ context.Context, rec *coatcheck.Record, opt coatcheck.C
 	if err := checkNew(rec); err != nil {
 		return 0, err
 	}
-	ended, err := s.create(rec, opt, now)
+	ended, upTo, err := s.create(rec, opt, now)
 	for errors.Is(err, coatcheck.ErrFull) && s.makeRoom(now) { // again, if another Create took the room that was made
-		ended, err = s.create(rec, opt, now)
+		ended, upTo, err = s.create(rec, opt, now)
 	}
-	return ended, err
+	return ended, s.settle(upTo, err)
 }
 
 // checkNew refuses a record that only a defect of the caller can have made.
@@ -38,41 +38,65 @@ func checkNew(rec *coatcheck.Record) error {
 	}
 }
 
-// create decides first and acts then, so that a refusal leaves the shard as it was. It returns how many sessions the
-// user's limit ended.
-func (s *Store) create(rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (int, error) {
+// create decides first, writes then, and acts when that went well, so that a refusal leaves the shard as it was. It
+// returns how many sessions the user's limit ended, and up to where the journal must be synced.
+func (s *Store) create(rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (ended int, upTo uint64, err error) {
 	nowMS, until := now.UnixMilli(), opt.Until.UnixMilli()
-	user := rec.User()
 	sh := s.shard(rec.Key.Tag())
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 
-	if len(user) > 0 {
-		if m := sh.markOf(user, nowMS); m != 0 && m != opt.Mark {
-			return 0, coatcheck.ErrRevoked
-		}
+	if err := sh.admits(rec, opt, nowMS); err != nil {
+		return 0, 0, err
 	}
-	if sh.standing(rec.Key, nowMS) != 0 {
-		return 0, coatcheck.ErrExists
+	replaced := sh.replacedBy(rec, opt, nowMS)
+	oldest := sh.beyondLimit(rec.User(), opt.Limit, replaced, nowMS)
+	ending := oldest
+	if replaced != 0 {
+		ending = append(ending, replaced)
 	}
-	replaced := sh.living(opt.Replace, nowMS)
-	if replaced != 0 && (len(user) == 0 || !bytes.Equal(sh.at(replaced).user(), user)) { // in this shard by chance
-		replaced = 0
+	if !s.admit(len(ending) > 0) {
+		return 0, 0, coatcheck.ErrFull
 	}
-	oldest := sh.beyondLimit(user, opt.Limit, replaced, nowMS)
-	if !s.admit(replaced != 0 || len(oldest) > 0) {
-		return 0, coatcheck.ErrFull
+
+	for _, n := range ending {
+		sh.pen.end(sh.at(n).key(), until)
+	}
+	sh.pen.put(rec.Key, rec.Bytes())
+	if upTo, err = sh.pen.write(); err != nil {
+		s.live.Add(-1) // the place that was taken
+		return 0, 0, err
 	}
 
 	sh.handBack(replaced, opt)
-	if replaced != 0 {
-		sh.end(replaced, nowMS, until)
-	}
-	for _, old := range oldest {
-		sh.end(old, nowMS, until)
+	for _, n := range ending {
+		sh.end(n, nowMS, until)
 	}
 	sh.insert(rec.Key, rec.Bytes())
-	return len(oldest), nil
+	return len(oldest), upTo, nil
+}
+
+// admits refuses a login that was revoked, and a key that is taken.
+func (sh *shard) admits(rec *coatcheck.Record, opt coatcheck.CreateOptions, now int64) error {
+	if len(rec.User()) > 0 {
+		if m := sh.markOf(rec.User(), now); m != 0 && m != opt.Mark {
+			return coatcheck.ErrRevoked
+		}
+	}
+	if sh.standing(rec.Key, now) != 0 {
+		return coatcheck.ErrExists
+	}
+	return nil
+}
+
+// replacedBy returns the session of the same user that a Create replaces; 0 is none. Another user's may stand in this
+// shard by chance.
+func (sh *shard) replacedBy(rec *coatcheck.Record, opt coatcheck.CreateOptions, now int64) ref {
+	n := sh.living(opt.Replace, now)
+	if n == 0 || len(rec.User()) == 0 || !bytes.Equal(sh.at(n).user(), rec.User()) {
+		return 0
+	}
+	return n
 }
 
 // handBack reads the session that is about to be replaced into opt.Replaced.

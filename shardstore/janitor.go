@@ -13,7 +13,6 @@ const maxSwept = 256
 
 // janitor removes what is over, every so often, until the store is closed.
 func (s *Store) janitor() {
-	defer close(s.stopped)
 	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	for {
@@ -83,6 +82,9 @@ func (sh *shard) sweep(now int64) (more bool) {
 func (sh *shard) tidy() (more bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if sh.dumping {
+		return false
+	}
 	id := sh.slots.sparse()
 	if id == 0 {
 		return false
@@ -104,4 +106,7 @@ func (sh *shard) trim() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.slots.trim()
+	for _, t := range [...]*table{&sh.keys, &sh.users, &sh.marks} {
+		t.shrink()
+	}
 }

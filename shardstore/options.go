@@ -21,16 +21,32 @@ type Options struct {
 	// they take up memory and nothing else: what has expired is never served.
 	JanitorEvery time.Duration
 
+	// Dir is a folder, made if need be, in which the store survives a restart and a crash. Empty: nothing is kept on disk.
+	// It belongs to one store at a time. A store that cannot read what stands there does not start.
+	Dir string
+
+	// FsyncEvery is how much of what was answered a power cut may undo; a crash of the process alone undoes nothing. 0 is one
+	// second. Negative: nothing, every change is synced before its answer, many with one fsync.
+	FsyncEvery time.Duration
+
+	// SnapshotBytes is how long the journal grows before what the store holds is written anew and the journal begins again.
+	// 0 is 64 MiB. It grows as long as the last snapshot in any case.
+	SnapshotBytes int64
+
 	// Now is the janitor's clock; nil is time.Now. It must be the clock whose times the callers pass. For tests.
 	Now func() time.Time
 
-	// Logger hears of a janitor that panicked, and of nothing else; nil is slog.Default().
+	// Logger hears of a janitor that panicked, of a disk that fails and of what a crash left; nil is slog.Default().
 	Logger *slog.Logger
+
+	files fileSystem // nil: the system's. For tests
 }
 
 const (
-	defaultShards       = 256
-	defaultJanitorEvery = time.Second
+	defaultShards        = 256
+	defaultJanitorEvery  = time.Second
+	defaultFsyncEvery    = time.Second
+	defaultSnapshotBytes = 64 << 20
 )
 
 // withDefaults returns the options with every default filled in, or all that is wrong with them.
@@ -44,6 +60,18 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.JanitorEvery < 0 {
 		errs = append(errs, fmt.Errorf("shardstore: JanitorEvery is %v, below zero", o.JanitorEvery))
+	}
+	if o.SnapshotBytes < 0 {
+		errs = append(errs, fmt.Errorf("shardstore: SnapshotBytes is %d, below zero", o.SnapshotBytes))
+	}
+	if o.FsyncEvery == 0 {
+		o.FsyncEvery = defaultFsyncEvery
+	}
+	if o.SnapshotBytes == 0 {
+		o.SnapshotBytes = defaultSnapshotBytes
+	}
+	if o.files == nil {
+		o.files = osFiles{}
 	}
 	if o.Shards == 0 {
 		o.Shards = defaultShards

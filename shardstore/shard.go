@@ -25,6 +25,9 @@ type shard struct {
 	users table
 	marks table
 	wheel wheel
+	pen   pen
+
+	dumping bool // a snapshot is being written: what stands in a slot stays there, unless the journal says so
 
 	seed maphash.Seed  // of this shard's tables: nobody outside can aim at one of their cells. Never changes
 	live *atomic.Int64 // the store's count
@@ -136,13 +139,32 @@ func (sh *shard) end(n ref, now, until int64) {
 		sh.remove(n)
 		return
 	}
+	sh.bury(n, until)
+}
+
+func (sh *shard) bury(n ref, until int64) {
 	sh.removeFromUser(n)
 	sh.live.Add(-1)
-	var payload [8]byte
-	binary.LittleEndian.PutUint64(payload[:], uint64(until))
-	sh.at(n).fill(tombstone, payload[:])
-	n = sh.move(n, len(payload))
+	grave := graveUntil(until)
+	sh.at(n).fill(tombstone, grave[:])
+	n = sh.move(n, len(grave))
 	sh.wheel.remove(n)
+	sh.wheel.add(n)
+}
+
+func graveUntil(until int64) (payload [8]byte) {
+	binary.LittleEndian.PutUint64(payload[:], uint64(until))
+	return payload
+}
+
+// insertTombstone leaves a tombstone where nothing stands.
+func (sh *shard) insertTombstone(key coatcheck.Key, until int64) {
+	grave := graveUntil(until)
+	n := sh.slots.take(len(grave))
+	s := sh.at(n)
+	copy(s, key[:])
+	s.fill(tombstone, grave[:])
+	sh.keys.add(sh.hash(key[:]), n)
 	sh.wheel.add(n)
 }
 

@@ -193,22 +193,24 @@ func (s *slabs) trim() {
 	}
 }
 
-// sparse returns a slab that compacting should empty, the emptiest of a class that uses less than two thirds of its slots;
-// 0 is none. An eighth stays free, or the class would grow again in a moment.
+// sparse returns a slab that compacting should empty, that with the most free slots of a class that uses less than two
+// thirds of its own; 0 is none. An eighth stays free, or the class would grow again in a moment.
 func (s *slabs) sparse() uint32 {
 	for c := range s.classes {
 		cl := &s.classes[c]
 		if cl.used == 0 || 3*cl.used > 2*cl.slots {
 			continue
 		}
-		emptiest := uint32(0)
+		best, most := uint32(0), 0
 		for id := cl.open; id != 0; id = s.list[id].next {
-			if u := s.list[id].used; u > 0 && (emptiest == 0 || u < s.list[emptiest].used) {
-				emptiest = id
+			sl := &s.list[id]
+			room := sl.slots() - int(sl.used)
+			if fits := cl.slots-sl.slots()-cl.used >= cl.slots/8; fits && sl.used > 0 && room > most {
+				best, most = id, room
 			}
 		}
-		if emptiest != 0 && cl.slots-s.list[emptiest].slots()-cl.used >= cl.slots/8 {
-			return emptiest
+		if best != 0 {
+			return best
 		}
 	}
 	return 0

@@ -29,13 +29,15 @@ type Store struct {
 	every  time.Duration
 	log    *slog.Logger
 
+	disk     *disk         // nil: nothing is kept on disk
 	live     atomic.Int64  // sessions in all shards, expired ones that were not swept yet included; written under a shard's lock
 	lastMark atomic.Uint64 // counts up from a random start, so that no mark is ever given twice; written by EndUser
 
-	closing sync.Once
-	closed  atomic.Bool   // written by Close
-	stop    chan struct{} // closed by Close: the janitor goes home
-	stopped chan struct{} // closed by the janitor when it has
+	closing  sync.Once
+	closed   atomic.Bool   // written by Close
+	stop     chan struct{} // closed by Close: the janitor and those who keep the disk go home
+	running  sync.WaitGroup
+	closeErr error // written by Close, before its Once is done
 }
 
 var _ coatcheck.Store = (*Store)(nil)
@@ -48,27 +50,41 @@ var (
 	errVersion  = errors.New("shardstore: the new version does not follow the old one")
 )
 
-// New returns an empty store and starts its janitor. The zero Options work; a mistake in them is the only error.
+// New returns a store and starts its janitor. It is empty unless Options.Dir holds what an earlier one left. The zero
+// Options work; errors are mistakes in them, and a folder that cannot be used or read.
 func New(opt Options) (*Store, error) {
 	opt, err := opt.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{
-		shards:  make([]shard, opt.Shards),
-		max:     int64(opt.MaxSessions),
-		now:     opt.Now,
-		every:   opt.JanitorEvery,
-		log:     opt.Logger,
-		stop:    make(chan struct{}),
-		stopped: make(chan struct{}),
+	s := newStore(opt)
+	if opt.Dir != "" {
+		if err := s.openDisk(opt); err != nil {
+			return nil, err
+		}
+		s.running.Go(s.syncNowAndThen)
+		s.running.Go(s.snapshotNowAndThen)
 	}
+	s.running.Go(s.janitor)
+	return s, nil
+}
+
+// newStore returns an empty store in memory that does nothing by itself.
+func newStore(opt Options) *Store {
+	s := &Store{
+		shards: make([]shard, opt.Shards),
+		max:    int64(opt.MaxSessions),
+		now:    opt.Now,
+		every:  opt.JanitorEvery,
+		log:    opt.Logger,
+		stop:   make(chan struct{}),
+	}
+	now := s.now().UnixMilli()
 	for i := range s.shards {
-		s.shards[i].init(&s.live, s.now().UnixMilli())
+		s.shards[i].init(&s.live, now)
 	}
 	s.lastMark.Store(rand.Uint64())
-	go s.janitor()
-	return s, nil
+	return s
 }
 
 // shard returns the shard of a tag. The tag's bits are a hash already, or random.
@@ -107,24 +123,33 @@ func (s *Store) Swap(_ context.Context, rec *coatcheck.Record, old uint64, now t
 	if v := coatcheck.EncodedVersion(rec.Bytes()); v != old+1 {
 		return fmt.Errorf("%w: %d after %d", errVersion, v, old)
 	}
-	sh := s.shard(rec.Key.Tag())
+	upTo, err := s.shard(rec.Key.Tag()).swap(rec, old, now.UnixMilli(), cur)
+	return s.settle(upTo, err)
+}
+
+// swap takes the lock itself.
+func (sh *shard) swap(rec *coatcheck.Record, old uint64, now int64, cur *coatcheck.Record) (upTo uint64, err error) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n := sh.living(rec.Key, now.UnixMilli())
+	n := sh.living(rec.Key, now)
 	if n == 0 {
-		return coatcheck.ErrNotFound
+		return 0, coatcheck.ErrNotFound
 	}
 	switch stored := sh.at(n); {
 	case coatcheck.EncodedVersion(stored.payload()) != old:
 		if err := cur.Read(rec.Key, stored.payload()); err != nil {
-			return err
+			return 0, err
 		}
-		return coatcheck.ErrConflict
+		return 0, coatcheck.ErrConflict
 	case !bytes.Equal(rec.User(), stored.user()):
-		return errUser
+		return 0, errUser
+	}
+	sh.pen.put(rec.Key, rec.Bytes())
+	if upTo, err = sh.pen.write(); err != nil {
+		return 0, err
 	}
 	sh.replace(n, rec.Bytes())
-	return nil
+	return upTo, nil
 }
 
 // End implements coatcheck.Store.
@@ -132,19 +157,37 @@ func (s *Store) End(_ context.Context, key coatcheck.Key, user string, now, unti
 	if err := s.usable(); err != nil {
 		return err
 	}
-	sh := s.shard(key.Tag())
+	upTo, err := s.shard(key.Tag()).endBy(key, user, now.UnixMilli(), until.UnixMilli(), last)
+	return s.settle(upTo, err)
+}
+
+// endBy takes the lock itself.
+func (sh *shard) endBy(key coatcheck.Key, user string, now, until int64, last *coatcheck.Record) (upTo uint64, err error) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n := sh.living(key, now.UnixMilli())
+	n := sh.living(key, now)
 	switch {
 	case n == 0:
-		return coatcheck.ErrNotFound
+		return 0, coatcheck.ErrNotFound
 	case string(sh.at(n).user()) != user:
-		return errUser
+		return 0, errUser
 	}
-	err := last.Read(key, sh.at(n).payload())
-	sh.end(n, now.UnixMilli(), until.UnixMilli())
-	return err
+	sh.pen.end(key, until)
+	if upTo, err = sh.pen.write(); err != nil {
+		return 0, err
+	}
+	err = last.Read(key, sh.at(n).payload())
+	sh.end(n, now, until)
+	return upTo, err
+}
+
+// settle returns when what an operation wrote is as safe as Options.FsyncEvery wants it before the answer. It wants no lock
+// held: many operations then wait for one fsync.
+func (s *Store) settle(upTo uint64, err error) error {
+	if s.disk == nil || upTo == 0 || !s.disk.everyAnswer {
+		return err
+	}
+	return errors.Join(err, s.disk.journal.sync(upTo))
 }
 
 // Len returns how many sessions the store holds. Those that expired since the janitor last came by are among them.
@@ -153,12 +196,15 @@ func (s *Store) Len() int { return int(s.live.Load()) }
 // Ping implements coatcheck.Store.
 func (s *Store) Ping(context.Context) error { return s.usable() }
 
-// Close implements coatcheck.Store. It returns when the janitor has stopped.
+// Close implements coatcheck.Store. It returns when the janitor has stopped and all is on disk that belongs there.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.closed.Store(true)
 		close(s.stop)
+		s.running.Wait()
+		if s.disk != nil {
+			s.closeErr = s.closeDisk()
+		}
 	})
-	<-s.stopped
-	return nil
+	return s.closeErr
 }

@@ -104,6 +104,16 @@ func (t *table) remove(hash uint32, n ref) {
 	}
 }
 
+// shrink goes on, a little, with a resize that the table's changes leave undone because there are no more of them.
+func (t *table) shrink() {
+	for range movedEach {
+		t.step()
+	}
+	if t.old == nil && len(t.cells) > minCells && 8*t.count < len(t.cells) {
+		t.resize(len(t.cells) / 2)
+	}
+}
+
 // closeGap moves up what stands behind the empty cell i and may stand before, so that no run is broken.
 func closeGap(cells []uint64, i uint32) {
 	mask := uint32(len(cells) - 1)

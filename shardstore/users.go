@@ -2,6 +2,7 @@ package shardstore
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/coatcheck/coatcheck"
@@ -130,24 +131,35 @@ func (s *Store) EndUser(_ context.Context, user string, keep coatcheck.Key, now,
 	if user == "" {
 		return endNobody(keep)
 	}
+	ended, upTo, err := s.endUser(user, keep, now, until.UnixMilli())
+	return ended, s.settle(upTo, err)
+}
+
+func (s *Store) endUser(user string, keep coatcheck.Key, now time.Time, until int64) (ended int, upTo uint64, err error) {
 	nowMS := now.UnixMilli()
 	sh := s.shard(coatcheck.TagOf(user))
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if keep != (coatcheck.Key{}) {
 		if n := sh.living(keep, nowMS); n == 0 || string(sh.at(n).user()) != user {
-			return 0, coatcheck.ErrNotFound
+			return 0, 0, coatcheck.ErrNotFound
 		}
 	}
-	ended := 0
-	for _, n := range sh.livingOf([]byte(user), nowMS) {
-		if sh.at(n).key() != keep {
-			sh.end(n, nowMS, until.UnixMilli())
-			ended++
-		}
+	ending := slices.DeleteFunc(sh.livingOf([]byte(user), nowMS), func(n ref) bool { return sh.at(n).key() == keep })
+	left, leaves := s.newMark(), now.Add(coatcheck.MarkLife).UnixMilli()
+
+	for _, n := range ending {
+		sh.pen.end(sh.at(n).key(), until)
 	}
-	sh.leaveMark(user, s.newMark(), now.Add(coatcheck.MarkLife).UnixMilli())
-	return ended, nil
+	sh.pen.leave(leaves, left, user)
+	if upTo, err = sh.pen.write(); err != nil {
+		return 0, 0, err
+	}
+	for _, n := range ending {
+		sh.end(n, nowMS, until)
+	}
+	sh.leaveMark(user, left, leaves)
+	return len(ending), upTo, nil
 }
 
 // endNobody is EndUser without a user: no session is indexed under none, and a login without one looks at no mark.

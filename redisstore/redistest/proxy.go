@@ -20,6 +20,7 @@ type Proxy struct {
 	links map[*link]bool // guarded by mu
 	hole  bool           // guarded by mu
 	hold  bool           // guarded by mu
+	lose  bool           // guarded by mu
 	wake  *sync.Cond     // on mu: hole or hold changed, or a link ended
 }
 
@@ -71,6 +72,22 @@ func (p *Proxy) HoldNews(on bool) {
 	defer p.mu.Unlock()
 	p.hold = on
 	p.wake.Broadcast()
+}
+
+// LoseAnswer lets the next answer of the server vanish and cuts the connection that it was meant for.
+func (p *Proxy) LoseAnswer() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lose = true
+}
+
+// loses reports whether this answer is the one to vanish.
+func (p *Proxy) loses() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lose := p.lose
+	p.lose = false
+	return lose
 }
 
 // Cut closes all connections.
@@ -159,9 +176,10 @@ func (p *Proxy) back(l *link) {
 		if err != nil {
 			return
 		}
-		if msg[0] == '>' && p.holding() {
+		switch {
+		case msg[0] == '>' && p.holding():
 			news <- msg
-		} else if write(msg) != nil {
+		case msg[0] != '>' && p.loses() || write(msg) != nil:
 			return
 		}
 	}
@@ -201,9 +219,11 @@ func readMessage(r *bufio.Reader, b []byte) ([]byte, error) {
 	if len(line) < 3 {
 		return b, nil
 	}
-	n, err := strconv.Atoi(string(line[1 : len(line)-2]))
+	n, _ := strconv.Atoi(string(line[1 : len(line)-2])) // not a number in messages that have no more than a line
 	switch {
-	case err != nil || n < 0:
+	case n <= 0 && line[0] != '$':
+		return b, nil
+	case n < 0: // no string
 		return b, nil
 	case line[0] == '$' || line[0] == '=' || line[0] == '!':
 		start := len(b)

@@ -21,7 +21,8 @@ import (
 
 // Server is one redis-server process, which may be stopped and started again on its port.
 type Server struct {
-	Port int
+	Port    int
+	TLSPort int // with StartTLS
 
 	t    testing.TB
 	conf string
@@ -38,16 +39,25 @@ func Start(t testing.TB, config ...string) *Server {
 	return start(t, freePort(t), config)
 }
 
+// StartTLS starts a server that also speaks TLS, to clients which show a certificate of the same authority.
+func StartTLS(t testing.TB, ca, cert, key string) *Server {
+	t.Helper()
+	port := freePort(t)
+	s := Start(t, fmt.Sprintf("tls-port %d", port), "tls-ca-cert-file "+ca, "tls-cert-file "+cert, "tls-key-file "+key)
+	s.TLSPort = port
+	return s
+}
+
 func start(t testing.TB, port int, config []string, args ...string) *Server {
 	t.Helper()
 	dir := t.TempDir()
 	s := &Server{Port: port, t: t, conf: filepath.Join(dir, "redis.conf"), args: args}
 	lines := append([]string{
 		fmt.Sprintf("port %d", port), "bind 127.0.0.1", "dir " + dir, "logfile " + filepath.Join(dir, "log"),
-		"daemonize no", "enable-debug-command local",
+		"daemonize no",
 	}, config...)
-	if len(args) == 0 {
-		lines = append(lines, `save ""`, "appendonly no", "repl-diskless-sync-delay 0")
+	if len(args) == 0 { // not a Sentinel
+		lines = append(lines, `save ""`, "appendonly no", "repl-diskless-sync-delay 0", "enable-debug-command local")
 	}
 	if err := os.WriteFile(s.conf, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -3,7 +3,7 @@
 //
 // The checks move the server's clock forward and never wait for it. The clock starts at the real time and stands still
 // between the moves, so a store whose server has a clock of its own, like Redis, meets only expiries that this clock has
-// not reached yet.
+// not reached yet; no rule waits for a tombstone to go.
 package servertest
 
 import (
@@ -19,8 +19,7 @@ import (
 )
 
 // Run checks the server on the stores that newStore returns, in a subtest per rule. Each rule gets a store, which Run
-// closes, and a server of its own. The stores may share their data, also with earlier runs: every user is used by one rule
-// of one run only.
+// closes, and a server of its own. Each store must be empty: of stores that share a database, give each a prefix.
 func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 	for _, group := range []struct {
 		name  string

@@ -1,0 +1,70 @@
+package peer
+
+import (
+	"encoding/json"
+	"os"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Answer is a recorded response: what a twin of coatcheck, which does no session work, answers to everybody.
+type Answer struct {
+	Status  int         `json:"status"`
+	Headers [][2]string `json:"headers"` // without Date and Content-Length, which the server makes
+	Body    string      `json:"body"`
+}
+
+// AnswersVariable is the environment variable that names the file of answers, by method and path: "GET /auth/me".
+const AnswersVariable = "PEER_ANSWERS"
+
+// Answers reads the recorded responses.
+func Answers() map[string]*Canned {
+	data, err := os.ReadFile(os.Getenv(AnswersVariable))
+	Must(err)
+	var answers map[string]Answer
+	Must(json.Unmarshal(data, &answers))
+	canned := make(map[string]*Canned, len(answers))
+	for route, a := range answers {
+		canned[route] = can(a)
+	}
+	return canned
+}
+
+// Canned is an answer in the form that is fastest to send.
+type Canned struct {
+	status      int
+	contentType []byte
+	headers     [][2][]byte
+	setCookie   string
+	body        []byte
+}
+
+func can(a Answer) *Canned {
+	c := &Canned{status: a.Status, body: []byte(a.Body)}
+	for _, h := range a.Headers {
+		switch h[0] {
+		case fasthttp.HeaderContentType:
+			c.contentType = []byte(h[1])
+		case fasthttp.HeaderSetCookie:
+			c.setCookie = h[1]
+		default:
+			c.headers = append(c.headers, [2][]byte{[]byte(h[0]), []byte(h[1])})
+		}
+	}
+	return c
+}
+
+// Write makes the response, with the same calls that coatcheck makes.
+func (c *Canned) Write(r *fasthttp.Response) {
+	r.SetStatusCode(c.status)
+	if c.contentType != nil {
+		r.Header.SetContentTypeBytes(c.contentType)
+	}
+	for i := range c.headers {
+		r.Header.SetCanonical(c.headers[i][0], c.headers[i][1])
+	}
+	if c.setCookie != "" {
+		r.Header.Add(fasthttp.HeaderSetCookie, c.setCookie)
+	}
+	r.SetBody(c.body)
+}

@@ -1,0 +1,39 @@
+-- Put before the other scripts. wrk begins its clock when all of its threads run; on one core the first of them have then made
+-- requests for a good while, which would count for nothing but requests. This clock begins with the first.
+local ffi = require("ffi")
+ffi.cdef("typedef struct { long sec; long nsec; } peers_time; int clock_gettime(int, peers_time *);")
+
+local function now()
+  local t = ffi.new("peers_time")
+  ffi.C.clock_gettime(1, t) -- CLOCK_MONOTONIC
+  return tonumber(t.sec) + tonumber(t.nsec) / 1e9
+end
+
+local threads = {}
+
+function setup(thread)
+  threads[#threads + 1] = thread
+  thread:set("line", #threads)
+end
+
+-- sent is called with each request. wrk makes the first one of the first thread to try it out, long before the rest.
+local calls = 0
+local function sent()
+  calls = calls + 1
+  if calls == 2 then
+    began = now() -- global: report reads it
+  end
+end
+
+-- report writes what was seen as JSON; failed is what the script itself found wrong.
+local function report(summary, latency, failed)
+  local ended, first = now(), math.huge
+  for _, thread in ipairs(threads) do
+    first = math.min(first, thread:get("began") or math.huge)
+  end
+  local e = summary.errors
+  io.write(string.format('{"requests":%d,"microseconds":%d,"bytes":%d,"p50":%d,"p99":%d,"errors":%d}\n',
+    summary.requests, (ended - first) * 1e6, summary.bytes, latency:percentile(50), latency:percentile(99),
+    e.connect + e.read + e.write + e.status + e.timeout + failed))
+end
+

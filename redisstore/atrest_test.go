@@ -1,0 +1,290 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// allKeys returns every key of the server.
+func allKeys(t testing.TB, server *redistest.Server) []string {
+	t.Helper()
+	var keys []string
+	for cursor := uint64(0); ; {
+		e, err := server.Do("SCAN", strconv.FormatUint(cursor, 10), "COUNT", "1000").AsScanEntry()
+		require.NoError(t, err)
+		keys = append(keys, e.Elements...)
+		if cursor = e.Cursor; cursor == 0 {
+			return keys
+		}
+	}
+}
+
+// everything does all that a store does with sessions of these tokens, and leaves some of each kind of key.
+func everything(t testing.TB, s *redisstore.Store, user string, tokens *[]coatcheck.Token) {
+	t.Helper()
+	ctx, now := context.Background(), time.Now()
+	begin := func(user string) *coatcheck.Record {
+		token := coatcheck.NewToken(coatcheck.TagOf(user))
+		*tokens = append(*tokens, token)
+		rec := session(t, user)
+		h := rec.Header
+		h.ID = token.ID()
+		require.NoError(t, rec.Write(token.Key(), h, []byte(user), nil, nil, nil))
+		_, err := s.Create(ctx, rec, coatcheck.CreateOptions{Limit: 3, Until: now.Add(grave)}, now)
+		require.NoError(t, err)
+		warm(t, s, rec)
+		return rec
+	}
+	for range 5 {
+		rec := begin(user)
+		require.NoError(t, swap(s, next(t, rec, rotated)))
+	}
+	require.NoError(t, end(s, begin(user)))
+	begin("")
+	require.NoError(t, endUser(s, user, coatcheck.Key{}))
+	mark, err := s.Mark(ctx, user, now)
+	require.NoError(t, err)
+	rec := session(t, user)
+	_, err = s.Create(ctx, rec, coatcheck.CreateOptions{Mark: mark}, now)
+	require.NoError(t, err)
+	require.NoError(t, s.List(ctx, user, now, func(*coatcheck.Record) bool { return true }))
+}
+
+// TOK-03: whoever reads all that Redis holds and hears cannot open a session with it; and neither a key nor a script's text
+// has anything in it that a user chose.
+func TestRedisHoldsNoTokens(t *testing.T) {
+	server := redistest.Start(t)
+	heard := monitor(t, server)
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	const user = "Ada Lovelace"
+	var tokens []coatcheck.Token
+	everything(t, s, user, &tokens)
+
+	keys := allKeys(t, server)
+	var dump bytes.Buffer
+	kinds := map[string]int{}
+	for _, key := range keys {
+		kinds[key[strings.IndexByte(key, '}'):][:4]]++
+		assert.NotContains(t, key, "Ada")
+		b, err := server.Do("DUMP", key).AsBytes()
+		require.NoError(t, err)
+		dump.WriteString(key)
+		dump.Write(b)
+	}
+	assert.Len(t, kinds, 4, "%v", kinds)
+	said := heard()
+	require.Contains(t, said, `"EVAL"`, "the monitor heard nothing")
+	for _, token := range tokens {
+		for name, secret := range spellings(token) {
+			assert.NotContains(t, dump.String(), secret, "at rest: %s", name)
+			assert.NotContains(t, said, secret, "on the way: %s", name)
+		}
+	}
+	// A record's bytes hold the user, and so does what they are compared with; keys and script texts do not.
+	for line := range strings.Lines(said) {
+		args := strings.Split(line, `" "`)
+		for i, arg := range args {
+			if strings.HasPrefix(arg, "coatcheck:") || i == 1 && strings.HasSuffix(args[0], `"EVAL`) {
+				assert.NotContains(t, arg, "Ada")
+			}
+		}
+	}
+}
+
+// spellings is how the secret half of a token might show.
+func spellings(token coatcheck.Token) map[string]string {
+	text := token.AppendSecretText(nil)
+	raw, _ := base64.RawURLEncoding.DecodeString(string(text))
+	secret := raw[16:]
+	return map[string]string{
+		"the token":         string(text),
+		"its text's tail":   string(text[22:]),
+		"its bytes":         string(secret),
+		"as MONITOR quotes": strings.Trim(quoted(secret), `"`),
+		"hex":               hex.EncodeToString(secret),
+		"base64":            base64.StdEncoding.EncodeToString(raw),
+		"secret alone":      base64.RawURLEncoding.EncodeToString(secret),
+	}
+}
+
+// quoted is how Redis prints bytes.
+func quoted(b []byte) string {
+	var q strings.Builder
+	for _, c := range b {
+		if c >= ' ' && c <= '~' && c != '"' && c != '\\' {
+			q.WriteByte(c)
+		} else {
+			fmt.Fprintf(&q, `\x%02x`, c)
+		}
+	}
+	return q.String()
+}
+
+// monitor listens to all that the server is told, until the returned function is called, which returns it.
+func monitor(t testing.TB, server *redistest.Server) func() string {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", server.Addr())
+	require.NoError(t, err)
+	_, err = conn.Write([]byte("MONITOR\r\n"))
+	require.NoError(t, err)
+	ok := make([]byte, 5)
+	_, err = conn.Read(ok)
+	require.NoError(t, err)
+	var heard bytes.Buffer
+	var running sync.WaitGroup
+	running.Go(func() { _, _ = heard.ReadFrom(conn) })
+	return func() string {
+		server.Must("ECHO", "the end")
+		time.Sleep(50 * time.Millisecond)
+		_ = conn.Close()
+		running.Wait()
+		return heard.String()
+	}
+}
+
+// RED-06: no key stays for good, and none for longer than what it is about.
+func TestEveryKeyExpires(t *testing.T) {
+	server := redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	for i := range 20 {
+		everything(t, s, fmt.Sprintf("user %d", i), new([]coatcheck.Token))
+	}
+	keys := allKeys(t, server)
+	require.Greater(t, len(keys), 100)
+	for _, key := range keys {
+		ttl, err := server.Do("PTTL", key).AsInt64()
+		require.NoError(t, err)
+		most := life
+		switch {
+		case strings.Contains(key, "}:r:"):
+			most = 5 * time.Second
+		case strings.Contains(key, "}:m:"):
+			most = coatcheck.MarkLife
+		}
+		assert.Positive(t, ttl, key)
+		assert.LessOrEqual(t, ttl, most.Milliseconds(), key)
+	}
+}
+
+// The index goes with its latest member, and a member with its session.
+func TestIndexFollows(t *testing.T) {
+	server := redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	index := func() (string, []string) {
+		for _, key := range allKeys(t, server) {
+			if strings.Contains(key, "}:u:") {
+				members, err := server.Do("ZRANGE", key, "0", "-1").AsStrSlice()
+				require.NoError(t, err)
+				return key, members
+			}
+		}
+		return "", nil
+	}
+	ttl := func() int64 {
+		key, _ := index()
+		n, err := server.Do("PTTL", key).AsInt64()
+		require.NoError(t, err)
+		return n
+	}
+	short := func(h *coatcheck.Header) { h.IdleExpiry = time.Now().Add(300 * time.Millisecond).UnixMilli() }
+	a, b := add(t, s, "ada"), add(t, s, "ada")
+	assert.InDelta(t, life.Milliseconds(), ttl(), 2000)
+	require.NoError(t, swap(s, next(t, a, short)))
+	assert.InDelta(t, life.Milliseconds(), ttl(), 2000)
+	require.NoError(t, swap(s, next(t, b, short)))
+	assert.LessOrEqual(t, ttl(), int64(300))
+	redistest.Eventually(t, 2*time.Second, "the index to go", func() bool { key, _ := index(); return key == "" })
+
+	c := add(t, s, "ada")
+	d := next(t, add(t, s, "ada"), short)
+	require.NoError(t, swap(s, d))
+	redistest.Eventually(t, 2*time.Second, "the session to expire", func() bool { return load(s, d) != nil })
+	_, members := index()
+	assert.Len(t, members, 2, "nobody came by yet")
+	require.NoError(t, s.List(context.Background(), "ada", time.Now(), func(*coatcheck.Record) bool { return true }))
+	_, members = index()
+	assert.Equal(t, []string{fmt.Sprintf("%012x%s", c.CreatedAt, c.Key)}, members)
+}
+
+// A session that Redis evicted, or an operator deleted, counts nowhere.
+func TestEvictedSessionsDoNotCount(t *testing.T) {
+	ctx, server := context.Background(), redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	kept, evicted := add(t, s, "ada"), add(t, s, "ada")
+	server.Must("DEL", s.RecordKey(evicted.Key))
+	rec := session(t, "ada")
+	ended, err := s.Create(ctx, rec, coatcheck.CreateOptions{Limit: 2, Until: time.Now().Add(grave)}, time.Now())
+	require.NoError(t, err)
+	assert.Zero(t, ended)
+	require.NoError(t, load(s, kept))
+	require.ErrorIs(t, load(s, evicted), coatcheck.ErrNotFound)
+	require.ErrorIs(t, end(s, evicted), coatcheck.ErrNotFound)
+
+	server.Must("DEL", s.RecordKey(kept.Key))
+	listed := 0
+	require.NoError(t, s.List(ctx, "ada", time.Now(), func(*coatcheck.Record) bool { listed++; return true }))
+	assert.Equal(t, 1, listed)
+	n, err := s.EndUser(ctx, "ada", coatcheck.Key{}, time.Now(), time.Now().Add(grave))
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+}
+
+// SES-05: what has expired is dead although Redis has not collected it, and in the cache too.
+func TestExpiredBeforeItIsCollected(t *testing.T) {
+	server := redistest.Start(t)
+	server.Must("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	ends := time.Now().Add(500 * time.Millisecond)
+	rec := next(t, add(t, s, "ada"), func(h *coatcheck.Header) { h.AbsoluteExpiry = ends.UnixMilli() })
+	require.NoError(t, swap(s, rec))
+	warm(t, s, rec)
+	for time.Now().Before(ends.Add(100 * time.Millisecond)) {
+		now := time.Now()
+		var got coatcheck.Record
+		if err := s.Load(context.Background(), rec.Key, rec.ID, now, &got); now.Before(ends.Add(-20 * time.Millisecond)) {
+			require.NoError(t, err)
+		} else if !now.Before(ends) {
+			require.ErrorIs(t, err, coatcheck.ErrNotFound)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	require.ErrorIs(t, end(s, rec), coatcheck.ErrNotFound)
+}
+
+// The scripts read a record's bytes where package coatcheck writes them.
+func TestScriptsKnowTheCodec(t *testing.T) {
+	rec := session(t, "ada")
+	h := rec.Header
+	h.Version, h.CreatedAt, h.IdleExpiry, h.AbsoluteExpiry = 0x0102030405060708, 0x010203040506, 1234567890123, 9876543210987
+	require.NoError(t, rec.Write(rec.Key, h, []byte("ada"), nil, nil, nil))
+	b := rec.Bytes()
+	assert.Equal(t, byte(0xC1), b[0], "a new codec version: the scripts must learn it")
+	assert.Equal(t, h.Version, binary.BigEndian.Uint64(b[1:]))
+	assert.Equal(t, uint64(h.CreatedAt), binary.BigEndian.Uint64(b[57:]))
+	assert.Equal(t, uint64(h.IdleExpiry), binary.BigEndian.Uint64(b[73:]))
+	assert.Equal(t, uint64(h.AbsoluteExpiry), binary.BigEndian.Uint64(b[81:]))
+	assert.Equal(t, "\x00\x03ada", string(b[89:94]))
+	require.NoError(t, rec.Write(rec.Key, h, nil, nil, nil, nil))
+	assert.Len(t, rec.Bytes(), 94, "the shortest record")
+	assert.Equal(t, "\xC0", string(coatcheck.AppendTombstone(nil)))
+	assert.Less(t, h.AbsoluteExpiry, int64(1)<<53)
+	assert.Equal(t, int64(math.MaxInt64), coatcheck.PrevOpen, "no script reads PrevUntil: Lua's numbers do not hold it")
+}

@@ -1,0 +1,383 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// An operation whose answer is lost is done once, and its answer is told after all.
+func TestLostAnswers(t *testing.T) {
+	server := redistest.Start(t)
+	replica := redistest.Start(t, fmt.Sprintf("replicaof 127.0.0.1 %d", server.Port))
+	proxy := redistest.Between(t, server.Addr())
+	for name, opt := range map[string]redisstore.Options{
+		"with a cache": {}, "without a cache": {CacheTTL: -1}, "waiting for a replica": {WaitReplicas: 1},
+	} {
+		opt.URL, opt.Timeout = "redis://"+proxy.Addr(), 3*time.Second
+		s := opened(t, opt)
+		everything(t, s, "to load the scripts "+name, new([]coatcheck.Token))
+		for range 20 {
+			t.Run("end "+name, func(t *testing.T) { loseEnd(t, s, proxy) })
+			t.Run("swap "+name, func(t *testing.T) { loseSwap(t, s, proxy) })
+			t.Run("create "+name, func(t *testing.T) { loseCreate(t, s, proxy) })
+			t.Run("end user "+name, func(t *testing.T) { loseEndUser(t, s, proxy) })
+		}
+	}
+	replica.Kill()
+}
+
+func loseEnd(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
+	rec := add(t, s, "ada")
+	var last coatcheck.Record
+	proxy.LoseAnswer()
+	require.NoError(t, s.End(context.Background(), rec.Key, "ada", time.Now(), time.Now().Add(grave), &last))
+	assert.Equal(t, rec.Bytes(), last.Bytes())
+	require.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)
+}
+
+func loseSwap(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
+	rec := add(t, s, "ada")
+	for range 3 {
+		rec = next(t, rec, rotated)
+		proxy.LoseAnswer()
+		require.NoError(t, swap(s, rec))
+		require.NoError(t, load(s, rec))
+	}
+	proxy.LoseAnswer()
+	require.ErrorIs(t, swap(s, next(t, next(t, rec))), coatcheck.ErrConflict)
+	require.NoError(t, end(s, rec))
+	proxy.LoseAnswer()
+	require.ErrorIs(t, swap(s, next(t, rec)), coatcheck.ErrNotFound)
+}
+
+func loseCreate(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
+	user := fmt.Sprintf("user %d", rand.Uint64())
+	oldest := add(t, s, user)
+	time.Sleep(2 * time.Millisecond) // so that it is the oldest
+	old := next(t, add(t, s, user))
+	require.NoError(t, swap(s, old))
+	add(t, s, user)
+	rec := session(t, user)
+	var replaced coatcheck.Record
+	proxy.LoseAnswer()
+	opt := coatcheck.CreateOptions{Limit: 2, Replace: old.Key, Replaced: &replaced, Until: time.Now().Add(grave)}
+	ended, err := s.Create(context.Background(), rec, opt, time.Now())
+	require.NoError(t, err)
+	assert.Equal(t, 1, ended)
+	assert.Equal(t, old.Bytes(), replaced.Bytes())
+	require.NoError(t, load(s, rec))
+	require.ErrorIs(t, load(s, old), coatcheck.ErrEnded)
+	require.ErrorIs(t, load(s, oldest), coatcheck.ErrEnded)
+	proxy.LoseAnswer()
+	_, err = s.Create(context.Background(), rec, coatcheck.CreateOptions{}, time.Now())
+	require.ErrorIs(t, err, coatcheck.ErrExists)
+}
+
+func loseEndUser(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
+	user := fmt.Sprintf("user %d", rand.Uint64())
+	add(t, s, user)
+	add(t, s, user)
+	keep := add(t, s, user)
+	proxy.LoseAnswer()
+	n, err := s.EndUser(context.Background(), user, keep.Key, time.Now(), time.Now().Add(grave))
+	require.NoError(t, err)
+	assert.Equal(t, 2, n)
+	require.NoError(t, load(s, keep))
+	require.NoError(t, endUser(s, user, keep.Key))
+	proxy.LoseAnswer()
+	require.ErrorIs(t, endUser(s, user, session(t, user).Key), coatcheck.ErrNotFound)
+}
+
+// life of a session as a client sees it, every answer of which must be right.
+func liveThrough(t *testing.T, s *redisstore.Store, user string) {
+	ctx := context.Background()
+	rec := session(t, user)
+	_, err := s.Create(ctx, rec, coatcheck.CreateOptions{Limit: 100}, time.Now())
+	assert.NoError(t, err)
+	for range 3 {
+		assert.NoError(t, load(s, rec))
+		rec = next(t, rec, rotated)
+		assert.NoError(t, swap(s, rec))
+		open, err := opens(s, rec, rec.PrevID)
+		assert.NoError(t, err)
+		assert.True(t, open)
+	}
+	listed := 0
+	assert.NoError(t, s.List(ctx, user, time.Now(), func(*coatcheck.Record) bool { listed++; return true }))
+	assert.Equal(t, 1, listed)
+	again := session(t, user)
+	var replaced coatcheck.Record
+	_, err = s.Create(ctx, again, coatcheck.CreateOptions{Replace: rec.Key, Replaced: &replaced, Until: time.Now().Add(grave)}, time.Now())
+	assert.NoError(t, err)
+	assert.Equal(t, rec.Bytes(), replaced.Bytes())
+	assert.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)
+	assert.NoError(t, load(s, again))
+	if rand.IntN(2) == 0 {
+		assert.NoError(t, end(s, again))
+	} else {
+		n, err := s.EndUser(ctx, user, coatcheck.Key{}, time.Now(), time.Now().Add(grave))
+		assert.NoError(t, err)
+		assert.Equal(t, 1, n)
+	}
+	assert.ErrorIs(t, load(s, again), coatcheck.ErrEnded)
+}
+
+// traffic lets many live through it, each with a user of his own, until it is told to stop, and returns how many did.
+func traffic(t *testing.T, s *redisstore.Store, clients int) (stop func() int64) {
+	var over atomic.Bool
+	var lives atomic.Int64
+	var running sync.WaitGroup
+	for i := range clients {
+		running.Go(func() {
+			for j := 0; !over.Load() && !t.Failed(); j++ {
+				liveThrough(t, s, fmt.Sprintf("%s: user %d of client %d", t.Name(), j, i))
+				lives.Add(1)
+			}
+		})
+	}
+	return func() int64 {
+		over.Store(true)
+		running.Wait()
+		return lives.Load()
+	}
+}
+
+// RED-01: what an operator does to Redis is no client's business.
+func TestNobodyNotices(t *testing.T) {
+	server := redistest.Start(t)
+	for name, act := range map[string]func(){
+		"SCRIPT FLUSH": func() { server.Must("SCRIPT", "FLUSH") },
+		"CLIENT KILL":  func() { server.Must("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") },
+		"a short pause": func() {
+			server.Signal(syscall.SIGSTOP)
+			time.Sleep(20 * time.Millisecond)
+			server.Signal(syscall.SIGCONT)
+		},
+	} {
+		for kind, opt := range map[string]redisstore.Options{"with a cache": {}, "without a cache": {CacheTTL: -1}} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				opt.URL, opt.Timeout = server.URL(), 3*time.Second
+				s := opened(t, opt)
+				stop := traffic(t, s, 16)
+				times := 0
+				for end := time.Now().Add(2 * time.Second); time.Now().Before(end) && !t.Failed(); times++ {
+					time.Sleep(time.Duration(10+rand.IntN(20)) * time.Millisecond)
+					act()
+				}
+				t.Logf("%d times, while %d sessions began and ended", times, stop())
+			})
+		}
+	}
+}
+
+// RED-03 with connections that are killed all the time.
+func TestOwnWritesAreSeenAcrossConnections(t *testing.T) {
+	server := redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	var over atomic.Bool
+	var killing sync.WaitGroup
+	killing.Go(func() {
+		for !over.Load() {
+			time.Sleep(time.Duration(20+rand.IntN(40)) * time.Millisecond)
+			server.Must("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		}
+	})
+	ownWritesAreSeen(t, s, 2000)
+	over.Store(true)
+	killing.Wait()
+	assert.Greater(t, s.Stats().Flushes, uint64(20))
+}
+
+// RED-01: while Redis is away every call fails in time, none says that a session is gone, and then all is as before.
+func TestOutages(t *testing.T) {
+	const timeout = 500 * time.Millisecond
+	server := redistest.Start(t)
+	proxy := redistest.Between(t, server.Addr())
+	for name, outage := range map[string]struct{ begin, end func() }{
+		"killed":    {server.Kill, server.Restart},
+		"hanging":   {func() { server.Signal(syscall.SIGSTOP) }, func() { server.Signal(syscall.SIGCONT) }},
+		"swallowed": {func() { proxy.Swallow(true) }, func() { proxy.Swallow(false) }},
+	} {
+		for kind, opt := range map[string]redisstore.Options{"with a cache": {}, "without a cache": {CacheTTL: -1}} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				opt.URL, opt.Timeout = "redis://"+proxy.Addr(), timeout
+				s := opened(t, opt)
+				rec := add(t, s, "ada")
+				require.NoError(t, load(s, rec))
+				goroutines := runtime.NumGoroutine()
+
+				outage.begin()
+				late := lateness()
+				slowest := callThrough(t, s, 100, 5*time.Second)
+				noise := late()
+				t.Logf("the slowest call took %v; this machine was late by %v", slowest, noise)
+				assert.Less(t, slowest, timeout+100*time.Millisecond+2*noise)
+				outage.end()
+
+				back := time.Now()
+				redistest.Eventually(t, 5*time.Second, "the service to be back", func() bool {
+					_, err := s.Create(context.Background(), session(t, "ada"), coatcheck.CreateOptions{}, time.Now())
+					return err == nil && s.Ping(context.Background()) == nil
+				})
+				t.Logf("back after %v", time.Since(back))
+				assert.Less(t, time.Since(back), 2*time.Second+2*noise)
+				redistest.Eventually(t, 5*time.Second, "the goroutines to go", func() bool { return runtime.NumGoroutine() <= goroutines+5 })
+			})
+		}
+	}
+}
+
+// lateness measures how late this machine runs what is due, until the returned function is called, which returns the worst.
+// Tests that share two cores with others allow for it.
+func lateness() (stop func() time.Duration) {
+	const nap = 5 * time.Millisecond
+	var over atomic.Bool
+	worst := make(chan time.Duration)
+	go func() {
+		var late time.Duration
+		for !over.Load() {
+			began := time.Now()
+			time.Sleep(nap)
+			late = max(late, time.Since(began)-nap)
+		}
+		worst <- late
+	}()
+	return func() time.Duration {
+		over.Store(true)
+		return <-worst
+	}
+}
+
+// callThrough lets so many callers do what they can for a while, and returns how long the slowest call took.
+func callThrough(t *testing.T, s *redisstore.Store, callers int, during time.Duration) time.Duration {
+	var mu sync.Mutex
+	var slowest time.Duration
+	var running sync.WaitGroup
+	ends := time.Now().Add(during)
+	ctx := context.Background()
+	calls := []func() error{
+		func() error { return load(s, session(t, "bob")) },
+		func() error { return end(s, session(t, "bob")) },
+		func() error { return swap(s, next(t, session(t, "bob"))) },
+		func() error { return endUser(s, "bob", coatcheck.Key{}) },
+		func() error {
+			_, err := s.Create(ctx, session(t, "bob"), coatcheck.CreateOptions{}, time.Now())
+			return err
+		},
+		func() error { return s.List(ctx, "bob", time.Now(), func(*coatcheck.Record) bool { return true }) },
+		func() error { _, err := s.Mark(ctx, "bob", time.Now()); return err },
+		func() error { return s.Ping(ctx) },
+	}
+	for i := range callers {
+		running.Go(func() {
+			for j := i; time.Now().Before(ends); j++ {
+				began := time.Now()
+				err := calls[j%len(calls)]()
+				took := time.Since(began)
+				assert.ErrorIs(t, err, coatcheck.ErrUnavailable)
+				mu.Lock()
+				slowest = max(slowest, took)
+				mu.Unlock()
+			}
+		})
+	}
+	running.Wait()
+	return slowest
+}
+
+// RED-04: a session that another node has ended is not served for longer than five seconds, though the link is dead and
+// nobody says so; the connection after that begins with an empty cache.
+func TestSilentCut(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := redistest.Between(t, server.Addr())
+	a := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	for _, timeout := range []time.Duration{500 * time.Millisecond, 3 * time.Second} {
+		t.Run(timeout.String(), func(t *testing.T) {
+			t.Parallel()
+			b := opened(t, redisstore.Options{URL: "redis://" + proxy.Addr(), Timeout: timeout})
+			recs := []*coatcheck.Record{add(t, a, "ada"), add(t, a, "bob")}
+			for _, rec := range recs {
+				warm(t, b, rec)
+			}
+			lastYes := make([]time.Duration, len(recs))
+			late := lateness()
+			proxyOnce(proxy)
+			began := time.Now()
+			for _, rec := range recs {
+				require.NoError(t, end(a, rec))
+			}
+			for since := time.Since(began); since < 8*time.Second; since = time.Since(began) {
+				for i, rec := range recs {
+					if b.Cached(rec.Key, rec.ID, time.Now()) {
+						lastYes[i] = since
+					}
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			noise := late()
+			t.Logf("the last yes came after %v; this machine was late by %v", slices.Max(lastYes), noise)
+			assert.Less(t, slices.Max(lastYes), 5*time.Second+2*noise)
+			require.ErrorIs(t, load(b, recs[0]), coatcheck.ErrUnavailable)
+		})
+	}
+}
+
+var cutOnce sync.Once
+
+func proxyOnce(p *redistest.Proxy) { cutOnce.Do(func() { p.Swallow(true) }) }
+
+// A link that is cut and comes back takes what was cached along.
+func TestReconnectBeginsEmpty(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := redistest.Between(t, server.Addr())
+	a := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	b := opened(t, redisstore.Options{URL: "redis://" + proxy.Addr(), Timeout: 3 * time.Second})
+	for i := range 100 {
+		rec := add(t, a, fmt.Sprintf("user %d", i))
+		warm(t, b, rec)
+		proxy.Cut()
+		require.NoError(t, end(a, rec))
+		redistest.Eventually(t, time.Second, "the cache to be emptied", func() bool { return !b.Cached(rec.Key, rec.ID, time.Now()) })
+		require.ErrorIs(t, load(b, rec), coatcheck.ErrEnded)
+	}
+}
+
+// RED-02: callers who go away do not get each other's answers.
+func TestCancellations(t *testing.T) {
+	s := opened(t, redisstore.Options{URL: redistest.Start(t).URL(), Timeout: 3 * time.Second})
+	recs := make([]*coatcheck.Record, 32)
+	for i := range recs {
+		recs[i] = add(t, s, fmt.Sprintf("user %d", i))
+	}
+	parallel(32, 20_000, func(i int) {
+		rec := recs[i%len(recs)]
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.IntN(300))*time.Microsecond)
+		defer cancel()
+		var got coatcheck.Record
+		if i%4 == 0 {
+			s.Forget()
+		}
+		err := s.Load(ctx, rec.Key, rec.ID, time.Now(), &got)
+		if err == nil {
+			assert.Equal(t, rec.Bytes(), got.Bytes())
+		} else {
+			assert.True(t, errors.Is(err, coatcheck.ErrUnavailable), "%v", err)
+		}
+	})
+}

@@ -1,0 +1,225 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// DOS-05: tokens that somebody made up, well-formed as they are, cost nobody his place in the cache.
+func TestMadeUpTokens(t *testing.T) {
+	const madeUp, sessions = 20_000, 200
+	server := redistest.Start(t, "tracking-table-max-keys 1000")
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	recs := make([]*coatcheck.Record, sessions)
+	for i := range recs {
+		recs[i] = add(t, s, fmt.Sprintf("user %d", i))
+		warm(t, s, recs[i])
+	}
+	before := s.Stats()
+	parallel(32, madeUp, func(int) {
+		var got coatcheck.Record
+		token := coatcheck.NewToken(coatcheck.TagOf(""))
+		err := s.Load(context.Background(), token.Key(), token.ID(), time.Now(), &got)
+		assert.ErrorIs(t, err, coatcheck.ErrNotFound)
+	})
+	// Nor do those that have the public half of a session right.
+	parallel(32, madeUp/10, func(i int) {
+		open, err := opens(s, recs[i%sessions], newID())
+		assert.NoError(t, err)
+		assert.False(t, open)
+	})
+	for _, rec := range recs {
+		assert.True(t, s.Cached(rec.Key, rec.ID, time.Now()))
+	}
+	after := s.Stats()
+	assert.Equal(t, before.Invalidations, after.Invalidations)
+	assert.Equal(t, before.CachedRecords, after.CachedRecords)
+	info := server.Must("INFO", "stats")
+	assert.Contains(t, info, fmt.Sprintf("tracking_total_keys:%d\r", sessions))
+}
+
+// When more sessions are in use than Redis will track, those that it forgets are read again, and that is all.
+func TestMoreSessionsThanRedisTracks(t *testing.T) {
+	server := redistest.Start(t, "tracking-table-max-keys 100")
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	recs := make([]*coatcheck.Record, 1000)
+	for i := range recs {
+		recs[i] = add(t, s, fmt.Sprintf("user %d", i))
+		require.NoError(t, load(s, recs[i]))
+	}
+	for _, rec := range recs {
+		warm(t, s, rec)
+		require.NoError(t, end(s, rec))
+		require.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)
+	}
+}
+
+// Bytes that are no record are no session, and go; those of a newer release stay.
+func TestDamagedAndNewer(t *testing.T) {
+	ctx, server := context.Background(), redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	store := func(rec *coatcheck.Record, b []byte) { server.Must("SET", s.RecordKey(rec.Key), string(b), "KEEPTTL") }
+	exists := func(rec *coatcheck.Record) bool {
+		n, err := server.Do("EXISTS", s.RecordKey(rec.Key)).AsInt64()
+		require.NoError(t, err)
+		return n == 1
+	}
+
+	whole := session(t, "ada").Bytes()
+	damage := map[string][]byte{
+		"empty": {}, "text": []byte("text"), "cut off": whole[:93], "cut in the header": whole[:20],
+		"an older codec's": append([]byte{0xBF}, whole[1:]...), "a long tombstone": {0xC0, 0},
+	}
+	broken := func(b []byte) *coatcheck.Record {
+		rec := add(t, s, "ada")
+		warm(t, s, rec)
+		store(rec, b)
+		redistest.Eventually(t, time.Second, "the news", func() bool { return !s.Cached(rec.Key, rec.ID, time.Now()) })
+		return rec
+	}
+	for name, b := range damage {
+		rec := broken(b)
+		require.ErrorIs(t, swap(s, next(t, rec)), coatcheck.ErrNotFound, name)
+		require.ErrorIs(t, end(s, rec), coatcheck.ErrNotFound, name)
+		require.ErrorIs(t, load(s, rec), coatcheck.ErrDamaged, name)
+		assert.False(t, exists(rec), name)
+		require.ErrorIs(t, load(s, rec), coatcheck.ErrNotFound, name)
+	}
+	// Where only the tail is wrong, a script does not notice.
+	tail := append(bytes.Clone(whole), 1, 2)
+	rec := broken(tail)
+	require.ErrorIs(t, load(s, rec), coatcheck.ErrDamaged)
+	assert.False(t, exists(rec))
+	rec = broken(tail)
+	require.ErrorIs(t, end(s, rec), coatcheck.ErrNotFound)
+	require.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)
+
+	rec = add(t, s, "bob")
+	newer := append([]byte{0xC2}, rec.Bytes()[1:]...)
+	store(rec, newer)
+	require.ErrorIs(t, load(s, rec), coatcheck.ErrNewer)
+	require.ErrorIs(t, swap(s, next(t, rec)), coatcheck.ErrNewer)
+	require.ErrorIs(t, end(s, rec), coatcheck.ErrNewer)
+	require.NoError(t, s.List(ctx, "bob", time.Now(), func(*coatcheck.Record) bool {
+		assert.Fail(t, "a record that nobody here can read is listed")
+		return true
+	}))
+	assert.True(t, exists(rec), "it is the newer release's")
+	n, err := s.EndUser(ctx, "bob", coatcheck.Key{}, time.Now(), time.Now().Add(grave))
+	require.NoError(t, err)
+	assert.Equal(t, 1, n, "but the end of all sessions is the end of this one")
+	require.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)
+}
+
+// What only a defect of the caller brings about is an error of no kind that the contract names, and changes nothing.
+func TestDefectsAreRefused(t *testing.T) {
+	ctx, server := context.Background(), redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	create := func(rec *coatcheck.Record) error {
+		_, err := s.Create(ctx, rec, coatcheck.CreateOptions{}, time.Now())
+		return err
+	}
+	unwritten := session(t, "ada")
+	unwritten.Version++
+	noKey, wrongTag := session(t, ""), session(t, "ada")
+	noKey.Key = coatcheck.Key{}
+	tag := coatcheck.TagOf("bob")
+	copy(wrongTag.Key[:], tag[:])
+	for name, rec := range map[string]*coatcheck.Record{
+		"the zero Record": {}, "a header that is not written": unwritten, "another user's tag": wrongTag, "the zero Key": noKey,
+	} {
+		err := create(rec)
+		require.Error(t, err, name)
+		assert.NotErrorIs(t, err, coatcheck.ErrUnavailable, name)
+	}
+	assert.Empty(t, allKeys(t, server))
+
+	rec := add(t, s, "ada")
+	swapTo := func(version uint64, user string) error {
+		h := rec.Header
+		h.Version = version
+		var next, cur coatcheck.Record
+		require.NoError(t, next.Write(rec.Key, h, []byte(user), nil, nil, nil))
+		return s.Swap(ctx, &next, rec.Version, time.Now(), &cur)
+	}
+	require.Error(t, swapTo(1, "ada"), "the same version again")
+	require.Error(t, swapTo(3, "ada"), "a version left out")
+	require.Error(t, swapTo(2, "bob"), "another user")
+	require.Error(t, swapTo(2, ""), "no user")
+	require.NoError(t, swapTo(2, "ada"))
+}
+
+// A Redis whose memory is full begins no sessions, and ends them as before.
+func TestFullMemory(t *testing.T) {
+	ctx, server := context.Background(), redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	recs := make([]*coatcheck.Record, 6)
+	for i := range recs {
+		recs[i] = add(t, s, fmt.Sprintf("user %d", i))
+	}
+	server.Must("CONFIG", "SET", "maxmemory", "1")
+	rec := session(t, "ada")
+	_, err := s.Create(ctx, rec, coatcheck.CreateOptions{}, time.Now())
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	require.ErrorIs(t, load(s, rec), coatcheck.ErrNotFound)
+	require.ErrorIs(t, swap(s, next(t, recs[5])), coatcheck.ErrUnavailable)
+	require.NoError(t, load(s, recs[0]))
+	require.NoError(t, end(s, recs[0]))
+	require.ErrorIs(t, load(s, recs[0]), coatcheck.ErrEnded)
+	require.ErrorIs(t, end(s, recs[0]), coatcheck.ErrNotFound)
+	require.NoError(t, endUser(s, "user 1", coatcheck.Key{}))
+	require.ErrorIs(t, load(s, recs[1]), coatcheck.ErrEnded)
+	require.NoError(t, endUser(s, "user 2", recs[2].Key))
+	require.NoError(t, load(s, recs[2]))
+	mark, err := s.Mark(ctx, "user 1", time.Now())
+	require.NoError(t, err)
+	assert.NotZero(t, mark)
+}
+
+// aclUser is what docs/operations.md tells an operator to create.
+const aclUser = `on >s3cret resetkeys ~coatcheck:* resetchannels -@all ` +
+	`+hello +auth +ping +info +role +wait +asking +client|tracking +client|caching +cluster|slots ` +
+	`+eval +evalsha +get +set +del +mget +exists +pexpire +pexpireat +time ` +
+	`+zadd +zrem +zcount +zrange +zrangebyscore +zremrangebyscore`
+
+// RED-07: the store does with a user who may do very little.
+func TestACLUser(t *testing.T) {
+	primary, _ := redistest.StartReplicated(t, "user coatcheck "+aclUser)
+	url := fmt.Sprintf("redis://coatcheck:s3cret@%s", primary.Addr())
+	assert.Empty(t, logged(t, redisstore.Options{URL: url, Timeout: 3 * time.Second}), "nothing to warn of")
+	conform(t, redisstore.Options{URL: url, Timeout: 3 * time.Second})
+	t.Run("waiting for replicas", func(t *testing.T) {
+		s := opened(t, redisstore.Options{URL: url, WaitReplicas: 1, Timeout: 3 * time.Second})
+		require.NoError(t, end(s, add(t, s, "ada")))
+	})
+	log, err := primary.Do("ACL", "LOG").ToArray()
+	require.NoError(t, err)
+	assert.Empty(t, log)
+
+	s := opened(t, redisstore.Options{URL: url, Timeout: 3 * time.Second})
+	for _, command := range []string{"FLUSHALL", "KEYS *", "CONFIG GET *", "SCAN 0", "ACL LIST", "MONITOR", "SHUTDOWN", "GET other:key"} {
+		err := s.Client().Do(context.Background(), s.Client().B().Arbitrary(strings.Fields(command)...).Build()).Error()
+		assert.ErrorContains(t, err, "NOPERM", command)
+	}
+}
+
+func TestACLUserOnCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, false, "user coatcheck "+aclUser)
+	conform(t, redisstore.Options{URL: strings.Replace(cluster.URL(), "redis://", "redis://coatcheck:s3cret@", 1), Timeout: 3 * time.Second})
+	for _, node := range cluster.All() {
+		log, err := node.Do("ACL", "LOG").ToArray()
+		require.NoError(t, err)
+		assert.Empty(t, log)
+	}
+}

@@ -1,0 +1,151 @@
+package redistest
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// StartReplicated starts a primary and its replica, and returns when the replica follows.
+func StartReplicated(t testing.TB, config ...string) (primary, replica *Server) {
+	t.Helper()
+	primary = Start(t, config...)
+	replica = Start(t, append([]string{fmt.Sprintf("replicaof 127.0.0.1 %d", primary.Port)}, config...)...)
+	follows(t, replica)
+	return primary, replica
+}
+
+func follows(t testing.TB, replica *Server) {
+	t.Helper()
+	Eventually(t, 20*time.Second, "the replica to follow", func() bool {
+		return strings.Contains(replica.Must("INFO", "replication"), "master_link_status:up")
+	})
+}
+
+// Sentinel is a primary, its replica, and a Sentinel that watches over them and replaces a dead primary after a second.
+type Sentinel struct {
+	Primary, Replica, Watch *Server
+}
+
+// masterSet is what the Sentinel calls them.
+const masterSet = "sessions"
+
+// StartSentinel starts the three.
+func StartSentinel(t testing.TB, config ...string) *Sentinel {
+	t.Helper()
+	primary, replica := StartReplicated(t, config...)
+	watch := start(t, freePort(t), []string{
+		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d 1", masterSet, primary.Port),
+		"sentinel down-after-milliseconds " + masterSet + " 1000",
+		"sentinel failover-timeout " + masterSet + " 5000",
+	}, "--sentinel")
+	Eventually(t, 20*time.Second, "the Sentinel to know the replica", func() bool {
+		replicas, err := watch.Do("SENTINEL", "replicas", masterSet).ToArray()
+		return err == nil && len(replicas) == 1
+	})
+	return &Sentinel{primary, replica, watch}
+}
+
+// URL returns the URL by which a client finds the primary.
+func (s *Sentinel) URL() string { return s.Watch.URL() + "?master_set=" + masterSet }
+
+// Cluster is a Redis Cluster.
+type Cluster struct {
+	Primaries []*Server
+	Replicas  []*Server // one for each primary, in their order; or none
+}
+
+const slots = 16384
+
+// StartCluster starts a Cluster of three primaries, with a replica each if there are to be some. A node that does not answer
+// for a second counts as dead.
+func StartCluster(t testing.TB, replicas bool, config ...string) *Cluster {
+	t.Helper()
+	const primaries = 3
+	var buses []int
+	node := func() *Server {
+		bus := freePort(t)
+		buses = append(buses, bus)
+		return Start(t, append([]string{
+			"cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 1000", "cluster-replica-validity-factor 0",
+			fmt.Sprintf("cluster-port %d", bus),
+		}, config...)...)
+	}
+	c := &Cluster{}
+	for i := range primaries {
+		s := node()
+		s.Must("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*slots/primaries), strconv.Itoa((i+1)*slots/primaries-1))
+		s.Must("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
+		c.Primaries = append(c.Primaries, s)
+	}
+	if replicas {
+		for range primaries {
+			c.Replicas = append(c.Replicas, node())
+		}
+	}
+	for i, s := range c.All() {
+		c.Primaries[0].Must("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(s.Port), strconv.Itoa(buses[i]))
+	}
+	c.waitFor(t, "know all nodes", func(s *Server) bool {
+		return strings.Contains(s.Must("CLUSTER", "INFO"), fmt.Sprintf("cluster_known_nodes:%d", len(c.All())))
+	})
+	for i, s := range c.Replicas {
+		s.Must("CLUSTER", "REPLICATE", c.Primaries[i].Must("CLUSTER", "MYID"))
+	}
+	c.waitFor(t, "be whole", func(s *Server) bool {
+		return strings.Contains(s.Must("CLUSTER", "INFO"), "cluster_state:ok")
+	})
+	for i, s := range c.Replicas {
+		follows(t, s)
+		c.waitFor(t, "know the replica", func(other *Server) bool {
+			return strings.Contains(other.Must("CLUSTER", "NODES"), s.Addr()) &&
+				strings.Contains(other.Must("CLUSTER", "NODES"), "slave "+c.Primaries[i].Must("CLUSTER", "MYID"))
+		})
+	}
+	return c
+}
+
+// All returns all nodes.
+func (c *Cluster) All() []*Server {
+	return append(c.Primaries[:len(c.Primaries):len(c.Primaries)], c.Replicas...)
+}
+
+// URL returns the URL of the Cluster.
+func (c *Cluster) URL() string {
+	return c.Primaries[0].URL() + "?addr=" + c.Primaries[1].Addr() + "&addr=" + c.Primaries[2].Addr()
+}
+
+func (c *Cluster) waitFor(t testing.TB, what string, f func(*Server) bool) {
+	t.Helper()
+	for _, s := range c.All() {
+		Eventually(t, 20*time.Second, "the Cluster's nodes to "+what, func() bool { return f(s) })
+	}
+}
+
+// Slot returns the slot of a key.
+func (c *Cluster) Slot(key string) string { return c.Primaries[0].Must("CLUSTER", "KEYSLOT", key) }
+
+// Move moves a slot from one node to another as redis-cli does, and calls between after each key.
+func (c *Cluster) Move(t testing.TB, slot string, from, to *Server, between func()) {
+	t.Helper()
+	to.Must("CLUSTER", "SETSLOT", slot, "IMPORTING", from.Must("CLUSTER", "MYID"))
+	from.Must("CLUSTER", "SETSLOT", slot, "MIGRATING", to.Must("CLUSTER", "MYID"))
+	between()
+	for {
+		keys, err := from.Do("CLUSTER", "GETKEYSINSLOT", slot, "1").AsStrSlice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(keys) == 0 {
+			break
+		}
+		// It may have expired, or been deleted, in the meantime: NOKEY.
+		from.Must("MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), keys[0], "0", "5000")
+		between()
+	}
+	for _, s := range append([]*Server{to, from}, c.Primaries...) {
+		s.Must("CLUSTER", "SETSLOT", slot, "NODE", to.Must("CLUSTER", "MYID"))
+	}
+}

@@ -1,0 +1,202 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+func TestOptions(t *testing.T) {
+	const url = "redis://user:s3cret@127.0.0.1:1"
+	for name, opt := range map[string]redisstore.Options{
+		"no URL":                      {},
+		"not a URL":                   {URL: "redis://user:s3cret@ho st:6379"},
+		"a slash in the password":     {URL: "redis://user:s3cret/x@host:6379"},
+		"another scheme":              {URL: "http://user:s3cret@host"},
+		"no number of a database":     {URL: url + "/x"},
+		"unverified certificates":     {URL: "rediss://user:s3cret@host?skip_verify=1"},
+		"unverified, by TLS":          {URL: "rediss://host", TLS: &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // it is refused
+		"a write timeout":             {URL: url + "?write_timeout=60s"},
+		"braces in the prefix":        {URL: url, Prefix: "{x}"},
+		"a negative size":             {URL: url, CacheSize: -1},
+		"a negative timeout":          {URL: url, Timeout: -1},
+		"a timeout beyond three s":    {URL: url, Timeout: 4 * time.Second},
+		"fewer than no replicas":      {URL: url, WaitReplicas: -1},
+		"certificates for plain text": {URL: url, TLS: &tls.Config{MinVersion: tls.VersionTLS13}},
+		"certificate files too":       {URL: url + "?tls_ca=ca.pem"},
+		"a missing file":              {URL: "rediss://user:s3cret@host?tls_ca=/does/not/exist"},
+		"certificates twice":          {URL: "rediss://host?tls_ca=ca.pem", TLS: &tls.Config{MinVersion: tls.VersionTLS13}},
+	} {
+		_, err := redisstore.New(context.Background(), opt)
+		require.Error(t, err, name)
+		assert.NotContains(t, err.Error(), "s3cret", name)
+		assert.NotErrorIs(t, err, coatcheck.ErrUnavailable, name)
+	}
+	_, err := redisstore.New(context.Background(), redisstore.Options{CacheSize: -1, WaitReplicas: -1})
+	require.ErrorContains(t, err, "URL")
+	require.ErrorContains(t, err, "CacheSize")
+	require.ErrorContains(t, err, "WaitReplicas")
+}
+
+func TestNobodyIsThere(t *testing.T) {
+	began := time.Now()
+	_, err := redisstore.New(context.Background(), redisstore.Options{URL: "redis://user:s3cret@127.0.0.1:1"})
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	assert.NotContains(t, err.Error(), "s3cret")
+	assert.Less(t, time.Since(began), time.Second)
+
+	proxy := redistest.Between(t, redistest.Start(t).Addr())
+	proxy.Swallow(true)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	_, err = redisstore.New(ctx, redisstore.Options{URL: "redis://" + proxy.Addr()})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+}
+
+// logged returns what a store says when it starts.
+func logged(t *testing.T, opt redisstore.Options) string {
+	t.Helper()
+	var b bytes.Buffer
+	opt.Logger = slog.New(slog.NewTextHandler(&b, nil))
+	s := open(t, opt)
+	rec := add(t, s, "ada")
+	require.NoError(t, load(s, rec))
+	require.NoError(t, s.Close())
+	return b.String()
+}
+
+func TestWarnings(t *testing.T) {
+	assert.Empty(t, logged(t, redisstore.Options{URL: redistest.Start(t).URL()}), "nothing is wrong with the defaults")
+	assert.Empty(t, logged(t, redisstore.Options{URL: redistest.StartSentinel(t).URL()}))
+	assert.Contains(t, logged(t, redisstore.Options{URL: redistest.Start(t, "maxmemory-policy allkeys-lru").URL()}), "may evict sessions")
+	assert.Contains(t, logged(t, redisstore.Options{URL: redistest.Start(t, "maxmemory-policy volatile-ttl").URL()}), "may evict sessions")
+
+	limited := redistest.Start(t, "user default on nopass +@all -info -client ~* &*")
+	said := logged(t, redisstore.Options{URL: limited.URL()})
+	assert.Contains(t, said, "cannot find out whether Redis may evict")
+	assert.Contains(t, said, "offers no client-side caching")
+	assert.NotContains(t, logged(t, redisstore.Options{URL: limited.URL(), CacheTTL: -1}), "client-side caching")
+}
+
+// The address 0.0.0.0 leads to loopback, but does not look like it.
+func TestWarningsOffLoopback(t *testing.T) {
+	server := redistest.Start(t, "user default on >s3cret +@all ~* &*", "user guest on nopass +@all ~* &*")
+	addr := fmt.Sprintf("0.0.0.0:%d", server.Port)
+	said := logged(t, redisstore.Options{URL: "redis://:s3cret@" + addr})
+	assert.Contains(t, said, "not encrypted")
+	assert.NotContains(t, said, "without a password")
+	assert.NotContains(t, said, "s3cret")
+	assert.Contains(t, logged(t, redisstore.Options{URL: "redis://guest@" + addr}), "without a password")
+}
+
+// authority makes certificates.
+type authority struct {
+	t    *testing.T
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T, name string) *authority {
+	t.Helper()
+	a := &authority{t: t, dir: t.TempDir()}
+	a.cert, a.key = a.issue(name, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	return a
+}
+
+// issue writes name.crt and name.key, signed by the authority or, for its own, by itself.
+func (a *authority) issue(name string, tmpl *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(a.t, err)
+	tmpl.SerialNumber = big.NewInt(time.Now().UnixNano())
+	tmpl.Subject = pkix.Name{CommonName: name}
+	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = tmpl, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, &key.PublicKey, signer)
+	require.NoError(a.t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(a.t, err)
+	a.write(name+".crt", "CERTIFICATE", der)
+	a.write(name+".key", "PRIVATE KEY", keyDER)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(a.t, err)
+	return cert, key
+}
+
+func (a *authority) write(file, kind string, der []byte) {
+	a.t.Helper()
+	require.NoError(a.t, os.WriteFile(a.file(file), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+}
+
+func (a *authority) file(name string) string { return filepath.Join(a.dir, name) }
+
+// RED-07: the chain and the name are verified, and a client certificate can be asked for.
+func TestTLS(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	ca.issue("server", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+	ca.issue("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	ca.issue("misnamed", &x509.Certificate{DNSNames: []string{"redis.example"}})
+	other := newAuthority(t, "ca")
+	serve := func(name string) *redistest.Server {
+		return redistest.StartTLS(t, ca.file("ca.crt"), ca.file(name+".crt"), ca.file(name+".key"))
+	}
+	server, misnamed := serve("server"), serve("misnamed")
+	client := "&tls_cert=" + ca.file("client.crt") + "&tls_key=" + ca.file("client.key")
+	url := func(s *redistest.Server) string { return fmt.Sprintf("rediss://127.0.0.1:%d", s.TLSPort) }
+
+	s := opened(t, redisstore.Options{URL: url(server) + "?tls_ca=" + ca.file("ca.crt") + client})
+	warm(t, s, add(t, s, "ada"))
+
+	pair, err := tls.LoadX509KeyPair(ca.file("client.crt"), ca.file("client.key"))
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	s = opened(t, redisstore.Options{URL: url(server), TLS: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}) //nolint:gosec // the store sets MinVersion
+	warm(t, s, add(t, s, "ada"))
+
+	for name, opt := range map[string]redisstore.Options{
+		"a chain that ends elsewhere":  {URL: url(server) + "?tls_ca=" + other.file("ca.crt") + client},
+		"the system's roots":           {URL: url(server) + "?" + client},
+		"another name":                 {URL: url(misnamed) + "?tls_ca=" + ca.file("ca.crt") + client},
+		"no client certificate":        {URL: url(server) + "?tls_ca=" + ca.file("ca.crt")},
+		"a client that speaks TLS 1.1": {URL: url(server), TLS: &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS11}}, //nolint:gosec // it is refused
+	} {
+		_, err := redisstore.New(context.Background(), opt)
+		require.ErrorIs(t, err, coatcheck.ErrUnavailable, name)
+	}
+}
+
+func TestTLSFiles(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	for _, q := range []string{"?tls_ca=" + ca.file("ca.key"), "?tls_cert=" + ca.file("ca.crt"), "?tls_key=" + ca.file("ca.key")} {
+		_, err := redisstore.New(context.Background(), redisstore.Options{URL: "rediss://127.0.0.1:1" + q})
+		require.ErrorContains(t, err, "tls_", q)
+		assert.NotErrorIs(t, err, coatcheck.ErrUnavailable, q)
+	}
+}

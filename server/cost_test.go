@@ -1,0 +1,129 @@
+package server_test
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func frozenConfig() server.Config { return server.Config{Policy: coatcheck.Policy{Now: frozen()}} }
+
+// quickly is a tenth of n under the race detector, which looks for something else; the run without it does them all.
+func quickly(n int) int {
+	if raceDetector {
+		return n / 10
+	}
+	return n
+}
+
+func madeUp() string {
+	var raw [32]byte
+	_, _ = rand.Read(raw[:])
+	return base64.RawURLEncoding.EncodeToString(raw[:])
+}
+
+// The hot path allocates nothing, from the router to the response; nor does reading a header full of cookies (CKP-05).
+func TestNoAllocations(t *testing.T) {
+	c := newClient(t, newStore(t), frozenConfig())
+	token := c.login("user-42")
+	for name, req := range map[string]struct {
+		path, cookie string
+		status       int
+	}{
+		"me":                          {"/auth/me", cookieLine(token), 200},
+		"me, anonymous":               {"/auth/me", "X-None: 1", 200},
+		"verify":                      {"/auth/verify", cookieLine(token), 200},
+		"me, after 8 KiB of cookies":  {"/auth/me", "Cookie: " + strings.Repeat("a=;", 2600) + cookieName + "=" + token, 200},
+		"me, among 8 KiB of quotes":   {"/auth/me", "Cookie: " + strings.Repeat(`"=;`, 2600) + cookieName + "=" + token, 200},
+		"me, after 160 malformed":     {"/auth/me", "Cookie: " + strings.Repeat(cookieName+"=x; ", 160) + cookieName + "=" + token, 200},
+		"me, the same token 30 times": {"/auth/me", "Cookie: " + strings.Repeat(cookieName+"="+token+"; ", 30), 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.True(t, c.parse(requestText("GET", req.path, "", req.cookie)))
+			allocs := testing.AllocsPerRun(1000, func() {
+				if c.handle().StatusCode() != req.status {
+					panic("not the answer that is measured")
+				}
+			})
+			if !raceDetector {
+				assert.Zero(t, allocs)
+			}
+		})
+	}
+}
+
+// SES-03: ten thousand requests of each kind that begins nothing, and the store holds nothing.
+func TestAnonymousRequestsStoreNothing(t *testing.T) {
+	store := newStore(t)
+	c := newClient(t, store, server.Config{})
+	for name, f := range map[string]func(){
+		"anonymous":         func() { c.do("GET", "/auth/me", "") },
+		"made-up token":     func() { c.do("GET", "/auth/me", "", cookieLine(madeUp())) },
+		"malformed token":   func() { c.do("GET", "/auth/me", "", cookieLine("x")) },
+		"failed login":      func() { c.do("POST", "/auth/login", `{"user_id":""}`, "Content-Type: application/json") },
+		"unreadable login":  func() { c.do("POST", "/auth/login", `{`, "Content-Type: application/json") },
+		"refresh":           func() { c.do("POST", "/auth/refresh", "") },
+		"refresh, made up":  func() { c.do("POST", "/auth/refresh", "", cookieLine(madeUp())) },
+		"logout":            func() { c.do("POST", "/auth/logout", "") },
+		"logout, made up":   func() { c.do("POST", "/auth/logout", "", cookieLine(madeUp())) },
+		"verify":            func() { c.do("GET", "/auth/verify", "", cookieLine(madeUp())) },
+		"sessions, made up": func() { c.do("DELETE", "/auth/sessions", "", cookieLine(madeUp())) },
+	} {
+		for range quickly(10_000) {
+			f()
+			if value := cookieValue(&c.ctx.Response); value != "" {
+				require.Fail(t, "a session cookie", name)
+			}
+		}
+		require.Zero(t, store.Len(), name)
+	}
+}
+
+// DOS-05: a million tokens that nobody issued leave nothing behind, and no live session goes for them.
+func TestMadeUpTokensCostNoMemory(t *testing.T) {
+	store := newStore(t)
+	c := newClient(t, store, frozenConfig())
+	const live, tokens = 200, 1_000_000
+	sessions := make([]string, live)
+	for i := range sessions {
+		sessions[i] = c.login("user-" + itoa(i))
+	}
+	n := quickly(tokens)
+	text := requestText("GET", "/auth/me", "", cookieLine(madeUp()))
+	require.True(t, c.parse(text))
+	line := c.ctx.Request.Header.PeekAll("Cookie")[0]
+	value := line[len(cookieName)+1:]
+	var raw [32]byte
+	before := heap()
+	for range n {
+		_, _ = rand.Read(raw[:])
+		base64.RawURLEncoding.Encode(value, raw[:]) // in place: the request is the same but for its token
+		if resp := c.handle(); resp.StatusCode() != 200 || len(resp.Header.Peek("Set-Cookie")) == 0 {
+			require.Fail(t, "not cleared")
+		}
+	}
+	assert.Less(t, heap()-before, int64(1<<20), "bytes that stay after %d tokens", n)
+	assert.Equal(t, live, store.Len())
+	for _, token := range sessions {
+		require.Equal(t, 200, c.do("GET", "/auth/verify", "", cookieLine(token)).StatusCode())
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

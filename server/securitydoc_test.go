@@ -1,0 +1,54 @@
+package server_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// docs/security.md names tests. Each of them is there, with its subtests, so that a renamed test cannot leave a promise
+// without proof.
+func TestSecurityPageNamesTests(t *testing.T) {
+	page, err := os.ReadFile("../docs/security.md")
+	require.NoError(t, err)
+	named := regexp.MustCompile("`(coatcheck|server|shardstore|cmd/coatcheck)\\.((?:Test|Fuzz)[^`/]+)([^`]*)`").FindAllStringSubmatch(string(page), -1)
+	require.Greater(t, len(named), 50)
+	sources := map[string]string{
+		"coatcheck": goSource(t, "..", "_test.go"), "server": goSource(t, ".", "_test.go"), "shardstore": goSource(t, "../shardstore", "_test.go"), "cmd/coatcheck": goSource(t, "../cmd/coatcheck", "_test.go"),
+	}
+	rules := map[string]string{"TestContract": goSource(t, "servertest", ".go"), "TestConformance": goSource(t, "../storetest", ".go")}
+	for _, m := range named {
+		assert.Contains(t, sources[m[1]], "func "+m[2]+"(", m[0])
+		for _, part := range strings.Split(strings.TrimPrefix(m[3], "/"), "/") {
+			if part != "" {
+				assert.Contains(t, sources[m[1]]+rules[m[2]], `"`+part+`"`, m[0])
+			}
+		}
+	}
+	for _, row := range strings.Split(string(page), "\n") {
+		if regexp.MustCompile(`^\| [A-Z]{3}-\d\d `).MatchString(row) {
+			assert.Equal(t, 4, strings.Count(row, "|"), row)
+			assert.Regexp(t, "`.*(Test|Fuzz)", row)
+		}
+	}
+}
+
+// goSource is the text of a folder's files whose names end like this.
+func goSource(t *testing.T, dir, end string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*"+end))
+	require.NoError(t, err)
+	require.NotEmpty(t, files, dir)
+	var b strings.Builder
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		require.NoError(t, err)
+		b.Write(text)
+	}
+	return b.String()
+}

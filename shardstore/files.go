@@ -1,0 +1,81 @@
+package shardstore
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// fileSystem is what the journal and the snapshots ask of the system, so that a test can put one below them that fills up
+// or forgets what was not synced. Names are whole paths.
+type fileSystem interface {
+	// open opens a file for reading and writing; with create it must not be there yet. Its mode is 0600.
+	open(name string, create bool) (file, error)
+	rename(from, to string) error
+	remove(name string) error // no error if it is not there
+	list(dir string) ([]string, error)
+	// syncDir makes created, renamed and removed names of the folder last.
+	syncDir(dir string) error
+}
+
+type file interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Truncate(size int64) error
+	Sync() error
+	size() (int64, error)
+}
+
+// osFiles is the system's own.
+type osFiles struct{}
+
+type osFile struct{ *os.File }
+
+func (f osFile) size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (osFiles) open(name string, create bool) (file, error) {
+	flag := os.O_RDWR
+	if create {
+		flag |= os.O_CREATE | os.O_EXCL
+	}
+	f, err := os.OpenFile(filepath.Clean(name), flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (osFiles) rename(from, to string) error { return os.Rename(from, to) }
+
+func (osFiles) remove(name string) error {
+	if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (osFiles) list(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+func (osFiles) syncDir(dir string) error {
+	d, err := os.Open(filepath.Clean(dir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,98 @@
+package shardstore
+
+import (
+	"sync"
+	"syscall"
+)
+
+// Snapshot takes one now.
+func (s *Store) Snapshot() error { return s.snapshot() }
+
+// Abandon leaves the store's files as a killed process would.
+func (s *Store) Abandon() {
+	s.closing.Do(func() {
+		s.closed.Store(true)
+		close(s.stop)
+		s.running.Wait()
+		_ = s.disk.lock.Close()
+		_ = s.disk.journal.file.Close()
+	})
+}
+
+// FlakyFiles is a file system that fills up, fails to sync, and forgets what was not synced.
+type FlakyFiles struct {
+	mu        sync.Mutex
+	full      bool
+	room      int // what still goes in when it is full
+	failSyncs bool
+}
+
+// NewFlakyFiles returns one that works.
+func NewFlakyFiles() *FlakyFiles { return &FlakyFiles{} }
+
+// Use is for Options.
+func (d *FlakyFiles) Use(opt *Options) { opt.files = flakySystem{d} }
+
+// Fill leaves room for so many bytes.
+func (d *FlakyFiles) Fill(room int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full, d.room = true, room
+}
+
+// Drain makes room.
+func (d *FlakyFiles) Drain() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full = false
+}
+
+// FailSyncs makes every sync fail, or none.
+func (d *FlakyFiles) FailSyncs(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failSyncs = on
+}
+
+type flakySystem struct{ d *FlakyFiles }
+
+func (s flakySystem) open(name string, create bool) (file, error) {
+	f, err := osFiles{}.open(name, create)
+	if err != nil {
+		return nil, err
+	}
+	return flakyFile{f, s.d}, nil
+}
+func (s flakySystem) rename(from, to string) error      { return osFiles{}.rename(from, to) }
+func (s flakySystem) remove(name string) error          { return osFiles{}.remove(name) }
+func (s flakySystem) list(dir string) ([]string, error) { return osFiles{}.list(dir) }
+func (s flakySystem) syncDir(dir string) error          { return osFiles{}.syncDir(dir) }
+
+type flakyFile struct {
+	file
+	d *FlakyFiles
+}
+
+func (f flakyFile) WriteAt(b []byte, off int64) (int, error) {
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
+	if !f.d.full || len(b) <= f.d.room {
+		f.d.room -= len(b)
+		return f.file.WriteAt(b, off)
+	}
+	n, err := f.file.WriteAt(b[:f.d.room], off)
+	if f.d.room = 0; err == nil {
+		err = syscall.ENOSPC
+	}
+	return n, err
+}
+
+func (f flakyFile) Sync() error {
+	f.d.mu.Lock()
+	fail := f.d.failSyncs
+	f.d.mu.Unlock()
+	if fail {
+		return syscall.EIO
+	}
+	return f.file.Sync()
+}

@@ -1,0 +1,106 @@
+package shardstore_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// TestPowerCut takes the power away at random moments of mixed traffic with snapshots. With an fsync before each answer
+// nothing that was answered is lost; else nothing that was answered before a sync began. And the store always starts.
+func TestPowerCut(t *testing.T) {
+	for name, every := range map[string]time.Duration{"before each answer": -1, "now and then": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(150) {
+				powerCut(t, rand.New(rand.NewPCG(seed, 7)), every)
+				if t.Failed() {
+					t.Fatalf("seed %d", seed)
+				}
+			}
+		})
+	}
+}
+
+func powerCut(t *testing.T, r *rand.Rand, every time.Duration) {
+	dir, disk := t.TempDir(), shardstore.NewPower()
+	sure := map[coatcheck.Key]uint64{} // version that must be there; 0: must be gone
+	for range 3 {                      // cut it again, and again
+		s := onDisk(t, dir, disk.Use, func(opt *shardstore.Options) { opt.FsyncEvery = every })
+		for key, version := range sure {
+			var got coatcheck.Record
+			err := s.Load(context.Background(), key, coatcheck.ID{}, t0, &got)
+			if version == 0 {
+				require.Error(t, err, "an ended session is back")
+				continue
+			}
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, got.Version, version)
+		}
+		_, err := s.Sizes()
+		require.NoError(t, err)
+		disk = traffic(t, r, s, disk, sure, every < 0)
+		s.Abandon()
+	}
+}
+
+// traffic does random things and returns what a power cut leaves in the midst of them.
+func traffic(t *testing.T, r *rand.Rand, s *shardstore.Store, disk *shardstore.Power, sure map[coatcheck.Key]uint64, everyAnswer bool) *shardstore.Power {
+	var answered []func() // become sure with the next sync
+	live := map[coatcheck.Key]*coatcheck.Record{}
+	know := func(key coatcheck.Key, version uint64) {
+		answered = append(answered, func() { sure[key] = version })
+	}
+	var snapshots sync.WaitGroup
+	defer snapshots.Wait()
+	for range r.IntN(120) {
+		var rec *coatcheck.Record
+		for _, rec = range live {
+			break
+		}
+		switch what := r.IntN(20); {
+		case rec == nil || what < 8:
+			rec = add(t, s, "ada", t0, time.Hour)
+			live[rec.Key] = rec
+			know(rec.Key, 1)
+		case what < 14:
+			delete(sure, rec.Key) // until it is answered and synced, either version may be there
+			require.NoError(t, renew(t, s, rec, t0, time.Hour))
+			require.NoError(t, s.Load(context.Background(), rec.Key, rec.ID, t0, rec))
+			know(rec.Key, rec.Version)
+		case what < 17:
+			delete(sure, rec.Key)
+			end(t, s, rec)
+			delete(live, rec.Key)
+			know(rec.Key, 0)
+		case what < 18:
+			snapshots.Go(func() { _ = s.Snapshot() }) // two at a time disturb each other
+			snapshots.Wait()
+		default:
+			done := answered
+			answered = nil
+			require.NoError(t, s.SyncNow())
+			for _, f := range done {
+				f()
+			}
+		}
+		if everyAnswer {
+			for _, f := range answered {
+				f()
+			}
+			answered = nil
+		}
+		if r.IntN(60) == 0 {
+			break
+		}
+	}
+	snapshots.Go(func() { _ = s.Snapshot() })
+	cut := disk.Cut(r)
+	return cut
+}

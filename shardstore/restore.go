@@ -1,0 +1,318 @@
+package shardstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// restore brings back what stands in a folder: the last snapshot, and every journal since. Frames are applied by several
+// goroutines in no order, which the format allows. What has expired comes back too, because it may be an older version of
+// what has not, or the other way round; it is swept when all is read.
+type restore struct {
+	s   *Store
+	fs  fileSystem
+	dir string
+
+	frames  chan piece
+	workers sync.WaitGroup
+	failing sync.Once
+	failed  chan struct{} // closed with err set
+	err     error
+
+	torn []*damage // where journals end early: no error unless a later one says that they were synced
+}
+
+// piece is the payloads of some frames, and where they are from.
+type piece struct {
+	entries []byte
+	name    string
+	off     int64
+}
+
+// pieceBytes is how much one goroutine gets to do: enough to make the hand-over cheap.
+const pieceBytes = 64 << 10
+
+// restored is where a folder's last journal ends.
+type restored struct {
+	generation uint64 // 0: there is none
+	end        int64
+	snapshot   int64     // length of the last one
+	olds       []string  // files that do not count any more
+	torn       []*damage // where files are to be cut off
+}
+
+// load reads the folder into the store's empty shards.
+func (r *restore) load() (restored, error) {
+	snapshots, journals, olds, err := r.generations()
+	if err != nil {
+		return restored{}, err
+	}
+	r.frames, r.failed = make(chan piece, 16), make(chan struct{})
+	for range runtime.GOMAXPROCS(0) {
+		r.workers.Go(r.work)
+	}
+	res, err := r.read(snapshots, journals)
+	close(r.frames)
+	r.workers.Wait()
+	if r.err != nil { // it made read stop
+		err = r.err
+	}
+	res.olds, res.torn = olds, r.torn
+	return res, err
+}
+
+// generations returns the snapshots and journals that count, which are one snapshot at most and the journals since, and
+// the names of those that do not.
+func (r *restore) generations() (snapshots, journals []uint64, olds []string, err error) {
+	names, err := r.fs.list(r.dir)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("shardstore: %w", err)
+	}
+	for _, name := range names {
+		if name == snapshotTemp {
+			olds = append(olds, name)
+		}
+		if g, ok := generationOf(name, "snapshot-"); ok {
+			snapshots = append(snapshots, g)
+		}
+		if g, ok := generationOf(name, "journal-"); ok {
+			journals = append(journals, g)
+		}
+	}
+	slices.Sort(snapshots)
+	slices.Sort(journals)
+	first := uint64(1)
+	if last := len(snapshots) - 1; last >= 0 {
+		first = snapshots[last]
+		for _, g := range snapshots[:last] {
+			olds = append(olds, filepath.Base(snapshotName(r.dir, g)))
+		}
+		snapshots = snapshots[last:]
+	}
+	for len(journals) > 0 && journals[0] < first {
+		olds = append(olds, filepath.Base(journalName(r.dir, journals[0])))
+		journals = journals[1:]
+	}
+	for i, g := range journals {
+		if g != first+uint64(i) {
+			return nil, nil, nil, fmt.Errorf("shardstore: %s is missing", journalName(r.dir, first+uint64(i)))
+		}
+	}
+	if len(snapshots) > 0 && len(journals) == 0 {
+		return nil, nil, nil, fmt.Errorf("shardstore: %s is missing", journalName(r.dir, first))
+	}
+	return snapshots, journals, olds, nil
+}
+
+func generationOf(name, prefix string) (g uint64, ok bool) {
+	digits, ok := strings.CutPrefix(name, prefix)
+	if !ok || len(digits) < 8 {
+		return 0, false
+	}
+	_, err := fmt.Sscanf(digits, "%d", &g)
+	return g, err == nil && g > 0 && fmt.Sprintf("%08d", g) == digits
+}
+
+func (r *restore) read(snapshots, journals []uint64) (restored, error) {
+	var res restored
+	for _, g := range snapshots {
+		size, err := r.snapshot(snapshotName(r.dir, g), g)
+		if err != nil {
+			return res, err
+		}
+		res.snapshot = size
+	}
+	for i, g := range journals {
+		end, err := r.journal(journalName(r.dir, g), g, i == len(journals)-1)
+		if err != nil {
+			return res, err
+		}
+		res.generation, res.end = g, end
+	}
+	return res, nil
+}
+
+// snapshot reads a snapshot, which was whole before it got its name.
+func (r *restore) snapshot(name string, generation uint64) (size int64, err error) {
+	err = r.open(name, func(f file) error {
+		in, err := openFrames(f, name, snapshotMagic, generation)
+		if err != nil {
+			return err
+		}
+		size = in.size
+		whole := false
+		err = r.each(in, func(payload []byte) error {
+			whole = payload[0] == 'F'
+			return nil
+		})
+		if err == nil && !whole {
+			return in.damage("it ends early")
+		}
+		return err
+	})
+	return size, err
+}
+
+// journal reads a journal and returns where it ends. A torn end is told of and left out.
+func (r *restore) journal(name string, generation uint64, last bool) (end int64, err error) {
+	err = r.open(name, func(f file) error {
+		if size, err := f.size(); err == nil && size < fileHead && last {
+			end = size // the crash came before the journal was used
+			return nil
+		}
+		in, err := openFrames(f, name, journalMagic, generation)
+		if err != nil {
+			return err
+		}
+		err = r.each(in, func(payload []byte) error {
+			if payload[0] == 'D' && len(r.torn) > 0 {
+				return r.torn[0]
+			}
+			return nil
+		})
+		end = in.off
+		var bad *damage
+		if !errors.As(err, &bad) || bad.name != name {
+			return err
+		}
+		torn, terr := in.torn()
+		if terr != nil || !torn {
+			return errors.Join(err, terr)
+		}
+		r.s.log.Warn("shardstore: the journal ends within an entry, as after a crash; it goes on before it",
+			slog.String("file", name), slog.Int64("offset", in.off), slog.Int64("bytes", in.size-in.off), slog.String("what", bad.why))
+		r.torn = append(r.torn, bad)
+		return nil
+	})
+	return end, err
+}
+
+func (r *restore) open(name string, read func(file) error) error {
+	f, err := r.fs.open(name, false)
+	if err != nil {
+		return fmt.Errorf("shardstore: %w", err)
+	}
+	err = read(f)
+	_ = f.Close() // it was only read
+	return err
+}
+
+// each hands all frames of a file to the workers; see is called with each before.
+func (r *restore) each(in *frames, see func(payload []byte) error) error {
+	p := piece{name: in.name, off: in.off}
+	defer func() { r.hand(p) }()
+	for {
+		payload, err := in.next()
+		if err == io.EOF { //nolint:errorlint // it is next's own
+			return nil
+		}
+		if err == nil {
+			err = see(payload)
+		}
+		if err != nil {
+			return err
+		}
+		if p.entries = append(p.entries, payload...); len(p.entries) >= pieceBytes {
+			if !r.hand(p) {
+				p.entries = nil
+				return r.err
+			}
+			p = piece{name: in.name, off: in.off, entries: make([]byte, 0, pieceBytes*2)}
+		}
+	}
+}
+
+// hand gives a piece to a worker, unless one has failed.
+func (r *restore) hand(p piece) bool {
+	select {
+	case <-r.failed:
+		return false
+	case r.frames <- p:
+		return true
+	}
+}
+
+func (r *restore) work() {
+	for p := range r.frames {
+		for rest := p.entries; len(rest) > 0; {
+			e, more, err := cutEntry(rest)
+			if err == nil {
+				err = r.s.apply(e)
+			}
+			if err != nil {
+				r.failing.Do(func() {
+					r.err = &damage{p.name, p.off, fmt.Sprintf("at or behind it: %v", err)}
+					close(r.failed)
+				})
+				break
+			}
+			rest = more
+		}
+	}
+}
+
+// apply does what an entry says, if the store does not know better.
+func (s *Store) apply(e entry) error {
+	switch e.letter {
+	case 'P':
+		return s.shard(e.key.Tag()).applyPut(e.key, e.record)
+	case 'E':
+		s.shard(e.key.Tag()).applyEnd(e.key, e.until)
+	case 'M':
+		s.shard(coatcheck.TagOf(string(e.user))).applyMark(e)
+	}
+	return nil
+}
+
+// The three below take the lock themselves.
+
+func (sh *shard) applyPut(key coatcheck.Key, b []byte) error {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	n := sh.find(key, sh.hash(key[:]))
+	if n == 0 {
+		sh.live.Add(1)
+		sh.insert(key, b)
+		return nil
+	}
+	was := sh.at(n)
+	switch {
+	case was.is(tombstone):
+	case string(was.user()) != string(coatcheck.EncodedUser(b)):
+		return fmt.Errorf("%w: a session that changes its user", errEntry)
+	case coatcheck.EncodedVersion(b) > coatcheck.EncodedVersion(was.payload()):
+		sh.replace(n, b)
+	}
+	return nil
+}
+
+// applyEnd leaves a tombstone even if it is over: a version of the session may be read later.
+func (sh *shard) applyEnd(key coatcheck.Key, until int64) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	n := sh.find(key, sh.hash(key[:]))
+	switch {
+	case n == 0:
+		sh.insertTombstone(key, until)
+	case sh.at(n).is(session):
+		sh.bury(n, until)
+	}
+}
+
+// applyMark keeps the later of two marks.
+func (sh *shard) applyMark(e entry) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if n := sh.findUser(&sh.marks, e.user); n == 0 || sh.at(n).ends() < e.until {
+		sh.leaveMark(string(e.user), e.mark, e.until)
+	}
+}
