@@ -78,6 +78,12 @@ var rules = []struct {
 		}
 		return c.redis.Validate()
 	}},
+	{"data-dir", func(c *config) error {
+		if c.store != "memory" && c.dataDir != "" {
+			return errors.New("is for --store memory only")
+		}
+		return nil
+	}},
 	{"max-sessions", func(c *config) error {
 		if c.store != "memory" && c.maxSessions > 0 {
 			return errors.New("is for --store memory only")

@@ -51,7 +51,7 @@ func TestDefaults(t *testing.T) {
 	require.NoError(t, err)
 	want := &config{
 		listen: "127.0.0.1:3000", adminListen: "127.0.0.1:3001",
-		login: "open", onReuse: "reject", store: "memory",
+		login: "open", onReuse: "reject", store: "memory", fsyncEvery: time.Second,
 		redis: redisstore.Options{
 			URL: "memory", Prefix: "coatcheck:", CacheTTL: time.Minute, CacheSize: 64 << 20, Timeout: 500 * time.Millisecond,
 		},
@@ -85,11 +85,11 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		--cookie-same-site strict --trusted-origins https://a.example --trusted-origins https://b.example,https://c.example
 		--trusted-proxies 10.1.2.3/8,192.0.2.7 --reauth-within 5m --remember-ttl 720h --sessions-not-before 2026-11-23T16:00:00+01:00
 		--store redis://127.0.0.1:6379 --redis-prefix x: --redis-cache-ttl 0s --redis-cache-size 1GiB --redis-timeout 1s
-		--redis-wait-replicas 2 --read-timeout 1s --idle-timeout 2s --max-conns-per-ip 3 --shutdown-timeout 4s --log-format text --log-level debug`), nil)
+		--redis-wait-replicas 2 --fsync-every 0s --read-timeout 1s --idle-timeout 2s --max-conns-per-ip 3 --shutdown-timeout 4s --log-format text --log-level debug`), nil)
 	require.NoError(t, err)
 	want := &config{
 		listen: ":8080", adminListen: "off",
-		login: "open", allowOpenLogin: true, onReuse: "revoke", store: "redis://127.0.0.1:6379",
+		login: "open", allowOpenLogin: true, onReuse: "revoke", store: "redis://127.0.0.1:6379", fsyncEvery: -1,
 		redis: redisstore.Options{
 			URL: "redis://127.0.0.1:6379", Prefix: "x:", CacheTTL: -1, CacheSize: 1 << 30, Timeout: time.Second, WaitReplicas: 2,
 		},

@@ -35,6 +35,8 @@ func run(args, environ []string, signals <-chan os.Signal, stdin io.Reader, stdo
 		return runServe(args, environ, signals, stdout, stderr)
 	case "hash-password":
 		return runHashPassword(args, stdin, stdout, stderr)
+	case "data":
+		return runData(args, stdout, stderr)
 	case "version", "--version":
 		return say(stdout, versionText()+"\n")
 	case "help", "--help", "-h":

@@ -189,7 +189,7 @@ func TestContradictoryCookies(t *testing.T) {
 }
 
 func TestNotYetAvailable(t *testing.T) {
-	values := map[string]string{"otel": "true", "fsync-every": "0s"}
+	values := map[string]string{"otel": "true"}
 	var seen []string
 	for _, s := range settings(new(config)) {
 		if !s.later {
@@ -212,10 +212,10 @@ func TestNotYetAvailable(t *testing.T) {
 		})
 	}
 	assert.ElementsMatch(t, []string{
-		"verify-login-url", "data-dir", "fsync-every", "tls-cert", "tls-key", "otel",
+		"verify-login-url", "tls-cert", "tls-key", "otel",
 	}, seen)
 
-	_, err := load([]string{"--dev", "--fsync-every=1000ms"}, nil)
+	_, err := load([]string{"--dev", "--otel=0"}, nil)
 	assert.NoError(t, err, "a default in another spelling is the default")
 }
 

@@ -49,7 +49,7 @@ func start(t *testing.T, args ...string) *process {
 			t.Logf("stdout:\n%s\nstderr:\n%s", p.stdout, p.stderr)
 		}
 	})
-	require.Eventually(t, func() bool { return strings.Contains(p.stdout.String(), "WARNING") || p.ended() },
+	require.Eventually(t, func() bool { return strings.Contains(p.stdout.String(), "listens on") || p.ended() },
 		patience, 5*time.Millisecond)
 	found := regexp.MustCompile(`http://\S+`).FindAllString(p.stdout.String(), 2)
 	require.Len(t, found, 2, "addresses in\n%s\n%s", p.stdout, p.stderr)

@@ -24,6 +24,8 @@ type config struct {
 	onReuse        string
 	store          string
 	maxSessions    int
+	dataDir        string
+	fsyncEvery     time.Duration
 	redis          redisstore.Options
 	shutdown       time.Duration
 	logFormat      string
@@ -213,8 +215,6 @@ func sessionSettings(c *config) []setting {
 }
 
 func storeSettings(c *config) []setting {
-	var dataDir string
-	var fsync time.Duration
 	r := &c.redis
 	return []setting{
 		{
@@ -226,12 +226,12 @@ func storeSettings(c *config) []setting {
 			help: "sessions that the memory store holds, beyond it logins are refused; 0: no limit",
 		},
 		{
-			name: "data-dir", kind: text("directory", &dataDir), later: true,
-			help: "where the memory store keeps its sessions over a restart",
+			name: "data-dir", kind: text("directory", &c.dataDir),
+			help: "where the memory store keeps its sessions over a restart or a crash; nothing on disk without it",
 		},
 		{
-			name: "fsync-every", kind: span(&fsync, 0), def: "1s", later: true,
-			help: "how often --data-dir is flushed to disk; 0s: before each answer",
+			name: "fsync-every", kind: span(&c.fsyncEvery, -1), def: "1s",
+			help: "how much of what was answered a power cut may undo in --data-dir; 0s: nothing",
 		},
 		{
 			name: "redis-prefix", kind: filled("prefix", &r.Prefix), def: "coatcheck:",

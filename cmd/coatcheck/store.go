@@ -16,7 +16,9 @@ const connectWithin = 10 * time.Second
 // openStore returns the store that --store names.
 func openStore(c *config, log *slog.Logger) (coatcheck.Store, error) {
 	if c.store == "memory" {
-		return shardstore.New(shardstore.Options{MaxSessions: c.maxSessions, Logger: log})
+		return shardstore.New(shardstore.Options{
+			MaxSessions: c.maxSessions, Dir: c.dataDir, FsyncEvery: c.fsyncEvery, Logger: log,
+		})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
 	defer cancel()

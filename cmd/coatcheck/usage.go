@@ -8,8 +8,10 @@ import (
 const usage = `coatcheck keeps sessions: an opaque ticket in a cookie, looked up in memory, revoked at once.
 
 Usage:
-  coatcheck serve [flags]   start the server; "coatcheck serve --dev" to try it out
-  coatcheck version         print the version
+  coatcheck serve [flags]                   start the server; "coatcheck serve --dev" to try it out
+  coatcheck hash-password --user NAME       print the line of --users-file for a password, from the terminal or stdin
+  coatcheck data verify DIR                 check what a server left in --data-dir, and count its sessions
+  coatcheck version                         print the version
 
 "coatcheck serve --help" lists the flags.
 `

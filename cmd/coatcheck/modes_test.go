@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// ask sends a request to a server and returns status, body and the session cookie that came or, if none did, was sent.
+func (p *process) ask(t *testing.T, method, path, cookie, body string, head ...string) (status int, text, sent string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, p.url+path, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Close = true
+	req.Header.Set("Content-Type", "application/json")
+	if cookie != "" {
+		req.Header.Set("Cookie", cookie)
+	}
+	for i := 0; i < len(head); i += 2 {
+		req.Header.Set(head[i], head[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	raw, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	sent = cookie
+	for _, c := range resp.Cookies() {
+		sent = c.Name + "=" + c.Value
+	}
+	return resp.StatusCode, string(raw), sent
+}
+
+// whose returns the user of a cookie.
+func (p *process) whose(t *testing.T, cookie string) string {
+	t.Helper()
+	status, text, _ := p.ask(t, "GET", "/auth/me", cookie, "")
+	require.Equal(t, http.StatusOK, status, text)
+	_, rest, _ := strings.Cut(text, `"user_id":"`)
+	user, _, _ := strings.Cut(rest, `"`)
+	return user
+}
+
+func hashPassword(t *testing.T, user, password string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program(t), "hash-password", "--user", user)
+	cmd.Env, cmd.Stdin = environment(), strings.NewReader(password+"\n")
+	line, err := cmd.Output()
+	require.NoError(t, err)
+	require.Regexp(t, `^`+user+`:\$argon2id\$[^\n]+\n$`, string(line))
+	return string(line)
+}
+
+func TestUsersMode(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users")
+	alice, bob := hashPassword(t, "Alice", "alice's password"), hashPassword(t, "bob", "bob's password")
+	require.NoError(t, os.WriteFile(file, []byte(alice+bob), 0o600))
+	p := start(t, "--login=users", "--users-file", file)
+	assert.NotContains(t, p.stdout.String(), "WARNING")
+
+	status, text, _ := p.ask(t, "POST", "/auth/login", "", `{"user_id":"alice","password":"bob's password"}`)
+	assert.Equal(t, http.StatusUnauthorized, status, text)
+	status, text, ofAlice := p.ask(t, "POST", "/auth/login", "", `{"user_id":"ALICE","password":"alice's password"}`)
+	require.Equal(t, http.StatusOK, status, text)
+	_, _, ofBob := p.ask(t, "POST", "/auth/login", "", `{"user_id":"bob","password":"bob's password"}`)
+	assert.Equal(t, "Alice", p.whose(t, ofAlice), "by the name in the file")
+
+	require.NoError(t, os.WriteFile(file, []byte(alice), 0o600))
+	assert.Equal(t, "bob", p.whose(t, ofBob), "the file is read on HUP")
+	p.signal(t, syscall.SIGHUP)
+	p.logged(t, "re-read keys, users and --sessions-not-before")
+	assert.Empty(t, p.whose(t, ofBob))
+	assert.Equal(t, "Alice", p.whose(t, ofAlice))
+
+	require.NoError(t, os.WriteFile(file, []byte("no hash\n"), 0o600))
+	p.signal(t, syscall.SIGHUP)
+	p.logged(t, "not re-read")
+	assert.Equal(t, "Alice", p.whose(t, ofAlice), "a file with mistakes changes nothing")
+}
+
+func TestTrustedMode(t *testing.T) {
+	const first, second = "first-key-0123456789-0123456789-0123", "second-key-0123456789-0123456789-012"
+	file := filepath.Join(t.TempDir(), "keys")
+	require.NoError(t, os.WriteFile(file, []byte(first+"\n"), 0o600))
+	p := start(t, "--login=trusted", "--login-key-file", file)
+	login := func(key string) int {
+		status, _, _ := p.ask(t, "POST", "/auth/login", "", `{"user_id":"u"}`, "Authorization", "Bearer "+key)
+		return status
+	}
+	assert.Equal(t, http.StatusOK, login(first))
+	assert.Equal(t, http.StatusUnauthorized, login(second))
+	require.NoError(t, os.WriteFile(file, []byte(second+"\n"), 0o600))
+	p.signal(t, syscall.SIGHUP)
+	p.logged(t, "re-read keys")
+	assert.Equal(t, http.StatusUnauthorized, login(first))
+	assert.Equal(t, http.StatusOK, login(second))
+	assert.NotContains(t, p.stderr.String(), "-0123456789-")
+}
+
+func TestNotBeforeIsReadAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "coatcheck.toml")
+	require.NoError(t, os.WriteFile(file, []byte("ttl = \"10m\"\n"), 0o600))
+	p := start(t, "--config", file)
+	_, _, cookie := p.ask(t, "POST", "/auth/login", "", `{"user_id":"u"}`)
+	require.Equal(t, "u", p.whose(t, cookie))
+	require.NoError(t, os.WriteFile(file, []byte("sessions-not-before = \"2100-01-01T00:00:00Z\"\n"), 0o600))
+	p.signal(t, syscall.SIGHUP)
+	p.logged(t, "re-read keys")
+	assert.Empty(t, p.whose(t, cookie))
+}
+
+func TestDataDir(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	p := start(t, "--data-dir", dir)
+	_, _, kept := p.ask(t, "POST", "/auth/login", "", `{"user_id":"kept"}`)
+	_, _, left := p.ask(t, "POST", "/auth/login", "", `{"user_id":"left"}`)
+	status, _, _ := p.ask(t, "POST", "/auth/logout", left, "")
+	require.Equal(t, http.StatusNoContent, status)
+
+	verify := func() (string, error) {
+		cmd := exec.CommandContext(t.Context(), program(t), "data", "verify", dir)
+		cmd.Env = environment()
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	_, err := verify()
+	require.Error(t, err, "it is in use")
+	require.NoError(t, p.cmd.Process.Kill())
+	<-p.exited
+	out, err := verify()
+	require.NoError(t, err, out)
+	assert.Contains(t, out, "1 live sessions")
+
+	p = start(t, "--data-dir", dir)
+	assert.Equal(t, "kept", p.whose(t, kept))
+	assert.Empty(t, p.whose(t, left))
+}
+
+// Two servers on one Redis are one.
+func TestRedis(t *testing.T) {
+	redis := redistest.Start(t)
+	a, b := start(t, "--store", redis.URL()), start(t, "--store", redis.URL())
+	_, _, cookie := a.ask(t, "POST", "/auth/login", "", `{"user_id":"u"}`)
+	assert.Equal(t, "u", b.whose(t, cookie))
+	_, _, fresh := b.ask(t, "POST", "/auth/refresh", cookie, "")
+	require.NotEqual(t, cookie, fresh)
+	assert.Equal(t, "u", a.whose(t, fresh))
+	status, _, _ := a.ask(t, "POST", "/auth/logout", fresh, "")
+	require.Equal(t, http.StatusNoContent, status)
+	assert.Empty(t, a.whose(t, fresh))
+	redis.Kill()
+	require.Eventually(t, func() bool { return a.ready(t) == http.StatusServiceUnavailable }, patience, 5*time.Millisecond)
+}
+
+func TestNoRedis(t *testing.T) {
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), program(t), "serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=off", "--store=redis://:s3cret@127.0.0.1:1")
+	cmd.Env, cmd.Stderr = environment(), &stderr
+	require.Error(t, cmd.Run())
+	assert.Equal(t, exitFailed, cmd.ProcessState.ExitCode())
+	assert.Contains(t, stderr.String(), "coatcheck: redisstore: connecting")
+	assert.NotContains(t, stderr.String(), "s3cret")
+}
+
+func TestHashPasswordMistakes(t *testing.T) {
+	for name, args := range map[string][]string{
+		"no user": {"hash-password"}, "a password": {"hash-password", "--user=u", "s3cret"}, "unknown flag": {"hash-password", "--s3cret"},
+		"no folder": {"data", "verify"}, "unknown verb": {"data", "repair", "x"},
+	} {
+		var stderr bytes.Buffer
+		assert.Equal(t, exitUsage, run(args, nil, nil, strings.NewReader(""), io.Discard, &stderr), name)
+		assert.NotContains(t, stderr.String(), "s3cret")
+		assert.NotEmpty(t, stderr.String())
+	}
+	var stderr bytes.Buffer
+	assert.Equal(t, exitFailed, run([]string{"hash-password", "--user=u"}, nil, nil, strings.NewReader("\n"), io.Discard, &stderr), "no password")
+	assert.Equal(t, exitFailed, run([]string{"data", "verify", t.TempDir() + "/none"}, nil, nil, nil, io.Discard, &stderr))
+}
