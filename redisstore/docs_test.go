@@ -1,0 +1,45 @@
+package redisstore
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write the scripts into docs/operations.md")
+
+// The scripts are documented word for word: an operator has to be able to see what runs in his Redis.
+func TestDocs(t *testing.T) {
+	const file = "../docs/operations.md"
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	head, rest, ok := strings.Cut(string(text), " -update -->\n")
+	require.True(t, ok)
+	_, tail, ok := strings.Cut(rest, "<!-- scripts: end -->")
+	require.True(t, ok)
+	var want strings.Builder
+	want.WriteString(head + " -update -->\n")
+	block := func(name, body string) { want.WriteString("\n" + name + ":\n\n```lua\n" + strings.TrimSpace(body) + "\n```\n") }
+	block("The beginning of all", prelude)
+	for _, s := range []struct {
+		name string
+		*script
+	}{
+		{"Create", createScript}, {"Swap", swapScript}, {"End", endScript}, {"EndUser", endUserScript}, {"List", listScript},
+		{"Deletion of a damaged record", dropScript}, {"Confirmation, with --redis-wait-replicas", confirmScript},
+	} {
+		body, ok := strings.CutPrefix(s.text, prelude)
+		require.True(t, ok)
+		block(s.name, body)
+	}
+	want.WriteString("\n<!-- scripts: end -->" + tail)
+	if *update {
+		require.NoError(t, os.WriteFile(file, []byte(want.String()), 0o644))
+		return
+	}
+	assert.Equal(t, want.String(), string(text), "go test ./redisstore -run TestDocs -update")
+}
