@@ -23,7 +23,7 @@ type dialFunc func(ctx context.Context, addr string, d *net.Dialer, conf *tls.Co
 type dialer struct {
 	base     dialFunc
 	patience time.Duration
-	made     func() // called for each new connection, before anything is sent over it
+	made     func() // called for each new connection that the cache may hear on, before anything is sent over it
 
 	ctx    context.Context //nolint:containedctx // the life of all dials; ended by close
 	cancel context.CancelFunc
@@ -31,6 +31,9 @@ type dialer struct {
 	mu   sync.Mutex
 	late map[string][]chan dialed // dials by address that nobody waits for; guarded by mu; nil once closed
 }
+
+// aloneKey marks the context of commands that go over a connection of their own, on which nothing is cached.
+type aloneKey struct{}
 
 type dialed struct {
 	conn net.Conn
@@ -69,7 +72,9 @@ func (d *dialer) dial(ctx context.Context, addr string, nd *net.Dialer, conf *tl
 		if r.err != nil {
 			return nil, fmt.Errorf("%w: %w", errNoConnection, r.err)
 		}
-		d.made()
+		if ctx.Value(aloneKey{}) == nil {
+			d.made()
+		}
 		return r.conn, nil
 	case <-giveUp:
 	case <-ctx.Done():

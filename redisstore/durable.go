@@ -18,7 +18,7 @@ var errReplicas = errors.New("too few replicas have acknowledged the write")
 // The command must write whenever its answer is acknowledged; else WAIT would wait for nothing.
 func (s *Store) sendDurable(ctx context.Context, key string, cmd func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
 	defer s.stats.roundTrip(time.Now())
-	results := s.sendAlone(ctx, cmd, func() rueidis.Completed {
+	results := s.sendAlone(context.WithValue(ctx, aloneKey{}, true), cmd, func() rueidis.Completed {
 		return s.client.B().Wait().Numreplicas(int64(s.wait)).Timeout(s.patience(ctx)).Build().Pin()
 	})
 	reply, err := results[0].ToArray()

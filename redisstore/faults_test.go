@@ -104,11 +104,13 @@ func loseEndUser(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 	require.ErrorIs(t, endUser(s, user, session(t, user).Key), coatcheck.ErrNotFound)
 }
 
-// life of a session as a client sees it, every answer of which must be right.
+// liveThrough is the life of a session as a client sees it, every answer of which must be right.
 func liveThrough(t *testing.T, s *redisstore.Store, user string) {
 	ctx := context.Background()
 	rec := session(t, user)
-	_, err := s.Create(ctx, rec, coatcheck.CreateOptions{Limit: 100}, time.Now())
+	mark, err := s.Mark(ctx, user, time.Now())
+	assert.NoError(t, err)
+	_, err = s.Create(ctx, rec, coatcheck.CreateOptions{Limit: 100, Mark: mark}, time.Now())
 	assert.NoError(t, err)
 	for range 3 {
 		assert.NoError(t, load(s, rec))
@@ -123,7 +125,7 @@ func liveThrough(t *testing.T, s *redisstore.Store, user string) {
 	assert.Equal(t, 1, listed)
 	again := session(t, user)
 	var replaced coatcheck.Record
-	_, err = s.Create(ctx, again, coatcheck.CreateOptions{Replace: rec.Key, Replaced: &replaced, Until: time.Now().Add(grave)}, time.Now())
+	_, err = s.Create(ctx, again, coatcheck.CreateOptions{Mark: mark, Replace: rec.Key, Replaced: &replaced, Until: time.Now().Add(grave)}, time.Now())
 	assert.NoError(t, err)
 	assert.Equal(t, rec.Bytes(), replaced.Bytes())
 	assert.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)

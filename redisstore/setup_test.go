@@ -93,6 +93,15 @@ func TestWarnings(t *testing.T) {
 	assert.Contains(t, logged(t, redisstore.Options{URL: redistest.Start(t, "maxmemory-policy allkeys-lru").URL()}), "may evict sessions")
 	assert.Contains(t, logged(t, redisstore.Options{URL: redistest.Start(t, "maxmemory-policy volatile-ttl").URL()}), "may evict sessions")
 
+	alone := logged(t, redisstore.Options{URL: redistest.Start(t).URL(), WaitReplicas: 1})
+	assert.Contains(t, alone, "fewer replicas than are to be waited for")
+	primary, _ := redistest.StartReplicated(t)
+	assert.Empty(t, logged(t, redisstore.Options{URL: primary.URL(), WaitReplicas: 1}))
+
+	forbidden := redistest.Start(t, "user default on nopass +@all -evalsha -eval ~* &*")
+	_, err := redisstore.New(context.Background(), redisstore.Options{URL: forbidden.URL()})
+	require.ErrorContains(t, err, "NOPERM", "who may not run scripts is told at the start")
+
 	limited := redistest.Start(t, "user default on nopass +@all -info -client ~* &*")
 	said := logged(t, redisstore.Options{URL: limited.URL()})
 	assert.Contains(t, said, "cannot find out whether Redis may evict")

@@ -73,7 +73,7 @@ func New(ctx context.Context, opt Options) (*Store, error) {
 		return nil, unavailable("connecting", err)
 	}
 	s.inspect(ctx, conn)
-	if err := s.Ping(ctx); err != nil {
+	if err := s.tryOut(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

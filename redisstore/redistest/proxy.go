@@ -13,8 +13,9 @@ import (
 
 // Proxy stands between a client and a server and does what networks do.
 type Proxy struct {
-	target string
-	l      net.Listener
+	target  string
+	l       net.Listener
+	answers func(*Proxy, *link) // copies what the server sends
 
 	mu    sync.Mutex
 	links map[*link]bool // guarded by mu
@@ -30,14 +31,25 @@ type link struct {
 	over           bool // guarded by the proxy's mu
 }
 
-// Between starts a proxy to the server at addr.
+// Between starts a proxy to the server at addr, for clients that speak RESP3.
 func Between(t testing.TB, addr string) *Proxy {
+	t.Helper()
+	return between(t, addr, (*Proxy).back)
+}
+
+// BetweenServers starts a proxy for replicas of the server at addr. It cannot tell messages from each other.
+func BetweenServers(t testing.TB, addr string) *Proxy {
+	t.Helper()
+	return between(t, addr, (*Proxy).backRaw)
+}
+
+func between(t testing.TB, addr string, back func(*Proxy, *link)) *Proxy {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{target: addr, l: l, links: map[*link]bool{}}
+	p := &Proxy{target: addr, l: l, answers: back, links: map[*link]bool{}}
 	p.wake = sync.NewCond(&p.mu)
 	var running sync.WaitGroup
 	running.Go(func() { p.accept(&running) })
@@ -118,28 +130,30 @@ func (p *Proxy) accept(running *sync.WaitGroup) {
 		p.mu.Lock()
 		p.links[l] = true
 		p.mu.Unlock()
-		running.Go(func() { p.forward(l) })
-		running.Go(func() { p.back(l) })
+		running.Go(func() { p.copy(l, l.server, l.client) })
+		running.Go(func() { p.answers(p, l) })
 	}
 }
 
-// forward copies what the client sends.
-func (p *Proxy) forward(l *link) {
+// copy copies bytes as they come.
+func (p *Proxy) copy(l *link, to, from net.Conn) {
+	defer p.end(l)
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := l.client.Read(buf)
+		n, err := from.Read(buf)
 		if err != nil {
-			p.end(l)
 			return
 		}
-		if !p.swallowing() {
-			if _, err := l.server.Write(buf[:n]); err != nil {
-				p.end(l)
-				return
-			}
+		if p.swallowing() {
+			continue
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
 		}
 	}
 }
+
+func (p *Proxy) backRaw(l *link) { p.copy(l, l.client, l.server) }
 
 func (p *Proxy) swallowing() bool {
 	p.mu.Lock()

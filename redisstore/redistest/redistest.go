@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -164,6 +165,9 @@ func (s *Server) Must(args ...string) string {
 	msg, err := s.Do(args...).ToMessage()
 	if err != nil {
 		s.t.Fatalf("%v: %v", args, err)
+	}
+	if n, err := msg.AsInt64(); err == nil {
+		return strconv.FormatInt(n, 10)
 	}
 	if v, err := msg.ToString(); err == nil {
 		return v

@@ -27,6 +27,8 @@ func follows(t testing.TB, replica *Server) {
 // Sentinel is a primary, its replica, and a Sentinel that watches over them and replaces a dead primary after a second.
 type Sentinel struct {
 	Primary, Replica, Watch *Server
+	// Link is what the replica follows the primary through. The Sentinel mends that after eight seconds.
+	Link *Proxy
 }
 
 // masterSet is what the Sentinel calls them.
@@ -35,7 +37,10 @@ const masterSet = "sessions"
 // StartSentinel starts the three.
 func StartSentinel(t testing.TB, config ...string) *Sentinel {
 	t.Helper()
-	primary, replica := StartReplicated(t, config...)
+	primary := Start(t, config...)
+	link := BetweenServers(t, primary.Addr())
+	replica := Start(t, append([]string{"replicaof " + strings.ReplaceAll(link.Addr(), ":", " ")}, config...)...)
+	follows(t, replica)
 	watch := start(t, freePort(t), []string{
 		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d 1", masterSet, primary.Port),
 		"sentinel down-after-milliseconds " + masterSet + " 1000",
@@ -45,7 +50,7 @@ func StartSentinel(t testing.TB, config ...string) *Sentinel {
 		replicas, err := watch.Do("SENTINEL", "replicas", masterSet).ToArray()
 		return err == nil && len(replicas) == 1
 	})
-	return &Sentinel{primary, replica, watch}
+	return &Sentinel{primary, replica, watch, link}
 }
 
 // URL returns the URL by which a client finds the primary.
@@ -127,22 +132,57 @@ func (c *Cluster) waitFor(t testing.TB, what string, f func(*Server) bool) {
 // Slot returns the slot of a key.
 func (c *Cluster) Slot(key string) string { return c.Primaries[0].Must("CLUSTER", "KEYSLOT", key) }
 
-// Move moves a slot from one node to another as redis-cli does, and calls between after each key.
+// Owner returns the primary that serves a slot.
+func (c *Cluster) Owner(t testing.TB, slot string) *Server {
+	t.Helper()
+	for _, s := range c.Primaries {
+		if s.serves(slot) {
+			return s
+		}
+	}
+	t.Fatalf("nobody serves slot %s", slot)
+	return nil
+}
+
+// serves reads CLUSTER NODES: the line of the node itself ends with the slots that it serves.
+func (s *Server) serves(slot string) bool {
+	s.t.Helper()
+	wanted, _ := strconv.Atoi(slot)
+	for line := range strings.Lines(s.Must("CLUSTER", "NODES")) {
+		if !strings.Contains(line, "myself") {
+			continue
+		}
+		for _, r := range strings.Fields(line)[8:] {
+			first, last, isRange := strings.Cut(r, "-")
+			if !isRange {
+				last = first
+			}
+			lo, err1 := strconv.Atoi(first)
+			hi, err2 := strconv.Atoi(last)
+			if err1 == nil && err2 == nil && lo <= wanted && wanted <= hi {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Move moves a slot from one node to another as redis-cli does, ten keys at a time, and calls between after each ten.
 func (c *Cluster) Move(t testing.TB, slot string, from, to *Server, between func()) {
 	t.Helper()
 	to.Must("CLUSTER", "SETSLOT", slot, "IMPORTING", from.Must("CLUSTER", "MYID"))
 	from.Must("CLUSTER", "SETSLOT", slot, "MIGRATING", to.Must("CLUSTER", "MYID"))
 	between()
 	for {
-		keys, err := from.Do("CLUSTER", "GETKEYSINSLOT", slot, "1").AsStrSlice()
+		keys, err := from.Do("CLUSTER", "GETKEYSINSLOT", slot, "10").AsStrSlice()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(keys) == 0 {
 			break
 		}
-		// It may have expired, or been deleted, in the meantime: NOKEY.
-		from.Must("MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), keys[0], "0", "5000")
+		// Some may have gone in the meantime; when all have it says NOKEY.
+		from.Must(append([]string{"MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), "", "0", "5000", "KEYS"}, keys...)...)
 		between()
 	}
 	for _, s := range append([]*Server{to, from}, c.Primaries...) {

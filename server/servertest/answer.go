@@ -27,13 +27,6 @@ func (v view) user() string {
 	return *v.UserID
 }
 
-func (v view) id() string {
-	if v.SessionID == nil {
-		return ""
-	}
-	return *v.SessionID
-}
-
 const anonymousView = `{"authenticated":false,"user_id":null,"refreshed":false,"session_id":null}`
 
 func userView(user, id string, refreshed bool) string {

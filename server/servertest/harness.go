@@ -112,7 +112,7 @@ func (h *harness) serveApp(edit func(*server.Config), routes func(app *fiber.App
 
 func listen(t *testing.T) net.Listener {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	return ln
 }

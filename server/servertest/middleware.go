@@ -141,9 +141,16 @@ func checkPersistFails(h *harness) {
 	h.app(handlers)
 	token := h.begin("u")
 	for _, c := range []struct{ path, op, line string }{
-		{"/rich", opSwap, h.cookie(token)}, {"/error", opSwap, h.cookie(token)}, {"/rich", opCreate, "X: y"}, {"/error", opCreate, h.cookie(madeUp())},
-		{"/login?user=v", opCreate, "X: y"}, {"/login?user=v", opMark, "X: y"}, {"/login?user=w", opEnd, h.cookie(token)}, {"/logout", opEnd, h.cookie(token)},
-		{"/rotate", opSwap, h.cookie(token)}, {"/rich", opLoad, h.cookie(token)},
+		{"/rich", opSwap, h.cookie(token)},
+		{"/error", opSwap, h.cookie(token)},
+		{"/rich", opCreate, "X: y"},
+		{"/error", opCreate, h.cookie(madeUp())},
+		{"/login?user=v", opCreate, "X: y"},
+		{"/login?user=v", opMark, "X: y"},
+		{"/login?user=w", opEnd, h.cookie(token)},
+		{"/logout", opEnd, h.cookie(token)},
+		{"/rotate", opSwap, h.cookie(token)},
+		{"/rich", opLoad, h.cookie(token)},
 	} {
 		for _, err := range []error{errLost, coatcheck.ErrUnavailable} {
 			h.store.failing(err, c.op)

@@ -61,7 +61,7 @@ func checkShutdownOrder(h *harness) {
 	_, closed := idle.statuses(patience)
 	assert.True(h, closed, "an idle connection is closed")
 	require.Eventually(h, func() bool {
-		c, err := net.Dial("tcp", h.wire.addr)
+		c, err := dialTCP(h.wire.addr)
 		if err == nil {
 			_ = c.Close()
 		}
@@ -69,8 +69,8 @@ func checkShutdownOrder(h *harness) {
 	}, patience, time.Millisecond, "accepting stops")
 	assert.Equal(h, 503, ready().status, "the admin listener answers to the last")
 	select {
-	case <-down:
-		assert.Fail(h, "Shutdown returned with a request in flight")
+	case err := <-down:
+		assert.Fail(h, "Shutdown returned with a request in flight", err)
 	default:
 	}
 	close(release)
@@ -78,7 +78,7 @@ func checkShutdownOrder(h *harness) {
 	assert.Equal(h, 200, login.status, "the request in flight is answered")
 	assert.NotEmpty(h, login.header["Set-Cookie"])
 	assert.NoError(h, <-down)
-	_, err = net.Dial("tcp", h.admin.addr)
+	_, err = dialTCP(h.admin.addr)
 	assert.Error(h, err, "and then it is gone, too")
 }
 
@@ -141,7 +141,7 @@ func checkShutdownFirst(h *harness) {
 	for _, serve := range []func(net.Listener) error{h.srv.Serve, h.srv.ServeAdmin} {
 		ln := listen(h.T)
 		assert.NoError(h, serve(ln), "it returns at once")
-		_, err := net.Dial("tcp", ln.Addr().String())
+		_, err := dialTCP(ln.Addr().String())
 		assert.Error(h, err)
 	}
 }

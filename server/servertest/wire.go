@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -81,6 +82,10 @@ func (w *wire) send(req request) (response, error) {
 	return resp, nil
 }
 
+func dialTCP(addr string) (net.Conn, error) {
+	return net.DialTimeout("tcp", addr, patience) //nolint:noctx // requests are sent from goroutines of no test's context
+}
+
 func (w *wire) take() (*wireConn, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,7 +98,7 @@ func (w *wire) take() (*wireConn, error) {
 }
 
 func (w *wire) dial() (*wireConn, error) {
-	c, err := net.Dial("tcp", w.addr)
+	c, err := dialTCP(w.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +137,8 @@ func (c *wireConn) read(method string) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	defer got.Body.Close()
 	body, err := io.ReadAll(got.Body)
+	_ = got.Body.Close()
 	return response{got.StatusCode, got.Header, string(body), got.Close}, err
 }
 
@@ -142,8 +147,8 @@ func (c *wireConn) statuses(silence time.Duration) (all []int, closed bool) {
 	for {
 		_ = c.SetReadDeadline(time.Now().Add(silence))
 		if _, err := c.in.Peek(1); err != nil {
-			nerr, ok := err.(net.Error)
-			return all, !ok || !nerr.Timeout()
+			var nerr net.Error
+			return all, !errors.As(err, &nerr) || !nerr.Timeout()
 		}
 		resp, err := c.read("GET")
 		if err != nil {

@@ -26,13 +26,14 @@ func (panicMode) Check(_ context.Context, a *login.Attempt) (string, error) {
 	case "panic":
 		panic("password " + string(a.Password))
 	case "nil map":
-		var m map[string]int
-		m[string(a.Password)] = 1
+		writeTo(nil, string(a.Password))
 	case "index":
 		_ = a.Password[len(a.Password)+len(a.UserID)]
 	}
 	return a.UserID, nil
 }
+
+func writeTo(m map[string]int, name string) { m[name] = 1 }
 
 // DOS-06, and LOG-01 for what a panic is logged with.
 func checkServerPanic(h *harness) {

@@ -1,0 +1,204 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// deployment is something that survives the loss of a primary.
+type deployment struct {
+	url         string
+	fallBehind  func() // the replica stops hearing of what the primary does
+	losePrimary func()
+}
+
+// RED-05: a primary is lost in the middle of traffic, with a replica that is 200 ms behind. How long it takes until logins
+// succeed is the deployment's (a Sentinel that waits a second, a Cluster whose nodes do). With WaitReplicas no logout that
+// was acknowledged comes undone. Without it those of the last moments may: that is what Redis' asynchronous replication
+// means, and the documented worst case.
+func TestFailover(t *testing.T) {
+	for name, start := range map[string]func() deployment{
+		"Sentinel": func() deployment {
+			s := redistest.StartSentinel(t)
+			return deployment{s.URL(), func() { s.Link.Swallow(true) }, s.Primary.Kill}
+		},
+		"Cluster": func() deployment {
+			c := redistest.StartCluster(t, true)
+			// What its kernel has received it does read after all; so nothing is lost here, but nothing is acknowledged either.
+			return deployment{c.URL(), func() { c.Replicas[1].Signal(syscall.SIGSTOP) }, func() {
+				c.Primaries[1].Kill()
+				c.Replicas[1].Signal(syscall.SIGCONT)
+			}}
+		},
+	} {
+		for _, replicas := range []int{0, 1} {
+			t.Run(fmt.Sprintf("%s, waiting for %d", name, replicas), func(t *testing.T) {
+				d := start()
+				s := opened(t, redisstore.Options{URL: d.url, WaitReplicas: replicas})
+				visits := visit(t, s)
+				time.Sleep(500 * time.Millisecond)
+				d.fallBehind()
+				time.Sleep(200 * time.Millisecond)
+				lost := time.Now()
+				d.losePrimary()
+				visits.untilQuiet(t, 30*time.Second)
+				acknowledged := visits.stop()
+
+				undone := 0
+				after := opened(t, redisstore.Options{URL: d.url, Timeout: 3 * time.Second})
+				for _, rec := range acknowledged {
+					err := load(after, rec)
+					require.NotErrorIs(t, err, coatcheck.ErrUnavailable)
+					if err == nil {
+						undone++
+					}
+				}
+				t.Logf("logins failed for %v; of %d logouts that were acknowledged, %d came undone",
+					visits.lastFailure().Sub(lost).Round(time.Millisecond), len(acknowledged), undone)
+				assert.NotEmpty(t, acknowledged)
+				if replicas > 0 {
+					assert.Zero(t, undone)
+				}
+			})
+		}
+	}
+}
+
+func begin(s *redisstore.Store, rec *coatcheck.Record) error {
+	_, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{}, time.Now())
+	return err
+}
+
+// visits are logins by many users at once, and logouts of sessions that began 300 ms before.
+type visits struct {
+	over    atomic.Bool
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	ended  []*coatcheck.Record // logouts that were acknowledged; guarded by mu
+	failed time.Time           // when a login failed last; guarded by mu
+}
+
+func visit(t *testing.T, s *redisstore.Store) *visits {
+	v := &visits{}
+	for i := range 32 {
+		v.running.Go(func() {
+			type begun struct {
+				rec *coatcheck.Record
+				at  time.Time
+			}
+			var open []begun
+			for j := 0; !v.over.Load(); j++ {
+				rec := session(t, fmt.Sprintf("visitor %d.%d", i, j))
+				if err := begin(s, rec); err != nil {
+					v.note(func() { v.failed = time.Now() })
+					assert.ErrorIs(t, err, coatcheck.ErrUnavailable)
+				} else {
+					open = append(open, begun{rec, time.Now()})
+				}
+				if len(open) > 0 && time.Since(open[0].at) > 300*time.Millisecond {
+					v.leave(t, s, open[0].rec)
+					open = open[1:]
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	return v
+}
+
+func (v *visits) leave(t *testing.T, s *redisstore.Store, rec *coatcheck.Record) {
+	// Not found: it was begun on the primary that is no more, and nobody else had heard of it.
+	if err := end(s, rec); err == nil {
+		v.note(func() { v.ended = append(v.ended, rec) })
+	} else if !errors.Is(err, coatcheck.ErrUnavailable) {
+		assert.ErrorIs(t, err, coatcheck.ErrNotFound)
+	}
+}
+
+func (v *visits) note(f func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	f()
+}
+
+func (v *visits) lastFailure() (at time.Time) {
+	v.note(func() { at = v.failed })
+	return at
+}
+
+// untilQuiet waits until no login has failed for two seconds.
+func (v *visits) untilQuiet(t *testing.T, within time.Duration) {
+	t.Helper()
+	redistest.Eventually(t, within, "a login to fail", func() bool { return !v.lastFailure().IsZero() })
+	redistest.Eventually(t, within, "logins to succeed", func() bool { return time.Since(v.lastFailure()) > 2*time.Second })
+}
+
+func (v *visits) stop() []*coatcheck.Record {
+	v.over.Store(true)
+	v.running.Wait()
+	return v.ended
+}
+
+// Slots move to and fro under traffic, key by key, and nobody notices.
+func TestSlotMigration(t *testing.T) {
+	c := redistest.StartCluster(t, true)
+	for name, opt := range map[string]redisstore.Options{
+		"with a cache": {}, "without a cache": {CacheTTL: -1}, "waiting for a replica": {WaitReplicas: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opt.URL, opt.Timeout = c.URL(), 3*time.Second
+			s := opened(t, opt)
+			const clients = 16
+			var over atomic.Bool
+			var lives atomic.Int64
+			var running sync.WaitGroup
+			slots := map[string]bool{}
+			for i := range clients {
+				user := fmt.Sprintf("%s: user %d", t.Name(), i)
+				slots[c.Slot(s.RecordKey(session(t, user).Key))] = true
+				running.Go(func() {
+					for !over.Load() && !t.Failed() {
+						liveThrough(t, s, user)
+						lives.Add(1)
+						time.Sleep(20 * time.Millisecond) // what it leaves has to move as well
+					}
+				})
+			}
+			moves := 0
+			for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && !t.Failed(); {
+				for slot := range slots {
+					from := c.Owner(t, slot)
+					to := c.Primaries[(indexOf(c.Primaries, from)+1)%len(c.Primaries)]
+					c.Move(t, slot, from, to, func() { time.Sleep(time.Millisecond) })
+					moves++
+				}
+			}
+			over.Store(true)
+			running.Wait()
+			t.Logf("%d slots moved, while %d sessions began and ended", moves, lives.Load())
+		})
+	}
+}
+
+func indexOf(servers []*redistest.Server, s *redistest.Server) int {
+	for i, other := range servers {
+		if other == s {
+			return i
+		}
+	}
+	return -1
+}
