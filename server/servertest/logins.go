@@ -200,7 +200,7 @@ func checkReauth(h *harness) {
 	h.clock.step(5 * time.Minute)
 	assert.Equal(h, 200, h.do("DELETE", "/auth/sessions?current=false", h.cookie(token)).status, "five minutes are within five minutes")
 	other, token := h.login(user), h.login(user)
-	id := h.get("/auth/me", h.cookie(other)).view(h.T).()
+	id := idOf(h, other)
 	h.clock.step(5*time.Minute + time.Millisecond)
 	want := answer{403, "reauth_required", ""}
 	assert.Equal(h, want, h.answer(h.do("DELETE", "/auth/sessions", h.cookie(token))))
@@ -209,7 +209,7 @@ func checkReauth(h *harness) {
 	assert.Equal(h, user, h.me(other), "nothing was ended")
 	token = h.refresh(token)
 	assert.Equal(h, want, h.answer(h.do("DELETE", "/auth/sessions", h.cookie(token))), "a refresh is no login")
-	own := h.get("/auth/me", h.cookie(token)).view(h.T).()
+	own := idOf(h, token)
 	assert.Equal(h, 204, h.do("DELETE", "/auth/sessions/"+own, h.cookie(token)).status, "its own it may always end")
 }
 
