@@ -46,10 +46,10 @@ func run(ctx context.Context, args []string) error {
 
 // settings are what a measurement may be asked for.
 type settings struct {
-	rounds, connections, resident int
-	duration, warmUp              time.Duration
-	peers, scenarios, stores      list
-	root, work, out               string
+	rounds, connections, resident, retries int
+	duration, warmUp                       time.Duration
+	peers, scenarios, stores               list
+	root, work, out                        string
 }
 
 // list is a flag of several words, separated by commas; empty stands for all.
@@ -84,6 +84,7 @@ func runMeasure(ctx context.Context, args []string) error {
 	warmUp := f.Int("warmup", 2, "seconds before that, not counted")
 	f.IntVar(&s.connections, "connections", 64, "connections, each with a session of its own")
 	f.IntVar(&s.resident, "resident", 1_000_000, "sessions in coatcheck's store for the rows that have many")
+	f.IntVar(&s.retries, "retries", 2, "how often a turn is repeated that other programs disturbed; the least disturbed counts")
 	f.Var(&s.peers, "peers", "only these, by name (the twins and coatcheck are always there)")
 	f.Var(&s.scenarios, "scenarios", "only these: me, login, refresh")
 	f.Var(&s.stores, "stores", "only these: memory, redis")
@@ -95,8 +96,8 @@ func runMeasure(ctx context.Context, args []string) error {
 	}
 	// Bounds: this loads a server, so it must end by itself whatever it is asked for.
 	if s.rounds < 1 || s.rounds > 100 || *seconds < 1 || *seconds > 60 || *warmUp < 1 || *warmUp > 60 ||
-		s.connections < 1 || s.connections > 512 || s.resident < s.connections || s.resident > 10_000_000 {
-		return fmt.Errorf("rounds 1 to 100, seconds and warmup 1 to 60, connections 1 to 512, resident to 10000000")
+		s.connections < 1 || s.connections > 512 || s.resident < s.connections || s.resident > 10_000_000 || s.retries < 0 || s.retries > 10 {
+		return fmt.Errorf("rounds 1 to 100, seconds and warmup 1 to 60, connections 1 to 512, resident to 10000000, retries to 10")
 	}
 	s.duration, s.warmUp = time.Duration(*seconds)*time.Second, time.Duration(*warmUp)*time.Second
 	return measure(ctx, s)

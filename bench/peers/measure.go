@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 )
 
 // measurement is one run of the command.
@@ -211,7 +208,7 @@ func (m *measurement) rounds(ctx context.Context, scenario, store, redisURL stri
 				continue
 			}
 			progress("%s, %s: round %d of %d: %s", scenario, store, round+1, m.settings.rounds, p.name)
-			one, err := m.turn(ctx, p, scenario, redisURL)
+			one, err := m.quietTurn(ctx, p, scenario, redisURL)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -239,128 +236,4 @@ func progress(format string, args ...any) {
 	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		fmt.Fprintf(os.Stderr, "\r%-78s\r", fmt.Sprintf(format, args...))
 	}
-}
-
-// turn measures one peer once, in a process of its own.
-func (m *measurement) turn(ctx context.Context, p *peer, scenario, redisURL string) (*sample, error) {
-	if m.redis != nil {
-		if err := flush(m.redis); err != nil {
-			return nil, err
-		}
-	}
-	server, err := m.start(ctx, p, redisURL)
-	if err != nil {
-		return nil, err
-	}
-	defer server.stop()
-	cookies, size, err := m.sessions(p, server.address, scenario)
-	if err != nil {
-		return nil, err
-	}
-	warm := cookies
-	if scenario == refresh {
-		// The warm-up leaves other cookies than it began with, so it has sessions of its own.
-		if warm, _, err = m.sessions(p, server.address, scenario); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := drive(ctx, m.settings, scenario, server.address, m.cores.Load, warm, m.warmUp); err != nil {
-		return nil, err
-	}
-	before, err := m.meter(server)
-	if err != nil {
-		return nil, err
-	}
-	seen, err := drive(ctx, m.settings, scenario, server.address, m.cores.Load, cookies, m.duration)
-	if err != nil {
-		return nil, err
-	}
-	after, err := m.meter(server)
-	if err != nil {
-		return nil, fmt.Errorf("it did not live through the measurement: %s", server.lastWords())
-	}
-	rss, err := server.peakRSS()
-	if err != nil {
-		return nil, err
-	}
-	if err := m.honest(p, scenario, server, seen, cookies, size); err != nil {
-		return nil, err
-	}
-	one := newSample(seen, after.server-before.server, rss)
-	ours := after.server - before.server + after.redis - before.redis + seen.cpu
-	one.Foreign = digits(max(0, (after.machine-before.machine-ours).Seconds()/seen.seconds()))
-	return one, nil
-}
-
-// meters are processor times so far: of the server, of Redis, of everything on the machine.
-type meters struct{ server, redis, machine time.Duration }
-
-func (m *measurement) meter(server *process) (t meters, err error) {
-	if m.redis != nil {
-		if t.redis, err = m.redis.cpu(); err != nil {
-			return t, err
-		}
-	}
-	if t.machine, err = machineCPU(); err != nil {
-		return t, err
-	}
-	t.server, err = server.cpu()
-	return t, err
-}
-
-// sessions logs in as many users as the peer is to have, and returns the cookies that are to be used, and the bytes of the
-// response that a request of the scenario gets.
-func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int, error) {
-	c, err := dial(address)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer c.close()
-	cookies := make([]string, m.connections)
-	if p.twin {
-		for i := range cookies {
-			cookies[i] = "session_id=" + strings.Repeat("a", 43) // as long as coatcheck's tokens
-		}
-	} else {
-		n := m.connections
-		if p.resident {
-			n = m.resident
-		}
-		if cookies, err = c.logins(n); err != nil {
-			return nil, 0, err
-		}
-		if !p.spread {
-			cookies = cookies[len(cookies)-m.connections:]
-		}
-	}
-	var a *answer
-	switch scenario {
-	case me:
-		a, err = c.do(http.MethodGet, "/auth/me", cookies[0], "")
-	case login:
-		a, err = c.do(http.MethodPost, "/auth/login", "", loginBody(1))
-	default:
-		return cookies, 0, nil
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	return cookies, len(a.raw), nil
-}
-
-// honest reports whether what was measured were right answers, all of them: no error, and the bytes that they have.
-func (m *measurement) honest(p *peer, scenario string, server *process, seen *load, cookies []string, size int) error {
-	if seen.Requests == 0 || seen.Errors > 0 {
-		return fmt.Errorf("%d of %d requests failed", seen.Errors, seen.Requests)
-	}
-	each := float64(seen.Bytes) / float64(seen.Requests)
-	// What was on its way at the end counts in bytes and not in requests; escaped cookies differ by a few bytes.
-	slack := 0.01 + 4*float64(m.connections)/float64(seen.Requests)
-	if size > 0 && math.Abs(each-float64(size)) > slack*float64(size) {
-		return fmt.Errorf("responses of %.1f bytes were measured, a right one has %d", each, size)
-	}
-	if scenario != me || p.twin {
-		return nil
-	}
-	return checkLive(server.address, cookies[:min(len(cookies), m.connections)])
 }

@@ -1,0 +1,39 @@
+package login
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+var fold = cases.Fold() // stateless, safe for concurrent use
+
+// Canonical returns the one spelling that stands for all that people type for a name: Unicode compatibility
+// normalisation (NFKC) and full case folding, without spaces at the ends. Lookup in the users file, throttling and audit
+// use it, so that no alias of a name is an account, or a counter, of its own. It takes any name and its result is its
+// own canonical name; PRECIS (RFC 8265) would refuse names with spaces, and a refusal is one more thing to tell apart.
+func Canonical(name string) string {
+	// Lower case first, because x/text folds the two cases of a Cherokee letter into each other.
+	return strings.TrimSpace(norm.NFKC.String(fold.String(strings.ToLower(norm.NFKC.String(name)))))
+}
+
+// checkName returns what is wrong with a user ID that a file or a back end gives: it must be one that a client may send.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("a user ID must not be empty")
+	case len(name) > coatcheck.MaxUserID:
+		return fmt.Errorf("a user ID of %d bytes: it may have %d", len(name), coatcheck.MaxUserID)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("a user ID must be UTF-8")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Errorf("a user ID must not hold control characters")
+	}
+	return nil
+}

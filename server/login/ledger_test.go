@@ -1,0 +1,174 @@
+package login_test
+
+import (
+	"encoding/binary"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/server/login"
+	"github.com/coatcheck/coatcheck/server/login/ledgertest"
+)
+
+func TestMemoryLedger(t *testing.T) {
+	ledgertest.Run(t, func(_ *testing.T, rule login.Rule) login.Ledger { return login.NewMemoryLedger(rule) })
+}
+
+// name returns the bucket of the i-th sprayed name.
+func name(i int) (b [16]byte) {
+	binary.LittleEndian.PutUint64(b[8:], uint64(i))
+	return b
+}
+
+func mustReserve(t *testing.T, l login.Ledger, bucket [16]byte, now time.Time) time.Duration {
+	t.Helper()
+	wait, err := l.Reserve(t.Context(), bucket, now)
+	require.NoError(t, err)
+	return wait
+}
+
+// fail counts n failures, as soon as they are taken, and returns the time of the last one.
+func fail(t *testing.T, l login.Ledger, bucket [16]byte, n int, now time.Time) time.Time {
+	t.Helper()
+	for counted := 0; counted < n; {
+		wait := mustReserve(t, l, bucket, now)
+		if wait == 0 {
+			counted++
+		}
+		now = now.Add(wait)
+	}
+	return now
+}
+
+// AUT-08: a million random names do not make a ledger forget the one that is locked, nor one that is on its way there, and
+// take no memory.
+func TestSpray(t *testing.T) {
+	l := login.NewMemoryLedger(login.AccountRule())
+	admin, slow := [16]byte{1}, [16]byte{2}
+	now := fail(t, l, admin, 10, time.UnixMilli(1_900_000_000_000))
+	fail(t, l, slow, 2, now)
+	require.Equal(t, login.Lock, mustReserve(t, l, admin, now))
+
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	const names, workers = 1_000_000, 4
+	refused := make([]int, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			ctx := t.Context()
+			for i := w; i < names; i += workers {
+				wait, err := l.Reserve(ctx, name(i), now)
+				if err != nil || wait > 0 {
+					refused[w]++
+				}
+			}
+		})
+	}
+	wg.Wait()
+	assert.Less(t, int64(heap())-int64(before), int64(1<<20))
+	assert.Equal(t, make([]int, workers), refused, "and names that fail once each are locked for nobody's sake")
+
+	assert.Equal(t, login.Lock, mustReserve(t, l, admin, now), "locked still")
+	assert.Equal(t, login.Lock-time.Minute, mustReserve(t, l, admin, now.Add(time.Minute)))
+	fail(t, l, slow, 3, now)
+	assert.Equal(t, time.Second, mustReserve(t, l, slow, now), "two failures and three make five")
+}
+
+// Names that fail often enough to fill the ledger with locked ones can lock others, for as long, but open nothing.
+func TestSaturation(t *testing.T) {
+	l := login.SmallLedger(login.AccountRule(), 16)
+	now := time.UnixMilli(1_900_000_000_000)
+	admin := [16]byte{1}
+	last := fail(t, l, admin, 10, now)
+	for i := range 1000 {
+		at := now
+		for range 15 { // ten failures, and five times too early
+			at = at.Add(mustReserve(t, l, name(i), at))
+		}
+	}
+	wait := mustReserve(t, l, admin, last)
+	assert.Positive(t, wait)
+	assert.LessOrEqual(t, wait, login.Lock)
+	over := now.Add(24 * time.Hour)
+	for i := range 1000 {
+		require.Zero(t, mustReserve(t, l, name(-i), over), "it is over when it is forgotten")
+	}
+}
+
+// Where all names failed twice, spraying others does not flush one out of a full ledger for another try.
+func TestFlush(t *testing.T) {
+	l := login.SmallLedger(login.AccountRule(), 1)
+	now := time.UnixMilli(1_900_000_000_000)
+	for i := range 8 {
+		fail(t, l, name(i), 2, now)
+	}
+	tries := 0
+	for i := range 100 {
+		if mustReserve(t, l, [16]byte{1}, now) == 0 {
+			tries++
+		}
+		for k := range 20 {
+			mustReserve(t, l, name(1000+20*i+k), now)
+		}
+	}
+	assert.LessOrEqual(t, tries, 3)
+}
+
+// The rules in plain words: four failures are free, then it takes longer and longer, and the tenth locks.
+func TestRules(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		rule  login.Rule
+		after int // failures that are free after a lock
+		quiet time.Duration
+	}{
+		{"account", login.AccountRule(), 1, 150 * time.Minute},
+		{"address", login.AddressRule(), 4, 15 * time.Minute},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l := login.NewMemoryLedger(tc.rule)
+			b, now := [16]byte{1}, time.UnixMilli(1_900_000_000_000)
+			now = fail(t, l, b, 4, now)
+			var waits []time.Duration
+			for range 6 {
+				require.Zero(t, mustReserve(t, l, b, now))
+				wait := mustReserve(t, l, b, now)
+				waits = append(waits, wait)
+				now = now.Add(wait)
+			}
+			s := time.Second
+			assert.Equal(t, []time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 15 * time.Minute}, waits)
+			for range tc.after {
+				assert.Zero(t, mustReserve(t, l, b, now), "after the lock")
+			}
+			if tc.after == 1 {
+				assert.Equal(t, login.Lock, mustReserve(t, l, b, now), "one more failure locks again")
+			}
+			now = now.Add(tc.quiet)
+			for range 4 {
+				assert.Zero(t, mustReserve(t, l, b, now), "after being quiet for so long it is as if nothing had been")
+			}
+		})
+	}
+}
+
+func BenchmarkMemoryLedger(b *testing.B) {
+	l := login.NewMemoryLedger(login.AccountRule())
+	now := time.UnixMilli(1_900_000_000_000)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if _, err := l.Reserve(b.Context(), name(i), now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,178 @@
+// Package ledgertest is what every login.Ledger must pass, wherever its counts are: one in a store that all nodes share
+// would be tested with it from outside, so that the store itself need not know of logins.
+package ledgertest
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// Run tests the ledgers that open returns, which begin empty. Times are whole milliseconds.
+func Run(t *testing.T, open func(t *testing.T, rule login.Rule) login.Ledger) {
+	t.Helper()
+	rule := login.Rule{Forget: time.Minute, Delays: []time.Duration{0, 0, time.Second, 3 * time.Second, 10 * time.Minute}}
+	for _, c := range []struct {
+		name  string
+		check func(b *book)
+	}{
+		{"delays grow, and the last one stays", delays},
+		{"failures are forgotten one by one", forgets},
+		{"what was given back was never counted", givesBack},
+		{"a reset forgets all", resets},
+		{"a clock that goes back", clockGoesBack},
+		{"in parallel", parallel},
+		{"a bucket of zeros", zeros},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.check(&book{T: t, ledger: open(t, rule), now: time.UnixMilli(1_900_000_000_000)})
+		})
+	}
+}
+
+// book is a ledger with a clock.
+type book struct {
+	*testing.T
+	ledger login.Ledger
+	now    time.Time
+}
+
+func bucket(name string) (b [16]byte) {
+	copy(b[:], name)
+	return b
+}
+
+// reserve reserves, and wants to wait so long.
+func (b *book) reserve(name string, want time.Duration) {
+	b.Helper()
+	wait, err := b.ledger.Reserve(b.Context(), bucket(name), b.now)
+	require.NoError(b, err)
+	require.Equal(b, want, wait)
+}
+
+func (b *book) giveBack(name string) {
+	b.Helper()
+	require.NoError(b, b.ledger.GiveBack(b.Context(), bucket(name)))
+}
+
+func (b *book) reset(name string) {
+	b.Helper()
+	require.NoError(b, b.ledger.Reset(b.Context(), bucket(name)))
+}
+
+func delays(b *book) {
+	for _, wait := range []time.Duration{0, 0, time.Second, 3 * time.Second, 10 * time.Minute} {
+		b.reserve("ann", 0)
+		if wait == 0 {
+			continue
+		}
+		b.reserve("ann", wait)
+		b.now = b.now.Add(wait - time.Millisecond)
+		b.reserve("ann", time.Millisecond)
+		b.reserve("ann", time.Millisecond) // asking counts nothing
+		b.reserve("bob", 0)                // and it is ann's business alone
+		b.reset("bob")
+		b.now = b.now.Add(time.Millisecond)
+	}
+	b.reserve("ann", 0) // ten minutes are long enough to forget five failures
+	b.reserve("ann", 0)
+	b.reserve("ann", 0)
+	b.reserve("ann", time.Second)
+}
+
+func forgets(b *book) {
+	for range 3 {
+		b.reserve("ann", 0)
+	}
+	b.now = b.now.Add(time.Minute)
+	b.reserve("ann", 0) // of three, one is forgotten
+	b.reserve("ann", time.Second)
+	b.now = b.now.Add(3*time.Minute - time.Millisecond)
+	b.reserve("ann", 0) // all but one are
+	b.reserve("ann", 0)
+	b.reserve("ann", time.Second)
+	b.now = b.now.Add(24 * time.Hour)
+	for range 3 {
+		b.reserve("ann", 0)
+	}
+	b.reserve("ann", time.Second)
+}
+
+func givesBack(b *book) {
+	b.giveBack("ann") // nothing to give
+	for range 20 {
+		b.reserve("ann", 0)
+		b.giveBack("ann")
+	}
+	b.giveBack("ann")
+	for range 3 {
+		b.reserve("ann", 0)
+	}
+	b.reserve("ann", time.Second)
+	b.giveBack("bob")
+	b.reserve("ann", time.Second)
+	b.giveBack("ann")
+	b.reserve("ann", 0)
+	b.reserve("ann", time.Second)
+	for range 5 {
+		b.giveBack("ann") // more than there are gives no credit
+	}
+	for range 3 {
+		b.reserve("ann", 0)
+	}
+	b.reserve("ann", time.Second)
+}
+
+func resets(b *book) {
+	b.reset("ann")
+	for range 3 {
+		b.reserve("ann", 0)
+		b.reserve("bob", 0)
+	}
+	b.reset("ann")
+	b.reserve("bob", time.Second)
+	for range 3 {
+		b.reserve("ann", 0)
+	}
+	b.reserve("ann", time.Second)
+}
+
+func clockGoesBack(b *book) {
+	for range 3 {
+		b.reserve("ann", 0)
+	}
+	b.now = b.now.Add(-time.Hour)
+	b.reserve("ann", time.Second) // no longer than the delay
+	b.now = b.now.Add(time.Hour + time.Second)
+	b.reserve("ann", 0)
+}
+
+func parallel(b *book) {
+	var taken atomic.Int64
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			wait, err := b.ledger.Reserve(b.Context(), bucket("ann"), b.now)
+			assert.NoError(b, err)
+			if wait == 0 {
+				taken.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	assert.Equal(b, int64(3), taken.Load(), "parallel attempts count like others")
+}
+
+func zeros(b *book) {
+	for range 3 {
+		b.reserve("", 0)
+	}
+	b.reserve("", time.Second)
+	b.reserve("ann", 0)
+}

@@ -1,0 +1,185 @@
+package login
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// UsersOptions says how Users works. The zero value works.
+type UsersOptions struct {
+	// Hashes is how many passwords are hashed at once, each of which takes 19 MiB with the default cost, or what the users
+	// file's hash says. 0 is one less than GOMAXPROCS, and at least 1: with a hash on every core, requests that need none
+	// take 30 ms in the median instead of 0.2 (measured on 2 cores).
+	Hashes int
+	// Queue is how many attempts wait for that, a second at most; one more is ErrBusy. 0 is 32.
+	Queue int
+	// Logger hears when a hash in the file could not be replaced by a better one. Nil: slog.Default().
+	Logger *slog.Logger
+}
+
+// Users lets in whoever knows a password of the users file, and says whose sessions are any. Safe for concurrent use.
+type Users struct {
+	file   string
+	gate   *gate
+	log    *slog.Logger
+	derive deriveFunc
+	cost   cost // of new hashes
+
+	// people is what the file says, and work what an attempt costs. Both are written under mu.
+	people atomic.Pointer[directory]
+	work   atomic.Pointer[work]
+	// frozen: a hash could not be replaced, so it is not tried again until the next Reload. Written under mu.
+	frozen atomic.Bool
+
+	mu     sync.Mutex // held while the file is read or written
+	census *census    // guarded by mu
+}
+
+// NewUsers returns the mode with the users of the file, or all that is wrong with the file.
+func NewUsers(file string, opt UsersOptions) (*Users, error) {
+	return newUsers(file, opt, minCost, argon2id)
+}
+
+func newUsers(file string, opt UsersOptions, c cost, derive deriveFunc) (*Users, error) {
+	if opt.Hashes < 0 || opt.Queue < 0 {
+		return nil, fmt.Errorf("users: %d hashes at once and a queue of %d: must not be negative", opt.Hashes, opt.Queue)
+	}
+	if opt.Hashes == 0 {
+		opt.Hashes = max(1, runtime.GOMAXPROCS(0)-1)
+	}
+	if opt.Queue == 0 {
+		opt.Queue = 32
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
+	u := &Users{file: file, gate: newGate(opt.Hashes, opt.Queue), log: opt.Logger, derive: derive, cost: c}
+	u.people.Store(new(directory))
+	if _, err := u.Reload(); err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+// Guesses is GuessesPassword.
+func (*Users) Guesses() Guesses { return GuessesPassword }
+
+// Check lets in the user whose password it is, by the name that stands in the file. Whatever the reason of a refusal, it
+// took the same work, except for a password over MaxPassword bytes, which is the client's own doing.
+func (u *Users) Check(ctx context.Context, a *Attempt) (string, error) {
+	if len(a.Password) > MaxPassword {
+		return "", ErrRefused
+	}
+	who, fresh, err := u.verify(ctx, a)
+	if err != nil {
+		return "", err
+	}
+	if fresh != nil {
+		u.replace(who, fresh)
+	}
+	return who.name, nil
+}
+
+// verify returns whom the attempt lets in and, if his hash is to be replaced, the one in its place.
+func (u *Users) verify(ctx context.Context, a *Attempt) (who *admitted, fresh *stored, err error) {
+	if err := u.gate.enter(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer u.gate.leave()
+	var hash *stored
+	found := u.people.Load().byCanonical[Canonical(a.UserID)]
+	if found != nil {
+		hash = found.hash.Load()
+	}
+	ok := u.work.Load().matches(u.derive, hash, a.Password)
+	if !ok || found.disabled || len(a.Password) == 0 {
+		return nil, nil, ErrRefused
+	}
+	if hash.outdated(u.cost) && !u.frozen.Load() {
+		c := u.cost
+		if hash.argon != nil {
+			c = hash.argon.raised(c)
+		}
+		fresh = hashPassword(u.derive, c, a.Password)
+	}
+	return &admitted{name: found.name, hash: hash}, fresh, nil
+}
+
+// admitted is a user and the hash with which he was let in.
+type admitted struct {
+	name string
+	hash *stored
+}
+
+// replace puts a better hash in the place of the one in the file, if that is still there. The login does not depend on it.
+func (u *Users) replace(who *admitted, fresh *stored) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	r, err := stageRewrite(u.file, who.name, who.hash.text, fresh.text)
+	if err != nil {
+		u.freeze(err)
+		return
+	}
+	if r == nil {
+		return
+	}
+	done, err := r.commit()
+	if err != nil {
+		u.freeze(err)
+	}
+	if !done {
+		return
+	}
+	if now := u.people.Load().byName[who.name]; now != nil && now.hashText() == who.hash.text {
+		now.hash.Store(fresh)
+		u.census.count(who.hash, -1)
+		u.census.count(fresh, 1)
+		u.work.Store(u.census.work(u.cost))
+	}
+}
+
+func (u *Users) freeze(err error) {
+	u.frozen.Store(true)
+	u.log.Warn("hashes of the users file stay as they are until it is read again", "file", u.file, "error", err)
+}
+
+// Reload reads the file again. It returns the users, by their names before, who are not in it any more, who are disabled
+// now, and whose hash was changed by hand: their sessions are to be ended. On an error, which lists all mistakes, the
+// users stay what they were.
+func (u *Users) Reload() (changed []string, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	data, err := os.ReadFile(u.file)
+	if err != nil {
+		return nil, fmt.Errorf("users file: %w", err)
+	}
+	now, err := parseUsers(u.file, data)
+	if err != nil {
+		return nil, err
+	}
+	for name, was := range u.people.Load().byName {
+		is := now.byName[name]
+		if is == nil || (is.disabled && !was.disabled) || is.hashText() != was.hashText() {
+			changed = append(changed, name)
+		}
+	}
+	slices.Sort(changed)
+	u.census = takeCensus(now)
+	u.work.Store(u.census.work(u.cost))
+	u.people.Store(now)
+	u.frozen.Store(false)
+	return changed, nil
+}
+
+// Admits reports whether a session of the user is one: he is in the file, by this very name, and not disabled. It neither
+// locks nor allocates.
+func (u *Users) Admits(userID []byte) bool {
+	found := u.people.Load().byName[string(userID)]
+	return found != nil && !found.disabled
+}

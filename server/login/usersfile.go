@@ -1,0 +1,135 @@
+package login
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"sync/atomic"
+)
+
+// The users file has one user a line:
+//
+//	alice:$argon2id$v=19$m=19456,t=2,p=1$…$…   may log in with the password
+//	bob:!$argon2id$v=19$m=19456,t=2,p=1$…$…    disabled; take the ! away and the old password works again
+//	carol:!                                    disabled, without a password
+//	dave:                                      has no password: nobody can log in, but sessions live
+//
+// Empty lines and lines that begin with # do not count. A name may hold colons: the last one of the line separates.
+
+// user is one line of the users file.
+type user struct {
+	name     string // as it stands in the file
+	line     int
+	disabled bool
+	hash     atomic.Pointer[stored] // nil: no password; written when it is parsed and, under Users.mu, by our own re-hash
+}
+
+// hashText returns the hash as it stands in the file, "" for none.
+func (u *user) hashText() string {
+	if s := u.hash.Load(); s != nil {
+		return s.text
+	}
+	return ""
+}
+
+// directory is what a users file says. The maps are never written after parseUsers.
+type directory struct {
+	byName      map[string]*user
+	byCanonical map[string]*user
+}
+
+// parseUsers reads a users file. The error lists all mistakes by file, line and user, and shows no part of a hash.
+func parseUsers(file string, data []byte) (*directory, error) {
+	d := &directory{byName: make(map[string]*user), byCanonical: make(map[string]*user)}
+	var wrong mistakes
+	n := 0
+	for raw := range bytes.Lines(bytes.TrimPrefix(data, byteOrderMark)) {
+		n++
+		name, hash, ok := splitLine(raw)
+		switch {
+		case isComment(raw):
+			continue
+		case !ok:
+			wrong.add("%s:%d: not of the form user:hash", file, n)
+			continue
+		}
+		u, err := parseUser(name, hash)
+		if err != nil {
+			wrong.add("%s:%d: user %.100q: %w", file, n, name, err)
+			continue
+		}
+		u.line = n
+		canonical := Canonical(name)
+		if first := d.byCanonical[canonical]; first != nil {
+			wrong.add("%s:%d: user %.100q: is the same as %.100q of line %d", file, n, name, first.name, first.line)
+			continue
+		}
+		d.byName[u.name], d.byCanonical[canonical] = u, u
+	}
+	return d, wrong.err()
+}
+
+var byteOrderMark = []byte("\ufeff")
+
+func isComment(raw []byte) bool {
+	line := bytes.TrimSpace(raw)
+	return len(line) == 0 || line[0] == '#'
+}
+
+// splitLine returns the two halves of a line, without what surrounds it.
+func splitLine(raw []byte) (name, hash string, ok bool) {
+	line := string(bytes.TrimSpace(raw))
+	i := strings.LastIndexByte(line, ':')
+	if i < 0 {
+		return "", "", false
+	}
+	return line[:i], line[i+1:], true
+}
+
+func parseUser(name, hash string) (*user, error) {
+	if err := checkUserName(name); err != nil {
+		return nil, err
+	}
+	u := &user{name: name}
+	hash, u.disabled = strings.CutPrefix(hash, "!")
+	if hash == "" {
+		return u, nil
+	}
+	s, err := parseStored(hash)
+	if err != nil {
+		return nil, err
+	}
+	u.hash.Store(s)
+	return u, nil
+}
+
+// checkUserName returns what is wrong with the name of a line.
+func checkUserName(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if strings.TrimSpace(name) != name {
+		return fmt.Errorf("a name must not begin or end with a space")
+	}
+	if name[0] == '#' {
+		return fmt.Errorf("a name must not begin with #")
+	}
+	return nil
+}
+
+// withHash returns the file's data with the user's hash replaced, and nothing else: ok only if exactly one line holds the
+// user with the old hash, as we read it.
+func withHash(data []byte, name, old, fresh string) (next []byte, ok bool) {
+	found := 0
+	next = make([]byte, 0, len(data)+len(fresh))
+	for raw := range bytes.Lines(data) {
+		if lineName, lineHash, split := splitLine(bytes.TrimPrefix(raw, byteOrderMark)); split && !isComment(raw) &&
+			lineName == name && lineHash == old {
+			found++
+			i := bytes.LastIndexByte(raw, ':') + 1
+			raw = bytes.Join([][]byte{raw[:i], []byte(fresh), raw[i+len(old):]}, nil)
+		}
+		next = append(next, raw...)
+	}
+	return next, found == 1
+}

@@ -1,0 +1,185 @@
+package login
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+	"unicode/utf8"
+)
+
+// WebhookOptions says how Webhook works. The zero value works.
+type WebhookOptions struct {
+	// Timeout bounds an attempt as a whole, from the connection to the last byte of the answer. 0 is 5 seconds.
+	Timeout time.Duration
+	// RootCAs are whom the back end's certificate must come from. Nil: the system's.
+	RootCAs *x509.CertPool
+}
+
+// maxAnswer is the most bytes of a back end's answer, which is a user ID and little more.
+const maxAnswer = 4 << 10
+
+// maxWebhooks bounds the connections to the back end; attempts beyond it wait for one until their timeout.
+const maxWebhooks = 64
+
+// Webhook asks a back end of yours by POSTing the login request's body to it. 200 and {"user_id":"…"} lets that user in, 401
+// refuses; anything else, a redirect included, is ErrUnavailable. Safe for concurrent use.
+type Webhook struct {
+	url    string
+	client *http.Client
+}
+
+// NewWebhook returns the mode that asks the back end at address: https, or http on a loopback address or localhost. An
+// error names the address without user, password and query. Close it when it is not used any more.
+func NewWebhook(address string, opt WebhookOptions) (*Webhook, error) {
+	if opt.Timeout < 0 {
+		return nil, fmt.Errorf("webhook: timeout %v: must not be negative", opt.Timeout)
+	}
+	if opt.Timeout == 0 {
+		opt.Timeout = 5 * time.Second
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("webhook: not a URL") // the parser's error quotes it
+	}
+	shown := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	dialer := &net.Dialer{Timeout: opt.Timeout}
+	switch {
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("webhook %.200q: has no host", shown)
+	case u.Fragment != "":
+		return nil, fmt.Errorf("webhook %.200q: must not have a fragment", shown)
+	case u.Scheme == "http" && isLoopback(u.Hostname()):
+		dialer.Control = onlyLoopback
+	case u.Scheme != "https":
+		return nil, fmt.Errorf("webhook %.200q: must be https, or http on loopback: passwords go there", shown)
+	}
+	return &Webhook{url: address, client: &http.Client{
+		Timeout: opt.Timeout,
+		Transport: &http.Transport{ // without a proxy, whatever the environment says
+			DialContext:            dialer.DialContext,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: opt.RootCAs},
+			ForceAttemptHTTP2:      true,
+			DisableCompression:     true,
+			MaxConnsPerHost:        maxWebhooks,
+			MaxIdleConnsPerHost:    maxWebhooks,
+			IdleConnTimeout:        90 * time.Second,
+			MaxResponseHeaderBytes: 16 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || (err == nil && addr.Unmap().IsLoopback())
+}
+
+// onlyLoopback refuses to connect in clear text to wherever else a resolver says that localhost is.
+func onlyLoopback(_, address string, _ syscall.RawConn) error {
+	addr, err := netip.ParseAddrPort(address)
+	if err != nil || !addr.Addr().Unmap().IsLoopback() {
+		return errors.New("the host is not on loopback")
+	}
+	return nil
+}
+
+// Guesses is GuessesPassword.
+func (*Webhook) Guesses() Guesses { return GuessesPassword }
+
+// Check asks the back end.
+func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
+	// A transport may read the body for longer than its answer takes (http.RoundTripper), and then it is another request's.
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(bytes.Clone(a.Body)))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "coatcheck")
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
+	}
+	defer func() { _ = resp.Body.Close() }() // nothing is written
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
+	case resp.StatusCode == http.StatusUnauthorized:
+		return "", ErrRefused
+	case resp.StatusCode != http.StatusOK:
+		return "", fmt.Errorf("%w: it answered %d", ErrUnavailable, resp.StatusCode)
+	case len(body) > maxAnswer:
+		return "", fmt.Errorf("%w: its answer is larger than %d bytes", ErrUnavailable, maxAnswer)
+	}
+	user, err := readAnswer(body)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return user, nil
+}
+
+// withoutURL drops the address, credentials and query included, which net/http puts before every error.
+func withoutURL(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
+}
+
+// readAnswer returns the user ID of a back end's answer: one JSON object with one such member, by exactly that name. What
+// else it says is its own business.
+func readAnswer(body []byte) (string, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return "", errors.New("its answer is not a JSON object")
+	}
+	var user any
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return "", errors.New("its answer is not JSON")
+		}
+		var value any
+		if err := d.Decode(&value); err != nil {
+			return "", errors.New("its answer is not JSON")
+		}
+		if name == "user_id" {
+			if user != nil {
+				return "", errors.New("its answer has user_id twice")
+			}
+			user = value
+		}
+	}
+	_, err := d.Token() // the closing brace
+	if _, end := d.Token(); err != nil || !errors.Is(end, io.EOF) {
+		return "", errors.New("its answer is not one JSON object")
+	}
+	id, ok := user.(string)
+	if !ok {
+		return "", errors.New("its answer has no user_id that is a string")
+	}
+	// The decoder writes U+FFFD for what is not UTF-8, which would make one user of two.
+	if strings.ContainsRune(id, utf8.RuneError) {
+		return "", errors.New("its answer's user_id is not UTF-8")
+	}
+	if err := checkName(id); err != nil {
+		return "", fmt.Errorf("its answer: %w", err)
+	}
+	return id, nil
+}
+
+// Close closes the connections that are idle.
+func (w *Webhook) Close() { w.client.CloseIdleConnections() }
