@@ -17,6 +17,7 @@ var errLost = errors.New("i/o timeout: no answer from 10.0.0.1:6379")
 var failureRules = []rule{
 	{name: "503 on every route", check: checkStoreDown},
 	{name: "each operation failing alone", check: checkOperationFails},
+	{name: "a dead cookie stays in an outage", check: checkDeadCookieInOutage},
 	{name: "a login that cannot end the carried session has begun nothing", check: checkLoginEndFails},
 	{name: "housekeeping that fails is left to the next request", check: checkHousekeepingFails},
 	{name: "record of a newer release", check: checkNewer},
@@ -76,6 +77,19 @@ func checkOperationFails(h *harness) {
 			assert.Equal(h, answer{status: 503, code: "store_unavailable"}, h.answer(resp), "%s: %s", c.route, op)
 			assert.Equal(h, user, h.me(token), "%s: %s", c.route, op)
 			assert.Equal(h, user, h.me(other), "%s: %s", c.route, op)
+		}
+	}
+}
+
+// A dead cookie would be cleared; not by an answer that says nothing about any session.
+func checkDeadCookieInOutage(h *harness) {
+	for _, op := range []string{opMark, opCreate} {
+		for _, err := range []error{errLost, coatcheck.ErrFull} {
+			h.store.failing(err, op)
+			resp := h.tryLogin(h.user(), h.cookie(madeUp()))
+			assert.Equal(h, 503, resp.status, op)
+			assert.Empty(h, resp.header["Set-Cookie"], op)
+			h.store.on(nil)
 		}
 	}
 }
