@@ -176,7 +176,7 @@ func (s *Session) openSeveral(ctx context.Context, p *Presented) error {
 	s.values, s.first = nil, false
 	s.stale = stale && !p.more
 	s.report.Duplicate = p.more || len(s.others) > 1
-	if err := s.onReuses(ctx, reused); err != nil {
+	if err := s.onReuses(ctx, reused, p.more); err != nil {
 		return err
 	}
 	if len(s.others) == 1 && !p.more {
@@ -192,9 +192,9 @@ func (s *Session) openSeveral(ctx context.Context, p *Presented) error {
 
 // onReuses is onReuse for each rotated-out token whose session the request does not also carry a live token of. Only one
 // is reported, a session that was ended before others.
-func (s *Session) onReuses(ctx context.Context, reused []Reuse) error {
+func (s *Session) onReuses(ctx context.Context, reused []Reuse, more bool) error {
 	for _, r := range reused {
-		if s.carries(r.Key) {
+		if s.carries(r.Key) || more { // of more tokens than were looked up, one may be live
 			if s.report.Reused.Key == (Key{}) {
 				s.report.Reused = r
 			}

@@ -9,9 +9,10 @@ import (
 // Policy is how long sessions live and how many a user may have. The zero value is the default policy; where zero is a
 // sensible setting of its own, a negative value asks for it.
 type Policy struct {
-	// TTL is how long a session lives after its last request (idle timeout, ASVS 7.3.1). Zero: 30 minutes.
+	// TTL is how long a session lives after its last request (idle timeout, ASVS 7.3.1). Zero: 30 minutes, or MaxLifetime if
+	// that is less.
 	TTL time.Duration
-	// MaxLifetime is how long it lives at most (absolute timeout, ASVS 7.3.2). Zero: 12 hours.
+	// MaxLifetime is how long it lives at most (absolute timeout, ASVS 7.3.2). Zero: 12 hours, or TTL if that is more.
 	MaxLifetime time.Duration
 	// FixedExpiry turns rolling expiry off: a session then ends TTL after it began.
 	FixedExpiry bool
@@ -19,7 +20,7 @@ type Policy struct {
 	// of TTL. Negative: with every request.
 	RenewEvery time.Duration
 	// RotationGrace is how long the token before a Rotate is admitted after the new one was first presented. Zero: 10
-	// seconds. Negative: no longer.
+	// seconds, or half of TTL if that is less. Negative: no longer.
 	RotationGrace time.Duration
 	// MaxPerUser is how many sessions of one user may live; a login beyond it ends the oldest. Zero: 100. Negative: no limit.
 	MaxPerUser int
@@ -49,7 +50,7 @@ func (p Policy) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(p.TTL >= time.Second, "ttl %v: must be at least 1s", p.TTL)
+	check(p.TTL >= time.Millisecond, "ttl %v: must be at least 1ms", p.TTL)
 	check(p.MaxLifetime >= p.TTL, "max-lifetime %v: must not be below ttl %v", p.MaxLifetime, p.TTL)
 	check(p.RenewEvery < p.TTL, "renew-every %v: must be below ttl %v", p.RenewEvery, p.TTL)
 	check(p.RotationGrace < p.TTL, "rotation-grace %v: must be below ttl %v", p.RotationGrace, p.TTL)
@@ -58,11 +59,17 @@ func (p Policy) Validate() error {
 }
 
 func (p Policy) withDefaults() Policy {
-	p.TTL = orDefault(p.TTL, 30*time.Minute)
-	p.MaxLifetime = orDefault(p.MaxLifetime, 12*time.Hour)
+	// What nobody chose gives way to what somebody did.
+	if p.TTL == 0 {
+		p.TTL = 30 * time.Minute
+		if p.MaxLifetime > 0 {
+			p.TTL = min(p.TTL, p.MaxLifetime)
+		}
+	}
+	p.MaxLifetime = orDefault(p.MaxLifetime, max(12*time.Hour, p.TTL))
 	// What is turned off stays negative, so that the policy in force, given to another manager, is the same policy.
 	p.RenewEvery = max(-1, orDefault(p.RenewEvery, p.TTL/10))
-	p.RotationGrace = max(-1, orDefault(p.RotationGrace, 10*time.Second))
+	p.RotationGrace = max(-1, orDefault(p.RotationGrace, min(10*time.Second, p.TTL/2)))
 	p.RetryFor = orDefault(p.RetryFor, 500*time.Millisecond)
 	p.MaxPerUser = max(-1, orDefault(p.MaxPerUser, 100))
 	if p.Now == nil {

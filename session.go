@@ -19,7 +19,8 @@ var ErrUserID = errors.New("not a user ID")
 // Session is what a handler holds during one request: the values of the request's session, and what the request wants to
 // become of it. Nothing reaches the store before Commit or the end of the request. A request without a session has an
 // empty one, which is stored only if it is given a value or a user. A Session belongs to its request: it is not safe for
-// concurrent use, and every method panics once the request has ended.
+// concurrent use, and every method panics once the request has ended, until the middleware gives the object to another
+// request: never keep one.
 type Session struct {
 	m      *Manager
 	now    time.Time
@@ -112,7 +113,7 @@ func (s *Session) reset(m *Manager, client Client, now time.Time) {
 	s.login, s.user, s.lifetime, s.destroy = false, "", 0, false
 	s.marked, s.markOf = false, ""
 	s.failed, s.setCookie, s.report = nil, Keep, Report{}
-	clear(s.changes)
+	clear(s.changes[:cap(s.changes)])
 	s.changes, s.others, s.ending = s.changes[:0], s.others[:0], s.ending[:0]
 }
 
@@ -123,7 +124,8 @@ func (s *Session) Release() { s.m, s.token, s.fresh = nil, Token{}, Token{} }
 // Format keeps the token that the session holds out of every fmt verb, and so out of logs and panics.
 func (s *Session) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.Session")) }
 
-// inUse makes a handler that kept its session fail where the mistake is, not as another user's data elsewhere.
+// inUse makes a handler that kept its session fail where the mistake is; as long as no other request was given the same
+// object from the pool, which nothing here can tell.
 func (s *Session) inUse() {
 	if s.m == nil {
 		panic("coatcheck: Session used outside its request")

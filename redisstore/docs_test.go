@@ -23,7 +23,9 @@ func TestDocs(t *testing.T) {
 	require.True(t, ok)
 	var want strings.Builder
 	want.WriteString(head + " -update -->\n")
-	block := func(name, body string) { want.WriteString("\n" + name + ":\n\n```lua\n" + strings.TrimSpace(body) + "\n```\n") }
+	block := func(name, body string) {
+		want.WriteString("\n" + name + ":\n\n```lua\n" + strings.TrimSpace(body) + "\n```\n")
+	}
 	block("The beginning of all", prelude)
 	for _, s := range []struct {
 		name string

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -203,55 +201,3 @@ func (s *Server) EndUser(ctx context.Context, user string) error {
 
 // Handler returns the public application's handler, for tests and benchmarks without a connection.
 func (s *Server) Handler() fasthttp.RequestHandler { return s.public.Server().Handler }
-
-// Serve answers the public API on ln until Shutdown.
-func (s *Server) Serve(ln net.Listener) error { return s.doors[0].serve(ln) }
-
-// ServeAdmin answers the admin API on ln until Shutdown.
-func (s *Server) ServeAdmin(ln net.Listener) error { return s.doors[1].serve(ln) }
-
-// drainFor is how long a stopping server goes on answering, with "Connection: close", before it stops to accept: long
-// enough for clients that are talking to hear of it, so that no request meets a closing connection.
-const drainFor = 250 * time.Millisecond
-
-// Shutdown turns readiness red, lets clients that are talking leave, stops accepting, waits for requests in flight and
-// closes idle connections; the admin listener goes last. An error means that ctx ended first.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
-	select {
-	case <-time.After(drainFor):
-	case <-ctx.Done():
-	}
-	return errors.Join(s.doors[0].shut(ctx), s.doors[1].shut(ctx))
-}
-
-// door is where connections come in. fasthttp forgets a Shutdown that comes before Serve; a door does not.
-type door struct {
-	srv *fasthttp.Server
-
-	mu     sync.Mutex
-	closed bool           // guarded by mu
-	open   []net.Listener // guarded by mu
-}
-
-func (d *door) serve(ln net.Listener) error {
-	d.mu.Lock()
-	if d.closed {
-		d.mu.Unlock()
-		return ln.Close()
-	}
-	d.open = append(d.open, ln)
-	d.mu.Unlock()
-	return d.srv.Serve(ln)
-}
-
-func (d *door) shut(ctx context.Context) error {
-	err := d.srv.ShutdownWithContext(ctx)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.closed = true
-	for _, ln := range d.open {
-		_ = ln.Close() // closed already, unless its Serve has not got as far as fasthttp
-	}
-	return err
-}

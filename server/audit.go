@@ -36,6 +36,7 @@ type audit struct {
 
 	mu       sync.Mutex
 	reported map[coatcheck.Key]time.Time // guarded by mu: when a reuse was last reported
+	purged   time.Time                   // guarded by mu: when reported was last looked through
 	lastErr  time.Time                   // guarded by mu: when a store error was last reported
 	errs     int                         // guarded by mu: store errors since
 }
@@ -118,6 +119,10 @@ func (a *audit) report(ctx *fasthttp.RequestCtx, s *coatcheck.Session) {
 		}
 		a.event(ctx, slog.LevelWarn, eventReuse, outcome, userAttr(r.Reused.User), slog.String("session_id", r.Reused.ID.String()))
 	}
+	if r.Reused.Revoked { // told in any case: that a session ended must not drown in the limit above
+		a.event(ctx, slog.LevelWarn, eventRevoke, "ok", slog.String("reason", "reuse"), userAttr(r.Reused.User),
+			slog.String("session_id", r.Reused.ID.String()), slog.Int("sessions", 1))
+	}
 }
 
 func (a *audit) mayReport(key coatcheck.Key) bool {
@@ -127,15 +132,16 @@ func (a *audit) mayReport(key coatcheck.Key) bool {
 	if last, ok := a.reported[key]; ok && now.Sub(last) < reuseEvery {
 		return false
 	}
-	if len(a.reported) >= reuseMax {
+	if len(a.reported) >= reuseMax && now.Sub(a.purged) >= time.Second { // not with each: it looks at all of them
+		a.purged = now
 		for k, t := range a.reported {
 			if now.Sub(t) >= reuseEvery {
 				delete(a.reported, k)
 			}
 		}
-		if len(a.reported) >= reuseMax {
-			return false
-		}
+	}
+	if len(a.reported) >= reuseMax {
+		return false
 	}
 	a.reported[key] = now
 	return true

@@ -84,7 +84,9 @@ func (s *Server) refresh(c *fiber.Ctx) error {
 	if err := sess.Commit(context.Background()); err != nil {
 		return s.sessions.fail(c, err)
 	}
-	s.audit.session(c.Context(), eventRefresh, sess)
+	if sess.Report().Rotated > 0 {
+		s.audit.session(c.Context(), eventRefresh, sess)
+	}
 	return writeView(c, sess)
 }
 
@@ -96,8 +98,8 @@ func (s *Server) logout(c *fiber.Ctx) error {
 	if err := sess.Commit(context.Background()); err != nil {
 		return s.sessions.fail(c, err)
 	}
-	if user != "" {
-		s.audit.ended(c.Context(), eventLogout, user, id.String(), 1)
+	if n := sess.Report().Ended; n > 0 {
+		s.audit.ended(c.Context(), eventLogout, user, id.String(), n)
 	}
 	return c.SendStatus(fiber.StatusNoContent)
 }

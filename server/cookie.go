@@ -177,10 +177,8 @@ func (j *cookieJar) write(h *fasthttp.ResponseHeader, s *coatcheck.Session, now 
 		keepPrivate(h)
 	case coatcheck.Set:
 		token, left := s.Token(now())
-		seconds := int64(min(left, maxCookieAge) / time.Second)
-		if seconds < 1 {
-			return // a Max-Age of 0 would be a clear
-		}
+		// At least 1, because 0 would be a clear; the session's own end does not depend on it.
+		seconds := max(1, int64(min(left, maxCookieAge)/time.Second))
 		b := make([]byte, 0, len(j.pair)+coatcheck.TokenLen+len(j.attrs)+24)
 		b = append(b, j.pair...)
 		b = token.AppendSecretText(b)

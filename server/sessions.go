@@ -90,12 +90,12 @@ func (m *middleware) handle(c *fiber.Ctx) error {
 	if err := m.open(ctx, r); err != nil {
 		return m.fail(c, err)
 	}
+	m.audit.report(ctx, &r.session) // before the handler, which may panic
 	ctx.SetUserValue(requestKey{}, r)
 	handlerErr := c.Next()
 	if err := r.session.Finish(context.Background()); err != nil {
 		return m.fail(c, err)
 	}
-	m.audit.report(ctx, &r.session)
 	m.jar.write(&ctx.Response.Header, &r.session, m.now)
 	return handlerErr
 }
@@ -103,7 +103,6 @@ func (m *middleware) handle(c *fiber.Ctx) error {
 // open makes r the state of a request: its cookies read, its session opened. The context is not the request's own: fasthttp
 // cancels that one when the server begins to drain.
 func (m *middleware) open(ctx *fasthttp.RequestCtx, r *request) error {
-	r.presented = coatcheck.Presented{}
 	m.jar.find(&ctx.Request.Header, &r.presented)
 	client := coatcheck.Client{IP: m.proxies.client(ctx), UserAgent: ctx.Request.Header.UserAgent()}
 	return m.manager.Open(context.Background(), &r.session, &r.presented, client, m.arrival(ctx))
@@ -112,6 +111,7 @@ func (m *middleware) open(ctx *fasthttp.RequestCtx, r *request) error {
 func (m *middleware) release(ctx *fasthttp.RequestCtx, r *request) {
 	ctx.RemoveUserValue(requestKey{})
 	r.session.Release()
+	r.presented = coatcheck.Presented{} // a pool must not hold what opens a session
 	m.pool.Put(r)
 }
 

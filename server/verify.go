@@ -17,9 +17,9 @@ func (s *Server) verify(c *fiber.Ctx) error {
 		return m.fail(c, err)
 	}
 	sess := &r.session
+	m.audit.report(ctx, sess)
 	user := sess.RawUserID()
 	if len(user) == 0 {
-		m.audit.report(ctx, sess)
 		return problemUnauthenticated
 	}
 	var space [3*256 + 22]byte
@@ -31,7 +31,6 @@ func (s *Server) verify(c *fiber.Ctx) error {
 	if err := sess.Finish(context.Background()); err != nil {
 		return m.fail(c, err)
 	}
-	m.audit.report(ctx, sess)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -14,6 +15,14 @@ import (
 func check(c *config, byName map[string]*setting, values map[string]given) iter.Seq2[string, error] {
 	c.server.Policy.RevokeOnReuse = c.onReuse == "revoke"
 	c.server.Policy.NotBefore = c.notBefore
+	// Where nobody set them, the library fits them to what was set.
+	for name, p := range map[string]*time.Duration{
+		"ttl": &c.server.Policy.TTL, "max-lifetime": &c.server.Policy.MaxLifetime, "rotation-grace": &c.server.Policy.RotationGrace,
+	} {
+		if values[name].from == fromDefault {
+			*p = 0
+		}
+	}
 	c.redis.URL = c.store
 	c.server.Login = login.Open{} // until the files of the mode are read, which needs them to be named
 	return func(yield func(string, error) bool) {

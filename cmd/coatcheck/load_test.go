@@ -60,13 +60,31 @@ func TestDefaults(t *testing.T) {
 			Login:       login.Open{},
 			Cookie:      server.Cookie{Name: "__Host-coatcheck", Path: "/", SameSite: "lax"},
 			ReadTimeout: 5 * time.Second, IdleTimeout: time.Minute,
-			// RenewEvery stays zero, which is a tenth of TTL.
-			Policy: coatcheck.Policy{
-				TTL: 30 * time.Minute, MaxLifetime: 12 * time.Hour, RotationGrace: 10 * time.Second, MaxPerUser: 100,
-			},
+			// The durations stay zero: the library's defaults are those of the flags, and fit themselves to what is set.
+			Policy: coatcheck.Policy{MaxPerUser: 100},
 		},
 	}
 	assert.Equal(t, want, c)
+	m, err := coatcheck.NewManager(noStore{}, c.server.Policy)
+	require.NoError(t, err)
+	p := m.Policy()
+	assert.Equal(t, [...]time.Duration{30 * time.Minute, 12 * time.Hour, 3 * time.Minute, 10 * time.Second},
+		[...]time.Duration{p.TTL, p.MaxLifetime, p.RenewEvery, p.RotationGrace})
+}
+
+// noStore is for a manager that is not used.
+type noStore struct{ coatcheck.Store }
+
+// A default never contradicts what was set.
+func TestDefaultsGiveWay(t *testing.T) {
+	for _, args := range []string{"--ttl=5s", "--ttl=500ms", "--ttl=24h", "--max-lifetime=5s", "--max-lifetime=10m --renew-every=1m"} {
+		_, err := load(strings.Fields("--dev "+args), nil)
+		assert.NoError(t, err, args)
+	}
+	for _, args := range []string{"--ttl=2h --max-lifetime=1h", "--ttl=10s --rotation-grace=10s", "--rotation-grace=30m", "--ttl=1m --renew-every=1m"} {
+		_, err := load(strings.Fields("--dev "+args), nil)
+		assert.Error(t, err, args)
+	}
 }
 
 // Zero asks the library for its default, so that a zero which means zero must become something else.

@@ -21,6 +21,8 @@ func main() {
 	// Room for a HUP beside the signal that ends the server: neither may be lost while the other is handled.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// Whoever reads the log may go away. That must not take the sessions along.
+	signal.Ignore(syscall.SIGPIPE)
 	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdin, os.Stdout, os.Stderr))
 }
 
