@@ -32,6 +32,7 @@ func TestDocs(t *testing.T) {
 		*script
 	}{
 		{"Create", createScript}, {"Swap", swapScript}, {"End", endScript}, {"EndUser", endUserScript}, {"List", listScript},
+		{"Counting a failed login", reserveScript}, {"Taking one back", giveBackScript}, {"Forgetting all", resetScript},
 		{"Deletion of a damaged record", dropScript}, {"Confirmation, with --redis-wait-replicas", confirmScript},
 	} {
 		body, ok := strings.CutPrefix(s.text, prelude)

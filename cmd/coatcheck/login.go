@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -80,14 +81,13 @@ func throttle(c *config, store coatcheck.Store) {
 	if !ok {
 		return
 	}
-	var accounts, addresses login.Ledger = login.NewMemoryLedger(login.AccountRule()), login.NewMemoryLedger(login.AddressRule())
-	if shared, ok := store.(interface {
-		Ledger(name string, forget time.Duration, delays []time.Duration) login.Ledger
-	}); ok {
-		rule := login.AccountRule()
-		accounts = shared.Ledger("account", rule.Forget, rule.Delays)
-		rule = login.AddressRule()
-		addresses = shared.Ledger("address", rule.Forget, rule.Delays)
+	ofAccounts, ofAddresses := login.AccountRule(), login.AddressRule()
+	var accounts, addresses login.Ledger
+	if shared, ok := store.(*redisstore.Store); ok {
+		accounts = shared.Ledger("account", ofAccounts.Forget, ofAccounts.Delays)
+		addresses = shared.Ledger("address", ofAddresses.Forget, ofAddresses.Delays)
+	} else {
+		accounts, addresses = login.NewMemoryLedger(ofAccounts), login.NewMemoryLedger(ofAddresses)
 	}
 	c.server.Login = login.NewThrottle(mode, accounts, addresses, nil)
 }
