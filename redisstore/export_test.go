@@ -93,3 +93,25 @@ func (s *Store) Client() rueidis.Client { return s.client }
 
 // Forget empties the cache.
 func (s *Store) Forget() { s.cache.flush() }
+
+// CreateCommands are what a login sends, for a client of its own making.
+func (s *Store) CreateCommands(rec *coatcheck.Record) []rueidis.Completed {
+	tag, name, now := rec.Key.Tag(), userName(rec.UserID()), millis(time.Now())
+	return s.commands(createScript,
+		[]string{s.recordKey(rec.Key), s.receiptKey(tag), s.key(tag, kindIndex, name), s.key(tag, kindMark, name)},
+		[]string{string(rec.Bytes()), now, member(rec), s.key(tag, kindRecord, ""), "\x00\x00\x00\x00\x00\x00\x00\x00", "0", now, ""})
+}
+
+// SwapCommands are what a refresh sends.
+func (s *Store) SwapCommands(rec *coatcheck.Record) []rueidis.Completed {
+	return s.commands(swapScript,
+		[]string{s.recordKey(rec.Key), s.key(rec.Key.Tag(), kindIndex, userName(rec.UserID()))},
+		[]string{string(rec.Bytes()), string(binary.BigEndian.AppendUint64(nil, rec.Version-1)), millis(time.Now()), member(rec)})
+}
+
+func (s *Store) commands(sc *script, keys, args []string) []rueidis.Completed {
+	b := s.client.B()
+	return []rueidis.Completed{
+		b.Evalsha().Sha1(sc.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build(), b.Exists().Key(keys[0]).Build(),
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -182,7 +184,7 @@ func TestSlotMigration(t *testing.T) {
 			for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && !t.Failed(); {
 				for slot := range slots {
 					from := c.Owner(t, slot)
-					to := c.Primaries[(indexOf(c.Primaries, from)+1)%len(c.Primaries)]
+					to := c.Primaries[(slices.Index(c.Primaries, from)+1)%len(c.Primaries)]
 					c.Move(t, slot, from, to, func() { time.Sleep(time.Millisecond) })
 					moves++
 				}
@@ -194,11 +196,49 @@ func TestSlotMigration(t *testing.T) {
 	}
 }
 
-func indexOf(servers []*redistest.Server, s *redistest.Server) int {
-	for i, other := range servers {
-		if other == s {
-			return i
-		}
+// While only some of a user's keys have moved, what needs all of them waits, and does not take what it cannot see for gone.
+func TestHalfMovedSlot(t *testing.T) {
+	c := redistest.StartCluster(t, false)
+	ctx := context.Background()
+	for name, moves := range map[string]func(key string) bool{
+		"nothing":       func(string) bool { return false },
+		"the index":     func(key string) bool { return strings.Contains(key, "}:u:") },
+		"the records":   func(key string) bool { return strings.Contains(key, "}:s:") },
+		"everything":    func(string) bool { return true },
+		"the last half": func(key string) bool { return strings.Contains(key, "}:u:") || key[len(key)-1] > 'V' },
+	} {
+		t.Run(name, func(t *testing.T) {
+			user := "user of whom there moved " + name
+			s := opened(t, redisstore.Options{URL: c.URL()})
+			recs := []*coatcheck.Record{add(t, s, user), add(t, s, user), add(t, s, user), add(t, s, user)}
+			slot := c.Slot(s.RecordKey(recs[0].Key))
+			from := c.Owner(t, slot)
+			to := c.Primaries[(slices.Index(c.Primaries, from)+1)%len(c.Primaries)]
+			c.BeginMove(slot, from, to)
+			keys, err := from.Do("CLUSTER", "GETKEYSINSLOT", slot, "100").AsStrSlice()
+			require.NoError(t, err)
+			keys = slices.DeleteFunc(keys, func(key string) bool { return !moves(key) })
+			if len(keys) > 0 {
+				c.MoveKeys(from, to, keys...)
+			}
+
+			unavailable := func(err error) { t.Helper(); require.ErrorIs(t, err, coatcheck.ErrUnavailable) }
+			unavailable(endUser(s, user, coatcheck.Key{}))
+			unavailable(endUser(s, user, recs[0].Key))
+			unavailable(begin(s, session(t, user)))
+			unavailable(end(s, recs[0]))
+			unavailable(s.List(ctx, user, time.Now(), func(*coatcheck.Record) bool { return true }))
+			for _, rec := range recs {
+				require.NoError(t, load(s, rec), "one key is on one side or the other")
+			}
+
+			c.Move(t, slot, from, to, func() {})
+			listed := 0
+			require.NoError(t, s.List(ctx, user, time.Now(), func(*coatcheck.Record) bool { listed++; return true }))
+			assert.Equal(t, len(recs), listed)
+			n, err := s.EndUser(ctx, user, coatcheck.Key{}, time.Now(), time.Now().Add(grave))
+			require.NoError(t, err)
+			assert.Equal(t, len(recs), n)
+		})
 	}
-	return -1
 }

@@ -99,6 +99,56 @@ return {'ok'}
 // ARGV record, now, index member, prefix of record keys, mark (8 bytes), limit, end of tombstones, key text of the replaced.
 // Answers ok, how many the limit ended, replaced record or "" | exists | revoked.
 var createScript = newScript(`
+-- present tells the members whose records are there from those that were evicted, or deleted by hand.
+local function present(prefix, members)
+  local n = 0
+  for i = 1, #members, 500 do
+    local keys = {}
+    for k = i, math.min(i + 499, #members) do keys[#keys + 1] = prefix .. members[k]:sub(13) end
+    n = n + redis.call('EXISTS', unpack(keys))
+  end
+  if n == #members then return members, {} end
+  local here, gone = {}, {}
+  local _, found = fetch(prefix, members)
+  for i, m in ipairs(members) do
+    local to = found[i] and here or gone
+    to[#to + 1] = m
+  end
+  return here, gone
+end
+-- oldest returns the n that were created first; of those created at the same time, the ones with the smaller keys. The order
+-- of a key's letters is not that of their values, and Redis compares strings as its locale has it.
+local function oldest(members, n)
+  if n <= 0 then return {} end
+  local created, value = {}, {}
+  for _, m in ipairs(members) do created[m] = tonumber(m:sub(1, 12), 16) end
+  local function rank(m)
+    if not next(value) then
+      local i = 0
+      for c in ('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'):gmatch('.') do
+        value[c] = string.format('%02d', i)
+        i = i + 1
+      end
+    end
+    return (m:sub(13):gsub('.', value))
+  end
+  local function older(a, b)
+    if created[a] ~= created[b] then return created[a] < created[b] end
+    return rank(a) < rank(b)
+  end
+  if n > 1 then
+    table.sort(members, older)
+    local first = {}
+    for i = 1, n do first[i] = members[i] end
+    return first
+  end
+  local first = members[1]
+  for _, m in ipairs(members) do
+    if older(m, first) then first = m end
+  end
+  return {first}
+end
+
 local done = replay(KEYS[2])
 if done then return done end
 local new, now, limit, ends = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -116,42 +166,14 @@ local replacedMember = replaced and memberOf(replaced, ARGV[8])
 
 local gone, ended = {}, {}
 if index and limit > 0 and redis.call('ZCOUNT', index, '(' .. ARGV[2], '+inf') + 1 > limit then
-  local members, live, keyOf = {}, {}, {}
+  local members = {}
   for _, m in ipairs(redis.call('ZRANGEBYSCORE', index, '(' .. ARGV[2], '+inf')) do
     if m ~= replacedMember and m ~= ARGV[3] then members[#members + 1] = m end
   end
-  local keys, found = fetch(ARGV[4], members)
-  for i, m in ipairs(members) do
-    local is = state(found[i], now)
-    if is == 'live' or is == 'other' then
-      live[#live + 1] = m
-      keyOf[m] = keys[i]
-    else -- evicted, or deleted by hand
-      gone[#gone + 1] = m
-    end
-  end
-  local excess = #live + 1 - limit
-  if excess > 0 then
-    local order = {}
-    local function rank(m) -- of the same age, the smaller key; the order of its letters is not that of their values
-      if not next(order) then
-        local i = 0
-        for c in ('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'):gmatch('.') do
-          order[c] = string.format('%02x', i)
-          i = i + 1
-        end
-      end
-      return (m:sub(13):gsub('.', order))
-    end
-    table.sort(live, function(a, b)
-      local x, y = a:sub(1, 12), b:sub(1, 12)
-      if x ~= y then return x < y end
-      return rank(a) < rank(b)
-    end)
-    for i = 1, math.min(excess, #live) do
-      ended[i] = keyOf[live[i]]
-      gone[#gone + 1] = live[i]
-    end
+  members, gone = present(ARGV[4], members)
+  for _, m in ipairs(oldest(members, #members + 1 - limit)) do
+    ended[#ended + 1] = ARGV[4] .. m:sub(13)
+    gone[#gone + 1] = m
   end
 end
 

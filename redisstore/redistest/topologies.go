@@ -170,8 +170,7 @@ func (s *Server) serves(slot string) bool {
 // Move moves a slot from one node to another as redis-cli does, ten keys at a time, and calls between after each ten.
 func (c *Cluster) Move(t testing.TB, slot string, from, to *Server, between func()) {
 	t.Helper()
-	to.Must("CLUSTER", "SETSLOT", slot, "IMPORTING", from.Must("CLUSTER", "MYID"))
-	from.Must("CLUSTER", "SETSLOT", slot, "MIGRATING", to.Must("CLUSTER", "MYID"))
+	c.BeginMove(slot, from, to)
 	between()
 	for {
 		keys, err := from.Do("CLUSTER", "GETKEYSINSLOT", slot, "10").AsStrSlice()
@@ -181,10 +180,25 @@ func (c *Cluster) Move(t testing.TB, slot string, from, to *Server, between func
 		if len(keys) == 0 {
 			break
 		}
-		// Some may have gone in the meantime; when all have it says NOKEY.
-		from.Must(append([]string{"MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), "", "0", "5000", "KEYS"}, keys...)...)
+		c.MoveKeys(from, to, keys...)
 		between()
 	}
+	c.EndMove(slot, from, to)
+}
+
+// BeginMove is the first step of Move: the nodes know that the slot is on its way.
+func (c *Cluster) BeginMove(slot string, from, to *Server) {
+	to.Must("CLUSTER", "SETSLOT", slot, "IMPORTING", from.Must("CLUSTER", "MYID"))
+	from.Must("CLUSTER", "SETSLOT", slot, "MIGRATING", to.Must("CLUSTER", "MYID"))
+}
+
+// MoveKeys is the second: keys go from one node to the other. Some may have gone altogether in the meantime.
+func (c *Cluster) MoveKeys(from, to *Server, keys ...string) {
+	from.Must(append([]string{"MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), "", "0", "5000", "KEYS"}, keys...)...)
+}
+
+// EndMove is the last, when all keys have moved.
+func (c *Cluster) EndMove(slot string, from, to *Server) {
 	for _, s := range append([]*Server{to, from}, c.Primaries...) {
 		s.Must("CLUSTER", "SETSLOT", slot, "NODE", to.Must("CLUSTER", "MYID"))
 	}
