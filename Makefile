@@ -95,3 +95,13 @@ peers-report: ## Put the table and chart of RESULT (bin/peers/result.json) into 
 .PHONY: crash
 crash: ## Kill a store on disk KILLS (200) times and look at what is left
 	COATCHECK_CRASH_KILLS=$(or $(KILLS),200) go test -run '^TestCrash$$' -v -timeout 20m ./shardstore
+
+N ?= 1000000
+
+.PHONY: bench-store
+bench-store: ## Measure the memory store with N (1000000) sessions beside others; STORE=flags for more
+	cd bench/store && go build -o ../../bin/bench-store . && ../../bin/bench-store -n $(N) -out ../../bin/bench-store.json $(STORE)
+
+.PHONY: store-report
+store-report: ## Put what bench-store found into docs/performance.md
+	cd bench/store && go run . -report ../../bin/bench-store.json -table ../../docs/performance.md -plot ../../docs/performance-store.svg

@@ -289,6 +289,24 @@ func TestFullDisk(t *testing.T) {
 	assert.Equal(t, 2, s.Len())
 }
 
+// What a full disk took of a change that was refused does not stand behind what came after it.
+func TestFullDiskLeavesNoScrap(t *testing.T) {
+	dir := t.TempDir()
+	disk := shardstore.NewFlakyFiles()
+	s := onDisk(t, dir, disk.Use)
+	rec := add(t, s, "ada", t0, time.Hour)
+	disk.Fill(300)
+	_, err := s.Create(context.Background(), session(t, strings.Repeat("u", 256), t0, time.Hour), coatcheck.CreateOptions{}, t0)
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	disk.Drain()
+	require.NoError(t, renew(t, s, rec, t0, 2*time.Hour))
+	s.Abandon()
+	var log bytes.Buffer
+	s = onDisk(t, dir, func(opt *shardstore.Options) { opt.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	assert.Empty(t, log.String())
+	assert.Equal(t, 1, s.Len())
+}
+
 // What a failed sync may have lost is written anew, and until then nothing is promised.
 func TestFailedSync(t *testing.T) {
 	dir := t.TempDir()

@@ -12,6 +12,18 @@ func (s *Store) Sweep() { s.sweep() }
 // SweepOnce is one hold of the first shard's lock.
 func (s *Store) SweepOnce(now time.Time) (more bool) { return s.shards[0].sweep(now.UnixMilli()) }
 
+// SweepHolds sweeps all shards and returns how long each hold of a lock took.
+func (s *Store) SweepHolds(now time.Time) (holds []time.Duration) {
+	for i := range s.shards {
+		for more := true; more; {
+			began := time.Now()
+			more = s.shards[i].sweep(now.UnixMilli())
+			holds = append(holds, time.Since(began))
+		}
+	}
+	return holds
+}
+
 // Hold takes a shard's lock, and returns what lets it go.
 func (s *Store) Hold(shard int) (letGo func()) {
 	s.shards[shard].mu.Lock()

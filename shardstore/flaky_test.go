@@ -8,6 +8,12 @@ import (
 // Snapshot takes one now.
 func (s *Store) Snapshot() error { return s.snapshot() }
 
+// Rotate begins a new journal, as a snapshot does first.
+func (s *Store) Rotate() error {
+	_, err := s.disk.journal.rotate()
+	return err
+}
+
 // Abandon leaves the store's files as a killed process would.
 func (s *Store) Abandon() {
 	s.closing.Do(func() {

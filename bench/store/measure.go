@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// memory is what holding n sessions costs. Times are nanoseconds for each operation.
+type memory struct {
+	Subject           string
+	N, Bytes          int
+	Over              float64 // bytes for each session above its record
+	GC                float64 // milliseconds of a full collection, the median of five
+	Load1, Load2      float64 // by one goroutine and by two
+	Create, Swap, End float64
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse
+}
+
+// walk visits sessions in an order that no cache foresees.
+func walk(turn, n int) int { return int(uint64(turn) * 0x9E3779B97F4A7C15 >> 11 % uint64(n)) }
+
+const operations = 300_000
+
+func measureMemory(name string, n, bytes int) (memory, error) {
+	i := slices.IndexFunc(subjects, func(s subject) bool { return s.name == name })
+	if i < 0 {
+		return memory{}, fmt.Errorf("nobody is called %q", name)
+	}
+	empty := heap() // some take their memory at once
+	s, err := subjects[i].make(n)
+	if err != nil {
+		return memory{}, err
+	}
+	m := memory{Subject: name, N: n, Bytes: bytes}
+	var rec coatcheck.Record
+	for i := range n {
+		if err := write(&rec, i, 1, bytes, 30*time.Minute); err != nil {
+			return m, err
+		}
+		if err := s.create(i, &rec); err != nil {
+			return m, err
+		}
+	}
+	m.Over = (float64(heap())-float64(empty))/float64(n) - float64(bytes)
+	var gcs []float64
+	for range 5 {
+		began := time.Now()
+		runtime.GC()
+		gcs = append(gcs, float64(time.Since(began).Microseconds())/1000)
+	}
+	slices.Sort(gcs)
+	m.GC = gcs[len(gcs)/2]
+	if m.Load1, err = loads(s, n, 1); err != nil {
+		return m, err
+	}
+	if m.Load2, err = loads(s, n, 2); err != nil {
+		return m, err
+	}
+	err = writes(s, n, bytes, &m)
+	return m, err
+}
+
+func loads(s store, n, goroutines int) (ns float64, err error) {
+	const each = 1_000_000
+	var failed atomic.Pointer[error]
+	var running sync.WaitGroup
+	began := time.Now()
+	for g := range goroutines {
+		running.Go(func() {
+			var buf coatcheck.Record
+			for i := range each {
+				if err := s.load(walk(i+g*each, n), &buf); err != nil {
+					failed.Store(&err)
+				}
+			}
+		})
+	}
+	running.Wait()
+	ns = float64(time.Since(began).Nanoseconds()) / float64(each*goroutines)
+	if err := failed.Load(); err != nil {
+		return ns, *err
+	}
+	return ns, nil
+}
+
+func writes(s store, n, bytes int, m *memory) error {
+	var rec coatcheck.Record
+	for _, op := range []struct {
+		ns      *float64
+		version uint64
+		do      func(i int) error
+	}{
+		{&m.Create, 1, func(i int) error { return s.create(i, &rec) }},
+		{&m.Swap, 2, func(i int) error { return s.swap(i, &rec) }},
+		{&m.End, 2, s.end},
+	} {
+		var spent time.Duration
+		for i := range operations {
+			if err := write(&rec, n+i, op.version, bytes, 30*time.Minute); err != nil {
+				return err
+			}
+			began := time.Now()
+			if err := op.do(n + i); err != nil {
+				return err
+			}
+			spent += time.Since(began)
+		}
+		*op.ns = float64(spent.Nanoseconds()) / operations
+	}
+	return nil
+}
+
+// storm is the latency of a Load, in nanoseconds, and how much the janitor was at work.
+type storm struct {
+	What           string
+	P50, P99, P999 int64
+	Loads, Expired int
+}
+
+// measureStorm loads sessions that live on, at a steady 20,000 a second, first in quiet and then while a million others
+// expire within a second.
+func measureStorm(n int) ([]storm, error) {
+	const expiring = 1_000_000
+	s, err := newCoatcheck(shardstore.Options{})
+	if err != nil {
+		return nil, err
+	}
+	n = max(n, expiring/5)
+	var rec coatcheck.Record
+	for i := range n {
+		if err := write(&rec, i, 1, 128, time.Hour); err != nil {
+			return nil, err
+		}
+		if err := s.create(i, &rec); err != nil {
+			return nil, err
+		}
+	}
+	storms := time.Now().Add(25 * time.Second)
+	for i := range expiring {
+		at := storms.Add(time.Duration(i) * time.Microsecond)
+		if err := write(&rec, n+i, 1, 128, at.Sub(now)); err != nil {
+			return nil, err
+		}
+		if err := s.create(n+i, &rec); err != nil {
+			return nil, err
+		}
+	}
+	if time.Now().After(storms.Add(-6 * time.Second)) {
+		return nil, fmt.Errorf("the storm came before the quiet: this machine is too slow for 25 s")
+	}
+	runtime.GC()
+	quiet, err := latency(s, n, "quiet", 4*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	time.Sleep(time.Until(storms))
+	before := s.Len()
+	stormy, err := latency(s, n, "a million expire", 3*time.Second)
+	stormy.Expired = before - s.Len()
+	return []storm{quiet, stormy}, err
+}
+
+func latency(s coat, n int, what string, span time.Duration) (storm, error) {
+	var buf coatcheck.Record
+	var took []int64
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for until := time.Now().Add(span); time.Now().Before(until); {
+		<-tick.C
+		for range 20 {
+			k := key(walk(len(took), n))
+			began := time.Now()
+			if err := s.Load(context.Background(), k, coatcheck.ID{1}, now, &buf); err != nil {
+				return storm{}, err
+			}
+			took = append(took, time.Since(began).Nanoseconds())
+		}
+	}
+	slices.Sort(took)
+	at := func(share float64) int64 { return took[int(share*float64(len(took)-1))] }
+	return storm{What: what, P50: at(.5), P99: at(.99), P999: at(.999), Loads: len(took)}, nil
+}
+
+// restored is how long a store of a million sessions takes to start again, in seconds.
+type restored struct {
+	Sessions int
+	MiB      float64
+	Seconds  float64
+}
+
+func measureRestore() (r restored, err error) {
+	const n = 1_000_000
+	dir, err := os.MkdirTemp("", "bench-store")
+	if err != nil {
+		return r, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	s, err := newCoatcheck(shardstore.Options{Dir: dir})
+	if err != nil {
+		return r, err
+	}
+	var rec coatcheck.Record
+	for i := range n {
+		if err := write(&rec, i, 1, 128, time.Hour); err != nil {
+			return r, err
+		}
+		if err := s.create(i, &rec); err != nil {
+			return r, err
+		}
+	}
+	stats := s.Stats()
+	r.MiB = float64(stats.JournalBytes+stats.SnapshotBytes) / (1 << 20)
+	if err := s.Close(); err != nil {
+		return r, err
+	}
+	runtime.GC()
+	began := time.Now()
+	if s, err = newCoatcheck(shardstore.Options{Dir: dir}); err != nil {
+		return r, err
+	}
+	r.Seconds, r.Sessions = time.Since(began).Seconds(), s.Len()
+	return r, s.Close()
+}

@@ -1,0 +1,79 @@
+package shardstore_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// usersOfShard0 returns so many users whose sessions all stand in the first shard of 256.
+func usersOfShard0(n int) (users []string) {
+	for i := 0; len(users) < n; i++ {
+		if user := fmt.Sprintf("picked-%d", i); coatcheck.TagOf(user)[3] == 0 {
+			users = append(users, user)
+		}
+	}
+	return users
+}
+
+// sessionsOf creates some sessions for each user.
+func sessionsOf(t *testing.T, s *shardstore.Store, users []string, each int) (keys []coatcheck.Key) {
+	t.Helper()
+	var rec coatcheck.Record
+	for u, user := range users {
+		tag := coatcheck.TagOf(user)
+		for i := range each {
+			var key coatcheck.Key
+			copy(key[:], tag[:])
+			binary.BigEndian.PutUint64(key[8:], uint64(u*each+i+1)*0x9E3779B97F4A7C15)
+			require.NoError(t, rec.Write(key, coatcheck.Header{
+				Version: 1, ID: coatcheck.ID{1}, CreatedAt: t0.UnixMilli(),
+				IdleExpiry: t0.Add(time.Hour).UnixMilli(), AbsoluteExpiry: t0.Add(time.Hour).UnixMilli(),
+			}, []byte(user), nil, nil, nil))
+			_, err := s.Create(context.Background(), &rec, coatcheck.CreateOptions{Limit: 100}, t0)
+			require.NoError(t, err)
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// DOS-08: who picks user IDs that all fall into one shard makes no load slower than twice that of an even spread, on one
+// goroutine.
+func TestUsersPickedForOneShard(t *testing.T) {
+	const users, each = 2000, 100
+	var spread []string
+	for i := range users {
+		spread = append(spread, fmt.Sprintf("user-%d", i))
+	}
+	one, even := newStore(t, shardstore.Options{JanitorEvery: asleep}), newStore(t, shardstore.Options{JanitorEvery: asleep})
+	oneKeys, evenKeys := sessionsOf(t, one, usersOfShard0(users), each), sessionsOf(t, even, spread, each)
+	loads := func(s *shardstore.Store, keys []coatcheck.Key) time.Duration {
+		var rec coatcheck.Record
+		began := time.Now()
+		for i := range 2000 {
+			if err := s.Load(context.Background(), keys[i*7919%len(keys)], coatcheck.ID{1}, t0, &rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return time.Since(began)
+	}
+	crowded, quiet := time.Hour, time.Hour
+	for range 50 { // in turn, so that what disturbs one disturbs the other
+		crowded, quiet = min(crowded, loads(one, oneKeys)), min(quiet, loads(even, evenKeys))
+	}
+	t.Logf("%v in one shard, %v spread", crowded/2000, quiet/2000)
+	assert.LessOrEqual(t, crowded, 2*quiet)
+
+	n, err := one.EndUser(context.Background(), usersOfShard0(1)[0], coatcheck.Key{}, t0, t0)
+	require.NoError(t, err)
+	assert.Equal(t, each, n)
+}
