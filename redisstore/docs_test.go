@@ -31,9 +31,16 @@ func TestDocs(t *testing.T) {
 		name string
 		*script
 	}{
-		{"Create", createScript}, {"Swap", swapScript}, {"End", endScript}, {"EndUser", endUserScript}, {"List", listScript},
-		{"Counting a failed login", reserveScript}, {"Taking one back", giveBackScript}, {"Forgetting all", resetScript},
-		{"Deletion of a damaged record", dropScript}, {"Confirmation, with --redis-wait-replicas", confirmScript},
+		{"Create", createScript},
+		{"Swap", swapScript},
+		{"End", endScript},
+		{"EndUser", endUserScript},
+		{"List", listScript},
+		{"Counting a failed login", reserveScript},
+		{"Taking one back", giveBackScript},
+		{"Forgetting all", resetScript},
+		{"Deletion of a damaged record", dropScript},
+		{"Confirmation, with --redis-wait-replicas", confirmScript},
 	} {
 		body, ok := strings.CutPrefix(s.text, prelude)
 		require.True(t, ok)

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"crypto/rand"
 	"testing"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
 	"github.com/coatcheck/coatcheck/server/servertest"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
@@ -41,4 +44,15 @@ func newStore(t testing.TB) *shardstore.Store {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, store.Close()) })
 	return store
+}
+
+// The same over Redis, with its cache: handlers cannot tell which store they have.
+func TestContractOnRedis(t *testing.T) {
+	redis := redistest.Start(t)
+	servertest.Run(t, func(t *testing.T) coatcheck.Store {
+		t.Helper()
+		store, err := redisstore.New(t.Context(), redisstore.Options{URL: redis.URL(), Prefix: rand.Text() + ":"})
+		require.NoError(t, err)
+		return store
+	})
 }

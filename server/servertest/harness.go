@@ -38,6 +38,7 @@ type harness struct {
 	name     string // of the session cookie
 	attrs    string // what every Set-Cookie has after the Max-Age, attributes sorted
 	canaries []string
+	retryFor time.Duration // 0: the policy's default
 
 	mu     sync.Mutex
 	issued map[string]bool // guarded by mu: every token that a Set-Cookie carried
@@ -55,7 +56,7 @@ func newHarness(t *testing.T, real coatcheck.Store) *harness {
 
 func (h *harness) config(edit func(*server.Config)) server.Config {
 	cfg := server.Config{Login: login.Open{}, Logger: h.logger()}
-	cfg.Policy.Now = h.clock.now
+	cfg.Policy.Now, cfg.Policy.RetryFor = h.clock.now, h.retryFor
 	if edit != nil {
 		edit(&cfg)
 	}
