@@ -7,7 +7,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// slabs hands out slots from a shard's memory, which it takes in pieces of 4 to 64 KiB that hold no pointers. Each piece,
+// slabs hands out slots from a shard's memory, which it takes in pieces of 4 to 256 KiB that hold no pointers. Each piece,
 // a slab, is cut into slots of one size class. Its invariants:
 //   - a slot's number is its slab's place in list times 2^slotBits plus its place in the slab; list[0] holds none, so no
 //     slot is number 0;
@@ -36,9 +36,9 @@ type class struct {
 }
 
 const (
-	slotBits = 11
+	slotBits = 13
 	minSlab  = 4 << 10
-	maxSlab  = 64 << 10
+	maxSlab  = 256 << 10
 )
 
 // sizes are the most bytes that the payload of each class has. They are an eighth or less apart, so that little of a slot

@@ -67,7 +67,8 @@ func drive(ctx context.Context, s *settings, scenario, address string, core int,
 	}
 	ctx, cancel := context.WithTimeout(ctx, d+3*patience) // the script of a million requests takes its time to begin
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "taskset", "-c", strconv.Itoa(core), "wrk", "--latency",
+	// A slow answer is an answer: it shows in the p99.
+	cmd := exec.CommandContext(ctx, "taskset", "-c", strconv.Itoa(core), "wrk", "--latency", "--timeout", "20s",
 		"-t", strconv.Itoa(threads), "-c", strconv.Itoa(s.connections), "-d", fmt.Sprintf("%ds", int(d.Seconds())),
 		"-s", filepath.Join(s.work, script), "http://"+address+path)
 	cmd.Env = append(os.Environ(), "PEER_SCENARIO="+scenario, "PEER_COOKIES="+file, "PEER_USER_AGENT="+userAgent,
