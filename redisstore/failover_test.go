@@ -38,7 +38,7 @@ func TestFailover(t *testing.T) {
 			return deployment{s.URL(), func() { s.Link.Swallow(true) }, s.Primary.Kill}
 		},
 		"Cluster": func() deployment {
-			c := redistest.StartCluster(t, true)
+			c := redistest.StartCluster(t, true, "cluster-node-timeout 1000")
 			// What its kernel has received it does read after all; so nothing is lost here, but nothing is acknowledged either.
 			return deployment{c.URL(), func() { c.Replicas[1].Signal(syscall.SIGSTOP) }, func() {
 				c.Primaries[1].Kill()
@@ -51,9 +51,13 @@ func TestFailover(t *testing.T) {
 				d := start()
 				s := opened(t, redisstore.Options{URL: d.url, WaitReplicas: replicas})
 				visits := visit(t, s)
-				time.Sleep(500 * time.Millisecond)
+				began := time.Now()
+				redistest.Eventually(t, 20*time.Second, "logouts to be acknowledged", func() bool { return visits.acknowledged() >= 100 })
+				t.Logf("the first hundred logouts took %v", time.Since(began))
 				d.fallBehind()
+				before := visits.acknowledged()
 				time.Sleep(200 * time.Millisecond)
+				t.Logf("%d more while the replica fell behind", visits.acknowledged()-before)
 				lost := time.Now()
 				d.losePrimary()
 				visits.untilQuiet(t, 30*time.Second)
@@ -137,6 +141,11 @@ func (v *visits) note(f func()) {
 	f()
 }
 
+func (v *visits) acknowledged() (n int) {
+	v.note(func() { n = len(v.ended) })
+	return n
+}
+
 func (v *visits) lastFailure() (at time.Time) {
 	v.note(func() { at = v.failed })
 	return at
@@ -168,6 +177,11 @@ func TestSlotMigration(t *testing.T) {
 			var over atomic.Bool
 			var lives atomic.Int64
 			var running sync.WaitGroup
+			stop := func() {
+				over.Store(true)
+				running.Wait()
+			}
+			defer stop()
 			slots := map[string]bool{}
 			for i := range clients {
 				user := fmt.Sprintf("%s: user %d", t.Name(), i)
@@ -189,8 +203,7 @@ func TestSlotMigration(t *testing.T) {
 					moves++
 				}
 			}
-			over.Store(true)
-			running.Wait()
+			stop()
 			t.Logf("%d slots moved, while %d sessions began and ended", moves, lives.Load())
 		})
 	}
