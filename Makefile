@@ -27,6 +27,8 @@ build: ## Build bin/coatcheck
 .PHONY: test
 test: tools ## Run all tests, with the race detector and in random order
 	go test $(TESTFLAGS) ./...
+	@echo "Without the race detector, which allocates by itself and makes large volumes slow:"
+	go test -shuffle=on -timeout 5m -run 'Alloc|Cost|Anonymous|MadeUp' . ./server ./server/login ./shardstore ./redisstore
 
 .PHONY: lint
 lint: ## Check format, style, dependencies and known vulnerabilities

@@ -2,6 +2,7 @@ package shardstore_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,4 +73,14 @@ func TestDamagedRecordIsRemoved(t *testing.T) {
 	require.ErrorIs(t, load(s, key, t0), coatcheck.ErrDamaged)
 	require.ErrorIs(t, load(s, key, t0), coatcheck.ErrNotFound)
 	assert.Equal(t, shardstore.Sizes{}, sizes(t, s))
+}
+
+// A name that is longer than any user's has no sessions, and does not bring the store down.
+func TestEndUserOfAnImpossibleName(t *testing.T) {
+	s, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, s.Close()) })
+	n, err := s.EndUser(t.Context(), strings.Repeat("x", 300_000), coatcheck.Key{}, time.Now(), time.Now())
+	require.NoError(t, err)
+	assert.Zero(t, n)
 }

@@ -128,7 +128,7 @@ func (s *Store) EndUser(_ context.Context, user string, keep coatcheck.Key, now,
 	if err := s.usable(); err != nil {
 		return 0, err
 	}
-	if user == "" {
+	if user == "" || len(user) > coatcheck.MaxUserID { // nobody has such a name
 		return endNobody(keep)
 	}
 	ended, upTo, err := s.endUser(user, keep, now, until.UnixMilli())
