@@ -28,7 +28,7 @@ func (s *Store) tryOut(ctx context.Context) error {
 
 // connect makes the client, without a cache where the server cannot keep one up to date.
 func (s *Store) connect(ctx context.Context, opt Options, conn rueidis.ClientOption) error {
-	s.dialer = newDialer(conn.DialCtxFn, opt.Timeout/5, func() {
+	s.dialer = newDialer(conn.DialCtxFn, opt.Timeout/10, func() {
 		// A new connection stands for one that was lost: what was cached over that one is not kept up to date any more.
 		if s.cache != nil {
 			s.cache.flush()

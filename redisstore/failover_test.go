@@ -195,7 +195,7 @@ func TestSlotMigration(t *testing.T) {
 				})
 			}
 			moves := 0
-			for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && !t.Failed(); {
+			for end := time.Now().Add(3 * time.Second); time.Now().Before(end) && !t.Failed(); {
 				for slot := range slots {
 					from := c.Owner(t, slot)
 					to := c.Primaries[(slices.Index(c.Primaries, from)+1)%len(c.Primaries)]
@@ -222,7 +222,8 @@ func TestHalfMovedSlot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			user := "user of whom there moved " + name
-			s := opened(t, redisstore.Options{URL: c.URL()})
+			s := opened(t, redisstore.Options{URL: c.URL(), Timeout: 3 * time.Second})
+			hasty := opened(t, redisstore.Options{URL: c.URL(), Timeout: 200 * time.Millisecond})
 			recs := []*coatcheck.Record{add(t, s, user), add(t, s, user), add(t, s, user), add(t, s, user)}
 			slot := c.Slot(s.RecordKey(recs[0].Key))
 			from := c.Owner(t, slot)
@@ -236,11 +237,11 @@ func TestHalfMovedSlot(t *testing.T) {
 			}
 
 			unavailable := func(err error) { t.Helper(); require.ErrorIs(t, err, coatcheck.ErrUnavailable) }
-			unavailable(endUser(s, user, coatcheck.Key{}))
-			unavailable(endUser(s, user, recs[0].Key))
-			unavailable(begin(s, session(t, user)))
-			unavailable(end(s, recs[0]))
-			unavailable(s.List(ctx, user, time.Now(), func(*coatcheck.Record) bool { return true }))
+			unavailable(endUser(hasty, user, coatcheck.Key{}))
+			unavailable(endUser(hasty, user, recs[0].Key))
+			unavailable(begin(hasty, session(t, user)))
+			unavailable(end(hasty, recs[0]))
+			unavailable(hasty.List(ctx, user, time.Now(), func(*coatcheck.Record) bool { return true }))
 			for _, rec := range recs {
 				require.NoError(t, load(s, rec), "one key is on one side or the other")
 			}

@@ -31,7 +31,7 @@ func TestLostAnswers(t *testing.T) {
 		opt.URL, opt.Timeout = "redis://"+proxy.Addr(), 3*time.Second
 		s := opened(t, opt)
 		everything(t, s, "to load the scripts "+name, new([]coatcheck.Token))
-		for range 20 {
+		for range 10 {
 			t.Run("end "+name, func(t *testing.T) { loseEnd(t, s, proxy) })
 			t.Run("swap "+name, func(t *testing.T) { loseSwap(t, s, proxy) })
 			t.Run("create "+name, func(t *testing.T) { loseCreate(t, s, proxy) })
@@ -177,7 +177,7 @@ func TestNobodyNotices(t *testing.T) {
 				s := opened(t, opt)
 				stop := traffic(t, s, 16)
 				times := 0
-				for end := time.Now().Add(2 * time.Second); time.Now().Before(end) && !t.Failed(); times++ {
+				for end := time.Now().Add(time.Second); time.Now().Before(end) && !t.Failed(); times++ {
 					time.Sleep(time.Duration(10+rand.IntN(20)) * time.Millisecond)
 					act()
 				}
@@ -225,7 +225,7 @@ func TestOutages(t *testing.T) {
 
 				outage.begin()
 				late := lateness()
-				slowest := callThrough(t, s, 100, 5*time.Second)
+				slowest := callThrough(t, s, 100, 3*time.Second)
 				noise := late()
 				t.Logf("the slowest call took %v; this machine was late by %v", slowest, noise)
 				assert.Less(t, slowest, timeout+100*time.Millisecond+2*noise)
