@@ -142,7 +142,7 @@ func (m *measurement) store(ctx context.Context, store string) error {
 func (m *measurement) check(ctx context.Context, store, redisURL string) ([]*peer, error) {
 	var good []*peer
 	for _, p := range m.peers {
-		if store == redis && !p.redis && !p.twin {
+		if !p.keeps(store) {
 			continue
 		}
 		if err := m.checkOne(ctx, p, redisURL); err != nil {

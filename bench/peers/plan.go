@@ -29,15 +29,22 @@ type peer struct {
 	twin      bool     // answers what coatcheck answered, to everybody
 	redis     bool     // can keep its sessions in Redis
 	scenarios []string // empty: all
-	resident  bool     // its store holds settings.resident sessions
-	spread    bool     // and all of them make requests, not only as many as there are connections
+	only      string   // the one store that it is measured with; empty: all
+	// sessions is how many its store holds, nil for as many as there are connections. With spread all of them make requests.
+	sessions func(s *settings) int
+	spread   bool
 }
 
 func (p *peer) runs(scenario, store string) bool {
-	if store == redis && !p.redis && !p.twin {
-		return false
+	return p.keeps(store) && list(p.scenarios).has(scenario)
+}
+
+// keeps reports whether the peer is measured with its sessions in the store.
+func (p *peer) keeps(store string) bool {
+	if p.only != "" {
+		return p.only == store
 	}
-	return list(p.scenarios).has(scenario)
+	return store == memory || p.redis || p.twin
 }
 
 // ceiling is the twin that every rate is compared with.
@@ -56,6 +63,8 @@ func allPeers() []*peer {
 			return args
 		}
 	}
+	resident := func(s *settings) int { return s.resident }
+	cached := func(s *settings) int { return min(s.resident, 100_000) } // what a node's cache holds well
 	binary := func(name string) func(s *settings, _, _ string) []string {
 		return func(s *settings, _, _ string) []string { return []string{filepath.Join(s.work, name)} }
 	}
@@ -69,12 +78,16 @@ func allPeers() []*peer {
 	return []*peer{
 		{name: "coatcheck", title: "coatcheck", build: buildCoatcheck, command: coatcheck("warn"), redis: true},
 		{
-			name: "coatcheck-resident", title: "coatcheck, %s resident", build: buildCoatcheck,
-			command: coatcheck("warn"), scenarios: []string{me}, resident: true,
+			name: "coatcheck-resident", title: "coatcheck, %s resident", build: buildCoatcheck, command: coatcheck("warn"),
+			scenarios: []string{me}, only: memory, sessions: resident,
 		},
 		{
-			name: "coatcheck-spread", title: "coatcheck, spread over %s", build: buildCoatcheck,
-			command: coatcheck("warn"), scenarios: []string{me}, resident: true, spread: true,
+			name: "coatcheck-spread", title: "coatcheck, spread over %s", build: buildCoatcheck, command: coatcheck("warn"),
+			scenarios: []string{me}, only: memory, sessions: resident, spread: true,
+		},
+		{
+			name: "coatcheck-cached", title: "coatcheck, spread over %s", build: buildCoatcheck, command: coatcheck("warn"),
+			scenarios: []string{me}, only: redis, redis: true, sessions: cached, spread: true,
 		},
 		{
 			name: "coatcheck-audit", title: "coatcheck, audit log on", build: buildCoatcheck, command: coatcheck("info"),
@@ -131,12 +144,12 @@ func allPeers() []*peer {
 	}
 }
 
-// chosen are the peers to measure, with the sessions of a million-session row in its title.
+// chosen are the peers to measure; where a title leaves room for it, it says how many sessions there are.
 func chosen(s *settings) []*peer {
 	var peers []*peer
 	for _, p := range allPeers() {
-		if p.resident {
-			p.title = fmt.Sprintf(p.title, thousands(s.resident))
+		if p.sessions != nil {
+			p.title = fmt.Sprintf(p.title, thousands(p.sessions(s)))
 		}
 		if p.twin || p.name == "coatcheck" || s.peers.has(p.name) {
 			peers = append(peers, p)

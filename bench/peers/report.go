@@ -182,6 +182,7 @@ func (r *result) budgets() string {
 		{"coatcheck-resident", ceiling, memory, 0.95},
 		{"coatcheck-spread", ceiling, memory, 0},
 		{"coatcheck", ceiling, memory, 0.95},
+		{"coatcheck-cached", ceiling, redis, 0.90},
 		{"coatcheck", ceiling, redis, 0.90},
 		{"coatcheck", "fiberv2", memory, 2.2},
 		{"coatcheck", "fiberv3", memory, 2.2},

@@ -11,12 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// quietTurn repeats a turn that other programs disturbed, as often as it may, and returns the one that they disturbed least.
+// quietTurn repeats a turn that failed or that other programs disturbed, as often as it may, and returns the one that they
+// disturbed least.
 func (m *measurement) quietTurn(ctx context.Context, p *peer, scenario, redisURL string) (best *sample, err error) {
 	for range m.retries + 1 {
-		one, err := m.turn(ctx, p, scenario, redisURL)
-		if err != nil {
-			return nil, err
+		one, failed := m.turn(ctx, p, scenario, redisURL)
+		if failed != nil {
+			err = failed
+			continue
 		}
 		if best == nil || one.Foreign < best.Foreign {
 			best = one
@@ -24,6 +26,9 @@ func (m *measurement) quietTurn(ctx context.Context, p *peer, scenario, redisURL
 		if best.Foreign <= quiet {
 			break
 		}
+	}
+	if best == nil {
+		return nil, err
 	}
 	return best, nil
 }
@@ -43,6 +48,12 @@ func (m *measurement) turn(ctx context.Context, p *peer, scenario, redisURL stri
 	cookies, size, err := m.sessions(p, server.address, scenario)
 	if err != nil {
 		return nil, err
+	}
+	if p.spread && m.redis != nil {
+		// The cache in front of Redis is to be warm, and the warm-up alone may not come to all of them.
+		if err := checkLive(server.address, cookies); err != nil {
+			return nil, err
+		}
 	}
 	warm := cookies
 	if scenario == refresh {
@@ -121,8 +132,8 @@ func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int
 		}
 	} else {
 		n := m.connections
-		if p.resident {
-			n = m.resident
+		if p.sessions != nil {
+			n = p.sessions(m.settings)
 		}
 		if cookies, err = c.logins(n); err != nil {
 			return nil, 0, err
@@ -149,7 +160,7 @@ func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int
 // honest reports whether what was measured were right answers, all of them: no error, and the bytes that they have.
 func (m *measurement) honest(p *peer, scenario string, server *process, seen *load, cookies []string, size int) error {
 	if seen.Requests == 0 || seen.Errors > 0 {
-		return fmt.Errorf("%d of %d requests failed", seen.Errors, seen.Requests)
+		return fmt.Errorf("%d of %d requests failed: %s", seen.Errors, seen.Requests, seen.Kinds)
 	}
 	each := float64(seen.Bytes) / float64(seen.Requests)
 	// What was on its way at the end counts in bytes and not in requests; escaped cookies differ by a few bytes.

@@ -29,12 +29,13 @@ const loginUsers = 10_000
 
 // load is what wrk saw.
 type load struct {
-	Requests     int64 `json:"requests"`
-	Microseconds int64 `json:"microseconds"`
-	Bytes        int64 `json:"bytes"`
-	P50          int64 `json:"p50"` // microseconds
-	P99          int64 `json:"p99"`
-	Errors       int64 `json:"errors"`
+	Requests     int64  `json:"requests"`
+	Microseconds int64  `json:"microseconds"`
+	Bytes        int64  `json:"bytes"`
+	P50          int64  `json:"p50"` // microseconds
+	P99          int64  `json:"p99"`
+	Errors       int64  `json:"errors"`
+	Kinds        string `json:"kinds"` // of errors
 
 	cpu time.Duration // what wrk used itself
 }

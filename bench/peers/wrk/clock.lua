@@ -32,8 +32,10 @@ local function report(summary, latency, failed)
     first = math.min(first, thread:get("began") or math.huge)
   end
   local e = summary.errors
-  io.write(string.format('{"requests":%d,"microseconds":%d,"bytes":%d,"p50":%d,"p99":%d,"errors":%d}\n',
+  local kinds = string.format("connect %d, read %d, write %d, status %d, timeout %d, no new cookie %d",
+    e.connect, e.read, e.write, e.status, e.timeout, failed)
+  io.write(string.format('{"requests":%d,"microseconds":%d,"bytes":%d,"p50":%d,"p99":%d,"errors":%d,"kinds":"%s"}\n',
     summary.requests, (ended - first) * 1e6, summary.bytes, latency:percentile(50), latency:percentile(99),
-    e.connect + e.read + e.write + e.status + e.timeout + failed))
+    e.connect + e.read + e.write + e.status + e.timeout + failed, kinds))
 end
 
