@@ -39,6 +39,8 @@ func run(args, environ []string, signals <-chan os.Signal, stdin io.Reader, stdo
 		return runHashPassword(args, stdin, stdout, stderr)
 	case "data":
 		return runData(args, stdout, stderr)
+	case "sessions":
+		return runSessions(args, environ, stdout, stderr)
 	case "version", "--version":
 		return say(stdout, versionText()+"\n")
 	case "help", "--help", "-h":

@@ -77,6 +77,23 @@ func parseKeys(file string, data []byte) ([][sha256.Size]byte, error) {
 	return sums, wrong.err()
 }
 
+// FirstKey returns the first key of a key file, for a program that presents one. Its errors are those of LoadKeys.
+func FirstKey(file string) (string, error) {
+	if _, err := LoadKeys(file); err != nil {
+		return "", err
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("key file: %w", err)
+	}
+	for line := range bytes.Lines(data) {
+		if key := bytes.TrimSpace(line); len(key) > 0 && key[0] != '#' {
+			return string(key), nil
+		}
+	}
+	return "", fmt.Errorf("%s: holds no key", file)
+}
+
 // Match reports whether the value of an Authorization header is "Bearer" and one of the keys (RFC 6750). It takes as long
 // whichever key it is, or none: all are compared, by their hashes, so that not even their lengths matter.
 func (k *Keys) Match(authorization []byte) bool {
