@@ -46,12 +46,14 @@ fuzz: ## Run each fuzz target for FUZZTIME (60s)
 	@scripts/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: ## Run the benchmarks that match BENCH (all), COUNT (1) times
-	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
+bench: tools ## Run the benchmarks that match BENCH (all), COUNT (1) times
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 2h ./...
+	cd bench/jwt && go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) .
 
 .PHONY: bench-once
-bench-once: ## Run each benchmark for one iteration, to see that it works
-	go test -run '^$$' -bench . -benchtime 1x -timeout 10m ./...
+bench-once: tools ## Run each benchmark for one iteration, with small stores, to see that it works
+	go test -run '^$$' -bench . -benchtime 1x -short -timeout 10m ./...
+	cd bench/jwt && go test -run '^$$' -bench . -benchtime 1x -short .
 
 .PHONY: cover
 cover: tools ## Write coverage.html and print the total

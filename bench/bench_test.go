@@ -5,30 +5,23 @@ package bench
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"testing"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
 const cookieName = "coatcheck"
-
-// resident is how many sessions the store holds while the hot path is measured, inTurn how many of them make requests.
-const (
-	resident = 1_000_000
-	inTurn   = 64
-)
 
 // client drives one application in process, with a request context of its own.
 type client struct {
@@ -50,7 +43,8 @@ func newClient(tb testing.TB, handler fasthttp.RequestHandler) *client {
 // prepare makes the request what do will send: it is parsed from bytes, as a connection's would be, because fasthttp's
 // setters treat a Cookie header unlike its parser.
 func (c *client) prepare(method, path string, cookie []byte, body string) {
-	c.raw = append(c.raw[:0], method+" "+path+" HTTP/1.1\r\n"+requestHeaders...)
+	c.raw = append(append(append(c.raw[:0], method...), ' '), path...)
+	c.raw = append(c.raw, " HTTP/1.1\r\n"+requestHeaders...)
 	if cookie != nil {
 		c.raw = append(append(append(c.raw, "Cookie: "...), cookie...), "\r\n"...)
 	}
@@ -90,16 +84,28 @@ func (c *client) login(user string) []byte {
 	return c.token()
 }
 
+// me presents a cookie, and fails if it opens nothing.
+func (c *client) me(cookie []byte) {
+	c.prepare(fasthttp.MethodGet, "/auth/me", cookie, "")
+	c.do(fasthttp.StatusOK)
+	if !bytes.HasPrefix(c.ctx.Response.Body(), []byte(`{"authenticated":true,`)) {
+		c.tb.Fatalf("the session does not live: %s", c.ctx.Response.Body())
+	}
+}
+
 func newServer(tb testing.TB, store coatcheck.Store) *server.Server {
 	tb.Helper()
 	s, err := server.New(store, server.Config{
 		Cookie: server.Cookie{Name: cookieName, Insecure: true},
 		Login:  login.Open{},
+		Policy: policy,
 		Logger: discard(),
 	})
 	require.NoError(tb, err)
 	return s
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func newStore(tb testing.TB) coatcheck.Store {
 	tb.Helper()
@@ -107,22 +113,6 @@ func newStore(tb testing.TB) coatcheck.Store {
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, store.Close()) })
 	return store
-}
-
-// fill puts n sessions of as many users into the store.
-func fill(tb testing.TB, store coatcheck.Store, n int) {
-	tb.Helper()
-	now := time.Now()
-	m, err := coatcheck.NewManager(store, coatcheck.Policy{})
-	require.NoError(tb, err)
-	var s coatcheck.Session
-	client := coatcheck.Client{UserAgent: []byte("Mozilla/5.0")}
-	for i := range n {
-		require.NoError(tb, m.Open(context.Background(), &s, &coatcheck.Presented{}, client, now))
-		require.NoError(tb, s.Authenticate(fmt.Sprintf("resident-%d", i)))
-		require.NoError(tb, s.Commit(context.Background()))
-	}
-	s.Release()
 }
 
 // newTwin is the ceiling: a Fiber application of the same settings that answers a fixed response.
@@ -156,6 +146,13 @@ func newTwin(tb testing.TB, like *fasthttp.Response) fasthttp.RequestHandler {
 	return app.Handler()
 }
 
+// onBoth runs a benchmark on each kind of store.
+func onBoth(b *testing.B, f func(b *testing.B, store coatcheck.Store)) {
+	b.Helper()
+	b.Run("memory", func(b *testing.B) { f(b, newStore(b)) })
+	b.Run("redis", func(b *testing.B) { f(b, newRedis(b, redistest.Start(b), 0)) })
+}
+
 // withTwin runs one exchange against the server and against its twin.
 func withTwin(b *testing.B, handler fasthttp.RequestHandler, status int, before func(c *client, i int)) {
 	b.Helper()
@@ -175,13 +172,4 @@ func withTwin(b *testing.B, handler fasthttp.RequestHandler, status int, before 
 	twin := newTwin(b, &c.ctx.Response)
 	b.Run("coatcheck", run(handler))
 	b.Run("twin", run(twin))
-}
-
-func decode(tb testing.TB, body []byte) (view struct {
-	Authenticated bool `json:"authenticated"`
-},
-) {
-	tb.Helper()
-	require.NoError(tb, json.Unmarshal(body, &view))
-	return view
 }

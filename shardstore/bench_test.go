@@ -52,10 +52,18 @@ func writeBench(rec *coatcheck.Record, key coatcheck.Key, i int, version uint64,
 	}, user, []byte{192, 0, 2, 7}, agent, nil)
 }
 
+// million is how many sessions a benchmark looks at; with -short a hundredth, to see that it works.
+func million() int {
+	if testing.Short() {
+		return 10_000
+	}
+	return 1_000_000
+}
+
 // BenchmarkLoad is Load of a million sessions in turn. With -cpu 1,2 it shows what the locks cost.
 func BenchmarkLoad(b *testing.B) {
 	s := newStore(b, shardstore.Options{JanitorEvery: asleep})
-	keys := fill(b, s, 1_000_000, time.Hour)
+	keys := fill(b, s, million(), time.Hour)
 	run := func(b *testing.B, keys []coatcheck.Key) {
 		var starts atomic.Int64
 		b.ReportAllocs()
@@ -77,7 +85,7 @@ func BenchmarkLoad(b *testing.B) {
 
 // BenchmarkMemory reports what a million sessions cost beside their records, and a full collection over them.
 func BenchmarkMemory(b *testing.B) {
-	const n = 1_000_000
+	n := million()
 	heap := func() uint64 {
 		runtime.GC()
 		runtime.GC()
@@ -89,7 +97,7 @@ func BenchmarkMemory(b *testing.B) {
 		s := newStore(b, shardstore.Options{JanitorEvery: asleep})
 		before := heap()
 		fill(b, s, n, time.Hour)
-		b.ReportMetric(float64(heap()-before)/n-recordBytes, "B/session-over-record")
+		b.ReportMetric(float64(heap()-before)/float64(n)-recordBytes, "B/session-over-record")
 		began := time.Now()
 		runtime.GC()
 		b.ReportMetric(float64(time.Since(began).Microseconds())/1000, "ms/GC")
@@ -100,7 +108,7 @@ func BenchmarkMemory(b *testing.B) {
 // BenchmarkSweep lets a million sessions expire within a second and reports how long the janitor holds a shard's lock: the
 // budget is 250 µs for the longest of a thousand.
 func BenchmarkSweep(b *testing.B) {
-	const n = 1_000_000
+	n := million()
 	for range b.N {
 		b.StopTimer()
 		s := newStore(b, shardstore.Options{JanitorEvery: asleep})

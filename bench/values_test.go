@@ -1,0 +1,72 @@
+package bench
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server"
+)
+
+func valueName(i int) string { return fmt.Sprintf("value-%d", i) }
+
+// BenchmarkValues is a request whose handler reads the last value of its session, or writes it, where the session has one,
+// two or eight values of 16 to 1024 bytes. Eight of 350 are what a session holds at most (3 KiB).
+func BenchmarkValues(b *testing.B) {
+	onBoth(b, func(b *testing.B, store coatcheck.Store) {
+		for _, v := range [...]struct{ n, size int }{{1, 16}, {1, 128}, {1, 1024}, {2, 16}, {2, 128}, {2, 1024}, {8, 16}, {8, 128}, {8, 350}} {
+			b.Run(fmt.Sprintf("%dx%d", v.n, v.size), func(b *testing.B) {
+				m, err := coatcheck.NewManager(store, policy)
+				require.NoError(b, err)
+				cookie := make([]byte, cookieLen)
+				values := make([]string, v.n)
+				for i := range values {
+					values[i] = strings.Repeat("v", v.size)
+				}
+				require.NoError(b, begin(m, "user", values, cookie))
+				handler := valuesApp(store, v.n-1, v.size)
+				b.Run("read", func(b *testing.B) {
+					withTwin(b, handler, fasthttp.StatusOK, func(c *client, _ int) {
+						c.prepare(fasthttp.MethodGet, "/auth/read", cookie, "")
+					})
+				})
+				b.Run("write", func(b *testing.B) {
+					withTwin(b, handler, fasthttp.StatusNoContent, func(c *client, _ int) {
+						c.prepare(fasthttp.MethodPost, "/auth/write", cookie, "")
+					})
+				})
+			})
+		}
+	})
+}
+
+// valuesApp is somebody's application on the library: one handler that answers a value, one that sets it to another.
+func valuesApp(store coatcheck.Store, value, size int) fasthttp.RequestHandler {
+	app := fiber.New(fiber.Config{CaseSensitive: true, StrictRouting: true, DisableStartupMessage: true})
+	app.Use(server.Sessions(store, server.Config{
+		Cookie: server.Cookie{Name: cookieName, Insecure: true}, Policy: policy, Logger: discard(),
+	}))
+	name := valueName(value)
+	app.Get("/auth/read", func(c *fiber.Ctx) error {
+		v, err := coatcheck.Get[string](server.Session(c), name)
+		if err != nil {
+			return err
+		}
+		return c.SendString(v)
+	})
+	others := [...]string{strings.Repeat("a", size), strings.Repeat("b", size)}
+	n := 0
+	app.Post("/auth/write", func(c *fiber.Ctx) error {
+		n++
+		if err := server.Session(c).Insert(name, others[n%2]); err != nil {
+			return err
+		}
+		return c.SendStatus(fiber.StatusNoContent)
+	})
+	return app.Handler()
+}
