@@ -38,6 +38,7 @@ type Store struct {
 	dialer  *dialer
 
 	cache    *cache // nil: no cache
+	noCache  error  // why there is none, where one was asked for
 	cacheTTL time.Duration
 	fills    chan struct{} // holds one for each fill under way; Close fills it up
 
@@ -58,10 +59,25 @@ var (
 // New connects to Redis and looks at how it is set up. It returns coatcheck.ErrUnavailable when that cannot be done within
 // ctx, and all mistakes in the options.
 func New(ctx context.Context, opt Options) (*Store, error) {
+	s, found, err := newStore(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range found {
+		f.warn(s.log)
+	}
+	if err := s.tryOut(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// newStore is New without trying it out, and with what it found instead of a log.
+func newStore(ctx context.Context, opt Options) (*Store, []Finding, error) {
 	opt, err := opt.withDefaults()
 	conn, urlErr := opt.client()
 	if err := errors.Join(err, urlErr); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s := &Store{
 		prefix:  opt.Prefix,
@@ -70,13 +86,9 @@ func New(ctx context.Context, opt Options) (*Store, error) {
 		log:     opt.Logger,
 	}
 	if err := s.connect(ctx, opt, conn); err != nil {
-		return nil, unavailable("connecting", err)
+		return nil, nil, unavailable("connecting", err)
 	}
-	s.inspect(ctx, conn)
-	if err := s.tryOut(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
+	return s, s.inspect(ctx, conn), nil
 }
 
 func (s *Store) usable() error {

@@ -1,0 +1,278 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// Finding is one thing about the set-up of Redis that was looked at.
+type Finding struct {
+	// Check is what was looked at: cache, encryption, password, eviction, replicas, clock or commands.
+	Check string
+	Level Level
+	// Addr is the server that it is about; empty: all of them.
+	Addr string
+	// Text says how it is, and if that is not Fine what follows from it and what to do.
+	Text string
+	// Err is what Redis said, nil if nothing.
+	Err error
+}
+
+// Level is how a Finding is.
+type Level int
+
+const (
+	// Fine needs no attention.
+	Fine Level = iota
+	// Warning works, and may lose sessions or show them to others.
+	Warning
+	// Problem does not work, or not as was asked for.
+	Problem
+)
+
+// skewToWarn is how far Redis' clock may be off. It lets records go: being ahead, it ends sessions and tombstones early.
+// skewTooMuch is the rotation grace's default, within which a tombstone has gone before anybody can meet it.
+const (
+	skewToWarn  = time.Second
+	skewTooMuch = 10 * time.Second
+)
+
+// Inspect connects to Redis as New does, and returns all that it finds there, good and bad, beside what New warns of: by how
+// much the clocks differ, and each command that the user may not run. It writes to keys of a made-up session, which Redis
+// forgets within seconds. It returns coatcheck.ErrUnavailable when Redis cannot be reached, and all mistakes in the options.
+func Inspect(ctx context.Context, opt Options) ([]Finding, error) {
+	s, found, err := newStore(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, s.tryCommands(ctx))
+	return found, s.Close()
+}
+
+func (f Finding) warn(log *slog.Logger) {
+	if f.Level == Fine {
+		return
+	}
+	var attrs []any
+	if f.Addr != "" {
+		attrs = append(attrs, "addr", f.Addr)
+	}
+	if f.Err != nil {
+		attrs = append(attrs, "err", f.Err)
+	}
+	log.Warn("redisstore: "+f.Text, attrs...)
+}
+
+// inspect looks for a set-up that will lose sessions or show them to others. It is no reason not to start.
+func (s *Store) inspect(ctx context.Context, conn rueidis.ClientOption) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, maxTimeout)
+	defer cancel()
+	var found []Finding
+	switch {
+	case s.noCache != nil:
+		found = append(found, Finding{
+			"cache", Warning, "",
+			"this Redis offers no client-side caching (RESP3 and CLIENT TRACKING): each request will ask it", s.noCache,
+		})
+	case s.cache != nil:
+		found = append(found, Finding{"cache", Fine, "", "sessions in use are answered from memory", nil})
+	}
+	found = append(found, inspectWay(conn)...)
+	for addr, node := range s.client.Nodes() {
+		found = append(found, s.inspectNode(ctx, addr, node)...)
+	}
+	return found
+}
+
+// inspectWay looks at what can be seen on the way to Redis.
+func inspectWay(conn rueidis.ClientOption) []Finding {
+	far := ""
+	for _, addr := range conn.InitAddress {
+		if host, _, err := net.SplitHostPort(addr); err == nil && !isLoopback(host) {
+			far = addr
+		}
+	}
+	found := []Finding{
+		{"encryption", Fine, far, "nobody on the way to Redis can listen", nil},
+		{"password", Fine, far, "Redis asks who comes, or only this machine reaches it", nil},
+	}
+	if far != "" && conn.TLSConfig == nil {
+		found[0] = Finding{"encryption", Warning, far, "the way to Redis is not encrypted; use rediss://", nil}
+	}
+	if far != "" && conn.Password == "" && (conn.TLSConfig == nil || len(conn.TLSConfig.Certificates) == 0) {
+		found[1] = Finding{"password", Warning, far, "Redis is used without a password", nil}
+	}
+	return found
+}
+
+// inspectNode asks by INFO, because CONFIG is a command that no application should be allowed.
+func (s *Store) inspectNode(ctx context.Context, addr string, node rueidis.Client) []Finding {
+	found := []Finding{eviction(ctx, addr, node), clock(ctx, addr, node)}
+	if s.wait == 0 {
+		return found
+	}
+	replication, err := info(ctx, node, "replication")
+	have, _ := strconv.Atoi(replication["connected_slaves"])
+	if err == nil && replication["role"] == "master" {
+		f := Finding{"replicas", Fine, addr, "Redis has the replicas that are to be waited for", nil}
+		if have < s.wait {
+			f.Level = Problem
+			f.Text = fmt.Sprintf("Redis has fewer replicas than are to be waited for, %d of %d: logouts, revocations and refreshes will fail", have, s.wait)
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+func eviction(ctx context.Context, addr string, node rueidis.Client) Finding {
+	memory, err := info(ctx, node, "memory")
+	policy := memory["maxmemory_policy"]
+	switch {
+	case err != nil:
+		return Finding{"eviction", Warning, addr, "cannot find out whether Redis may evict sessions; INFO memory was refused", err}
+	case policy == "noeviction":
+		return Finding{"eviction", Fine, addr, "Redis evicts no session", nil}
+	}
+	f := Finding{
+		"eviction", Problem, addr,
+		"Redis may evict sessions when its memory is full, which logs people out; set maxmemory-policy noeviction, it is " + policy, nil,
+	}
+	if memory["maxmemory"] == "0" { // it takes what it needs, until the system has no more
+		f.Level = Warning
+	}
+	return f
+}
+
+// clock compares the clocks. What the way takes is not held against Redis.
+func clock(ctx context.Context, addr string, node rueidis.Client) Finding {
+	before := time.Now()
+	now, err := node.Do(ctx, node.B().Time().Build().Pin()).AsStrSlice()
+	after := time.Now()
+	if err != nil || len(now) != 2 {
+		return Finding{"clock", Warning, addr, "cannot find out whether Redis' clock is right; TIME was refused", err}
+	}
+	seconds, _ := strconv.ParseInt(now[0], 10, 64)
+	micros, _ := strconv.ParseInt(now[1], 10, 64)
+	skew := skewOf(before, time.Unix(seconds, micros*1000), after)
+	f := Finding{"clock", Fine, addr, "Redis' clock and this machine's agree", nil}
+	switch off := skew.Abs(); {
+	case off < skewToWarn:
+		return f
+	case off >= skewTooMuch:
+		f.Level = Problem
+	default:
+		f.Level = Warning
+	}
+	f.Text = fmt.Sprintf("Redis' clock is %v ahead: sessions end early, and what is left of ended ones goes too soon; synchronize the clocks", skew.Round(time.Second/10))
+	if skew < 0 {
+		f.Text = fmt.Sprintf("Redis' clock is %v behind: sessions that expired stay in its memory; synchronize the clocks", -skew.Round(time.Second/10))
+	}
+	return f
+}
+
+// skewOf is how far a clock was ahead that showed there at some time between before and after.
+func skewOf(before, there, after time.Time) time.Duration {
+	switch {
+	case there.After(after):
+		return there.Sub(after)
+	case there.Before(before):
+		return there.Sub(before)
+	default:
+		return 0
+	}
+}
+
+// tryCommands sends each command that the store may need, by itself, so that all that are refused are told at once.
+func (s *Store) tryCommands(ctx context.Context) Finding {
+	ctx, cancel := context.WithTimeout(ctx, maxTimeout)
+	defer cancel()
+	key, index := s.receiptKey(coatcheck.TagOf("")), s.receiptKey(coatcheck.TagOf(""))
+	probe := newScript("return 1")
+	// Nothing here leaves a key without an expiry, whatever else is refused: ZADD XX adds nothing.
+	commands := [][]string{
+		{"set", key, "1", "px", "5000"},
+		{"get", key},
+		{"mget", key},
+		{"exists", key},
+		{"pexpire", key, "5000"},
+		{"pexpireat", key, strconv.FormatInt(time.Now().Add(5*time.Second).UnixMilli(), 10)},
+		{"eval", probe.text, "1", key},
+		{"evalsha", probe.sha, "1", key},
+		{"del", key},
+		{"zadd", index, "xx", "1", "m"},
+		{"zrem", index, "m"},
+		{"zcount", index, "-inf", "+inf"},
+		{"zrange", index, "0", "-1"},
+		{"zrangebyscore", index, "-inf", "+inf"},
+		{"zremrangebyscore", index, "-inf", "-inf"},
+		{"time"},
+	}
+	if s.wait > 0 {
+		commands = append(commands, []string{"wait", "0", "1"})
+	}
+	var refused []string
+	var errs []error
+	for _, c := range commands {
+		if err := s.try(ctx, c, key, index); err != nil {
+			refused, errs = append(refused, c[0]), append(errs, err)
+		}
+	}
+	if refused == nil {
+		return Finding{"commands", Fine, "", "the Redis user may do all that is needed", nil}
+	}
+	text := "Redis refused what is needed: " + strings.Join(refused, ", ")
+	first := errs[0].Error()
+	switch {
+	case strings.HasPrefix(first, "NOPERM") && strings.Contains(first, " keys "):
+		text = fmt.Sprintf("the Redis user may not use keys that begin with %q; give him ~%s*", s.prefix, s.prefix)
+	case strings.HasPrefix(first, "NOPERM"):
+		text = "the Redis user lacks commands; give him +" + strings.Join(refused, " +")
+	}
+	return Finding{"commands", Problem, "", text, errs[0]}
+}
+
+// try sends one command, and returns why it was refused. What it finds does not matter.
+func (s *Store) try(ctx context.Context, c []string, keys ...string) error {
+	cmd := s.client.B().Arbitrary(c[0])
+	for _, arg := range c[1:] {
+		if slices.Contains(keys, arg) {
+			cmd = cmd.Keys(arg)
+		} else {
+			cmd = cmd.Args(arg)
+		}
+	}
+	err := s.client.Do(ctx, cmd.Build().Pin()).Error()
+	if rueidis.IsRedisNil(err) || err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
+		return nil
+	}
+	return err
+}
+
+func info(ctx context.Context, node rueidis.Client, section string) (map[string]string, error) {
+	text, err := node.Do(ctx, node.B().Info().Section(section).Build().Pin()).ToString()
+	if err != nil {
+		return nil, err
+	}
+	fields := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields, nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

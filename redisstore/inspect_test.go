@@ -1,0 +1,184 @@
+package redisstore_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// inspected returns what Inspect finds, by its subject.
+func inspected(t *testing.T, opt redisstore.Options) map[string]redisstore.Finding {
+	t.Helper()
+	found, err := redisstore.Inspect(t.Context(), opt)
+	require.NoError(t, err)
+	by := make(map[string]redisstore.Finding)
+	for _, f := range found {
+		by[f.Check] = f
+	}
+	return by
+}
+
+// bad returns what is not fine.
+func bad(found map[string]redisstore.Finding) map[string]redisstore.Level {
+	levels := make(map[string]redisstore.Level)
+	for check, f := range found {
+		if f.Level != redisstore.Fine {
+			levels[check] = f.Level
+		}
+	}
+	return levels
+}
+
+type levels = map[string]redisstore.Level
+
+func TestInspect(t *testing.T) {
+	found := inspected(t, redisstore.Options{URL: redistest.Start(t).URL()})
+	assert.Empty(t, bad(found))
+	assert.Len(t, found, 6, "cache, encryption, password, eviction, clock, commands")
+
+	evicting := redistest.Start(t, "maxmemory-policy allkeys-lru")
+	assert.Equal(t, levels{"eviction": redisstore.Warning}, bad(inspected(t, redisstore.Options{URL: evicting.URL()})), "it has no limit")
+	evicting.Must("CONFIG", "SET", "maxmemory", "100mb")
+	assert.Equal(t, levels{"eviction": redisstore.Problem}, bad(inspected(t, redisstore.Options{URL: evicting.URL()})))
+
+	assert.Equal(t, levels{"replicas": redisstore.Problem}, bad(inspected(t, redisstore.Options{URL: redistest.Start(t).URL(), WaitReplicas: 1})))
+	primary, _ := redistest.StartReplicated(t)
+	found = inspected(t, redisstore.Options{URL: primary.URL(), WaitReplicas: 1})
+	assert.Empty(t, bad(found))
+	assert.Contains(t, found, "replicas")
+
+	limited := redistest.Start(t, "user default on nopass +@all -info -client ~* &*")
+	assert.Equal(t, levels{"cache": redisstore.Warning, "eviction": redisstore.Warning}, bad(inspected(t, redisstore.Options{URL: limited.URL()})))
+
+	_, err := redisstore.Inspect(t.Context(), redisstore.Options{URL: "redis://127.0.0.1:1"})
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	_, err = redisstore.Inspect(t.Context(), redisstore.Options{URL: "redis://127.0.0.1:1", WaitReplicas: -1})
+	require.ErrorContains(t, err, "WaitReplicas")
+}
+
+func TestInspectCluster(t *testing.T) {
+	assert.Empty(t, bad(inspected(t, redisstore.Options{URL: redistest.StartCluster(t, false).URL(), Timeout: 3 * time.Second})))
+}
+
+// Each command that docs/redis.md grants is missed when it is not granted, and Inspect names it.
+func TestInspectNamesWhatTheUserLacks(t *testing.T) {
+	server := redistest.Start(t)
+	whole := aclUser(t)
+	inspectAs := func(rules string) map[string]redisstore.Finding {
+		server.Must(strings.Fields("ACL SETUSER doctor reset " + rules)...)
+		return inspected(t, redisstore.Options{URL: "redis://doctor:s3cret@" + server.Addr()})
+	}
+	assert.Empty(t, bad(inspectAs(whole)))
+	// Without these it does not even connect, or only in set-ups that this one is not.
+	elsewhere := regexp.MustCompile(`^(hello|auth|ping|info|role|wait|asking|client\|.*|cluster\|.*)$`)
+	tried := 0
+	for _, word := range strings.Fields(whole) {
+		command, ok := strings.CutPrefix(word, "+")
+		if !ok || elsewhere.MatchString(command) {
+			continue
+		}
+		tried++
+		f := inspectAs(whole + " -" + command)["commands"]
+		assert.Equal(t, redisstore.Problem, f.Level, command)
+		assert.Equal(t, "the Redis user lacks commands; give him +"+command, f.Text)
+		assert.ErrorContains(t, f.Err, "NOPERM")
+	}
+	assert.Equal(t, 16, tried)
+	f := inspectAs(whole + " -zadd -get -eval")["commands"]
+	assert.Equal(t, "the Redis user lacks commands; give him +get +eval +zadd", f.Text, "all at once")
+	f = inspectAs(strings.Replace(whole, "~coatcheck:*", "~other:*", 1))["commands"]
+	assert.Equal(t, `the Redis user may not use keys that begin with "coatcheck:"; give him ~coatcheck:*`, f.Text)
+	keys, err := server.Do("KEYS", "*").AsStrSlice()
+	require.NoError(t, err)
+	require.NotEmpty(t, keys, "where DEL was refused")
+	for _, key := range keys {
+		assert.NotEqual(t, "-1", server.Must("PTTL", key), key)
+	}
+}
+
+func TestInspectClock(t *testing.T) {
+	server := redistest.Start(t)
+	for _, tt := range []struct {
+		ahead time.Duration
+		level redisstore.Level
+		text  string
+	}{
+		{0, redisstore.Fine, "agree"},
+		{-4 * time.Second, redisstore.Warning, "s behind"},
+		{4 * time.Second, redisstore.Warning, "s ahead"},
+		{time.Minute, redisstore.Problem, "1m0s ahead"},
+		{-time.Hour, redisstore.Problem, "1h0m0s behind"},
+	} {
+		f := inspected(t, redisstore.Options{URL: "redis://" + shifted(t, server.Addr(), tt.ahead)})["clock"]
+		assert.Equal(t, tt.level, f.Level, tt.ahead)
+		assert.Contains(t, f.Text, tt.text)
+	}
+	assert.Contains(t, logged(t, redisstore.Options{URL: "redis://" + shifted(t, server.Addr(), time.Minute)}), "1m0s ahead", "the start warns too")
+	mute := redistest.Start(t, "user default on nopass +@all -time ~* &*")
+	assert.Equal(t, redisstore.Warning, inspected(t, redisstore.Options{URL: mute.URL()})["clock"].Level)
+}
+
+// shifted returns the address of the server with its clock put forward, as far as TIME tells: a real one cannot be.
+func shifted(t *testing.T, server string, ahead time.Duration) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { shiftTime(client, server, ahead) })
+		}
+	})
+	t.Cleanup(func() {
+		assert.NoError(t, l.Close())
+		running.Wait()
+	})
+	return l.Addr().String()
+}
+
+var timeAnswer = regexp.MustCompile(`\*2\r\n\$10\r\n(\d{10})\r\n`)
+
+func shiftTime(client net.Conn, server string, ahead time.Duration) {
+	defer client.Close() //nolint:errcheck // the test is over, or fails elsewhere
+	conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", server)
+	if err != nil {
+		return
+	}
+	defer conn.Close() //nolint:errcheck // likewise
+	go func() {
+		_, _ = io.Copy(conn, client) // the client went away
+		_ = conn.Close()
+	}()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return
+		}
+		answer := timeAnswer.ReplaceAllFunc(buf[:n], func(b []byte) []byte {
+			seconds, _ := strconv.ParseInt(string(timeAnswer.FindSubmatch(b)[1]), 10, 64)
+			return fmt.Appendf(nil, "*2\r\n$10\r\n%d\r\n", seconds+int64(ahead/time.Second))
+		})
+		if _, err := client.Write(answer); err != nil {
+			return
+		}
+	}
+}
