@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // What the process ends with.
@@ -63,12 +65,25 @@ func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr i
 		return exitUsage
 	}
 	again := func() (*config, error) { return load(args, environ) }
-	if err := serve(c, again, signals, stdout, stderr); err != nil {
-		say(stderr, fmt.Sprintf("coatcheck: %v\n", err))
-		return exitFailed
+	out := newSpool(stderr, func(w io.Writer) slog.Handler { return newHandler(c, w) })
+	log := slog.New(newHandler(c, out))
+	slog.SetDefault(log) // also for what was not given one, and for package log
+	deadline, err := serve(c, again, signals, stdout, log)
+	code := exitOK
+	if err != nil {
+		say(out, fmt.Sprintf("coatcheck: %v\n", err))
+		code = exitFailed
 	}
-	return exitOK
+	// Who reads slowly gets some time even if the requests took all there was, or somebody will not wait.
+	if soon := time.Now().Add(flushFor); deadline.Before(soon) || errors.Is(err, errCut) {
+		deadline = soon
+	}
+	out.close(deadline)
+	return code
 }
+
+// flushFor is how long the end waits at least for the log to be read.
+const flushFor = 250 * time.Millisecond
 
 // bullets is a line for each of the joined errors.
 func bullets(err error) string {

@@ -32,11 +32,20 @@ type process struct {
 // start runs the built program with --dev on free ports and waits until it listens. It is killed when the test ends.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	stderr := new(output)
+	p := startWith(t, stderr, args...)
+	p.stderr = stderr
+	return p
+}
+
+// startWith is start with a standard error of the test's own.
+func startWith(t *testing.T, stderr io.Writer, args ...string) *process {
+	t.Helper()
 	p := &process{stdout: new(output), stderr: new(output), exited: make(chan struct{})}
 	// Not t.Context: it ends before the cleanups, and would kill what the test has just told to stop.
 	p.cmd = exec.CommandContext(context.Background(), program(t), append([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"}, args...)...)
 	p.cmd.Env = environment()
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, stderr
 	require.NoError(t, p.cmd.Start())
 	go func() {
 		defer close(p.exited)
@@ -46,13 +55,13 @@ func start(t *testing.T, args ...string) *process {
 		_ = p.cmd.Process.Kill() // it has usually ended by itself
 		<-p.exited
 		if t.Failed() {
-			t.Logf("stdout:\n%s\nstderr:\n%s", p.stdout, p.stderr)
+			t.Logf("stdout:\n%s\nstderr:\n%s", p.stdout, stderr)
 		}
 	})
 	require.Eventually(t, func() bool { return strings.Contains(p.stdout.String(), "listens on") || p.ended() },
 		patience, 5*time.Millisecond)
 	found := regexp.MustCompile(`http://\S+`).FindAllString(p.stdout.String(), 2)
-	require.Len(t, found, 2, "addresses in\n%s\n%s", p.stdout, p.stderr)
+	require.Len(t, found, 2, "addresses in\n%s\n%s", p.stdout, stderr)
 	p.url, p.admin = found[0], found[1]
 	return p
 }

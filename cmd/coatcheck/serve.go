@@ -9,17 +9,18 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/coatcheck/coatcheck/server"
 )
 
-// serve runs the server until a signal ends it, or a listener fails.
-func serve(c *config, again func() (*config, error), signals <-chan os.Signal, stdout, stderr io.Writer) (err error) {
-	log := newLogger(c, stderr)
+// serve runs the server until a signal ends it, or a listener fails. What it leaves behind should be done by deadline, which
+// is zero if no signal told it to stop.
+func serve(c *config, again func() (*config, error), signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) (deadline time.Time, err error) {
 	c.server.Logger = log
 	store, err := openStore(c, log)
 	if err != nil {
-		return err
+		return deadline, err
 	}
 	// Last of all: until then a request in flight may need the store. Not when somebody will not wait.
 	defer func() {
@@ -30,11 +31,11 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 	throttle(c, store)
 	srv, err := server.New(store, c.server)
 	if err != nil {
-		return err
+		return deadline, err
 	}
 	public, admin, err := listen(c)
 	if err != nil {
-		return err
+		return deadline, err
 	}
 	announce(c, public, admin, log, stdout)
 	// Each listener reports once: that it failed, or that it was shut down.
@@ -49,7 +50,8 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 	if failed {
 		running--
 	}
-	return errors.Join(err, stop(c, srv, signals, ended, running))
+	deadline = time.Now().Add(c.shutdown)
+	return deadline, errors.Join(err, stop(c, srv, deadline, signals, ended, running))
 }
 
 // errCut: the server was told twice to stop.
@@ -90,8 +92,8 @@ func wait(signals <-chan os.Signal, ended <-chan error, log *slog.Logger, hup fu
 
 // stop drains the server and waits for its listeners to return, for as long as --shutdown-timeout allows and until a
 // second signal.
-func stop(c *config, srv *server.Server, signals <-chan os.Signal, ended <-chan error, running int) error {
-	ctx, cancel := context.WithTimeout(context.Background(), c.shutdown)
+func stop(c *config, srv *server.Server, deadline time.Time, signals <-chan os.Signal, ended <-chan error, running int) error {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() {
@@ -121,8 +123,8 @@ func stop(c *config, srv *server.Server, signals <-chan os.Signal, ended <-chan 
 	}
 }
 
-// newLogger writes to the log in UTC, so that the lines of several machines compare.
-func newLogger(c *config, w io.Writer) *slog.Logger {
+// newHandler writes log lines as the configuration says, in UTC, so that those of several machines compare.
+func newHandler(c *config, w io.Writer) slog.Handler {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
 		level = slog.LevelInfo // cannot be: the setting is one of the words that slog knows
@@ -134,7 +136,7 @@ func newLogger(c *config, w io.Writer) *slog.Logger {
 		return a
 	}}
 	if c.logFormat == "text" {
-		return slog.New(slog.NewTextHandler(w, opt))
+		return slog.NewTextHandler(w, opt)
 	}
-	return slog.New(slog.NewJSONHandler(w, opt))
+	return slog.NewJSONHandler(w, opt)
 }

@@ -27,7 +27,7 @@ type UsersOptions struct {
 type Users struct {
 	file   string
 	gate   *gate
-	log    *slog.Logger
+	log    *slog.Logger // nil: slog.Default()
 	derive deriveFunc
 	cost   cost // of new hashes
 
@@ -55,9 +55,6 @@ func newUsers(file string, opt UsersOptions, c cost, derive deriveFunc) (*Users,
 	}
 	if opt.Queue == 0 {
 		opt.Queue = 32
-	}
-	if opt.Logger == nil {
-		opt.Logger = slog.Default()
 	}
 	u := &Users{file: file, gate: newGate(opt.Hashes, opt.Queue), log: opt.Logger, derive: derive, cost: c}
 	u.people.Store(new(directory))
@@ -146,7 +143,11 @@ func (u *Users) replace(who *admitted, fresh *stored) {
 
 func (u *Users) freeze(err error) {
 	u.frozen.Store(true)
-	u.log.Warn("hashes of the users file stay as they are until it is read again", "file", u.file, "error", err)
+	log := u.log
+	if log == nil {
+		log = slog.Default()
+	}
+	log.Warn("hashes of the users file stay as they are until it is read again", "file", u.file, "error", err)
 }
 
 // Reload reads the file again. It returns the users, by their names before, who are not in it any more, who are disabled
