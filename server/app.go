@@ -28,6 +28,8 @@ type Server struct {
 	audit    *audit
 	log      *slog.Logger
 
+	loginPage *loginPage // nil: verify redirects nobody
+
 	public   *fiber.App
 	admin    *fiber.App
 	doors    [2]door     // of public and admin
@@ -55,6 +57,8 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		reauth:   cfg.ReauthWithin,
 		audit:    m.audit,
 		log:      cfg.Logger,
+
+		loginPage: newLoginPage(cfg),
 	}
 	if len(cfg.TrustedOrigins) > 0 {
 		s.vary = []byte("Cookie, Origin")

@@ -38,8 +38,13 @@ type Config struct {
 	// TrustedOrigins may send unsafe requests from another site: "https://app.example.com", with the port if it is not the
 	// scheme's own.
 	TrustedOrigins []string
-	// TrustedProxies are the addresses whose X-Forwarded-For is believed. None: nobody's.
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed, and with VerifyLoginURL what they say of the
+	// request that they hold. None: nobody's.
 	TrustedProxies []netip.Prefix
+	// VerifyLoginURL is where verify sends browsers without a live session by 302, in place of 401: https, or http on
+	// loopback. It gets the address that they wanted as parameter rd: a path if that is on its own origin, else a URL on one
+	// of TrustedOrigins; nothing if it is neither, or if no trusted proxy told it. Empty: 401 for browsers too.
+	VerifyLoginURL string
 	// RememberTTL is how long, idle or not, a session lives whose login asked to be remembered. Zero: not offered.
 	RememberTTL time.Duration
 	// ReauthWithin is how long after its login a session may end others of its user. Zero: as long as it lives.
@@ -59,6 +64,10 @@ func (c Config) Validate() error {
 		if _, err := parseOrigin(o); err != nil {
 			errs = append(errs, fmt.Errorf("trusted-origins: %w", err))
 		}
+	}
+	if c.VerifyLoginURL != "" {
+		_, err := parseLoginURL(c.VerifyLoginURL)
+		errs = append(errs, err)
 	}
 	if c.RememberTTL < 0 {
 		errs = append(errs, fmt.Errorf("remember-ttl %v: must not be negative", c.RememberTTL))

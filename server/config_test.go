@@ -102,6 +102,17 @@ func TestConfigValidation(t *testing.T) {
 		"origin, no scheme":    {server.Config{TrustedOrigins: []string{"a.example"}}, []string{"trusted-origins"}},
 		"origin, other scheme": {server.Config{TrustedOrigins: []string{"ftp://a.example"}}, []string{"trusted-origins"}},
 		"origin, empty":        {server.Config{TrustedOrigins: []string{""}}, []string{"trusted-origins"}},
+		"login page":           {server.Config{VerifyLoginURL: "https://login.example/in?tenant=a"}, nil},
+		"login page, local":    {server.Config{VerifyLoginURL: "http://127.0.0.1:3000/"}, nil},
+		"login page, http":     {server.Config{VerifyLoginURL: "http://login.example/"}, []string{"verify-login-url: must be https"}},
+		"login page, path":     {server.Config{VerifyLoginURL: "/login"}, []string{"verify-login-url"}},
+		"login page, script":   {server.Config{VerifyLoginURL: "javascript:alert(1)"}, []string{"verify-login-url"}},
+		"login page, user":     {server.Config{VerifyLoginURL: "https://u:p@login.example/"}, []string{"without a user"}},
+		"login page, fragment": {server.Config{VerifyLoginURL: "https://login.example/#x"}, []string{"no fragment"}},
+		"login page, rd":       {server.Config{VerifyLoginURL: "https://login.example/?rd=x"}, []string{"no parameter rd"}},
+		"login page, a line":   {server.Config{VerifyLoginURL: "https://login.example/?x\r\ny"}, []string{"not a URL"}},
+		"login page, a blank":  {server.Config{VerifyLoginURL: "https://login.example/? x"}, []string{"not a URL"}},
+		"login page, long":     {server.Config{VerifyLoginURL: "https://login.example/" + strings.Repeat("x", 1024)}, []string{"1024"}},
 		"origin, not ASCII":    {server.Config{TrustedOrigins: []string{"https://ü.example"}}, []string{"trusted-origins"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,27 +8,34 @@ import (
 )
 
 // sameSite refuses unsafe requests that a browser sends for another site's page: by Sec-Fetch-Site where the browser sends
-// it, else by Origin. With neither header it is no browser, or none that can be told. Trusted origins pass.
+// it, else by Origin. With neither header it is no browser, or none that can be told. Trusted origins pass. No browser sends
+// either of them twice.
 func (s *Server) sameSite(c *fiber.Ctx) error {
 	h := &c.Request().Header
-	if s.trustedOrigin(c.Context()) != "" {
+	origin, origins := first(h, fasthttp.HeaderOrigin)
+	site, sites := first(h, "Sec-Fetch-Site")
+	switch {
+	case origins > 1 || sites > 1:
+	case s.trustedOrigin(c.Context()) != "":
 		return c.Next()
-	}
-	origins := h.PeekAll(fasthttp.HeaderOrigin)
-	twice := len(origins) > 1
-	var origin []byte
-	if len(origins) > 0 {
-		origin = origins[0]
-	}
-	if sites := h.PeekAll("Sec-Fetch-Site"); len(sites) > 0 {
-		if site := string(sites[0]); len(sites) == 1 && (site == "same-origin" || site == "none") {
+	case sites == 1:
+		if string(site) == "same-origin" || string(site) == "none" {
 			return c.Next()
 		}
-	} else if len(origins) == 0 || !twice && ownOrigin(origin, h.Host(), c.Context().IsTLS()) {
+	case origins == 0 || ownOrigin(origin, h.Host(), c.Context().IsTLS()):
 		return c.Next()
 	}
 	s.audit.crossSite(c.Context(), origin)
 	return problemCrossSite
+}
+
+// first returns the first line of a header and how many there are.
+func first(h *fasthttp.RequestHeader, name string) (line []byte, n int) {
+	lines := h.PeekAll(name) // good until the next call
+	if len(lines) == 0 {
+		return nil, 0
+	}
+	return lines[0], len(lines)
 }
 
 // ownOrigin reports whether the origin's host and port are those of the Host header. A port that is the scheme's own may be

@@ -3,6 +3,8 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -183,4 +185,50 @@ func decodedUser(t *testing.T, body []byte) string {
 	var m map[string]string
 	require.NoError(t, json.Unmarshal(body, &m))
 	return m["user_id"]
+}
+
+// FuzzVerify: without a live session nothing that a request can hold lets it in (FWD-01), and a redirect goes to the login page
+// with nothing but a path or a listed origin (FWD-08).
+func FuzzVerify(f *testing.F) {
+	for _, seed := range []string{
+		"GET /auth/verify HTTP/1.1\nHost: x\n\n", "GET /auth/verify?a HTTP/1.1\nHost: x\nAccept: text/html\nX-Forwarded-Proto: https\nX-Forwarded-Host: app.example\nX-Forwarded-Uri: /x\n\n",
+		"POST /auth/verify HTTP/1.1\nHost: x\nAuthorization: Basic YTpi\nContent-Length: 2\n\n{}", "GET /auth/verify HTTP/1.1\nHost: x\nAccept: text/html\nX-Original-URL: https://login.example//evil.example\n\n",
+		"OPTIONS /auth/verify HTTP/1.1\nHost: x\nX-Forwarded-Method: OPTIONS\nRemote-User: admin\nRemote_User: admin\n\n", "HEAD /auth/verify HTTP/1.1\nHost: x\nUser-Agent: kube-probe\nX-Forwarded-For: 127.0.0.1\nCookie: {N}={D}\n\n",
+		"GET /auth/verify HTTP/1.1\nHost: x\nAccept: text/html\nX-Forwarded-Proto: https\nX-Forwarded-Host: login.example\nX-Forwarded-Uri: /%255c%09/evil.example\n\n",
+	} {
+		f.Add(seed)
+	}
+	cfg := frozenConfig()
+	cfg.VerifyLoginURL = "https://login.example/in"
+	cfg.TrustedOrigins = []string{"https://app.example"}
+	cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	c := newClient(f, newStore(f), cfg)
+	dead := c.login("dead")
+	c.do("POST", "/auth/logout", "", cookieLine(dead))
+	redirect := regexp.MustCompile(`^https://login\.example/in(\?rd=(https%3A%2F%2Fapp\.example)?%2F[^/\\\s]*)?$`)
+	f.Fuzz(func(t *testing.T, text string) {
+		c.TB = t
+		text = strings.NewReplacer("\r\n", "\r\n", "\n", "\r\n", "{N}", cookieName, "{D}", dead).Replace(text)
+		if !c.parse(text) || string(c.ctx.Path()) != "/auth/verify" {
+			return
+		}
+		resp := c.handle()
+		require.Empty(t, resp.Header.Peek("Remote-User"))
+		require.Empty(t, resp.Header.Peek("Remote-Session-Id"))
+		require.Empty(t, resp.Header.Peek("Set-Cookie"))
+		location := string(resp.Header.Peek("Location"))
+		if resp.StatusCode() == 302 {
+			require.Regexp(t, redirect, location)
+			address, err := url.QueryUnescape(strings.TrimPrefix(location, "https://login.example/in?rd="))
+			require.NoError(t, err)
+			require.False(t, strings.HasPrefix(address, "//") || strings.HasPrefix(address, `/\`), address)
+			u, err := url.Parse(address)
+			require.NoError(t, err)
+			require.Contains(t, []string{"", "app.example", "login.example"}, u.Host, address)
+			return
+		}
+		require.Empty(t, location)
+		require.GreaterOrEqual(t, resp.StatusCode(), 400, text)
+		require.Less(t, resp.StatusCode(), 500, text)
+	})
 }

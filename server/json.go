@@ -17,7 +17,7 @@ import (
 // readLogin reads the body of a login request, or returns the problem that it is, in the order of the contract: media type,
 // JSON, user ID. It does not use Fiber's body parser, which expands compressed bodies beyond any limit.
 func readLogin(req *fasthttp.Request) (a *login.Attempt, remember bool, err error) {
-	if !isJSON(req.Header.ContentType()) || len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
+	if !oneContentType(&req.Header) || !isJSON(req.Header.ContentType()) || len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
 		return nil, false, problemMediaType
 	}
 	members, ok := readObject(req.Body(), "user_id", "password", "remember")
@@ -47,6 +47,17 @@ func readLogin(req *fasthttp.Request) (a *login.Attempt, remember bool, err erro
 		return nil, false, problemUserID
 	}
 	return a, remember, nil
+}
+
+// oneContentType reports whether there is at most one line about the media type. Of several, fasthttp shows the last.
+func oneContentType(h *fasthttp.RequestHeader) bool {
+	n := 0
+	for name := range h.AllInOrder() {
+		if string(name) == fasthttp.HeaderContentType {
+			n++
+		}
+	}
+	return n <= 1
 }
 
 // isJSON reports whether the media type is application/json, whatever its parameters.

@@ -1,16 +1,20 @@
 package server
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/gofiber/fiber/v2"
 )
 
 // verify answers a reverse proxy whether the request that it holds has a live session of a user. The verdict hangs on the
-// session alone: no header, method, path or body changes it. It renews the session, and never sets or clears a cookie,
-// which most proxies would drop.
+// session alone: no header, method, path or body changes it; with --verify-login-url a browser hears of a refusal by 302. It
+// renews the session, and never sets or clears a cookie, which most proxies would drop.
 func (s *Server) verify(c *fiber.Ctx) error {
 	ctx, m := c.Context(), s.sessions
+	if bytes.IndexByte(ctx.RequestURI(), '#') >= 0 { // no request target has one, and what follows it was another path to somebody
+		return problemUnauthenticated
+	}
 	r := m.pool.Get().(*request)
 	defer m.release(ctx, r)
 	if err := m.open(ctx, r); err != nil {
@@ -20,6 +24,9 @@ func (s *Server) verify(c *fiber.Ctx) error {
 	m.audit.report(ctx, sess)
 	user := sess.RawUserID()
 	if len(user) == 0 {
+		if s.loginPage != nil && s.loginPage.redirect(ctx) {
+			return nil
+		}
 		return problemUnauthenticated
 	}
 	var space [3*256 + 22]byte

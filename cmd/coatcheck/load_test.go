@@ -101,7 +101,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		--rolling=false --renew-every 2m --rotation-grace 3s --on-reuse revoke --max-sessions-per-user 7
 		--cookie-name __Secure-sid --cookie-domain example.com --cookie-path /app --cookie-http-only=false
 		--cookie-same-site strict --trusted-origins https://a.example --trusted-origins https://b.example,https://c.example
-		--trusted-proxies 10.1.2.3/8,192.0.2.7 --reauth-within 5m --remember-ttl 720h --sessions-not-before 2026-11-23T16:00:00+01:00
+		--trusted-proxies 10.1.2.3/8,192.0.2.7 --reauth-within 5m --verify-login-url https://login.example/ --remember-ttl 720h --sessions-not-before 2026-11-23T16:00:00+01:00
 		--store redis://127.0.0.1:6379 --redis-prefix x: --redis-cache-ttl 0s --redis-cache-size 1GiB --redis-timeout 1s
 		--redis-wait-replicas 2 --fsync-every 0s --read-timeout 1s --idle-timeout 2s --max-conns-per-ip 3 --shutdown-timeout 4s --log-format text --log-level debug`), nil)
 	require.NoError(t, err)
@@ -119,7 +119,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 			},
 			TrustedOrigins: []string{"https://a.example", "https://b.example", "https://c.example"},
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32")},
-			RememberTTL:    720 * time.Hour, ReauthWithin: 5 * time.Minute,
+			RememberTTL:    720 * time.Hour, ReauthWithin: 5 * time.Minute, VerifyLoginURL: "https://login.example/",
 			ReadTimeout: time.Second, IdleTimeout: 2 * time.Second, MaxConnsPerIP: 3,
 			Policy: coatcheck.Policy{
 				TTL: 10 * time.Minute, MaxLifetime: time.Hour, FixedExpiry: true, RenewEvery: 2 * time.Minute,

@@ -208,7 +208,7 @@ func TestNotYetAvailable(t *testing.T) {
 		})
 	}
 	assert.ElementsMatch(t, []string{
-		"verify-login-url", "tls-cert", "tls-key", "otel",
+		"tls-cert", "tls-key", "otel",
 	}, seen)
 
 	_, err := load([]string{"--dev", "--otel=0"}, nil)
@@ -225,7 +225,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 		"environment":                {env: []string{"COATCHECK_STORE=" + url}},
 		"file":                       {file: "store = \"" + url + "\"\n"},
 		"webhook":                    {args: []string{"--webhook-url=https://x:s3cret@hook.example"}},
-		"login page":                 {args: []string{"--verify-login-url=https://login.example/?key=s3cret"}},
+		"login page":                 {args: []string{"--verify-login-url=http://login.example/?key=s3cret"}},
 		"misspelled flag":            {args: []string{"--stor=" + url}},
 		"misspelled flag, apart":     {args: []string{"--stor", url}},
 		"one dash":                   {args: []string{"-store=" + url}},

@@ -109,7 +109,6 @@ func startSettings(c *config) []setting {
 }
 
 func loginSettings(c *config) []setting {
-	var verifyURL string
 	return []setting{
 		{
 			name: "login", kind: word(&c.login, []string{"open", "trusted", "users", "webhook"}), dev: "open",
@@ -136,8 +135,8 @@ func loginSettings(c *config) []setting {
 			help: "how old the login of a session may be that ends other sessions; 0s: any age",
 		},
 		{
-			name: "verify-login-url", kind: text("URL", &verifyURL), later: true, secret: true,
-			help: "where /auth/verify sends browsers that are not logged in",
+			name: "verify-login-url", kind: text("URL", &c.server.VerifyLoginURL), secret: true,
+			help: "where /auth/verify sends browsers that are not logged in, with the address that they wanted as rd, if that is on the same origin or on one of --trusted-origins",
 		},
 	}
 }
@@ -260,11 +259,11 @@ func siteSettings(c *config) []setting {
 	return []setting{
 		{
 			name: "trusted-proxies", kind: networks(&c.server.TrustedProxies),
-			help: "proxies whose X-Forwarded-For is believed about the client's address",
+			help: "proxies whose X-Forwarded headers are believed about the client's address and the address that a browser wanted",
 		},
 		{
 			name: "trusted-origins", kind: list("origin", &c.server.TrustedOrigins),
-			help: "other sites whose pages may log in, refresh and log out",
+			help: "other sites whose pages may log in, refresh and log out, and to which a login page may send browsers back",
 		},
 	}
 }

@@ -39,6 +39,11 @@ func checkMediaType(h *harness) {
 		assert.Equal(h, answer{status: 415, code: "unsupported_media_type"}, h.answer(h.loginBody(body, "Content-Type: "+bad)), bad)
 	}
 	assert.Equal(h, 415, h.loginBody(body).status, "none")
+	for _, two := range [][]string{{asJSON, asJSON}, {"Content-Type: text/plain", asJSON}, {asJSON, "content-type: text/plain"}, {asJSON, "Content-Type:"}} {
+		assert.Equal(h, answer{status: 415, code: "unsupported_media_type"}, h.answer(h.loginBody(body, two...)), "%q", two)
+	}
+	assert.Equal(h, 415, h.loginBody(body, "Content_Type: application/json").status, "another name")
+	assert.Equal(h, 200, h.loginBody(body, asJSON, "Content_Type: text/plain").status, "another name")
 	assert.Equal(h, 415, h.loginBody(body, "Content-Type:").status, "empty")
 }
 

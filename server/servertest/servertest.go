@@ -27,6 +27,7 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 	}{
 		{"routes", routeRules},
 		{"verify", verifyRules},
+		{"login_page", loginPageRules},
 		{"devices", deviceRules},
 		{"login_body", loginBodyRules},
 		{"logins", loginRules},

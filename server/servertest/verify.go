@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/login"
 )
 
 var verifyRules = []rule{
@@ -17,6 +18,9 @@ var verifyRules = []rule{
 	{name: "user names in the header", check: checkVerifyNames},
 	{name: "any method", check: checkVerifyMethods},
 	{name: "nothing but the cookie counts", check: checkVerifyIgnores},
+	{name: "malformed requests", check: checkVerifyMalformed},
+	{name: "header names in other spellings", check: checkVerifyAliases},
+	{name: "small, and no business of the login", config: withMode(noLogin), check: checkVerifySmall},
 	{name: "renews", check: checkVerifyRenews},
 	{name: "notes the first use of a token", check: checkVerifyFirstUse},
 	{name: "store failure", check: checkVerifyStoreFailure},
@@ -62,6 +66,7 @@ func checkVerifyNames(h *harness) {
 		require.Equal(h, 200, resp.status, user)
 		got := resp.header.Get("Remote-User")
 		assert.Equal(h, []string{escaped(user)}, resp.header["Remote-User"], user)
+		assert.Empty(h, resp.body, user)
 		assert.NotContains(h, seen, got, "two users share a value")
 		seen[got] = user
 	}
@@ -112,12 +117,69 @@ func checkVerifyIgnores(h *harness) {
 		assert.Equal(h, 401, resp.status, line)
 		assert.Empty(h, resp.header["Remote-User"], line)
 	}
-	for _, path := range []string{"/auth/verify?" + h.name + "=" + token, "/auth/verify?session_id=" + token, "/auth/verify#" + token} {
+	for _, path := range []string{"/auth/verify?" + h.name + "=" + token, "/auth/verify?session_id=" + token} {
 		assert.Equal(h, 401, h.get(path).status, path)
 	}
 	for _, path := range []string{"/auth/verify/", "/auth/verify/x", "/auth//verify", "//auth/verify", "/auth/./verify", "/x/../auth/verify", "/auth/verify;x", "/auth/%76erify", "/Auth/verify", "/auth/verify%00", "/auth/verify%2F"} {
 		assert.Equal(h, 404, h.get(path, h.cookie(token)).status, path)
 	}
+}
+
+// FWD-02: with a live session, too, whatever is not exactly the path of verify is refused.
+func checkVerifyMalformed(h *harness) {
+	token := h.login(h.user())
+	for _, path := range []string{
+		"/auth/verify/", "/auth/verify/admin", "/auth/verify/../me", "/auth/verify/..", "/auth/verify/../verify/", "/auth/verify%2fadmin", "/auth/verify%2Fadmin",
+		"/auth/verify%5cadmin", `/auth/verify\admin`, "/auth/verify/%2e%2e/me", "/auth/verify/%2e%2e%2fme", "/auth/verify;a=b", "/auth/verify;/admin", "/auth/verify%3badmin",
+		"/auth/verify%23", "/auth/verify%3f", "/auth/verify%00", "/auth/verify%20", "/auth/verify.html", "/auth/verify//", "/auth/verify/.", "/AUTH/VERIFY", "/auth/verifyx",
+		"/auth/verify#", "/auth/verify#/admin", "/auth/verify?x#y", "/auth/verify/#", "/auth/verify/?x", "/auth/%2e/verify", "/%61uth/verify", "auth/verify", "*", "?",
+		"/x/%2e%2e/auth/verify", "/auth/x/..;/verify", "/auth/verify\x7f", "/auth/verify\u00e4",
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST"} {
+			c := h.wire.open(h)
+			resp, err := c.roundTrip(method, request{method, path, []string{h.cookie(token)}, ""}.text("x"))
+			require.NoError(h, err, path)
+			assert.GreaterOrEqual(h, resp.status, 400, path)
+			assert.Less(h, resp.status, 500, path)
+			assert.NotContains(h, resp.header, "Remote-User", path)
+			require.NoError(h, c.Close())
+		}
+	}
+	for _, line := range []string{"X-Forwarded-Uri: /public", "X-Forwarded-Uri: //x\r\nX-Forwarded-Uri: /y", "X-Forwarded-Host: a\r\nX-Forwarded-Host: b", "X-Forwarded-Method: OPTIONS", "X-Original-Url: /healthz", "X-Forwarded-Proto:"} {
+		assert.Equal(h, 401, h.get("/auth/verify", line).status, line)
+		assert.Equal(h, 200, h.get("/auth/verify", line, h.cookie(token)).status, "metadata takes nobody's session away, either: %s", line)
+	}
+}
+
+// FWD-06: a header counts under its own name only.
+func checkVerifyAliases(h *harness) {
+	token := h.login(h.user())
+	pair := h.name + "=" + token
+	for _, name := range []string{"Cookie_", "_Cookie", "Cookie-", "Cookies", "Coo-kie", "X-Cookie", "Set-Cookie", "Cookie2", "HTTP_COOKIE", "Http-Cookie", "Proxy-Cookie", "Cook\u0131e"} {
+		resp, err := h.wire.send(request{"GET", "/auth/verify", []string{name + ": " + pair}, ""})
+		if assert.NoError(h, err, name) {
+			assert.Contains(h, []int{400, 401}, resp.status, name)
+		}
+	}
+	assert.Equal(h, 200, h.get("/auth/verify", "cOOKIE: "+pair).status, "but in any case")
+}
+
+// noLogin is a login mode that nothing may ask.
+var noLogin = modeFunc(func(*login.Attempt) (string, error) { panic("verify asked who may log in") })
+
+// FWD-09.
+func checkVerifySmall(h *harness) {
+	body := `{"user_id":"u","password":"p"}`
+	head := []string{asJSON, "Authorization: Bearer 0123456789-0123456789-0123456789-01", "Authorization: Basic dTpw"}
+	calls := h.store.calls("")
+	for _, method := range methods {
+		resp := h.send(request{method, "/auth/verify", head, body})
+		assert.Equal(h, 401, resp.status, method)
+		assert.LessOrEqual(h, len(resp.body), 1024, method)
+		assert.Empty(h, resp.header["Set-Cookie"], method)
+	}
+	assert.Equal(h, calls, h.store.calls(""), "without a cookie nothing is looked up")
+	assert.Empty(h, h.events("login_failed"))
 }
 
 func checkVerifyRenews(h *harness) {

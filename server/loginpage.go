@@ -1,0 +1,208 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// loginPage is where verify sends browsers that have no live session, with the address that they came for if it is one of
+// ours. The redirect is a refusal like the 401 whose place it takes: nothing here changes who is let in.
+type loginPage struct {
+	url     string          // up to the place of the return address
+	origin  string          // the page's own
+	origins map[string]bool // to which the page may send people back with an absolute address
+	proxies proxies         // whose word on the original request counts
+}
+
+// maxLocation bounds the Location header. Proxies give the headers of an auth server 4 KiB.
+const maxLocation = 2 << 10
+
+func newLoginPage(cfg Config) *loginPage {
+	if cfg.VerifyLoginURL == "" {
+		return nil
+	}
+	u, err := parseLoginURL(cfg.VerifyLoginURL)
+	if err != nil {
+		panic("coatcheck: " + err.Error()) // Validate has let it pass
+	}
+	l := &loginPage{url: u.String() + "?rd=", origin: u.Scheme + "://" + u.Host, origins: make(map[string]bool), proxies: cfg.TrustedProxies}
+	if u.RawQuery != "" {
+		l.url = u.String() + "&rd="
+	}
+	for _, o := range cfg.TrustedOrigins {
+		if u, err := url.Parse(o); err == nil && confidential(u) {
+			l.origins[o] = true
+		}
+	}
+	return l
+}
+
+// parseLoginURL reads --verify-login-url. Its error does not repeat the text, whose query may be secret.
+func parseLoginURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return nil, errors.New("verify-login-url: not a URL in ASCII")
+	case u.User != nil || u.Host == "" || !confidential(u):
+		return nil, errors.New("verify-login-url: must be https, or http on loopback, with a host and without a user")
+	case u.Fragment != "" || u.Query().Has("rd"):
+		return nil, errors.New("verify-login-url: must have no fragment and no parameter rd, which is added")
+	case len(text) > maxLocation/2:
+		return nil, errors.New("verify-login-url: must not be longer than 1024 bytes")
+	}
+	return u, nil
+}
+
+// confidential reports whether nobody between here and the URL's host can read along.
+func confidential(u *url.URL) bool {
+	if u.Scheme != "http" {
+		return u.Scheme == "https"
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// redirect answers a browser that navigates, and reports whether it did. Scripts, images and programs keep their 401.
+func (l *loginPage) redirect(ctx *fasthttp.RequestCtx) bool {
+	h := &ctx.Request.Header
+	proxied := l.proxies.trust(peer(ctx))
+	if !navigates(h, proxied) {
+		return false
+	}
+	location := l.url
+	if proxied {
+		location += url.QueryEscape(l.admit(requested(h)))
+	}
+	if len(location) > maxLocation || strings.HasSuffix(location, "rd=") {
+		location = l.url[:len(l.url)-len("?rd=")]
+	}
+	ctx.SetStatusCode(fasthttp.StatusFound)
+	ctx.Response.Header.Set(fasthttp.HeaderLocation, location)
+	return true
+}
+
+// navigates reports whether the original request is a browser's that goes to a page.
+func navigates(h *fasthttp.RequestHeader, proxied bool) bool {
+	if !h.IsGet() && !h.IsHead() {
+		return false
+	}
+	if proxied {
+		for _, method := range h.PeekAll("X-Forwarded-Method") {
+			if string(method) != fasthttp.MethodGet && string(method) != fasthttp.MethodHead {
+				return false
+			}
+		}
+	}
+	for _, mode := range h.PeekAll("Sec-Fetch-Mode") {
+		if string(mode) != "navigate" {
+			return false
+		}
+	}
+	for _, line := range h.PeekAll(fasthttp.HeaderAccept) {
+		for mediaRange := range bytes.SplitSeq(line, []byte{','}) {
+			mediaType, _, _ := bytes.Cut(mediaRange, []byte{';'})
+			if bytes.EqualFold(bytes.Trim(mediaType, " \t"), []byte("text/html")) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// requested is the address of the original request as the proxy tells it: X-Forwarded-Proto, -Host and -Uri, or
+// X-Original-Url. "" where they are missing, twice there, or of two opinions.
+func requested(h *fasthttp.RequestHeader) string {
+	var told [4]string
+	for i, name := range [...]string{"X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Original-Url"} {
+		line, n := first(h, name)
+		if n > 1 {
+			return ""
+		}
+		told[i] = string(line)
+	}
+	proto, host, uri, original := told[0], told[1], told[2], told[3]
+	switch forwarded := proto + "://" + host + uri; {
+	case uri == "":
+		return original
+	case original == "" || original == forwarded:
+		return forwarded
+	default:
+		return ""
+	}
+}
+
+// admit returns the address as the login page may be told it: a path if it is of the page's own origin, whole if it is of
+// another that is listed, else "". Origins are compared byte by byte, so that none of the spellings by which a browser and
+// a server could mean two hosts is one.
+func (l *loginPage) admit(address string) string {
+	scheme, rest, ok := strings.Cut(address, "://")
+	slash := strings.IndexByte(rest, '/')
+	if !ok || slash < 0 {
+		return ""
+	}
+	origin := address[:len(scheme)+len("://")+slash]
+	path := address[len(origin):]
+	switch {
+	case !plainPath(path):
+		return ""
+	case origin == l.origin:
+		return path
+	case l.origins[origin]:
+		return address
+	default:
+		return ""
+	}
+}
+
+// plainPath reports whether a path with its query still is one when a sloppy login page has decoded it, however often:
+// it has no control bytes, and no "//" or backslash by which the rest would name a host.
+func plainPath(path string) bool {
+	if strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r > '~' || r == '#' }) {
+		return false
+	}
+	path, query, _ := strings.Cut(path, "?")
+	for range 5 {
+		if strings.Contains(path, "//") || strings.Contains(path, `\`) || hasControl(path) || hasControl(query) {
+			return false
+		}
+		p, q := decoded(path), decoded(query)
+		if p == path && q == query {
+			return true
+		}
+		path, query = p, q
+	}
+	return false
+}
+
+func hasControl(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] == 0x7f {
+			return true
+		}
+	}
+	return false
+}
+
+// decoded undoes percent-encoding once. What is no encoding stays.
+func decoded(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if c, err := url.PathUnescape(s[i : i+3]); err == nil {
+				b = append(b, c...)
+				i += 2
+				continue
+			}
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}

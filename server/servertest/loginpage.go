@@ -1,0 +1,238 @@
+package servertest
+
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server"
+)
+
+// Rules about --verify-login-url: which refusals become a redirect, and with what return address.
+var loginPageRules = []rule{
+	{name: "browsers are sent to it", config: redirecting, check: checkLoginPage},
+	{name: "everybody else gets 401", config: redirecting, check: checkLoginPagePrograms},
+	{name: "return addresses", config: redirecting, check: checkReturnAddress},
+	{name: "return addresses by X-Original-Url", config: redirecting, check: checkOriginalURL},
+	{name: "no return address from strangers", config: redirectingStrangers, check: checkReturnStrangers},
+	{name: "a URL with a query", config: redirectingToQuery, check: checkLoginPageQuery},
+	{name: "store failure", config: redirecting, check: checkLoginPageStoreFailure},
+}
+
+const loginURL = "https://login.example/in"
+
+func redirecting(cfg *server.Config) {
+	cfg.VerifyLoginURL = loginURL
+	cfg.TrustedOrigins = []string{"https://app.example", "https://app.example:8443", "http://plain.example", "http://localhost:5173"}
+	cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+}
+
+func redirectingStrangers(cfg *server.Config) {
+	redirecting(cfg)
+	cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+}
+
+func redirectingToQuery(cfg *server.Config) {
+	redirecting(cfg)
+	cfg.VerifyLoginURL = loginURL + "?tenant=a%26b"
+}
+
+// asBrowser is what a browser that follows a link accepts.
+const asBrowser = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+// forwarded are the lines by which Caddy and Traefik tell the original request.
+func forwarded(proto, host, uri string) []string {
+	return []string{"X-Forwarded-Proto: " + proto, "X-Forwarded-Host: " + host, "X-Forwarded-Uri: " + uri}
+}
+
+func (h *harness) location(head ...string) string {
+	h.Helper()
+	resp := h.get("/auth/verify", append(head, asBrowser)...)
+	require.Equal(h, answer{status: 302}, h.answer(resp), "%q", head)
+	require.Len(h, resp.header["Location"], 1)
+	assert.Empty(h, resp.body)
+	for _, name := range []string{"Remote-User", "Remote-Session-Id"} {
+		assert.NotContains(h, resp.header, name)
+	}
+	return resp.header.Get("Location")
+}
+
+// returned is the return address that the login page gets. The Location must be the configured URL otherwise.
+func (h *harness) returned(head ...string) string {
+	h.Helper()
+	location := h.location(head...)
+	require.LessOrEqual(h, len(location), 2048)
+	if location == loginURL {
+		return ""
+	}
+	rest, ok := strings.CutPrefix(location, loginURL+"?rd=")
+	require.True(h, ok, location)
+	require.NotContains(h, rest, "&")
+	address, err := url.QueryUnescape(rest)
+	require.NoError(h, err)
+	return address
+}
+
+func checkLoginPage(h *harness) {
+	for name, line := range map[string]string{
+		"no cookie": "X-None: 1", "malformed": h.cookie("x"), "unknown": h.cookie(madeUp()), "wrong secret": h.cookie(wrongSecret(h, h.login(h.user()))),
+	} {
+		assert.Equal(h, loginURL, h.location(line), name)
+		assert.Equal(h, loginURL, h.location(line, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: cross-site"), name)
+	}
+	resp := h.do("HEAD", "/auth/verify", asBrowser)
+	assert.Equal(h, answer{status: 302}, h.answer(resp))
+	for _, accept := range []string{"text/html", "TEXT/HTML;q=0.5", "application/json , text/html ; level=1", "*/*\r\nAccept: text/html"} {
+		assert.Equal(h, 302, h.get("/auth/verify", "Accept: "+accept).status, accept)
+	}
+	user := h.user()
+	resp = h.get("/auth/verify", h.cookie(h.login(user)), asBrowser)
+	assert.Equal(h, answer{status: 200}, h.answer(resp), "a live session is let in")
+	assert.Equal(h, user, resp.header.Get("Remote-User"))
+	assert.NotContains(h, resp.header, "Location")
+}
+
+func checkLoginPagePrograms(h *harness) {
+	for _, head := range [][]string{
+		nil,
+		{"Accept: */*"},
+		{"Accept: application/json"},
+		{"Accept: application/xhtml+xml"},
+		{"Accept: text/htmlx"},
+		{"Accept: xtext/html"},
+		{"Accept:"},
+		{"X-Accept: text/html"},
+		{"Accept_: text/html"},
+		{asBrowser, "Sec-Fetch-Mode: cors"},
+		{asBrowser, "Sec-Fetch-Mode: no-cors"},
+		{asBrowser, "Sec-Fetch-Mode:"},
+		{asBrowser, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Mode: cors"},
+		{asBrowser, "X-Forwarded-Method: POST"},
+		{asBrowser, "X-Forwarded-Method: GET", "X-Forwarded-Method: POST"},
+		{asBrowser, "X-Forwarded-Method: get"},
+	} {
+		resp := h.get("/auth/verify", head...)
+		assert.Equal(h, answer{status: 401, code: "unauthenticated"}, h.answer(resp), "%q", head)
+		assert.NotContains(h, resp.header, "Location")
+	}
+	for _, method := range methods {
+		if method != "GET" && method != "HEAD" {
+			assert.Equal(h, 401, h.do(method, "/auth/verify", asBrowser).status, method)
+		}
+	}
+	for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify/"} {
+		assert.NotEqual(h, 302, h.get(path, asBrowser).status, path)
+	}
+}
+
+// FWD-08: what is no plain path on a listed origin, in any spelling, is no return address.
+func checkReturnAddress(h *harness) {
+	for _, tt := range []struct{ proto, host, uri, want string }{
+		{"https", "app.example", "/", "https://app.example/"},
+		{"https", "app.example", "/a/b?c=d&e=%20f;g#", ""},
+		{"https", "app.example", "/a/b?c=d&e=%20f;g", "https://app.example/a/b?c=d&e=%20f;g"},
+		{"https", "app.example:8443", "/x", "https://app.example:8443/x"},
+		{"https", "app.example", "/?next=//evil.example", "https://app.example/?next=//evil.example"},
+		{"https", "login.example", "/account?x=1", "/account?x=1"},
+		{"http", "localhost:5173", "/x", "http://localhost:5173/x"},
+
+		{"http", "plain.example", "/x", ""}, // listed for CORS, but anybody on the way could take over
+		{"http", "app.example", "/x", ""},
+		{"https", "evil.example", "/x", ""},
+		{"https", "app.example.evil.example", "/x", ""},
+		{"https", "evil-app.example", "/x", ""},
+		{"https", "sub.app.example", "/x", ""},
+		{"https", "APP.example", "/x", ""},
+		{"https", "app.example.", "/x", ""},
+		{"https", "app.example:443", "/x", ""},
+		{"https", "app.example:8444", "/x", ""},
+		{"https", "app.example@evil.example", "/x", ""},
+		{"https", "evil.example@app.example", "/x", ""},
+		{"https", "evil.example#app.example", "/x", ""},
+		{"https", `evil.example\app.example`, "/x", ""},
+		{"https", "evil.example/app.example", "/x", ""},
+		{"https", "app.example, evil.example", "/x", ""},
+		{"https", "", "/x", ""},
+		{"", "app.example", "/x", ""},
+		{"HTTPS", "app.example", "/x", ""},
+		{"https, http", "app.example", "/x", ""},
+		{"javascript", "app.example", "/x", ""},
+		{"https://app.example/x?", "evil.example", "/x", "https://app.example/x?://evil.example/x"},
+
+		{"https", "app.example", "", ""},
+		{"https", "app.example", "x", ""},
+		{"https", "app.example", "*", ""},
+		{"https", "app.example", ".evil.example/", ""},
+		{"https", "app.example", "@evil.example/", ""},
+		{"https", "app.example", ":80/", ""},
+		{"https", "app.example", `\evil.example`, ""},
+		{"https", "app.example", "https://evil.example/", ""},
+		{"https", "app.example", "https:evil.example", ""},
+		{"https", "app.example", "/a b", ""},
+		{"https", "app.example", "/ü", ""},
+		{"https", "app.example", "/a%0d%0aSet-Cookie:x=y", ""},
+		{"https", "app.example", "/a%250d%250a", ""},
+		{"https", "app.example", "/a?b=%00", ""},
+		{"https", "app.example", "/%" + strings.Repeat("25", 20) + "2f", ""},
+		{"https", "app.example", "/" + strings.Repeat("x", 3000), ""},
+		{"https", "app.example", "/%zz%", "https://app.example/%zz%"},
+	} {
+		assert.Equal(h, tt.want, h.returned(forwarded(tt.proto, tt.host, tt.uri)...), "%v", tt)
+	}
+	// Each of these is a path for us, and a host for some browser or some login page that decodes it.
+	for _, uri := range []string{
+		"//evil.example", `/\evil.example`, `/\/evil.example`, "/%2fevil.example", "/%2Fevil.example", "/%5cevil.example", "/%5Cevil.example", "/%252fevil.example",
+		"/%25252fevil.example", "/%2525252fevil.example", "/%09/evil.example", "/%0a/evil.example", "/%0d/evil.example", "/%00/evil.example", "/%7f/evil.example", "/.//evil.example",
+		"/..//evil.example", "/x/..//evil.example", "/%2e//evil.example", "/%2f%2fevil.example", "///evil.example", "/%2f%5cevil.example", "/x//evil.example", `/x\evil.example`,
+	} {
+		for _, host := range []string{"login.example", "app.example"} {
+			assert.Empty(h, h.returned(forwarded("https", host, uri)...), uri)
+		}
+	}
+	twice := forwarded("https", "app.example", "/x")
+	for _, line := range twice {
+		assert.Empty(h, h.returned(append([]string{line}, twice...)...), "twice: %s", line)
+	}
+	other := []string{"X_Forwarded_Proto: https", "X_Forwarded_Host: app.example", "X_Forwarded_Uri: /x", "Forwarded: proto=https;host=app.example", "X-Rewrite-Url: https://app.example/x"}
+	assert.Empty(h, h.returned(other...), "other headers are not read")
+	alias := []string{"X_Forwarded_Host: evil.example", "X-Forwarded_Host: evil.example", "X-Forwarded-Port: 8443", "X-Forwarded-Prefix: /evil", "X-Forwarded-Ssl: off"}
+	assert.Equal(h, "https://app.example/x", h.returned(append(alias, twice...)...), "nor do they add to one")
+}
+
+func checkOriginalURL(h *harness) {
+	for text, want := range map[string]string{
+		"https://app.example/x?y=z": "https://app.example/x?y=z", "https://login.example/x": "/x", "https://evil.example/x": "", "https://app.example": "",
+		"//app.example/x": "", "/x": "", "https:app.example/x": "", `https:\\app.example/x`: "", "https:/app.example/x": "", "https:///app.example/x": "", "https://u@app.example/x": "",
+		"https://app.example//x": "", "data:text/html,x": "", "javascript:alert(1)//app.example/": "",
+	} {
+		assert.Equal(h, want, h.returned("X-Original-Url: "+text), text)
+	}
+	const line = "X-Original-URL: https://app.example/x"
+	assert.Equal(h, "https://app.example/x", h.returned(append(forwarded("https", "app.example", "/x"), line)...), "both, of one opinion")
+	assert.Empty(h, h.returned(append(forwarded("https", "app.example", "/y"), line)...), "of two")
+	assert.Empty(h, h.returned(line, line), "twice")
+	assert.Equal(h, "https://app.example/x", h.returned(line, "X-Forwarded-Proto: http", "X-Forwarded-Host: evil.example"), "most proxies send those two with every request")
+}
+
+func checkReturnStrangers(h *harness) {
+	assert.Empty(h, h.returned(forwarded("https", "app.example", "/x")...))
+	assert.Empty(h, h.returned("X-Original-Url: https://app.example/x"))
+	assert.Empty(h, h.returned(append(forwarded("https", "app.example", "/x"), "X-Forwarded-For: 10.1.1.1")...))
+}
+
+func checkLoginPageQuery(h *harness) {
+	assert.Equal(h, loginURL+"?tenant=a%26b", h.location())
+	assert.Equal(h, loginURL+"?tenant=a%26b&rd=https%3A%2F%2Fapp.example%2F%3Fa%3Db%26rd%3Dc", h.location(forwarded("https", "app.example", "/?a=b&rd=c")...))
+}
+
+func checkLoginPageStoreFailure(h *harness) {
+	token := h.login(h.user())
+	h.store.failing(coatcheck.ErrUnavailable)
+	resp := h.get("/auth/verify", h.cookie(token), asBrowser)
+	assert.Equal(h, answer{status: 503, code: "store_unavailable"}, h.answer(resp), "an outage sends nobody to log in")
+	assert.NotContains(h, resp.header, "Location")
+}
