@@ -88,6 +88,7 @@ func (s *Server) routes() {
 	app.Get("/auth/sessions", sessions, s.listSessions)
 	app.Delete("/auth/sessions", s.sameSite, sessions, s.endSessions)
 	app.Delete("/auth/sessions/:id", s.sameSite, sessions, s.endSession)
+	app.Get("/openapi.yaml", describe)
 }
 
 func (s *Server) newApp(cfg Config) *fiber.App {

@@ -42,3 +42,13 @@ func TestDependencyGate(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "../../scripts/check-deps", "../../go.mod").CombinedOutput()
 	assert.NoError(t, err, "%s", out)
 }
+
+// What only tests import stays out of the program.
+func TestNoTestModules(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "github.com/valyala/fasthttp\n")
+	for _, module := range []string{"github.com/stretchr/testify", "github.com/getkin/kin-openapi", "github.com/santhosh-tekuri/jsonschema", "github.com/chromedp"} {
+		assert.NotContains(t, string(out), module)
+	}
+}

@@ -91,12 +91,15 @@ func (h *harness) token(r response) string {
 	return c.value
 }
 
-// checkAnswer checks what holds for every answer of the server, whatever the request.
-func (h *harness) checkAnswer(req request, r response) {
+// checkAnswer checks what holds for every answer of the server's listeners, whatever the request.
+func (h *harness) checkAnswer(listener *wire, req request, r response) {
 	h.Helper()
-	h.checkHeaders(r)
-	if r.status >= 400 && req.method != "HEAD" && h.srv != nil {
-		checkProblem(h.T, r)
+	h.checkHeaders(req, r)
+	if h.srv != nil {
+		h.checkContract(listener, req, r)
+		if r.status >= 400 && req.method != "HEAD" {
+			checkProblem(h.T, r)
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -128,7 +131,12 @@ func (h *harness) holdsToken(text string) bool {
 	return false
 }
 
-func (h *harness) checkHeaders(r response) {
+// contentTypes are those of the answers that are neither JSON nor a problem.
+var contentTypes = map[string]string{
+	"/openapi.yaml": "application/yaml",
+}
+
+func (h *harness) checkHeaders(req request, r response) {
 	h.Helper()
 	assert.LessOrEqual(h, len(r.header["Set-Cookie"]), 1, "Set-Cookie: %q", r.header["Set-Cookie"])
 	if h.srv == nil && len(r.header["Set-Cookie"]) == 0 {
@@ -149,7 +157,13 @@ func (h *harness) checkHeaders(r response) {
 	}
 	assert.Empty(h, r.header["Server"])
 	if len(r.body) > 0 {
-		assert.Contains(h, []string{"application/json", "application/problem+json"}, r.header.Get("Content-Type"))
+		want, other := contentTypes[req.path]
+		if r.status >= 400 {
+			want = "application/problem+json"
+		} else if !other {
+			want = "application/json"
+		}
+		assert.Equal(h, want, r.header.Get("Content-Type"))
 	}
 }
 

@@ -16,15 +16,18 @@ var badRequestRules = []rule{
 	{name: "bodies are constant", check: checkConstantBodies},
 }
 
-// allRoutes has every route of the contract, as "METHOD path".
+// allRoutes has every route that looks at sessions, as "METHOD path".
 var allRoutes = []string{
 	"POST /auth/login", "GET /auth/me", "POST /auth/refresh", "POST /auth/logout", "GET /auth/verify", "GET /auth/sessions",
 	"DELETE /auth/sessions", "DELETE /auth/sessions/abc",
 }
 
+// staticRoutes answer everybody alike, and do not look at sessions.
+var staticRoutes = []string{"GET /openapi.yaml"}
+
 func checkBodyLimit(h *harness) {
 	token := h.login(h.user())
-	routes := append(slices.Clone(allRoutes), "POST /auth/verify", "HEAD /auth/me", "GET /nowhere", "POST /", "PUT /auth/login", "PROPFIND /auth/me")
+	routes := append(slices.Concat(allRoutes, staticRoutes), "POST /auth/verify", "HEAD /auth/me", "GET /nowhere", "POST /", "PUT /auth/login", "PROPFIND /auth/me")
 	for _, route := range routes {
 		method, path, _ := strings.Cut(route, " ")
 		want := answer{status: 413, code: "body_too_large"}
@@ -60,7 +63,7 @@ func checkBodyLimit(h *harness) {
 func checkHeaderLimit(h *harness) {
 	token := h.login(h.user())
 	const limit = 8 << 10
-	for _, route := range append(slices.Clone(allRoutes), "GET /nowhere", "POST /auth/verify") {
+	for _, route := range append(slices.Concat(allRoutes, staticRoutes), "GET /nowhere", "POST /auth/verify") {
 		method, path, _ := strings.Cut(route, " ")
 		plain := request{method, path, []string{h.cookie(token), asJSON, "X-Fill: "}, ""}
 		room := limit - len(plain.text(h.wire.addr))
@@ -84,6 +87,7 @@ func checkMethods(h *harness) {
 	allowed := map[string][]string{
 		"/auth/login": {"POST"}, "/auth/me": {"GET", "HEAD"}, "/auth/refresh": {"POST"}, "/auth/logout": {"POST"},
 		"/auth/sessions": {"GET", "HEAD", "DELETE"}, "/auth/sessions/abc": {"DELETE"},
+		"/openapi.yaml": {"GET", "HEAD"},
 	}
 	for path, allow := range allowed {
 		for _, method := range append(slices.Clone(methods), "CONNECT") {
@@ -108,7 +112,7 @@ func checkPaths(h *harness) {
 	for _, path := range []string{
 		"/", "/auth", "/auth/", "/nowhere", "/favicon.ico", "/auth/me/", "/auth/me/x", "/Auth/me", "/AUTH/ME", "/auth/Me", "/auth//me", "//auth/me", "/auth/./me",
 		"/auth/x/../me", "/auth/%6de", "/auth%2Fme", "/%61uth/me", "/auth/me%20", "/auth/me;x=1", "/auth/me,", "/auth\\me", "/auth/sessions/", "/auth/sessions//", "/auth/sessions/a/b",
-		"/auth/login/", "/auth/logout/", "/auth/refresh/", "/auth/verify/", "/auth/sessions/%2F/x",
+		"/openapi", "/openapi.yaml/", "/OpenAPI.yaml", "/openapi.yml", "/auth/login/", "/auth/logout/", "/auth/refresh/", "/auth/verify/", "/auth/sessions/%2F/x",
 		"/healthz", "/readyz", "/metrics", "/debug/pprof/", "/admin/users/x/sessions",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE", "HEAD", "PROPFIND"} {

@@ -31,6 +31,7 @@ type harness struct {
 	store *double
 	clock *clock
 	logs  *logBuffer
+	api   *document
 	srv   *server.Server
 	wire  *wire // the public listener
 	admin *wire
@@ -44,9 +45,9 @@ type harness struct {
 	issued map[string]bool // guarded by mu: every token that a Set-Cookie carried
 }
 
-func newHarness(t *testing.T, real coatcheck.Store) *harness {
+func newHarness(t *testing.T, real coatcheck.Store, api *document) *harness {
 	h := &harness{
-		T: t, store: &double{Store: real}, clock: newClock(), logs: new(logBuffer),
+		T: t, store: &double{Store: real}, clock: newClock(), logs: new(logBuffer), api: api,
 		name: "__Host-coatcheck", attrs: "httponly; path=/; samesite=Lax; secure",
 		issued: make(map[string]bool),
 	}
@@ -140,7 +141,7 @@ func (h *harness) send(req request) response {
 	h.Helper()
 	resp, err := h.wire.send(req)
 	require.NoError(h, err, "%s %s", req.method, req.path)
-	h.checkAnswer(req, resp)
+	h.checkAnswer(h.wire, req, resp)
 	return resp
 }
 
@@ -192,9 +193,10 @@ func (h *harness) me(tokens ...string) string {
 // adminDo sends a request to the admin listener.
 func (h *harness) adminDo(method, path string, head ...string) response {
 	h.Helper()
-	resp, err := h.admin.send(request{method: method, path: path, head: head})
+	req := request{method: method, path: path, head: head}
+	resp, err := h.admin.send(req)
 	require.NoError(h, err)
-	h.checkAnswer(request{}, resp)
+	h.checkAnswer(h.admin, req, resp)
 	return resp
 }
 

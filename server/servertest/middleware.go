@@ -273,7 +273,7 @@ func checkUserless(h *harness) {
 	other := h.token(h.post("/set?name=cart&value=1"))
 	assert.NotEqual(h, rawToken(h, token)[:4], rawToken(h, other)[:4], "a Tag of its own")
 
-	api := &harness{T: h.T, store: h.store, clock: h.clock, logs: h.logs, name: h.name, attrs: h.attrs, issued: map[string]bool{}}
+	api := &harness{T: h.T, store: h.store, api: h.api, clock: h.clock, logs: h.logs, name: h.name, attrs: h.attrs, issued: map[string]bool{}}
 	api.serve(nil)
 	assert.Equal(h, anonymousView, api.get("/auth/me", h.cookie(token)).body, "a stored session without a user is anonymous")
 	assert.Equal(h, anonymousView, api.post("/auth/refresh", h.cookie(token)).body)

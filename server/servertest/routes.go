@@ -26,6 +26,7 @@ var routeRules = []rule{
 	{name: "logout", check: checkLogout},
 	{name: "logout without a session", check: checkLogoutAnonymous},
 	{name: "HEAD is as GET", check: checkHead},
+	{name: "static answers", check: checkStatic},
 	{name: "refused login", config: withMode(scripted), check: checkRefusedLogin},
 	{name: "login while all sessions are ended", config: withMode(scripted), check: checkRevokedLogin},
 }
@@ -278,7 +279,7 @@ func checkLogoutAnonymous(h *harness) {
 
 func checkHead(h *harness) {
 	token := h.login(h.user())
-	for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify"} {
+	for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify", "/openapi.yaml"} {
 		for _, line := range []string{h.cookie(token), "X-None: 1", h.cookie("dead")} {
 			get, head := h.get(path, line), h.do("HEAD", path, line)
 			assert.Equal(h, get.status, head.status, path)
@@ -296,6 +297,21 @@ func checkHead(h *harness) {
 		assert.Equal(h, 405, h.do("HEAD", path, h.cookie(token)).status, path)
 	}
 	assert.NotEmpty(h, h.me(token))
+}
+
+func checkStatic(h *harness) {
+	calls := h.store.calls("")
+	for _, route := range staticRoutes {
+		_, path, _ := strings.Cut(route, " ")
+		plain := h.get(path)
+		assert.NotEmpty(h, plain.body, path)
+		for _, line := range []string{h.cookie(madeUp()), h.cookie("dead"), h.cookie(madeUp(), madeUp()), "Sec-Fetch-Site: cross-site", "Origin: null", "Accept: image/png"} {
+			resp := h.get(path, line)
+			assert.Equal(h, answer{status: 200}, h.answer(resp), "%s %s", path, line)
+			assert.Equal(h, plain.body, resp.body, "%s %s", path, line)
+		}
+	}
+	assert.Equal(h, calls, h.store.calls(""), "the store is not asked")
 }
 
 func checkRefusedLogin(h *harness) {

@@ -21,6 +21,7 @@ import (
 // Run checks the server on the stores that newStore returns, in a subtest per rule. Each rule gets a store, which Run
 // closes, and a server of its own. Each store must be empty: of stores that share a database, give each a prefix.
 func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
+	api, total := &document{seen: make(map[string]bool), known: make(map[string]bool)}, int32(0)
 	for _, group := range []struct {
 		name  string
 		rules []rule
@@ -49,12 +50,14 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 		{"admin", adminRules},
 		{"shutdown", shutdownRules},
 	} {
+		total += int32(len(group.rules))
 		t.Run(group.name, func(t *testing.T) {
 			for _, r := range group.rules {
 				t.Run(r.name, func(t *testing.T) {
+					api.rules.Add(1)
 					real := newStore(t)
 					t.Cleanup(func() { assert.NoError(t, real.Close()) })
-					h := newHarness(t, real)
+					h := newHarness(t, real, api)
 					if !r.unserved {
 						h.serve(r.config)
 					}
@@ -62,6 +65,9 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 				})
 			}
 		})
+	}
+	if api.rules.Load() == total { // and not some of them, with -run
+		api.checkSeen(t)
 	}
 }
 
