@@ -1,0 +1,76 @@
+package linear
+
+import (
+	"crypto/rand"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// The histories that clients see of running servers are histories of the contract.
+func TestHistories(t *testing.T) {
+	strict := func(limit int) rules { return rules{grace: grace.Milliseconds(), limit: limit} }
+	for name, make := range map[string]func(t *testing.T) variant{
+		"memory": func(t *testing.T) variant {
+			return variant{nodes: []node{serve(t, shaky(memory(t, shardstore.Options{})), -1)}, rules: strict(0)}
+		},
+		"memory, at the limit": func(t *testing.T) variant {
+			return variant{nodes: []node{serve(t, shaky(memory(t, shardstore.Options{})), 2)}, rules: strict(2)}
+		},
+		"memory with a data dir": func(t *testing.T) variant {
+			store := memory(t, shardstore.Options{Dir: t.TempDir(), FsyncEvery: -1, SnapshotBytes: 1 << 16})
+			return variant{nodes: []node{serve(t, shaky(store), -1)}, rules: strict(0)}
+		},
+		"memory, answers lost": func(t *testing.T) variant {
+			v := variant{nodes: []node{serve(t, losing(shaky(memory(t, shardstore.Options{}))), -1)}, rules: strict(0)}
+			v.rules.lossy = true
+			return v
+		},
+		"redis": func(t *testing.T) variant {
+			url, prefix := redistest.Start(t).URL(), rand.Text()+":"
+			return variant{nodes: []node{serve(t, shaky(onRedis(t, url, prefix, 0)), 3)}, rules: strict(3)}
+		},
+		"redis, two nodes without caches": func(t *testing.T) variant {
+			url, prefix := redistest.Start(t).URL(), rand.Text()+":"
+			return variant{
+				nodes: []node{serve(t, shaky(onRedis(t, url, prefix, -1)), -1), serve(t, shaky(onRedis(t, url, prefix, -1)), -1)},
+				rules: strict(0),
+			}
+		},
+		"redis, two nodes with caches": func(t *testing.T) variant {
+			url, prefix := redistest.Start(t).URL(), rand.Text()+":"
+			return variant{
+				nodes: []node{serve(t, shaky(onRedis(t, url, prefix, 0)), -1), serve(t, shaky(onRedis(t, url, prefix, 0)), -1)},
+				rules: strict(0), healthy: 50 * time.Millisecond, bound: 5 * time.Second,
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			make(t).hold(t)
+		})
+	}
+}
+
+func memory(t *testing.T, opt shardstore.Options) coatcheck.Store {
+	t.Helper()
+	store, err := shardstore.New(opt)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	return store
+}
+
+func onRedis(t *testing.T, url, prefix string, cache time.Duration) coatcheck.Store {
+	t.Helper()
+	store, err := redisstore.New(t.Context(), redisstore.Options{URL: url, Prefix: prefix, CacheTTL: cache, Timeout: 3 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	return store
+}
