@@ -100,6 +100,14 @@ peers-report: ## Put the table and chart of RESULT (bin/peers/result.json) into 
 crash: ## Kill a store on disk KILLS (200) times and look at what is left
 	COATCHECK_CRASH_KILLS=$(or $(KILLS),200) go test -run '^TestCrash$$' -v -timeout 20m ./shardstore
 
+DURATION ?= 1m
+
+.PHONY: verify
+verify: tools ## Check histories of concurrent clients for DURATION (1m) each; VARIANT=name for one of them
+	@mkdir -p bin
+	COATCHECK_VERIFY=$(DURATION) COATCHECK_VERIFY_DIR=$(abspath bin) \
+		go test -run '^TestHistories$$$(if $(VARIANT),/^$(VARIANT)$$)' -v -timeout 0 ./server/linear
+
 N ?= 1000000
 
 .PHONY: bench-store

@@ -31,7 +31,7 @@ func shaky(store coatcheck.Store) coatcheck.Store {
 // losing lets some operations fail: some were not done, and of others only the answer is lost.
 func losing(store coatcheck.Store) coatcheck.Store {
 	return around{store, func(op func() error) error {
-		switch rand.IntN(60) {
+		switch rand.IntN(80) {
 		case 0:
 			return coatcheck.ErrUnavailable
 		case 1:

@@ -21,14 +21,14 @@ func TestHistories(t *testing.T) {
 		"memory": func(t *testing.T) variant {
 			return variant{nodes: []node{serve(t, shaky(memory(t, shardstore.Options{})), -1)}, rules: strict(0)}
 		},
-		"memory, at the limit": func(t *testing.T) variant {
+		"memory-limit": func(t *testing.T) variant {
 			return variant{nodes: []node{serve(t, shaky(memory(t, shardstore.Options{})), 2)}, rules: strict(2)}
 		},
-		"memory with a data dir": func(t *testing.T) variant {
+		"memory-disk": func(t *testing.T) variant {
 			store := memory(t, shardstore.Options{Dir: t.TempDir(), FsyncEvery: -1, SnapshotBytes: 1 << 16})
 			return variant{nodes: []node{serve(t, shaky(store), -1)}, rules: strict(0)}
 		},
-		"memory, answers lost": func(t *testing.T) variant {
+		"memory-lossy": func(t *testing.T) variant {
 			v := variant{nodes: []node{serve(t, losing(shaky(memory(t, shardstore.Options{}))), -1)}, rules: strict(0)}
 			v.rules.lossy = true
 			return v
@@ -37,14 +37,14 @@ func TestHistories(t *testing.T) {
 			url, prefix := redistest.Start(t).URL(), rand.Text()+":"
 			return variant{nodes: []node{serve(t, shaky(onRedis(t, url, prefix, 0)), 3)}, rules: strict(3)}
 		},
-		"redis, two nodes without caches": func(t *testing.T) variant {
+		"redis-two-nodes": func(t *testing.T) variant {
 			url, prefix := redistest.Start(t).URL(), rand.Text()+":"
 			return variant{
 				nodes: []node{serve(t, shaky(onRedis(t, url, prefix, -1)), -1), serve(t, shaky(onRedis(t, url, prefix, -1)), -1)},
 				rules: strict(0),
 			}
 		},
-		"redis, two nodes with caches": func(t *testing.T) variant {
+		"redis-two-caches": func(t *testing.T) variant {
 			url, prefix := redistest.Start(t).URL(), rand.Text()+":"
 			return variant{
 				nodes: []node{serve(t, shaky(onRedis(t, url, prefix, 0)), -1), serve(t, shaky(onRedis(t, url, prefix, 0)), -1)},
