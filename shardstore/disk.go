@@ -24,6 +24,9 @@ type disk struct {
 	snapshotAt    atomic.Int64 // Unix milliseconds; written by snapshot
 }
 
+// ErrInUse: another store, of this process or another one, works with the folder.
+var ErrInUse = errors.New("in use by another store")
+
 var errStopped = errors.New("shardstore: the store is closed")
 
 // openDisk takes the folder, reads what stands there and goes on with its last journal.

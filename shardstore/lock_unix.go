@@ -18,7 +18,7 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close() // nothing was written
-		return nil, fmt.Errorf("shardstore: %s is in use by another store: %w", dir, err)
+		return nil, fmt.Errorf("shardstore: %s: %w: %w", dir, ErrInUse, err)
 	}
 	return f, nil
 }

@@ -28,7 +28,7 @@ func readFile(byName map[string]*setting, path given) (map[string]given, error) 
 	for key, value := range content {
 		text, ok := plain(value)
 		switch {
-		case byName[key] == nil || key == "config":
+		case byName[key] == nil || byName[key].flagOnly || key == "config":
 			mistakes = append(mistakes, fmt.Errorf("%.40q: no such setting (%s)", key, path.text))
 		case !ok:
 			mistakes = append(mistakes, fmt.Errorf("--%s: must be text, a number, true or false, or a list of them (%s)", key, path.text))

@@ -30,14 +30,18 @@ var errHelp = errors.New("help is wanted")
 // error is errHelp, or all mistakes, joined; none of them contains a secret.
 func load(args, environ []string) (*config, error) {
 	c := new(config)
-	table := settings(c)
+	return c, fill(c, settings(c), args, environ)
+}
+
+// fill is load for a table that may have settings of another command beside those of c.
+func fill(c *config, table []setting, args, environ []string) error {
 	byName := make(map[string]*setting, len(table))
 	for i := range table {
 		byName[table[i].name] = &table[i]
 	}
 	flags, err := readFlags(table, args)
 	if errors.Is(err, errHelp) {
-		return nil, err
+		return err
 	}
 	mistakes := []error{err}
 	env, notes := readEnv(table, environ)
@@ -56,6 +60,9 @@ func load(args, environ []string) (*config, error) {
 	maps.Copy(values, flags)
 	bad := apply(c, table, values)
 	for i := range table {
+		if table[i].secret && path.text != "" && values[table[i].name].from == path.text {
+			c.secretFile = path.text
+		}
 		mistakes = append(mistakes, bad[table[i].name])
 	}
 	for name, err := range check(c, byName, values) {
@@ -64,7 +71,7 @@ func load(args, environ []string) (*config, error) {
 			mistakes = append(mistakes, err)
 		}
 	}
-	return c, errors.Join(mistakes...)
+	return errors.Join(mistakes...)
 }
 
 // recorder is a flag's value that keeps the text as it was typed, so that a bad one does not end the parsing: all mistakes
@@ -144,7 +151,9 @@ func readEnv(table []setting, environ []string) (values map[string]given, notes 
 	values = make(map[string]given)
 	byEnv := make(map[string]string, len(table))
 	for i := range table {
-		byEnv[table[i].env()] = table[i].name
+		if !table[i].flagOnly {
+			byEnv[table[i].env()] = table[i].name
+		}
 	}
 	for _, pair := range environ {
 		variable, text, _ := strings.Cut(pair, "=")

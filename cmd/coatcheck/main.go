@@ -41,6 +41,10 @@ func run(args, environ []string, signals <-chan os.Signal, stdin io.Reader, stdo
 		return runHashPassword(args, stdin, stdout, stderr)
 	case "data":
 		return runData(args, stdout, stderr)
+	case "doctor":
+		return runDoctor(args, environ, stdout, stderr)
+	case "healthcheck":
+		return runHealthcheck(args, environ, stdout, stderr)
 	case "sessions":
 		return runSessions(args, environ, stdout, stderr)
 	case "version", "--version":

@@ -23,7 +23,9 @@ func TestMain(m *testing.M) {
 	}
 	// The goroutine of fasthttp's worker pool that sends idle workers home notices the end only when its 10 s sleep is over.
 	sleeper := goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2")
-	goleak.VerifyTestMain(m, sleeper, goleak.Cleanup(func(code int) {
+	// rueidis has one that sleeps for up to a second after its client was closed.
+	refresh := goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1")
+	goleak.VerifyTestMain(m, sleeper, refresh, goleak.Cleanup(func(code int) {
 		if err := os.RemoveAll(scratch); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}

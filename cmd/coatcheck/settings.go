@@ -36,6 +36,9 @@ type config struct {
 	// reload re-reads the files of the login mode and of the admin key. It returns the users whose sessions end with it.
 	reload []func() (users []string, err error)
 
+	// secretFile is the configuration file if a setting in it may hold a password; else empty.
+	secretFile string
+
 	// notes are remarks on the configuration that are no mistakes, for the log.
 	notes []string
 }
@@ -53,6 +56,8 @@ type setting struct {
 	secret bool
 	// later: the setting is known, but what it governs is not built yet. It may be set to its default and to nothing else.
 	later bool
+	// flagOnly: neither a variable nor the file can set it.
+	flagOnly bool
 }
 
 // env is the name of the setting's environment variable.

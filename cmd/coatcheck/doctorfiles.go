@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// login says what the login mode opens.
+func (d *doctor) login() {
+	switch {
+	case d.c.login != "open":
+		d.say("login", fine, "mode %s", d.c.login)
+	case exposed(d.c.listen) || d.url != nil && !isLocal(d.url.Hostname()):
+		d.say("login", problem, "mode open: whoever reaches the server logs in as anybody; use trusted, users or webhook")
+	default:
+		d.say("login", warning, "mode open: whoever reaches the server logs in as anybody; right for development only")
+	}
+}
+
+// secretFiles says who else can read or change the files that hold secrets.
+func (d *doctor) secretFiles() {
+	if runtime.GOOS == "windows" {
+		return // modes say nothing there
+	}
+	for _, f := range []struct{ flag, path string }{
+		{"login-key-file", d.c.loginKeyFile},
+		{"users-file", d.c.usersFile},
+		{"admin-key-file", d.c.adminKeyFile},
+		{"config", d.c.secretFile},
+	} {
+		if f.path == "" {
+			continue
+		}
+		info, err := os.Stat(f.path)
+		switch {
+		case err != nil:
+			d.say(f.flag, problem, "%v", err)
+		case info.Mode().Perm()&0o002 != 0:
+			d.say(f.flag, problem, "every user of this machine can change %s; chmod 640", f.path)
+		case info.Mode().Perm()&0o004 != 0:
+			d.say(f.flag, problem, "every user of this machine can read %s, which holds secrets; chmod 640, or 600", f.path)
+		default:
+			d.say(f.flag, fine, "%s is not open to every user of this machine", f.path)
+		}
+	}
+}
+
+// memory says whether the memory store survives a restart.
+func (d *doctor) memory() {
+	dir := d.c.dataDir
+	if dir == "" {
+		d.say("store", fine, "memory: a restart logs everybody out; --data-dir, or Redis, keeps sessions")
+		return
+	}
+	n, err := shardstore.Verify(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := writable(existing(dir)); err != nil {
+			d.say("data-dir", problem, "%s is not there and cannot be made: %v", dir, err)
+			return
+		}
+		d.say("data-dir", fine, "%s is not there yet, the server makes it", dir)
+	case errors.Is(err, shardstore.ErrInUse) && d.api != nil:
+		d.say("data-dir", fine, "%s is in use, by the running server as it seems", dir)
+	case errors.Is(err, shardstore.ErrInUse):
+		d.say("data-dir", problem, "%s is in use by another process, and this server does not run: one folder is one server's; stop the other, or name another folder", dir)
+	case errors.Is(err, fs.ErrPermission):
+		d.say("data-dir", problem, "%v: the server's user must own the folder and what is in it", err)
+	case err != nil:
+		d.say("data-dir", problem, "%v: the server will not start; restore it from a copy, or begin with an empty folder, which logs everybody out", err)
+	default:
+		if err := writable(dir); err != nil {
+			d.say("data-dir", problem, "%s cannot be written: %v", dir, err)
+			return
+		}
+		d.say("data-dir", fine, "%s is sound: %d live sessions", dir, n)
+	}
+}
+
+// existing is the nearest folder above a path that is there.
+func existing(path string) string {
+	for {
+		parent := filepath.Dir(path)
+		if _, err := os.Stat(parent); err == nil || parent == path {
+			return parent
+		}
+		path = parent
+	}
+}
+
+// writable makes a file in a folder, and takes it away again.
+func writable(dir string) error {
+	f, err := os.CreateTemp(dir, ".coatcheck-doctor-")
+	if err != nil {
+		return fmt.Errorf("not writable: %w", err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// between starts a proxy to the server and returns its address. The proxy spoils answers.
+func between(t *testing.T, p *process, spoil func(*http.Response)) string {
+	t.Helper()
+	target, err := url.Parse(p.url)
+	require.NoError(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.Transport = &http.Transport{DisableKeepAlives: true}
+	proxy.ModifyResponse = func(r *http.Response) error {
+		spoil(r)
+		return nil
+	}
+	front := httptest.NewServer(proxy)
+	t.Cleanup(front.Close)
+	return front.URL
+}
+
+func TestDoctorOnAServer(t *testing.T) {
+	p := start(t)
+	admin := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
+	through := func(at string, more ...string) diagnosis {
+		code, out, errs := command(t, nil, append([]string{"doctor", "--json", "--dev", admin, "--url", at}, more...)...)
+		require.Empty(t, errs)
+		return diagnosed(t, code, out)
+	}
+	d := through(p.url)
+	assert.Empty(t, d.with(problem), d.texts)
+	d.says("server", fine, "is ready")
+	d.says("url-proxy", fine, "nothing between")
+	for _, check := range []string{"url", "url-cache", "url-cookie", "url-admin"} {
+		d.says(check, fine, "")
+	}
+	assert.Empty(t, through(between(t, p, func(*http.Response) {})).with(problem))
+
+	for name, tt := range map[string]struct {
+		spoil       func(*http.Response)
+		args        []string
+		check, text string
+	}{
+		"Set-Cookie dropped": {
+			spoil: func(r *http.Response) { r.Header.Del("Set-Cookie") }, check: "url-cookie", text: "drops it",
+		},
+		"the cookie rewritten": {
+			spoil: func(r *http.Response) {
+				r.Header.Set("Set-Cookie", strings.Replace(r.Header.Get("Set-Cookie"), "Path=/;", "Path=/x; Secure;", 1))
+			},
+			check: "url-cookie", text: "with another Secure, Path",
+		},
+		"another configuration": {
+			spoil: func(*http.Response) {}, args: []string{"--cookie-name=sid"}, check: "url-cookie", text: "name sid",
+		},
+		"a cache": {
+			spoil: func(r *http.Response) { r.Header.Set("Age", "3") }, check: "url-cache", text: "one person may get another's",
+		},
+		"a header for caches": {
+			spoil: func(r *http.Response) { r.Header.Set("Cache-Control", "max-age=60") }, check: "url-cache", text: "turn caching off",
+		},
+		"a proxy that nobody trusts": {
+			spoil: func(r *http.Response) { r.Header.Set("Server", "nginx/1.22.1") }, check: "url-proxy", text: "--trusted-proxies is empty",
+		},
+		"another server": {
+			spoil: func(r *http.Response) { r.StatusCode = http.StatusNotFound }, check: "url", text: "leads elsewhere",
+		},
+		"a redirect": {
+			spoil: func(r *http.Response) {
+				r.StatusCode = http.StatusMovedPermanently
+				r.Header.Set("Location", "https://login.example.com/auth/me")
+			},
+			check: "url", text: "redirects to https://login.example.com/",
+		},
+	} {
+		d := through(between(t, p, tt.spoil), tt.args...)
+		d.says(tt.check, problem, tt.text)
+		assert.Equal(t, []string{tt.check}, d.with(problem), name)
+	}
+	through(between(t, p, func(r *http.Response) { r.Header.Set("Via", "1.1 varnish") }), "--trusted-proxies=127.0.0.1").says("url-proxy", fine, "varnish")
+
+	both := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		target, err := url.Parse(p.url)
+		if !strings.HasPrefix(r.URL.Path, "/auth/") {
+			target, err = url.Parse(p.admin)
+		}
+		assert.NoError(t, err)
+		proxy := httputil.NewSingleHostReverseProxy(target)
+		proxy.Transport = &http.Transport{DisableKeepAlives: true}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(both.Close)
+	through(both.URL).says("url-admin", problem, "the public address leads to the admin listener")
+
+	through("http://127.0.0.1:1").says("url", problem, "cannot be reached")
+	assert.NotContains(t, p.stderr.String(), "event=logout", "nobody was logged out")
+}
+
+// issue writes a certificate for 127.0.0.1 that is its own authority.
+func issue(t *testing.T, ends time.Time) (pair tls.Certificate, file string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "doctor's test"},
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: ends,
+		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	file = filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, file
+}
+
+func TestDoctorOnCertificates(t *testing.T) {
+	p := start(t)
+	target, err := url.Parse(p.url)
+	require.NoError(t, err)
+	for name, tt := range map[string]struct {
+		left         time.Duration
+		known        bool
+		result, text string
+	}{
+		"a good one":      {60 * 24 * time.Hour, true, fine, "is good until"},
+		"one that ends":   {13 * 24 * time.Hour, true, warning, "within two weeks"},
+		"one that ended":  {-time.Hour, true, problem, "browsers refuse"},
+		"one of somebody": {60 * 24 * time.Hour, false, problem, "unknown authority"},
+	} {
+		pair, authority := issue(t, time.Now().Add(tt.left))
+		proxy := httputil.NewSingleHostReverseProxy(target)
+		proxy.Transport = &http.Transport{DisableKeepAlives: true}
+		front := httptest.NewUnstartedServer(proxy)
+		front.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		front.Config.ErrorLog = log.New(io.Discard, "", 0)
+		front.StartTLS()
+		cmd := exec.CommandContext(t.Context(), program(t), "doctor", "--json", "--dev", "--admin-listen=127.0.0.1:1", "--url", front.URL)
+		cmd.Env = environment()
+		if tt.known {
+			cmd.Env = environment("SSL_CERT_FILE=" + authority)
+		}
+		out, _ := cmd.Output() // the exit code says it
+		front.Close()
+		t.Log(name)
+		diagnosed(t, cmd.ProcessState.ExitCode(), string(out)).says("url-tls", tt.result, tt.text)
+	}
+}
+
+func TestDoctorAndHealthcheckWithAKey(t *testing.T) {
+	file := keyFile(t, 0o600)
+	p := start(t, "--admin-key-file", file)
+	admin := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
+	code, out, _ := command(t, nil, "doctor", "--json", "--dev", admin, "--admin-key-file", file)
+	diagnosed(t, code, out).says("server", fine, "is ready")
+	code, out, _ = command(t, nil, "doctor", "--json", "--dev", admin)
+	diagnosed(t, code, out).says("server", problem, "asks for a key")
+
+	code, out, _ = command(t, nil, "healthcheck", "--dev", admin, "--admin-key-file", file)
+	assert.Zero(t, code)
+	assert.Equal(t, "alive\n", out)
+	code, _, errs := command(t, nil, "healthcheck", "--dev", admin)
+	assert.Equal(t, 1, code)
+	assert.Contains(t, errs, "asks for a key")
+}
+
+// A server whose Redis is away is alive, so that nobody restarts it, and not ready.
+func TestHealthcheck(t *testing.T) {
+	redis := redistest.Start(t)
+	p := start(t, "--store", redis.URL())
+	environ := []string{"COATCHECK_DEV=true", "COATCHECK_STORE=" + redis.URL(), "COATCHECK_ADMIN_LISTEN=" + strings.TrimPrefix(p.admin, "http://")}
+	redis.Kill()
+	code, _, errs := command(t, environ, "healthcheck")
+	assert.Zero(t, code, errs)
+	code, out, _ := command(t, environ, "doctor", "--json")
+	diagnosed(t, code, out).says("server", problem, "The session store cannot be reached")
+
+	p.signal(t, syscall.SIGTERM)
+	p.wait(t)
+	code, _, errs = command(t, environ, "healthcheck")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, errs, "nobody listens")
+	for _, args := range [][]string{{"--admin-listen=off"}, {"--ttl=x"}, {"extra"}} {
+		var stdout, stderr bytes.Buffer
+		assert.Equal(t, 1, run(append([]string{"healthcheck"}, args...), environ, nil, nil, &stdout, &stderr), args)
+		assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "a line")
+	}
+}
+
+func TestAdminURL(t *testing.T) {
+	for listen, want := range map[string]string{
+		"127.0.0.1:3001": "http://127.0.0.1:3001", ":3001": "http://127.0.0.1:3001", "0.0.0.0:1": "http://127.0.0.1:1",
+		"[::]:1": "http://[::1]:1", "[::1]:1": "http://[::1]:1", "10.0.0.1:1": "http://10.0.0.1:1", "localhost:1": "http://localhost:1",
+		"off": "", "127.0.0.1:0": "",
+	} {
+		assert.Equal(t, want, adminURL(listen))
+	}
+}
