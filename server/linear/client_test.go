@@ -224,14 +224,18 @@ func (c *client) login(at node, carried token, user string) error {
 	if carried.text != "" {
 		c.record(x, input{kind: kindOpen, user: user}, output{})
 	}
-	unknown, leaves := x.status == http.StatusServiceUnavailable, carried.text != ""
-	c.record(x, input{kind: kindMark, user: user}, out)
-	c.record(x, input{kind: kindCreate, user: user, last: !leaves && !unknown}, out)
-	if leaves {
-		c.record(x, input{kind: kindLeave, user: user, last: !unknown}, out)
+	steps := []kind{kindMark, kindCreate}
+	if carried.text != "" {
+		steps = append(steps, kindLeave)
+		if x.status == http.StatusUnauthorized {
+			steps = append(steps, kindFinish)
+		}
 	}
-	if unknown {
-		c.record(x, input{kind: kindUndo, user: user, last: true}, out)
+	if x.status == http.StatusServiceUnavailable {
+		steps = append(steps, kindUndo)
+	}
+	for i, k := range steps {
+		c.record(x, input{kind: k, user: user, last: i == len(steps)-1}, out)
 	}
 	return err
 }

@@ -21,6 +21,8 @@ func (r rules) login(s *state, in input, out output) []*state {
 		next = r.create(s, at, in, out)
 	case kindLeave:
 		next = r.leave(s, at, in, out)
+	case kindFinish:
+		next = only(s, at.refused || s.sessions[at.created] == nil)
 	default: // the end of a login that could not be finished
 		next = []*state{s, s.without(at.created)}
 	}
@@ -45,7 +47,7 @@ func (r rules) create(s *state, at step, in input, out output) []*state {
 	case out.status == 401 && !stands:
 		return []*state{refused}
 	case out.status == 401 && at.carried != "":
-		// Or it was ended before its values could be brought up to date.
+		// Or it was ended before its values could be brought up to date: it finds that out last.
 		return r.begin(s, at, in, output{handle: "?" + strconv.Itoa(in.op), to: "?" + strconv.Itoa(in.op)})
 	case out.status != 200 || !stands || out.user != in.user || out.refreshed || out.id != out.to || s.sessions[out.handle] != nil:
 		return nil
@@ -133,9 +135,7 @@ func (r rules) leave(s *state, at step, in input, out output) []*state {
 	}
 	begun := left.sessions[at.created]
 	switch {
-	case out.status == 401:
-		return only(left, begun == nil)
-	case begun == nil || at.user == in.user:
+	case out.status == 401 || begun == nil || at.user == in.user:
 		return []*state{left}
 	}
 	var next []*state

@@ -25,6 +25,7 @@ const (
 	kindMark      kind = "login: mark"
 	kindCreate    kind = "login: create"
 	kindLeave     kind = "login: leave"
+	kindFinish    kind = "login: finish"
 	kindUndo      kind = "login: undo"
 	kindEndOne    kind = "end one"
 	kindEndOthers kind = "end others"
@@ -103,7 +104,7 @@ func (r rules) step(s *state, in input, out output) []*state {
 		return r.open(s, in, out)
 	case kindLogout:
 		return r.logout(s, in, out)
-	case kindMark, kindCreate, kindLeave, kindUndo:
+	case kindMark, kindCreate, kindLeave, kindFinish, kindUndo:
 		return r.login(s, in, out)
 	default:
 		return r.devices(s, in, out)
