@@ -69,11 +69,11 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	s.public = s.newApp(cfg)
 	s.routes()
 	s.prepare(s.public, s.cors(s.public.Handler()))
-	s.public.Server().MaxConnsPerIP = cfg.MaxConnsPerIP
 	s.admin = s.newApp(cfg)
 	s.adminRoutes()
 	s.prepare(s.admin, s.admin.Handler())
 	s.doors[0].srv, s.doors[1].srv = s.public.Server(), s.admin.Server()
+	s.doors[0].guests = guests{max: cfg.MaxConnsPerIP, refuse: func() []byte { return s.refusal(problemTooManyConns) }}
 	return s, nil
 }
 

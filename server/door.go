@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,10 +16,19 @@ import (
 )
 
 // Serve answers the public API on ln until Shutdown.
-func (s *Server) Serve(ln net.Listener) error { return s.doors[0].serve(ln, s.log) }
+func (s *Server) Serve(ln net.Listener) error { return s.doors[0].serve(ln, nil, s.log) }
+
+// ServeTLS is Serve over TLS. Of cfg, which is copied, the certificates count; HTTP/1.1 is the only protocol that is offered
+// (RFC 7301), and nothing below TLS 1.2. A handshake must be done within Config.ReadTimeout, and holds nobody else up.
+func (s *Server) ServeTLS(ln net.Listener, cfg *tls.Config) error {
+	cfg = cfg.Clone()
+	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
+	cfg.NextProtos = []string{"http/1.1"}
+	return s.doors[0].serve(ln, cfg, s.log)
+}
 
 // ServeAdmin answers the admin API on ln until Shutdown.
-func (s *Server) ServeAdmin(ln net.Listener) error { return s.doors[1].serve(ln, s.log) }
+func (s *Server) ServeAdmin(ln net.Listener) error { return s.doors[1].serve(ln, nil, s.log) }
 
 // drainFor is how long a stopping server goes on answering, with "Connection: close", before it stops to accept: long
 // enough for clients that are talking to hear of it. A quarter of the time that Shutdown has, if that is less.
@@ -41,15 +51,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // door is where connections come in. fasthttp forgets a Shutdown that comes before Serve; a door does not.
 type door struct {
-	srv *fasthttp.Server
+	srv    *fasthttp.Server
+	guests guests
 
 	mu     sync.Mutex
 	closed bool     // guarded by mu
 	open   []*porch // guarded by mu
 }
 
-func (d *door) serve(ln net.Listener, log *slog.Logger) error {
-	p := &porch{Listener: ln, log: log, unused: make(map[*visitor]struct{})}
+func (d *door) serve(ln net.Listener, secure *tls.Config, log *slog.Logger) error {
+	p := &porch{Listener: ln, tls: secure, guests: &d.guests, log: log, unused: make(map[*visitor]struct{})}
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
@@ -99,7 +110,9 @@ func (d *door) sendHome(stop <-chan struct{}) {
 // of file descriptors for a moment would end with all its sessions.
 type porch struct {
 	net.Listener
-	log *slog.Logger
+	tls    *tls.Config // nil: plain
+	guests *guests
+	log    *slog.Logger
 
 	once   sync.Once
 	closed atomic.Bool // written by Close
@@ -111,24 +124,29 @@ type porch struct {
 
 // Accept waits out what is going to pass, and hands out what stood in the queue when the listener closed.
 func (p *porch) Accept() (net.Conn, error) {
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	wait := shortage
+	for {
 		conn, err := p.Listener.Accept()
-		switch {
-		case err == nil:
-			return p.visit(conn), nil
-		case p.closed.Load():
-			if len(p.queue) == 0 {
-				return nil, err
+		if err != nil && p.closed.Load() && len(p.queue) > 0 {
+			conn, p.queue, err = p.queue[0], p.queue[1:], nil
+		}
+		if err == nil {
+			if v := p.visit(conn); v != nil {
+				return v, nil
 			}
-			conn, p.queue = p.queue[0], p.queue[1:]
-			return p.visit(conn), nil
-		case !passing(err):
+			continue
+		}
+		if p.closed.Load() || !passing(err) {
 			return nil, err
 		}
 		p.log.Warn("a connection could not be accepted", "error", err, "again_in", wait)
 		time.Sleep(wait)
+		wait = min(2*wait, time.Second)
 	}
 }
+
+// shortage is how long it is first waited for descriptors.
+const shortage = 5 * time.Millisecond
 
 // passing reports whether an error of accept says nothing about the listener (accept(2)).
 func passing(err error) bool {
@@ -150,12 +168,27 @@ func (p *porch) Close() error {
 	return p.err
 }
 
+// visit makes a visitor of a connection, nil if its client has too many. TLS is put on here, and not around the listener, so
+// that Close can drain that one.
 func (p *porch) visit(conn net.Conn) net.Conn {
-	v := &visitor{Conn: conn, porch: p}
+	v := &visitor{Conn: conn, porch: p, addr: addrOf(conn.RemoteAddr())}
+	if ok, tell := p.guests.enter(v.addr, time.Now()); !ok {
+		if tell {
+			p.log.Warn("a client has too many connections; its next ones are closed", "client", v.addr, "max_conns_per_ip", p.guests.max)
+		}
+		if _, encrypted := conn.(tlsConn); !encrypted && p.tls == nil { // an answer over TLS would wait for the client
+			_, _ = conn.Write(p.guests.refuse()) // fits the socket's buffer, which is empty
+		}
+		_ = conn.Close()
+		return nil
+	}
+	if p.tls != nil {
+		v.Conn = tls.Server(conn, p.tls) // its handshake comes with the first read, in the goroutine that serves it
+	}
 	p.mu.Lock()
 	p.unused[v] = struct{}{}
 	p.mu.Unlock()
-	if secure, ok := conn.(tlsConn); ok {
+	if secure, ok := v.Conn.(tlsConn); ok {
 		return secureVisitor{v, secure}
 	}
 	return v
@@ -191,6 +224,7 @@ type secureVisitor struct {
 type visitor struct {
 	net.Conn
 	porch *porch
+	addr  netip.Addr
 	used  bool // written by the one reader
 	gone  sync.Once
 }
@@ -205,6 +239,9 @@ func (v *visitor) Read(b []byte) (int, error) {
 }
 
 func (v *visitor) Close() error {
-	v.gone.Do(func() { v.porch.forget(v) })
+	v.gone.Do(func() {
+		v.porch.forget(v)
+		v.porch.guests.leave(v.addr)
+	})
 	return v.Conn.Close()
 }

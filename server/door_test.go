@@ -52,7 +52,7 @@ func connect(t *testing.T, ln net.Listener) net.Conn {
 }
 
 func newPorch(ln net.Listener) *porch {
-	return &porch{Listener: ln, log: slog.New(slog.DiscardHandler), unused: make(map[*visitor]struct{})}
+	return &porch{Listener: ln, guests: new(guests), log: slog.New(slog.DiscardHandler), unused: make(map[*visitor]struct{})}
 }
 
 func TestShortageIsWaitedOut(t *testing.T) {
@@ -95,7 +95,7 @@ func TestUnusedConnectionsAreSentHome(t *testing.T) {
 	d := &door{srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}, ReadTimeout: time.Minute}}
 	ln := listenLocal(t)
 	served := make(chan error, 1)
-	go func() { served <- d.serve(ln, slog.New(slog.DiscardHandler)) }()
+	go func() { served <- d.serve(ln, nil, slog.New(slog.DiscardHandler)) }()
 	conn := connect(t, ln)
 	require.Eventually(t, func() bool {
 		d.mu.Lock()

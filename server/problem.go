@@ -30,7 +30,7 @@ func newProblem(status int, code, detail string) *problem {
 		panic(err) // constants of this file
 	}
 	p := &problem{status: status, code: code, body: body}
-	if status == http.StatusServiceUnavailable {
+	if status == http.StatusServiceUnavailable || code == "too_many_connections" {
 		p.retryAfter = "1"
 	}
 	return p
@@ -56,6 +56,7 @@ var (
 	problemUserID           = newProblem(422, "invalid_user_id", "user_id must be a string of 1 to 256 bytes without control characters.")
 	problemHeaderTooLarge   = newProblem(431, "header_too_large", "The header block is larger than 8 KiB.")
 	problemLoginThrottled   = newProblem(429, "login_throttled", "Too many logins failed. Try again later.")
+	problemTooManyConns     = newProblem(429, "too_many_connections", "The client has too many connections.")
 	problemInternal         = newProblem(500, "internal", "The server failed to answer.")
 	problemStoreUnavailable = newProblem(503, "store_unavailable", "The session store cannot be reached. The session is not affected.")
 	problemStoreFull        = newProblem(503, "store_full", "The session store takes no more sessions.")

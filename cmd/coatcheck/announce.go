@@ -16,6 +16,9 @@ func announce(c *config, public, admin net.Listener, log *slog.Logger, stdout io
 		log.Warn(note)
 	}
 	url := baseURL(public.Addr())
+	if c.certificate != nil {
+		url = strings.Replace(url, "http://", "https://", 1)
+	}
 	text := "coatcheck listens on " + url + "\n"
 	attrs := []any{"url", url}
 	if admin != nil {

@@ -38,6 +38,11 @@ func check(c *config, byName map[string]*setting, values map[string]given) iter.
 				return
 			}
 		}
+		for of, complaint := range c.readCertificate() {
+			if !yield(of, byName[of].mistake(values[of], complaint)) {
+				return
+			}
+		}
 		for _, err := range leaves(c.server.Validate()) {
 			if !yield(located(err, byName, values)) {
 				return

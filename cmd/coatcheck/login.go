@@ -92,7 +92,7 @@ func throttle(c *config, store coatcheck.Store) {
 	c.server.Login = login.NewThrottle(mode, accounts, addresses, nil)
 }
 
-// reread does what a HUP asks for: it reads keys, users and --sessions-not-before again. A file with mistakes changes
+// reread does what a HUP asks for: it reads keys, users, certificates and --sessions-not-before again. A file with mistakes changes
 // nothing, and the log says so.
 func reread(c *config, again func() (*config, error), srv *server.Server, log *slog.Logger) {
 	for _, reload := range c.reload {
@@ -115,5 +115,5 @@ func reread(c *config, again func() (*config, error), srv *server.Server, log *s
 		return
 	}
 	srv.SetNotBefore(fresh.notBefore)
-	log.Info("re-read keys, users and --sessions-not-before")
+	log.Info("re-read keys, users, certificates and --sessions-not-before")
 }

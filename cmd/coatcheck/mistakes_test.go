@@ -208,7 +208,7 @@ func TestNotYetAvailable(t *testing.T) {
 		})
 	}
 	assert.ElementsMatch(t, []string{
-		"tls-cert", "tls-key", "otel",
+		"otel",
 	}, seen)
 
 	_, err := load([]string{"--dev", "--otel=0"}, nil)

@@ -80,7 +80,7 @@ func TestUsersMode(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(alice), 0o600))
 	assert.Equal(t, "bob", p.whose(t, ofBob), "the file is read on HUP")
 	p.signal(t, syscall.SIGHUP)
-	p.logged(t, "re-read keys, users and --sessions-not-before")
+	p.logged(t, "re-read keys, users, certificates and --sessions-not-before")
 	assert.Empty(t, p.whose(t, ofBob))
 	assert.Equal(t, "Alice", p.whose(t, ofAlice))
 

@@ -60,7 +60,7 @@ func startWith(t *testing.T, stderr io.Writer, args ...string) *process {
 	})
 	require.Eventually(t, func() bool { return strings.Contains(p.stdout.String(), "listens on") || p.ended() },
 		patience, 5*time.Millisecond)
-	found := regexp.MustCompile(`http://\S+`).FindAllString(p.stdout.String(), 2)
+	found := regexp.MustCompile(`https?://\S+`).FindAllString(p.stdout.String(), 2)
 	require.Len(t, found, 2, "addresses in\n%s\n%s", p.stdout, stderr)
 	p.url, p.admin = found[0], found[1]
 	return p

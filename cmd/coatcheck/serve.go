@@ -37,11 +37,14 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 	if err != nil {
 		return deadline, err
 	}
+	if c.certificate != nil {
+		c.certificate.log = log
+	}
 	announce(c, public, admin, log, stdout)
 	// Each listener reports once: that it failed, or that it was shut down.
 	ended := make(chan error, 2)
 	running := 1
-	go func() { ended <- srv.Serve(public) }()
+	go func() { ended <- servePublic(c, srv, public) }()
 	if admin != nil {
 		running++
 		go func() { ended <- srv.ServeAdmin(admin) }()
@@ -52,6 +55,13 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 	}
 	deadline = time.Now().Add(c.shutdown)
 	return deadline, errors.Join(err, stop(c, srv, deadline, signals, ended, running))
+}
+
+func servePublic(c *config, srv *server.Server, ln net.Listener) error {
+	if c.certificate == nil {
+		return srv.Serve(ln)
+	}
+	return srv.ServeTLS(ln, c.certificate.serverConfig())
 }
 
 // errCut: the server was told twice to stop.

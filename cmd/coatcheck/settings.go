@@ -28,12 +28,16 @@ type config struct {
 	fsyncEvery     time.Duration
 	redis          redisstore.Options
 	shutdown       time.Duration
+	tlsCert        string
+	tlsKey         string
 	logFormat      string
 	logLevel       string
 
 	server server.Config
 
-	// reload re-reads the files of the login mode and of the admin key. It returns the users whose sessions end with it.
+	certificate *certificate // nil: the public listener speaks plain http
+
+	// reload re-reads the files of the login mode, of the admin key and of the certificate. It returns the users whose sessions end with it.
 	reload []func() (users []string, err error)
 
 	// secretFile is the configuration file if a setting in it may hold a password; else empty.
@@ -274,7 +278,6 @@ func siteSettings(c *config) []setting {
 }
 
 func connectionSettings(c *config) []setting {
-	var cert, key string
 	return []setting{
 		{
 			name: "read-timeout", kind: positive(&c.server.ReadTimeout), def: "5s",
@@ -292,8 +295,11 @@ func connectionSettings(c *config) []setting {
 			name: "shutdown-timeout", kind: positive(&c.shutdown), def: "10s",
 			help: "how long requests may take to finish when the server stops",
 		},
-		{name: "tls-cert", kind: text("file", &cert), later: true, help: "certificate chain, PEM"},
-		{name: "tls-key", kind: text("file", &key), later: true, help: "private key of the certificate, PEM"},
+		{
+			name: "tls-cert", kind: text("file", &c.tlsCert),
+			help: "certificate chain, PEM; with --tls-key the auth API speaks https, 1.2 and up. Both are re-read when they change",
+		},
+		{name: "tls-key", kind: text("file", &c.tlsKey), help: "private key of the certificate, PEM"},
 	}
 }
 

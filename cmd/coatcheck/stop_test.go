@@ -133,7 +133,7 @@ func TestShutdownTimeout(t *testing.T) {
 func TestHangUpIsNoEnd(t *testing.T) {
 	p := start(t)
 	p.signal(t, syscall.SIGHUP)
-	p.logged(t, "re-read keys, users and --sessions-not-before")
+	p.logged(t, "re-read keys, users, certificates and --sessions-not-before")
 	assert.Equal(t, http.StatusOK, p.ready(t))
 	p.signal(t, syscall.SIGTERM)
 	assert.Zero(t, p.wait(t))
