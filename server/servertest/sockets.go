@@ -286,7 +286,7 @@ func checkConnsPerIP(h *harness) {
 	c := h.wire.open(h)
 	refused, err := c.read("GET")
 	require.NoError(h, err)
-	h.checkAnswer(request{}, refused)
+	h.checkAnswer(h.wire, request{}, refused)
 	assert.Equal(h, answer{status: 429, code: "too_many_connections"}, h.answer(refused))
 	assert.Equal(h, []string{"1"}, refused.header["Retry-After"])
 	_, closed := c.statuses(patience)
