@@ -26,6 +26,7 @@ type Server struct {
 	remember time.Duration
 	reauth   time.Duration
 	audit    *audit
+	access   *accessLog // nil: off
 	log      *slog.Logger
 
 	loginPage *loginPage // nil: verify redirects nobody
@@ -56,6 +57,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		remember: cfg.RememberTTL,
 		reauth:   cfg.ReauthWithin,
 		audit:    m.audit,
+		access:   newAccessLog(cfg.Logger, cfg.TrustedProxies),
 		log:      cfg.Logger,
 
 		loginPage: newLoginPage(cfg),
@@ -92,7 +94,7 @@ func (s *Server) routes() {
 }
 
 func (s *Server) newApp(cfg Config) *fiber.App {
-	return fiber.New(fiber.Config{
+	app := fiber.New(fiber.Config{
 		AppName:               "coatcheck",
 		CaseSensitive:         true,
 		StrictRouting:         true,
@@ -107,12 +109,19 @@ func (s *Server) newApp(cfg Config) *fiber.App {
 		EnableTrustedProxyCheck:      true,
 		DisablePreParseMultipartForm: true,
 	})
+	if s.access != nil {
+		app.Use(noteRoute)
+	}
+	return app
 }
 
 // prepare sets what Fiber's configuration does not reach, and wraps the application's handler.
 func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler) {
 	srv := app.Server()
 	srv.Handler = func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler) }
+	if s.access != nil {
+		srv.Handler = s.access.around(srv.Handler)
+	}
 	onError := srv.ErrorHandler
 	srv.ErrorHandler = func(ctx *fasthttp.RequestCtx, err error) {
 		onError(ctx, err)

@@ -19,6 +19,7 @@ const (
 	eventLoginFailed    = "login_failed"
 	eventLoginThrottled = "login_throttled"
 	eventRefresh        = "refresh"
+	eventRenew          = "renew"
 	eventLogout         = "logout"
 	eventRevoke         = "revoke"
 	eventReuse          = "reuse"
@@ -69,6 +70,30 @@ func userAttr(user string) slog.Attr {
 func (a *audit) session(ctx *fasthttp.RequestCtx, event string, s *coatcheck.Session) {
 	if user := s.UserID(); user != "" {
 		a.event(ctx, slog.LevelInfo, event, "ok", userAttr(user), slog.String("session_id", s.ID().String()))
+	}
+}
+
+// began tells of a login: whose session began, and which of those that the request carried ended for it.
+func (a *audit) began(ctx *fasthttp.RequestCtx, sess *coatcheck.Session, carriedUser string, carried coatcheck.ID) {
+	a.event(ctx, slog.LevelInfo, eventLogin, "ok", userAttr(sess.UserID()), slog.String("session_id", sess.ID().String()), expires(sess))
+	if n := sess.Report().Ended; n > 0 {
+		a.event(ctx, slog.LevelInfo, eventRevoke, "ok", slog.String("reason", "login"), userAttr(carriedUser),
+			slog.String("session_id", carried.String()), slog.Int("sessions", n))
+	}
+}
+
+// expires is when a session ends if nobody uses it any more. No event tells of that end: a store may notice it late, and
+// Redis tells nobody.
+func expires(sess *coatcheck.Session) slog.Attr { return slog.Time("expires", sess.ExpiresAt().UTC()) }
+
+// settled writes the events that persisting a session brought up.
+func (a *audit) settled(ctx *fasthttp.RequestCtx, sess *coatcheck.Session) {
+	r := sess.Report()
+	if r.LimitEnded > 0 {
+		a.event(ctx, slog.LevelInfo, eventRevoke, "ok", slog.String("reason", "limit"), userAttr(sess.UserID()), slog.Int("sessions", r.LimitEnded))
+	}
+	if r.Renewed > 0 && len(sess.RawUserID()) > 0 && a.log.Enabled(context.Background(), slog.LevelDebug) {
+		a.event(ctx, slog.LevelDebug, eventRenew, "ok", userAttr(sess.UserID()), slog.String("session_id", sess.ID().String()), expires(sess))
 	}
 }
 

@@ -21,6 +21,7 @@ func (s *Server) login(c *fiber.Ctx) error {
 		return err
 	}
 	ctx, sess := context.Background(), Session(c)
+	carriedUser, carried := sess.UserID(), sess.ID()
 	attempt.Client = s.sessions.proxies.client(c.Context())
 	if err := sess.BeginLogin(ctx, s.userOf(attempt.UserID)); err != nil {
 		return s.sessions.fail(c, err)
@@ -40,7 +41,7 @@ func (s *Server) login(c *fiber.Ctx) error {
 		s.audit.loginFailed(c.Context(), user, err)
 		return s.sessions.fail(c, err)
 	}
-	s.audit.session(c.Context(), eventLogin, sess)
+	s.audit.began(c.Context(), sess, carriedUser, carried)
 	return writeView(c, sess)
 }
 

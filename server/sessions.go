@@ -96,6 +96,7 @@ func (m *middleware) handle(c *fiber.Ctx) error {
 	if err := r.session.Finish(context.Background()); err != nil {
 		return m.fail(c, err)
 	}
+	m.audit.settled(ctx, &r.session)
 	m.jar.write(&ctx.Response.Header, &r.session, m.now)
 	return handlerErr
 }

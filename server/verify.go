@@ -38,6 +38,7 @@ func (s *Server) verify(c *fiber.Ctx) error {
 	if err := sess.Finish(context.Background()); err != nil {
 		return m.fail(c, err)
 	}
+	m.audit.settled(ctx, sess)
 	return nil
 }
 

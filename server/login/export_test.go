@@ -1,6 +1,7 @@
 package login
 
 import (
+	"fmt"
 	"net/http"
 	"sync/atomic"
 
@@ -116,3 +117,12 @@ var OnlyLoopback = onlyLoopback
 
 // Transport is what the webhook's requests go through.
 func (w *Webhook) Transport() *http.Transport { return w.client.Transport.(*http.Transport) }
+
+// LearnedAliases returns how many of n different names aliases keep.
+func LearnedAliases(n int) int {
+	var a aliases
+	for i := range n {
+		a.learn(fmt.Sprint(i), "user")
+	}
+	return len(a.byName)
+}

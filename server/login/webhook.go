@@ -36,8 +36,9 @@ const maxWebhooks = 64
 // Webhook asks a back end of yours by POSTing the login request's body to it. 200 and {"user_id":"…"} lets that user in, 401
 // refuses; anything else, a redirect included, is ErrUnavailable. Safe for concurrent use.
 type Webhook struct {
-	url    string
-	client *http.Client
+	url     string
+	client  *http.Client
+	aliases aliases
 }
 
 // NewWebhook returns the mode that asks the back end at address: https, or http on a loopback address or localhost. An
@@ -128,8 +129,13 @@ func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	w.aliases.learn(a.UserID, user)
 	return user, nil
 }
+
+// UserOf returns whom a login by this name let in last, which is whom it is for most likely: a name may be an e-mail address,
+// and the user ID a number. The name itself, if that is not known.
+func (w *Webhook) UserOf(name string) string { return w.aliases.userOf(name) }
 
 // withoutURL drops the address, credentials and query included, which net/http puts before every error.
 func withoutURL(err error) error {

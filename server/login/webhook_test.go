@@ -259,3 +259,38 @@ func TestWebhookReusesConnections(t *testing.T) {
 	}
 	assert.Equal(t, []bool{false, true, true, true}, reused)
 }
+
+// Whom a name lets in is known beforehand once it has let him in: then a login can tell that all of his sessions were ended
+// before it began, and is not refused for it.
+func TestWebhookLearnsNames(t *testing.T) {
+	user := "42"
+	w := newWebhook(t, backEnd(t, func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		assert.NoError(t, err)
+		if strings.Contains(string(body), "refused") {
+			rw.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, err = io.WriteString(rw, `{"user_id":"`+user+`"}`)
+		assert.NoError(t, err)
+	}).URL, login.WebhookOptions{})
+	check := func(name string) {
+		_, err := w.Check(t.Context(), &login.Attempt{UserID: name, Body: []byte(`{"user_id":"` + name + `"}`)})
+		if name != "refused" {
+			require.NoError(t, err)
+		}
+	}
+	assert.Equal(t, "a@example.com", w.UserOf("a@example.com"))
+	check("a@example.com")
+	assert.Equal(t, "42", w.UserOf("a@example.com"))
+	assert.Equal(t, "b@example.com", w.UserOf("b@example.com"))
+	check("refused")
+	assert.Equal(t, "refused", w.UserOf("refused"))
+	user = "43"
+	check("a@example.com")
+	assert.Equal(t, "43", w.UserOf("a@example.com"), "an address may change hands")
+}
+
+func TestAliasesAreBounded(t *testing.T) {
+	assert.LessOrEqual(t, login.LearnedAliases(20_000), 8192)
+}

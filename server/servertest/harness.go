@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -282,6 +283,11 @@ func (b *logBuffer) lines() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return strings.FieldsFunc(b.buf.String(), func(r rune) bool { return r == '\n' })
+}
+
+// events are the lines that tell of something, and not of a request only.
+func (b *logBuffer) events() []string {
+	return slices.DeleteFunc(b.lines(), func(line string) bool { return strings.Contains(line, `"level":"DEBUG","msg":"request"`) })
 }
 
 // maxLogLine bounds a log line: six bytes for each of a few hundred, and the stack where there was a panic.

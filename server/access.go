@@ -1,0 +1,79 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+)
+
+// accessPerSecond is how many requests of a second the access log shows; the others are counted.
+const accessPerSecond = 100
+
+// accessLog writes a debug line for a request: what route it met and how it ended, and nothing that the client wrote. It is
+// made only where the logger takes debug lines, so that it costs nothing elsewhere.
+type accessLog struct {
+	log     *slog.Logger
+	proxies proxies
+
+	mu      sync.Mutex
+	second  int64 // guarded by mu: the Unix second that shown counts
+	shown   int   // guarded by mu
+	omitted int   // guarded by mu: requests since the last line
+}
+
+func newAccessLog(log *slog.Logger, trusted proxies) *accessLog {
+	if !log.Enabled(context.Background(), slog.LevelDebug) {
+		return nil
+	}
+	return &accessLog{log: log, proxies: trusted}
+}
+
+// routeKey is where a request's context keeps the pattern of its route.
+type routeKey struct{}
+
+// noteRoute is the first handler of an application whose requests are logged.
+func noteRoute(c *fiber.Ctx) error {
+	err := c.Next()
+	c.Context().SetUserValue(routeKey{}, c.Route().Path)
+	return err
+}
+
+// around returns the handler with a line for each request, written when its answer is complete.
+func (a *accessLog) around(handler fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		handler(ctx)
+		now := time.Now()
+		show, omitted := a.sample(now)
+		if !show {
+			return
+		}
+		route, _ := ctx.UserValue(routeKey{}).(string)
+		if route == "" || route == "/" { // that of noteRoute itself
+			route = "none"
+		}
+		a.log.LogAttrs(context.Background(), slog.LevelDebug, "request",
+			slog.String("method", string(ctx.Method())), slog.String("route", route), slog.Int("status", ctx.Response.StatusCode()),
+			slog.Float64("ms", float64(now.Sub(ctx.Time()).Microseconds())/1000), slog.String("client", a.proxies.client(ctx).String()),
+			slog.Int("omitted", omitted))
+	}
+}
+
+// sample reports whether a request that ends now is shown, and how many before it were not.
+func (a *accessLog) sample(now time.Time) (show bool, omitted int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := now.Unix(); s != a.second {
+		a.second, a.shown = s, 0
+	}
+	if a.shown == accessPerSecond {
+		a.omitted++
+		return false, 0
+	}
+	a.shown++
+	omitted, a.omitted = a.omitted, 0
+	return true, omitted
+}
