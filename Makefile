@@ -21,8 +21,12 @@ run: build ## Build, and start a server to try out on 127.0.0.1:3000
 	@exec ./bin/coatcheck serve --dev
 
 .PHONY: build
-build: ## Build bin/coatcheck
-	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/coatcheck ./cmd/coatcheck
+build: ## Build bin/coatcheck, which needs no other file
+	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/coatcheck ./cmd/coatcheck
+
+.PHONY: cross
+cross: ## Build for every system that releases are made for
+	@scripts/cross
 
 .PHONY: test
 test: tools ## Run all tests, with the race detector and in random order
@@ -62,7 +66,7 @@ cover: tools ## Write coverage.html and print the total
 	@go tool cover -func=coverage.out | tail -1
 
 .PHONY: tools
-tools: ## Install the programs that tests need: curl, redis-server
+tools: ## Install the programs that tests need: curl, redis-server, systemd-analyze
 	@scripts/install-tools
 
 .PHONY: clean

@@ -199,6 +199,9 @@ func TestHealthcheck(t *testing.T) {
 	redis.Kill()
 	code, _, errs := command(t, environ, "healthcheck")
 	assert.Zero(t, code, errs)
+	code, _, errs = command(t, environ, "healthcheck", "--ready")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, errs, "The session store cannot be reached")
 	code, out, _ := command(t, environ, "doctor", "--json")
 	diagnosed(t, code, out).says("server", problem, "The session store cannot be reached")
 
@@ -207,7 +210,7 @@ func TestHealthcheck(t *testing.T) {
 	code, _, errs = command(t, environ, "healthcheck")
 	assert.Equal(t, 1, code)
 	assert.Contains(t, errs, "nobody listens")
-	for _, args := range [][]string{{"--admin-listen=off"}, {"--ttl=x"}, {"extra"}} {
+	for _, args := range [][]string{{"--admin-listen=off"}, {"--admin-listen=x"}, {"--admin-key-file=/none"}} {
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, 1, run(append([]string{"healthcheck"}, args...), environ, nil, nil, &stdout, &stderr), args)
 		assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "a line")

@@ -8,25 +8,37 @@ import (
 	"net/http"
 )
 
+const healthcheckUsage = `Usage:
+  coatcheck healthcheck [--ready] [the flags of serve]
+
+Asks the admin listener of the server that runs with this configuration whether it is alive, and with --ready whether its store
+can serve. The exit code is 0 or 1.
+`
+
 // runHealthcheck asks the server that runs with this configuration whether it is alive: the health check of a container that
 // has no other program. Whether it is ready is another question: an outage of Redis is no reason to restart every node. The
 // exit code is 0 or 1 and nothing else, as Docker wants it.
 func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
-	c, err := load(args, environ)
+	c := new(config)
+	var ready bool
+	table := append(settings(c), setting{name: "ready", kind: onOff(&ready), def: "false", flagOnly: true})
+	err := fill(c, table, args, environ)
 	if errors.Is(err, errHelp) {
-		return say(stdout, usage)
+		return say(stdout, healthcheckUsage)
 	}
-	if err == nil {
-		err = alive(c)
+	path, text := "/healthz", "alive\n"
+	if ready {
+		path, text = "/readyz", "ready\n"
 	}
-	if err != nil {
+	// Mistakes are the server's to tell: what it was given by flags, such as the login mode, is not known here.
+	if err := alive(c, path); err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: healthcheck: %s\n", oneLine(err.Error())))
 		return exitFailed
 	}
-	return say(stdout, "alive\n")
+	return say(stdout, text)
 }
 
-func alive(c *config) error {
+func alive(c *config, path string) error {
 	base := adminURL(c.adminListen)
 	if base == "" {
 		return fmt.Errorf("--admin-listen %s cannot be asked", c.adminListen)
@@ -35,7 +47,7 @@ func alive(c *config) error {
 	if err != nil {
 		return err
 	}
-	status, body, err := api.do(context.Background(), http.MethodGet, "/healthz")
+	status, body, err := api.do(context.Background(), http.MethodGet, path)
 	if err == nil && status != http.StatusOK {
 		err = api.refused(status, body)
 	}
