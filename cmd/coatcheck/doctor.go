@@ -106,6 +106,7 @@ func (d *doctor) examine(ctx context.Context) {
 	d.cookie()
 	d.proxies()
 	d.secretFiles()
+	d.ownCertificate()
 	d.adminListener()
 	d.server(ctx)
 	d.descriptors(ctx)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,6 +33,7 @@ func (d *doctor) secretFiles() {
 		{"login-key-file", d.c.loginKeyFile},
 		{"users-file", d.c.usersFile},
 		{"admin-key-file", d.c.adminKeyFile},
+		{"tls-key", d.c.tlsKey},
 		{"config", d.c.secretFile},
 	} {
 		if f.path == "" {
@@ -49,6 +51,19 @@ func (d *doctor) secretFiles() {
 			d.say(f.flag, fine, "%s is not open to every user of this machine", f.path)
 		}
 	}
+}
+
+// ownCertificate says how long the certificate of --tls-cert is good. That it fits its key has been checked already.
+func (d *doctor) ownCertificate() {
+	if d.c.tlsCert == "" {
+		return
+	}
+	pair, err := tls.LoadX509KeyPair(d.c.tlsCert, d.c.tlsKey)
+	if err != nil {
+		d.say("tls-cert", problem, "%v", err)
+		return
+	}
+	d.certificate("tls-cert", pair.Leaf.NotAfter)
 }
 
 // memory says whether the memory store survives a restart.
