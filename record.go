@@ -87,14 +87,12 @@ func (s Standing) Admitted() bool { return s >= Previous }
 
 // Standing compares id with the record's IDs in constant time. This comparison is the check of the token's secret.
 func (r *Record) Standing(id ID, now time.Time) Standing {
-	isCurrent := subtle.ConstantTimeCompare(id[:], r.ID[:])
-	isPrevious := subtle.ConstantTimeCompare(id[:], r.PrevID[:])
 	switch {
 	case id == (ID{}):
 		return Unknown
-	case isCurrent == 1:
+	case subtle.ConstantTimeCompare(id[:], r.ID[:]) == 1:
 		return Current
-	case isPrevious == 0:
+	case subtle.ConstantTimeCompare(id[:], r.PrevID[:]) == 0:
 		return Unknown
 	case now.UnixMilli() < r.PrevUntil:
 		return Previous

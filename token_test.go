@@ -257,13 +257,24 @@ func TestNoOtherRandomSource(t *testing.T) {
 	assert.Greater(t, scanned, 5)
 }
 
+// FuzzParseToken holds ParseToken and encoding/base64 together: the same texts are tokens, of the same bytes.
 func FuzzParseToken(f *testing.F) {
 	good := text(coatcheck.NewToken(coatcheck.TagOf("u")))
-	for _, seed := range []string{good, good + "=", good[:42], strings.Repeat("\n", 43), strings.Repeat("A", 43), strings.Repeat("A", 42) + "B"} {
+	for _, seed := range []string{
+		good, good + "=", good[:42], strings.Repeat("\n", 43), strings.Repeat("A", 43), strings.Repeat("A", 42) + "B",
+		strings.Repeat("_", 42) + "8", strings.Repeat("-", 42) + "-", good[:42] + "\xff", "\x80" + good[1:],
+	} {
 		f.Add([]byte(seed))
 	}
+	strict := base64.RawURLEncoding.Strict()
 	f.Fuzz(func(t *testing.T, in []byte) {
+		plain := make([]byte, strict.DecodedLen(len(in)))
+		n, err := strict.Decode(plain, in)
+		want := len(in) == coatcheck.TokenLen && err == nil && n == 32 // Decode skips line breaks
 		tok, ok := coatcheck.ParseToken(in)
+		if ok != want {
+			t.Fatalf("%q: a token: %t, want %t", in, ok, want)
+		}
 		if !ok {
 			return
 		}

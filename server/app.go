@@ -22,7 +22,7 @@ type Server struct {
 	mode     login.Mode
 	keys     *login.Keys       // of the admin listener; nil: none
 	origins  map[string]string // the trusted ones, by themselves
-	vary     []byte
+	base     *baseHeaders
 	remember time.Duration
 	reauth   time.Duration
 	audit    *audit
@@ -53,7 +53,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		mode:     cfg.Login,
 		keys:     cfg.AdminKeys,
 		origins:  make(map[string]string, len(cfg.TrustedOrigins)),
-		vary:     []byte("Cookie"),
+		base:     newBaseHeaders(len(cfg.TrustedOrigins) > 0),
 		remember: cfg.RememberTTL,
 		reauth:   cfg.ReauthWithin,
 		audit:    m.audit,
@@ -62,9 +62,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 
 		loginPage: newLoginPage(cfg),
 	}
-	if len(cfg.TrustedOrigins) > 0 {
-		s.vary = []byte("Cookie, Origin")
-	}
+	m.base = s.base
 	for _, o := range cfg.TrustedOrigins {
 		s.origins[o] = o
 	}
@@ -81,15 +79,15 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 
 // routes is the whole of the public contract.
 func (s *Server) routes() {
-	app, sessions := s.public, s.sessions.handle
-	app.Post("/auth/login", s.sameSite, sessions, s.login)
-	app.Get("/auth/me", sessions, s.me)
-	app.Post("/auth/refresh", s.sameSite, sessions, s.refresh)
-	app.Post("/auth/logout", s.sameSite, sessions, s.logout)
+	app, with := s.public, s.sessions.with
+	app.Post("/auth/login", s.sameSite, with(s.login))
+	app.Get("/auth/me", with(s.me))
+	app.Post("/auth/refresh", s.sameSite, with(s.refresh))
+	app.Post("/auth/logout", s.sameSite, with(s.logout))
 	app.All("/auth/verify", s.verify)
-	app.Get("/auth/sessions", sessions, s.listSessions)
-	app.Delete("/auth/sessions", s.sameSite, sessions, s.endSessions)
-	app.Delete("/auth/sessions/:id", s.sameSite, sessions, s.endSession)
+	app.Get("/auth/sessions", with(s.listSessions))
+	app.Delete("/auth/sessions", s.sameSite, with(s.endSessions))
+	app.Delete("/auth/sessions/:id", s.sameSite, with(s.endSession))
 	app.Get("/openapi.yaml", describe)
 }
 
@@ -124,8 +122,8 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler) {
 	}
 	onError := srv.ErrorHandler
 	srv.ErrorHandler = func(ctx *fasthttp.RequestCtx, err error) {
+		s.base.begin(ctx)
 		onError(ctx, err)
-		s.setSecurityHeaders(ctx)
 	}
 	// Else an unparsable request is logged, and answered, with its bytes: the cookie included.
 	srv.SecureErrorLogMessage = true
@@ -133,9 +131,10 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler) {
 }
 
 // serve is the way into an application: it recovers panics, sends methods that Fiber does not know where they are refused
-// like any other wrong one, and sets the headers of every response.
+// like any other wrong one, and begins every response with the headers that all of them have.
 func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler) {
 	defer s.recover(ctx)
+	s.base.begin(ctx)
 	if !knownMethod(ctx.Method()) {
 		ctx.Request.Header.SetMethod(fasthttp.MethodTrace)
 	}
@@ -144,7 +143,6 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler) {
 }
 
 func (s *Server) finish(ctx *fasthttp.RequestCtx) {
-	s.setSecurityHeaders(ctx)
 	if s.draining.Load() {
 		ctx.SetConnectionClose()
 	}
@@ -161,7 +159,7 @@ func (s *Server) recover(ctx *fasthttp.RequestCtx) {
 		attrs = append(attrs, slog.Any("panic", err))
 	}
 	s.log.LogAttrs(context.Background(), slog.LevelError, "panic in a handler", attrs...)
-	ctx.Response.Reset()
+	s.base.begin(ctx)
 	problemInternal.write(ctx)
 	s.finish(ctx)
 }
@@ -172,32 +170,6 @@ func knownMethod(m []byte) bool {
 		return true
 	}
 	return false
-}
-
-// The headers of every response: it is about one person, and nothing in it is meant to be rendered.
-var securityHeaders = [...][2][]byte{
-	{[]byte("Cache-Control"), []byte("no-store")},
-	{[]byte("X-Content-Type-Options"), []byte("nosniff")},
-	{[]byte("Content-Security-Policy"), []byte("default-src 'none'; frame-ancestors 'none'")},
-	{[]byte("Referrer-Policy"), []byte("no-referrer")},
-	{[]byte("Cross-Origin-Resource-Policy"), []byte("same-origin")},
-}
-
-// Two years, as the HSTS preload lists want it (RFC 6797). Only where TLS ends here: over plain http browsers ignore it, and
-// behind a proxy it is the proxy's to promise.
-var headerVary = []byte("Vary")
-
-var headerHSTS, valueHSTS = []byte("Strict-Transport-Security"), []byte("max-age=63072000")
-
-func (s *Server) setSecurityHeaders(ctx *fasthttp.RequestCtx) {
-	h := &ctx.Response.Header
-	if ctx.IsTLS() {
-		h.SetCanonical(headerHSTS, valueHSTS)
-	}
-	h.SetCanonical(headerVary, s.vary)
-	for i := range securityHeaders {
-		h.SetCanonical(securityHeaders[i][0], securityHeaders[i][1])
-	}
 }
 
 // SetNotBefore makes all sessions dead that were created before t, from the next request on; the zero time none.

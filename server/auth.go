@@ -15,12 +15,12 @@ import (
 const refreshedValue = "refreshed"
 
 // login begins a session for whoever the mode lets in. A refused one leaves the carried session alone.
-func (s *Server) login(c *fiber.Ctx) error {
+func (s *Server) login(c *fiber.Ctx, sess *coatcheck.Session) error {
 	attempt, remember, err := readLogin(c.Request())
 	if err != nil {
 		return err
 	}
-	ctx, sess := context.Background(), Session(c)
+	ctx := context.Background()
 	carriedUser, carried := sess.UserID(), sess.ID()
 	attempt.Client = s.sessions.proxies.client(c.Context())
 	if err := sess.BeginLogin(ctx, s.userOf(attempt.UserID)); err != nil {
@@ -70,11 +70,10 @@ func (s *Server) refuse(c *fiber.Ctx, user string, err error) error {
 	}
 }
 
-func (s *Server) me(c *fiber.Ctx) error { return writeView(c, Session(c)) }
+func (s *Server) me(c *fiber.Ctx, sess *coatcheck.Session) error { return writeView(c, sess) }
 
 // refresh rotates the token of a user's live session. If the session ends meanwhile, the view is the anonymous one.
-func (s *Server) refresh(c *fiber.Ctx) error {
-	sess := Session(c)
+func (s *Server) refresh(c *fiber.Ctx, sess *coatcheck.Session) error {
 	if len(sess.RawUserID()) == 0 {
 		return writeView(c, sess)
 	}
@@ -92,8 +91,7 @@ func (s *Server) refresh(c *fiber.Ctx) error {
 }
 
 // logout ends every live session among the request's cookies, and clears the cookie whether there was one or not.
-func (s *Server) logout(c *fiber.Ctx) error {
-	sess := Session(c)
+func (s *Server) logout(c *fiber.Ctx, sess *coatcheck.Session) error {
 	user, id := sess.UserID(), sess.ID()
 	sess.Destroy()
 	if err := sess.Commit(context.Background()); err != nil {
@@ -107,7 +105,7 @@ func (s *Server) logout(c *fiber.Ctx) error {
 
 // writeView answers with the four members of the contract.
 func writeView(c *fiber.Ctx, sess *coatcheck.Session) error {
-	var space [512]byte
+	var space [256]byte
 	body := appendView(space[:0], sess)
 	c.Response().Header.SetContentTypeBytes(contentTypeJSON)
 	c.Response().SetBody(body)

@@ -51,13 +51,14 @@ func (p proxies) trust(addr netip.Addr) bool {
 	return false
 }
 
-// peer returns the address of the connection's other end.
+// peer returns the address of the connection's other end, without the zone of a link-local one.
 func peer(ctx *fasthttp.RequestCtx) netip.Addr { return addrOf(ctx.RemoteAddr()) }
 
-func addrOf(addr net.Addr) netip.Addr {
-	tcp, ok := addr.(*net.TCPAddr)
+func addrOf(end net.Addr) netip.Addr {
+	tcp, ok := end.(*net.TCPAddr)
 	if !ok {
 		return netip.Addr{}
 	}
-	return tcp.AddrPort().Addr().Unmap().WithZone("")
+	addr, _ := netip.AddrFromSlice(tcp.IP)
+	return addr.Unmap()
 }

@@ -169,12 +169,12 @@ func (j *cookieJar) find(h *fasthttp.RequestHeader, p *coatcheck.Presented) {
 	}
 }
 
-// write puts into the response what the session asks for.
-func (j *cookieJar) write(h *fasthttp.ResponseHeader, s *coatcheck.Session, now func() time.Time) {
+// write puts into the response what the session asks for, and reports whether that was anything.
+func (j *cookieJar) write(h *fasthttp.ResponseHeader, s *coatcheck.Session, now func() time.Time) bool {
 	switch s.Cookie() {
 	case coatcheck.Expire:
 		h.Add(fasthttp.HeaderSetCookie, j.expire)
-		keepPrivate(h)
+		return true
 	case coatcheck.Set:
 		token, left := s.Token(now())
 		// At least 1, because 0 would be a clear; the session's own end does not depend on it.
@@ -186,13 +186,7 @@ func (j *cookieJar) write(h *fasthttp.ResponseHeader, s *coatcheck.Session, now 
 		b = strconv.AppendInt(b, seconds, 10)
 		b = append(b, j.attrs...)
 		h.AddBytesV(fasthttp.HeaderSetCookie, b)
-		keepPrivate(h)
+		return true
 	}
-}
-
-// keepPrivate keeps a response that is about one person out of caches, whatever the handler said: another application's
-// handlers do not know which of their responses the middleware gives a cookie (ASVS 14.3.2).
-func keepPrivate(h *fasthttp.ResponseHeader) {
-	h.Set(fasthttp.HeaderCacheControl, "no-store")
-	h.Add(fasthttp.HeaderVary, fasthttp.HeaderCookie)
+	return false
 }

@@ -65,18 +65,16 @@ func (s *Server) mayEndOthers(sess *coatcheck.Session) error {
 	return nil
 }
 
-// caller returns the request's session if it is a user's.
-func caller(c *fiber.Ctx) (*coatcheck.Session, string, error) {
-	sess := Session(c)
-	user := sess.UserID()
-	if user == "" {
-		return nil, "", problemUnauthenticated
+// caller returns whose session it is, or the refusal.
+func caller(sess *coatcheck.Session) (user string, err error) {
+	if user = sess.UserID(); user == "" {
+		return "", problemUnauthenticated
 	}
-	return sess, user, nil
+	return user, nil
 }
 
-func (s *Server) listSessions(c *fiber.Ctx) error {
-	sess, user, err := caller(c)
+func (s *Server) listSessions(c *fiber.Ctx, sess *coatcheck.Session) error {
+	user, err := caller(sess)
 	if err != nil {
 		return err
 	}
@@ -92,8 +90,8 @@ func (s *Server) listSessions(c *fiber.Ctx) error {
 }
 
 // endSession ends one of the caller's sessions. Somebody else's and one that does not exist get the same answer.
-func (s *Server) endSession(c *fiber.Ctx) error {
-	sess, user, err := caller(c)
+func (s *Server) endSession(c *fiber.Ctx, sess *coatcheck.Session) error {
+	user, err := caller(sess)
 	if err != nil {
 		return err
 	}
@@ -142,8 +140,8 @@ func (s *Server) findSession(ctx context.Context, user, name string) (key coatch
 }
 
 // endSessions signs the caller out everywhere else, and with ?current=true here too.
-func (s *Server) endSessions(c *fiber.Ctx) error {
-	sess, user, err := caller(c)
+func (s *Server) endSessions(c *fiber.Ctx, sess *coatcheck.Session) error {
+	user, err := caller(sess)
 	if err != nil {
 		return err
 	}

@@ -55,8 +55,8 @@ func (g *guests) leave(addr netip.Addr) {
 // refusal is a whole response for a connection that is closed before it has asked for anything.
 func (s *Server) refusal(p *problem) []byte {
 	var ctx fasthttp.RequestCtx
+	s.base.begin(&ctx)
 	p.write(&ctx)
-	s.setSecurityHeaders(&ctx)
 	ctx.SetConnectionClose()
 	var b bytes.Buffer
 	_, _ = ctx.Response.WriteTo(&b) // a buffer takes all

@@ -50,6 +50,7 @@ type middleware struct {
 	jar     *cookieJar
 	audit   *audit
 	proxies proxies
+	base    *baseHeaders // nil in another application, whose responses are its own
 	pool    sync.Pool
 
 	now     func() time.Time                     // read once for a commit
@@ -80,24 +81,42 @@ func newMiddleware(store coatcheck.Store, cfg Config) (*middleware, error) {
 	return m, nil
 }
 
+// handle is the middleware as an application mounts it: the handlers behind it find the session in their context.
 func (m *middleware) handle(c *fiber.Ctx) error {
-	ctx := c.Context()
-	if ctx.UserValue(requestKey{}) != nil {
+	if c.Context().UserValue(requestKey{}) != nil {
 		return c.Next() // mounted twice: one session a request
 	}
+	return m.around(c, func(c *fiber.Ctx, r *request) error {
+		c.Context().SetUserValue(requestKey{}, r)
+		defer c.Context().RemoveUserValue(requestKey{})
+		return c.Next()
+	})
+}
+
+// with is the middleware around one of the server's own handlers, which is handed the session: the way through the context
+// and Fiber's chain is 50 ns longer (BenchmarkMe).
+func (m *middleware) with(handler func(*fiber.Ctx, *coatcheck.Session) error) fiber.Handler {
+	next := func(c *fiber.Ctx, r *request) error { return handler(c, &r.session) }
+	return func(c *fiber.Ctx) error { return m.around(c, next) }
+}
+
+// around opens the session before the handler and persists it after.
+func (m *middleware) around(c *fiber.Ctx, handler func(*fiber.Ctx, *request) error) error {
+	ctx := c.Context()
 	r := m.pool.Get().(*request)
-	defer m.release(ctx, r)
+	defer m.release(r)
 	if err := m.open(ctx, r); err != nil {
 		return m.fail(c, err)
 	}
 	m.audit.report(ctx, &r.session) // before the handler, which may panic
-	ctx.SetUserValue(requestKey{}, r)
-	handlerErr := c.Next()
+	handlerErr := handler(c, r)
 	if err := r.session.Finish(context.Background()); err != nil {
 		return m.fail(c, err)
 	}
 	m.audit.settled(ctx, &r.session)
-	m.jar.write(&ctx.Response.Header, &r.session, m.now)
+	if m.jar.write(&ctx.Response.Header, &r.session, m.now) {
+		m.keepPrivate(ctx)
+	}
 	return handlerErr
 }
 
@@ -109,8 +128,7 @@ func (m *middleware) open(ctx *fasthttp.RequestCtx, r *request) error {
 	return m.manager.Open(context.Background(), &r.session, &r.presented, client, m.arrival(ctx))
 }
 
-func (m *middleware) release(ctx *fasthttp.RequestCtx, r *request) {
-	ctx.RemoveUserValue(requestKey{})
+func (m *middleware) release(r *request) {
 	r.session.Release()
 	r.presented = coatcheck.Presented{} // a pool must not hold what opens a session
 	m.pool.Put(r)
@@ -123,10 +141,23 @@ func (m *middleware) fail(c *fiber.Ctx, err error) error {
 	if p.status == fiber.StatusServiceUnavailable {
 		m.audit.storeError(c.Context(), err)
 	}
-	c.Response().Reset()
+	if m.base != nil {
+		m.base.begin(c.Context())
+	} else {
+		c.Response().Reset()
+	}
 	p.write(c.Context())
-	keepPrivate(&c.Response().Header)
+	m.keepPrivate(c.Context())
 	return nil
+}
+
+// keepPrivate keeps a response that is about one person out of caches, whatever the handler said: another application's
+// handlers do not know which of their responses the middleware gives a cookie (ASVS 14.3.2).
+func (m *middleware) keepPrivate(ctx *fasthttp.RequestCtx) {
+	if m.base == nil {
+		ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+		ctx.Response.Header.Add(fasthttp.HeaderVary, fasthttp.HeaderCookie)
+	}
 }
 
 // problemOf decides which answer an error of the session layer becomes. It is the only place that does.

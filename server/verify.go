@@ -16,7 +16,7 @@ func (s *Server) verify(c *fiber.Ctx) error {
 		return problemUnauthenticated
 	}
 	r := m.pool.Get().(*request)
-	defer m.release(ctx, r)
+	defer m.release(r)
 	if err := m.open(ctx, r); err != nil {
 		return m.fail(c, err)
 	}
