@@ -98,6 +98,7 @@ func (s *Server) newApp(cfg Config) *fiber.App {
 		StrictRouting:         true,
 		BodyLimit:             MaxBody,
 		ReadBufferSize:        MaxHeader,
+		WriteBufferSize:       writeBuffer,
 		ReadTimeout:           cfg.ReadTimeout,
 		WriteTimeout:          cfg.ReadTimeout,
 		IdleTimeout:           cfg.IdleTimeout,
@@ -128,6 +129,7 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler) {
 	// Else an unparsable request is logged, and answered, with its bytes: the cookie included.
 	srv.SecureErrorLogMessage = true
 	srv.CloseOnShutdown = true
+	srv.ConnState = noteState
 }
 
 // serve is the way into an application: it recovers panics, sends methods that Fiber does not know where they are refused

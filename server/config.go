@@ -20,6 +20,9 @@ const (
 	MaxBody = 16 << 10
 )
 
+// writeBuffer holds any response but long lists, which take a write more. Each open connection keeps one while it waits.
+const writeBuffer = 2 << 10
+
 // Config is how the middleware and the server behave. The zero value of each field is its default and is safe. The
 // middleware alone uses Policy, Cookie, Logger and TrustedProxies.
 type Config struct {

@@ -4,7 +4,37 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
+
+// onlyHandshakes is a socket filter (BPF, over the TCP header) that drops what opens a connection: SYN without ACK.
+var onlyHandshakes = []unix.SockFilter{
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 13}, // the flags
+	{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0x12},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0x02, Jf: 1},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
+}
+
+// deafen makes a TCP listener drop, as a bad link would, what opens a connection; those that are half open still come. Between
+// a look into the queue and closing there is always time for one more connection, which closing resets although its client has
+// sent a request. Who is dropped tries again after a second, and is refused.
+func deafen(ln net.Listener) (deaf bool) {
+	tcp, ok := ln.(*net.TCPListener)
+	if !ok {
+		return false // TLS around one
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		program := unix.SockFprog{Len: uint16(len(onlyHandshakes)), Filter: &onlyHandshakes[0]}
+		deaf = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program) == nil
+	})
+	return deaf
+}
 
 // drain accepts, without waiting, what stands in the queue of a TCP listener.
 func drain(ln net.Listener) []net.Conn {
@@ -32,4 +62,22 @@ func drain(ln net.Listener) []net.Conn {
 		}
 	})
 	return conns
+}
+
+// unread reports whether bytes have come that nobody has read yet.
+func unread(conn net.Conn) bool {
+	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = secure.NetConn()
+	}
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n > 0
 }

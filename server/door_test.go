@@ -37,6 +37,7 @@ func (s *short) Accept() (net.Conn, error) {
 func listenLocal(t *testing.T) net.Listener {
 	t.Helper()
 	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // it takes no socket filter
 	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	return ln
@@ -51,18 +52,18 @@ func connect(t *testing.T, ln net.Listener) net.Conn {
 	return conn
 }
 
-func newPorch(ln net.Listener) *porch {
-	return &porch{Listener: ln, guests: new(guests), log: slog.New(slog.DiscardHandler), unused: make(map[*visitor]struct{})}
+func quietPorch(ln net.Listener) *porch {
+	return newPorch(ln, nil, new(guests), slog.New(slog.DiscardHandler))
 }
 
 func TestShortageIsWaitedOut(t *testing.T) {
 	ln := listenLocal(t)
-	p := newPorch(&short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED}})
+	p := quietPorch(&short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED}})
 	connect(t, ln)
 	conn, err := p.Accept()
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
-	assert.Empty(t, p.unused, "a connection that was closed is forgotten")
+	assert.Empty(t, p.visitors, "a connection that was closed is forgotten")
 
 	other := errors.New("the listener is broken")
 	p.Listener.(*short).errors = []error{other}
@@ -74,7 +75,7 @@ func TestShortageIsWaitedOut(t *testing.T) {
 // Closing a listener resets what stands in the kernel's queue, which clients believe to be connected.
 func TestCloseHandsOutTheQueue(t *testing.T) {
 	ln := listenLocal(t)
-	p := newPorch(ln)
+	p := quietPorch(ln)
 	const n = 3
 	for range n {
 		connect(t, ln)
@@ -105,7 +106,7 @@ func TestUnusedConnectionsAreSentHome(t *testing.T) {
 		}
 		d.open[0].mu.Lock()
 		defer d.open[0].mu.Unlock()
-		return len(d.open[0].unused) == 1
+		return len(d.open[0].visitors) == 1
 	}, 10*time.Second, time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

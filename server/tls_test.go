@@ -126,7 +126,7 @@ func TestDoorOverTLS(t *testing.T) {
 func TestQueueOverTLS(t *testing.T) {
 	ln := listenLocal(t)
 	serverSide, client := localhost(t)
-	p := newPorch(ln)
+	p := quietPorch(ln)
 	p.tls = serverSide
 	waiting := connect(t, ln)
 	require.NoError(t, p.Close())

@@ -70,6 +70,7 @@ var errCut = errors.New("a second signal ended the server at once; requests may 
 // listen opens both listeners, or none. admin is nil when it is off.
 func listen(c *config) (public, admin net.Listener, err error) {
 	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // such a listener takes no socket filter, which the server needs to stop without a reset
 	ctx := context.Background()
 	if public, err = lc.Listen(ctx, "tcp", c.listen); err != nil {
 		return nil, nil, fmt.Errorf("--listen: %w", err)

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// The part of the page between these lines is the report's.
+const (
+	begins = "<!-- soak: made by `make soak-report` -->"
+	ends   = "<!-- soak: end -->"
+)
+
+// report puts results into the page, and their plots beside it.
+func report(page string, files []string) error {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	head, rest, ok := strings.Cut(string(text), begins)
+	_, tail, ok2 := strings.Cut(rest, ends)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no %q and %q", page, begins, ends)
+	}
+	var b strings.Builder
+	for _, file := range files {
+		var r result
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(text, &r); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		plot := "soak-" + r.Store + ".svg"
+		if err := r.plot(filepath.Join(filepath.Dir(page), plot)); err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "%s\n![What was sampled, over time](%s)\n", r.markdown(), plot)
+	}
+	return os.WriteFile(page, []byte(head+begins+"\n"+b.String()+ends+tail), 0o644) //nolint:gosec // a page of the docs
+}
+
+// column is a series of the samples.
+func (r *result) column(i int) (at, values []float64) {
+	for _, s := range r.Samples {
+		at, values = append(at, s.At), append(values, s.Values[i])
+	}
+	return at, values
+}
+
+func (r *result) markdown() string {
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	p("\n**%s**, %s, %s UTC: %d requests by %d visitors, %d wrong answers.",
+		r.title(), r.Length, r.Date.Format("2006-01-02 15:04"), r.Requests, r.Visitors, r.Wrong)
+	if r.Outage[1] > 0 {
+		p("Redis was away for %.1f s, and %d requests got 503; nobody was signed out.", r.Outage[1]-r.Outage[0], r.Refused)
+	}
+	p("%s after the last of them %.0f %s were left.\n", r.LeftOver, r.Left, map[string]string{"memory": "sessions", "redis": "keys"}[r.Store])
+	p("| | median | growth in the second half | allowed | |")
+	p("| --- | ---: | ---: | ---: | --- |")
+	for i, s := range series {
+		at, values := r.column(i)
+		t, err := trendOf(at, values)
+		switch {
+		case err != nil:
+			p("| %s | | | | %v |", s.name, err)
+		case s.allow == nil:
+			p("| %s, %s | %.2f | | | not judged |", s.name, s.unit, t.Median)
+		default:
+			verdict := "steady"
+			if t.grows(*s.allow) {
+				verdict = "**grows**"
+			}
+			p("| %s | %.1f | %+.2f | %.1f | %s |", strings.TrimSuffix(s.name+", "+s.unit, ", "), t.Median, t.Growth, s.allow.of(t), verdict)
+		}
+	}
+	return b.String()
+}
+
+func (r *result) title() string {
+	if r.Store == "redis" {
+		return "Redis"
+	}
+	return "The memory store"
+}
+
+// verdict returns everything that is wrong with the run.
+func (r *result) verdict() error {
+	var errs []error
+	if r.Wrong > 0 {
+		errs = append(errs, fmt.Errorf("%d wrong answers, among them:\n%s", r.Wrong, strings.Join(r.Faults, "\n")))
+	}
+	if r.Left > 0 {
+		errs = append(errs, fmt.Errorf("%.0f sessions are left %s after the last request", r.Left, r.LeftOver))
+	}
+	for _, d := range deeds {
+		if r.Deeds[d.name] == 0 {
+			errs = append(errs, fmt.Errorf("nobody did this: %s", d.name))
+		}
+	}
+	for i, s := range series {
+		if s.allow == nil {
+			continue
+		}
+		at, values := r.column(i)
+		t, err := trendOf(at, values)
+		if err == nil && t.grows(*s.allow) {
+			err = fmt.Errorf("grew by %.2f %s, from a median of %.2f; %.2f is allowed", t.Growth, s.unit, t.Median, s.allow.of(t))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// tally is what the visitors saw.
+type tally struct {
+	mu        sync.Mutex
+	requests  int             // guarded by mu, like all below
+	refused   int             // 503 while Redis was away
+	kinds     map[string]int  // by what was done
+	took      []time.Duration // of the answers since the last sample
+	wrong     int
+	firstFew  []string
+	outage    bool
+	outageEnd time.Time
+}
+
+// settle is how long after Redis is back a 503 may still come: rueidis waits between its tries to connect.
+const settle = 10 * time.Second
+
+func newTally() *tally { return &tally{kinds: make(map[string]int)} }
+
+func (t *tally) did(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kinds[what]++
+}
+
+func (t *tally) answered(took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.requests++
+	t.took = append(t.took, took)
+}
+
+// away says that the store is gone, or back.
+func (t *tally) away(on bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outage, t.outageEnd = on, time.Now().Add(settle)
+}
+
+// unavailable counts a 503, and reports whether it may be: whether one that began at that time could meet a store that was
+// away.
+func (t *tally) unavailable(sent time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.outage && sent.After(t.outageEnd) {
+		return false
+	}
+	t.refused++
+	return true
+}
+
+func (t *tally) fault(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wrong++
+	if len(t.firstFew) < 20 {
+		t.firstFew = append(t.firstFew, time.Now().UTC().Format(time.TimeOnly)+" "+fmt.Sprintf(format, args...))
+	}
+}
+
+// latency returns the median and the 99th percentile of the answers since it was called last, in milliseconds.
+func (t *tally) latency() (p50, p99 float64) {
+	t.mu.Lock()
+	took := t.took
+	t.took = make([]time.Duration, 0, len(took))
+	t.mu.Unlock()
+	if len(took) == 0 {
+		return 0, 0
+	}
+	slices.Sort(took)
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	return ms(took[len(took)/2]), ms(took[len(took)*99/100])
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	mathrand "math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// visitor is a person with a browser. What it does is drawn; what it must see follows from what it did. One goroutine owns it.
+type visitor struct {
+	c      *client
+	user   string // a new one with each login, so that users come and go, too
+	token  string // "" without a session
+	born   time.Time
+	sent   time.Time // the last request that the server answered with the session
+	back   time.Time // the last answer of any kind
+	asleep time.Time // nothing is sent until then
+}
+
+// The life of a visitor's session as far as the visitor can know it.
+const (
+	dead = iota
+	alive
+	unsure
+)
+
+// slack is how far the visitor's idea of a time may be from the server's.
+const slack = 3 * time.Second
+
+// life is what the session must be for a request that is sent now.
+func (v *visitor) life(now time.Time) int {
+	idle, age := rules.ttl, now.Sub(v.born)
+	switch {
+	case v.token == "" || age > rules.max+slack || now.Sub(v.back) > idle+slack:
+		return dead
+	case age < rules.max-slack && now.Sub(v.sent) < idle-rules.renewEvery-slack:
+		return alive
+	}
+	return unsure
+}
+
+// check compares an answer with what it must be, and takes over what it says.
+func (v *visitor) check(what string, want int, a answer, in bool) {
+	if a.back.Sub(a.sent) > slack {
+		want = unsure
+	}
+	switch {
+	case want == alive && !in:
+		v.c.tally.fault("%s: %s is signed out after %v, %v after the request before", what, v.user, a.sent.Sub(v.born), a.sent.Sub(v.sent))
+	case want == dead && in:
+		v.c.tally.fault("%s: %s is still signed in after %v, %v after the answer before", what, v.user, a.sent.Sub(v.born), a.sent.Sub(v.back))
+	}
+	v.back = a.back
+	switch {
+	case !in:
+		v.token = ""
+	case a.token != "":
+		v.token, v.sent = a.token, a.sent
+	default:
+		v.sent = a.sent
+	}
+}
+
+// deeds are what visitors do, and how often of all.
+var deeds = []struct {
+	name  string
+	share int
+	do    func(v *visitor, ctx context.Context)
+}{
+	{"me", 500, (*visitor).me},
+	{"verify", 150, (*visitor).verify},
+	{"refresh", 90, (*visitor).refresh},
+	{"refresh in two tabs", 20, (*visitor).refreshTwice},
+	{"list", 40, (*visitor).list},
+	{"login elsewhere", 50, (*visitor).phone},
+	{"revoke elsewhere", 15, (*visitor).revokeOthers},
+	{"logout", 50, (*visitor).logout},
+	{"login over a session", 20, (*visitor).login},
+	{"revoked by the operator", 10, (*visitor).revoked},
+	{"a made-up token", 35, (*visitor).stranger},
+	{"leave", 20, (*visitor).leave},
+}
+
+var deedShares = func() (n int) {
+	for _, d := range deeds {
+		n += d.share
+	}
+	return n
+}()
+
+// step does one thing.
+func (v *visitor) step(ctx context.Context) {
+	if v.token == "" {
+		v.c.tally.did("login")
+		v.login(ctx)
+		return
+	}
+	n := mathrand.IntN(deedShares) //nolint:gosec // a load, not a secret
+	for _, d := range deeds {
+		if n -= d.share; n < 0 {
+			v.c.tally.did(d.name)
+			d.do(v, ctx)
+			return
+		}
+	}
+}
+
+func (v *visitor) login(ctx context.Context) {
+	user := "soak-" + rand.Text()
+	a, ok := v.c.ask(ctx, http.MethodPost, "/auth/login", v.token, `{"user_id":"`+user+`"}`)
+	if !ok {
+		v.token = "" // whether the carried session has ended is not known
+		return
+	}
+	if a.status != http.StatusOK || a.token == "" || a.view.UserID != user || a.view.Refreshed {
+		v.c.tally.fault("login: %+v", a)
+		return
+	}
+	old := v.token
+	v.user, v.token, v.born, v.sent, v.back = user, a.token, a.sent, a.sent, a.back
+	v.mustBeGone(ctx, "login over a session", old)
+}
+
+// mustBeGone asks with a token whose session has ended.
+func (v *visitor) mustBeGone(ctx context.Context, what, token string) {
+	if token == "" {
+		return
+	}
+	if a, ok := v.c.ask(ctx, http.MethodGet, "/auth/me", token, ""); ok && (a.status != http.StatusOK || a.view.Authenticated) {
+		v.c.tally.fault("%s: the ended session answers %+v", what, a)
+	}
+}
+
+func (v *visitor) me(ctx context.Context) {
+	want := v.life(time.Now())
+	a, ok := v.c.ask(ctx, http.MethodGet, "/auth/me", v.token, "")
+	if !ok {
+		v.back = a.back
+		return
+	}
+	if a.status != http.StatusOK || a.view.Authenticated && a.view.UserID != v.user {
+		v.c.tally.fault("me: %s sees %+v", v.user, a)
+	}
+	v.check("me", want, a, a.view.Authenticated)
+}
+
+func (v *visitor) verify(ctx context.Context) {
+	want := v.life(time.Now())
+	a, ok := v.c.ask(ctx, http.MethodGet, "/auth/verify", v.token, "")
+	if !ok {
+		v.back = a.back
+		return
+	}
+	if a.status != http.StatusOK && a.status != http.StatusUnauthorized || a.token != "" || a.cleared {
+		v.c.tally.fault("verify: %+v", a)
+	}
+	v.check("verify", want, a, a.status == http.StatusOK)
+}
+
+func (v *visitor) refresh(ctx context.Context) {
+	want := v.life(time.Now())
+	a, ok := v.c.ask(ctx, http.MethodPost, "/auth/refresh", v.token, "")
+	if !ok {
+		v.back = a.back // whether it rotated or not: the old token is still admitted
+		return
+	}
+	if a.status != http.StatusOK || a.view.Authenticated && (a.token == "" || !a.view.Refreshed) {
+		v.c.tally.fault("refresh: %+v", a)
+	}
+	v.check("refresh", want, a, a.view.Authenticated)
+}
+
+// refreshTwice is two tabs that refresh with one token at once. Both stay signed in; one of them brings the new token.
+func (v *visitor) refreshTwice(ctx context.Context) {
+	want := v.life(time.Now())
+	var answers [2]answer
+	var oks [2]bool
+	var tabs sync.WaitGroup
+	for i := range answers {
+		tabs.Go(func() { answers[i], oks[i] = v.c.ask(ctx, http.MethodPost, "/auth/refresh", v.token, "") })
+	}
+	tabs.Wait()
+	if !oks[0] || !oks[1] {
+		// One of the tabs may have brought a token, and the jar holds what came last. Begin anew.
+		v.token = ""
+		return
+	}
+	first, second := answers[0], answers[1]
+	if want == alive && (first.token == "") == (second.token == "") && second.back.Sub(first.sent) < slack && first.back.Sub(second.sent) < slack {
+		v.c.tally.fault("refresh in two tabs: %+v and %+v", first, second)
+	}
+	if first.token == "" {
+		first, second = second, first
+	}
+	if want == alive && !second.view.Authenticated && second.back.Sub(first.sent) < slack {
+		v.c.tally.fault("refresh in two tabs: the other is signed out: %+v", second)
+	}
+	v.check("refresh in two tabs", want, first, first.view.Authenticated)
+}
+
+func (v *visitor) list(ctx context.Context) {
+	want := v.life(time.Now())
+	a, ok := v.c.ask(ctx, http.MethodGet, "/auth/sessions", v.token, "")
+	if !ok {
+		v.back = a.back
+		return
+	}
+	if in := a.status == http.StatusOK; in && a.sessions == 0 {
+		v.c.tally.fault("list: nothing in it")
+	}
+	v.check("list", want, a, a.status == http.StatusOK)
+}
+
+// phone logs the same person in once more, and forgets about it: that session is left to expire.
+func (v *visitor) phone(ctx context.Context) {
+	a, ok := v.c.ask(ctx, http.MethodPost, "/auth/login", "", `{"user_id":"`+v.user+`"}`)
+	if ok && (a.status != http.StatusOK || a.token == "") {
+		v.c.tally.fault("login elsewhere: %+v", a)
+	}
+}
+
+func (v *visitor) revokeOthers(ctx context.Context) {
+	want := v.life(time.Now())
+	a, ok := v.c.ask(ctx, http.MethodDelete, "/auth/sessions", v.token, "")
+	if !ok {
+		v.back = a.back
+		return
+	}
+	v.check("revoke elsewhere", want, a, a.status == http.StatusOK)
+}
+
+func (v *visitor) logout(ctx context.Context) {
+	a, ok := v.c.ask(ctx, http.MethodPost, "/auth/logout", v.token, "")
+	old := v.token
+	v.token = ""
+	if !ok {
+		return
+	}
+	if a.status != http.StatusNoContent || !a.cleared {
+		v.c.tally.fault("logout: %+v", a)
+	}
+	v.mustBeGone(ctx, "logout", old)
+}
+
+func (v *visitor) revoked(ctx context.Context) {
+	a, ok := v.c.ask(ctx, http.MethodDelete, "/admin/users/"+v.user+"/sessions", "", "")
+	old := v.token
+	v.token = ""
+	if !ok {
+		return
+	}
+	if a.status != http.StatusOK {
+		v.c.tally.fault("revoked by the operator: %+v", a)
+	}
+	v.mustBeGone(ctx, "revoked by the operator", old)
+}
+
+// stranger sends a token that nobody issued.
+func (v *visitor) stranger(ctx context.Context) {
+	var raw [32]byte
+	_, _ = rand.Read(raw[:]) // never fails
+	a, ok := v.c.ask(ctx, http.MethodGet, "/auth/me", base64.RawURLEncoding.EncodeToString(raw[:]), "")
+	if ok && (a.status != http.StatusOK || a.view.Authenticated || !a.cleared) {
+		v.c.tally.fault("a made-up token: %+v", a)
+	}
+}
+
+// leave goes away for longer than a session lives.
+func (v *visitor) leave(context.Context) { v.asleep = time.Now().Add(rules.ttl + 2*slack) }

@@ -1,0 +1,231 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// porch is a listener that outlasts a shortage: fasthttp takes any error of Accept for the end, and a server that ran out
+// of file descriptors for a moment would end with all its sessions.
+type porch struct {
+	net.Listener
+	tls    *tls.Config // nil: plain
+	guests *guests
+	log    *slog.Logger
+
+	close  sync.Once
+	end    sync.Once
+	closed atomic.Bool   // written by Close
+	ended  chan struct{} // closed by the last Accept
+	queue  []net.Conn    // what stood in the kernel's queue when the listener closed; written once, before closed
+	err    error         // of closing
+
+	mu       sync.Mutex
+	visitors map[*visitor]struct{} // guarded by mu: the open connections
+}
+
+func newPorch(ln net.Listener, secure *tls.Config, g *guests, log *slog.Logger) *porch {
+	return &porch{Listener: ln, tls: secure, guests: g, log: log, ended: make(chan struct{}), visitors: make(map[*visitor]struct{})}
+}
+
+// Accept waits out what is going to pass, and hands out what stood in the queue when the listener closed.
+func (p *porch) Accept() (net.Conn, error) {
+	wait := shortage
+	for {
+		conn, err := p.Listener.Accept()
+		if err == nil {
+			if v := p.visit(conn); v != nil {
+				return v, nil
+			}
+			continue
+		}
+		if p.closed.Load() && len(p.queue) > 0 {
+			conn, p.queue = p.queue[0], p.queue[1:]
+			return conn, nil
+		}
+		if p.closed.Load() || !passing(err) {
+			return nil, p.last(err)
+		}
+		p.log.Warn("a connection could not be accepted", "error", err, "again_in", wait)
+		time.Sleep(wait)
+		wait = min(2*wait, time.Second)
+	}
+}
+
+// shortage is how long it is first waited for descriptors.
+const shortage = 5 * time.Millisecond
+
+// last notes that nobody is accepted any more.
+func (p *porch) last(err error) error {
+	p.end.Do(func() { close(p.ended) })
+	return err
+}
+
+// passing reports whether an error of accept says nothing about the listener (accept(2)).
+func passing(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPROTO} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Close takes what clients believe is connected out of the kernel's queue, which closing would reset, and closes.
+func (p *porch) Close() error {
+	p.close.Do(func() {
+		for _, conn := range drain(p.Listener) {
+			if v := p.visit(conn); v != nil {
+				p.queue = append(p.queue, v)
+			}
+		}
+		p.closed.Store(true)
+		p.err = p.Listener.Close()
+	})
+	return p.err
+}
+
+// visit makes a visitor of a connection, nil if its client has too many. TLS is put on here, and not around the listener, so
+// that Close can drain that one.
+func (p *porch) visit(conn net.Conn) net.Conn {
+	v := &visitor{Conn: conn, porch: p, came: time.Now(), addr: addrOf(conn.RemoteAddr())}
+	if ok, tell := p.guests.enter(v.addr, v.came); !ok {
+		if tell {
+			p.log.Warn("a client has too many connections; its next ones are closed", "client", v.addr, "max_conns_per_ip", p.guests.max)
+		}
+		if _, encrypted := conn.(tlsConn); !encrypted && p.tls == nil { // an answer over TLS would wait for the client
+			_, _ = conn.Write(p.guests.refuse()) // fits the socket's buffer, which is empty
+		}
+		_ = conn.Close()
+		return nil
+	}
+	if p.tls != nil {
+		v.Conn = tls.Server(conn, p.tls) // its handshake comes with the first read, in the goroutine that serves it
+	}
+	p.mu.Lock()
+	p.visitors[v] = struct{}{}
+	p.mu.Unlock()
+	if secure, ok := v.Conn.(tlsConn); ok {
+		return secureVisitor{v, secure}
+	}
+	return v
+}
+
+func (p *porch) forget(v *visitor) {
+	p.mu.Lock()
+	delete(p.visitors, v)
+	p.mu.Unlock()
+}
+
+// farewell lets everybody go who waits for nothing, and returns how many are still there. Unused connections are let go when
+// they are older than grace.
+func (p *porch) farewell(grace time.Duration) (left int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for v := range p.visitors {
+		v.farewell(grace)
+	}
+	return len(p.visitors)
+}
+
+// tlsConn is by what fasthttp knows that a connection is TLS.
+type tlsConn interface {
+	Handshake() error
+	ConnectionState() tls.ConnectionState
+}
+
+// secureVisitor is a visitor over TLS.
+type secureVisitor struct {
+	*visitor
+	tlsConn
+}
+
+// What a visitor is doing.
+const (
+	unused  int32 = iota // connected, and nothing has come yet
+	busy                 // in the middle of a request
+	waiting              // answered
+)
+
+// visitor is a connection that knows whether anybody waits for it.
+type visitor struct {
+	net.Conn
+	porch   *porch
+	addr    netip.Addr
+	came    time.Time
+	state   atomic.Int32 // written by the goroutine that serves it
+	leaving atomic.Bool  // written by farewell
+	gone    sync.Once
+}
+
+// noteState is fasthttp's ConnState.
+func noteState(conn net.Conn, state fasthttp.ConnState) {
+	v, ok := conn.(interface{ note(fasthttp.ConnState) })
+	if ok {
+		v.note(state)
+	}
+}
+
+func (v *visitor) note(state fasthttp.ConnState) {
+	switch state {
+	case fasthttp.StateActive:
+		v.state.Store(busy)
+	case fasthttp.StateIdle:
+		v.state.Store(waiting)
+	}
+}
+
+// Read marks the visitor as busy as soon as anything comes. Who was told to leave hears the end, unless a request came
+// meanwhile: a deadline that has passed hides it.
+func (v *visitor) Read(b []byte) (int, error) {
+	n, err := v.Conn.Read(b)
+	if n == 0 && err != nil && v.leaving.Load() && v.state.Load() != busy {
+		if !unread(v.Conn) {
+			return 0, io.EOF
+		}
+		if err = v.Conn.SetReadDeadline(time.Now().Add(drainFor)); err == nil { // it is there
+			n, err = v.Conn.Read(b)
+		}
+	}
+	if n > 0 && v.state.Load() != busy {
+		v.state.Store(busy)
+	}
+	return n, err
+}
+
+// farewell ends the wait for a next request, unless one is there and has not been read yet. Browsers open connections in
+// advance; one that has not been used gets grace from its opening to begin a request. The deadline and not a Close: where a
+// request comes at this very moment, Read finds it.
+func (v *visitor) farewell(grace time.Duration) {
+	switch v.state.Load() {
+	case busy:
+		return
+	case unused:
+		if time.Since(v.came) < grace {
+			return
+		}
+	}
+	if unread(v.Conn) {
+		return
+	}
+	v.leaving.Store(true)
+	_ = v.Conn.SetReadDeadline(time.Unix(1, 0)) // a connection that cannot be told is closed already
+}
+
+func (v *visitor) Close() error {
+	v.gone.Do(func() {
+		v.porch.forget(v)
+		v.porch.guests.leave(v.addr)
+	})
+	return v.Conn.Close()
+}
