@@ -112,6 +112,19 @@ verify: tools ## Check histories of concurrent clients for DURATION (1m) each; V
 	COATCHECK_VERIFY=$(DURATION) COATCHECK_VERIFY_DIR=$(abspath bin) \
 		go test -run '^TestHistories$$$(if $(VARIANT),/^$(VARIANT)$$)' -v -timeout 0 ./server/linear
 
+RATE ?= 500
+
+.PHONY: soak
+soak: build tools ## Mixed traffic for DURATION on STORE=memory|redis, RATE (500) requests/s; fails if anything grows
+	cd bench/soak && go run . -store $(or $(STORE),memory) -for $(DURATION) -rate $(RATE) run
+
+.PHONY: soak-report
+soak-report: ## Put what soak found into docs/reliability.md
+	cd bench/soak && go run . report ../../bin/soak/memory.json ../../bin/soak/redis.json
+
+# The soak needs longer than the histories do.
+soak: DURATION = 30m
+
 N ?= 1000000
 
 .PHONY: bench-store

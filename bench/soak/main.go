@@ -54,7 +54,7 @@ func command(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("soak", flag.ContinueOnError)
 	fs.StringVar(&s.server, "server", "../../bin/coatcheck", "the program")
 	fs.StringVar(&s.store, "store", "memory", "memory or redis")
-	fs.DurationVar(&s.length, "for", 30*time.Minute, "how long")
+	fs.DurationVar(&s.length, "for", 30*time.Minute, "how long; sessions come to their level within five minutes, so that less than ten give no fair verdict")
 	fs.DurationVar(&s.every, "every", 2*time.Second, "time between two samples")
 	fs.Float64Var(&s.rate, "rate", 500, "requests a second")
 	fs.IntVar(&s.visitors, "visitors", 2000, "people")

@@ -19,8 +19,10 @@ func (r *result) plot(file string) error {
 	const columns = 2
 	rows := (len(series) + columns - 1) / columns
 	canvas := vgsvg.New(24*vg.Centimeter, vg.Length(rows)*4.6*vg.Centimeter)
-	tiles := draw.Tiles{Rows: rows, Cols: columns, PadX: 6 * vg.Millimeter, PadY: 5 * vg.Millimeter,
-		PadTop: 3 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 2 * vg.Millimeter, PadRight: 4 * vg.Millimeter}
+	tiles := draw.Tiles{
+		Rows: rows, Cols: columns, PadX: 6 * vg.Millimeter, PadY: 5 * vg.Millimeter,
+		PadTop: 3 * vg.Millimeter, PadBottom: 2 * vg.Millimeter, PadLeft: 2 * vg.Millimeter, PadRight: 4 * vg.Millimeter,
+	}
 	all := make([][]*plot.Plot, rows)
 	for i := range all {
 		all[i] = make([]*plot.Plot, columns)
@@ -58,7 +60,7 @@ var (
 func (r *result) panel(nth int) (*plot.Plot, error) {
 	p := plot.New()
 	s := series[nth]
-	p.Title.Text = s.name
+	p.Title.Text = r.name(nth)
 	if s.unit != "" {
 		p.Title.Text += ", " + s.unit
 	}

@@ -70,6 +70,8 @@ func serve(s settings, store string) (p *process, url, admin string, err error) 
 	log := filepath.Join(s.out, s.store+"-server.log")
 	args := append([]string{
 		"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-level=warn", "--store=" + store,
+		// A machine that stands still for a moment is not what is looked for.
+		"--redis-timeout=2s",
 	}, rules.flags()...)
 	if p, err = launch(log, s.server, args...); err != nil {
 		return nil, "", "", err
@@ -129,7 +131,7 @@ func startRedis(s settings) (*redis, error) {
 
 func (r *redis) start() (err error) {
 	r.process, err = launch(r.log, "redis-server", "--bind", "127.0.0.1", "--port", r.port, "--dir", r.dir,
-		"--appendonly", "yes", "--save", "", "--daemonize", "no")
+		"--appendonly", "yes", "--appendfsync", "no", "--save", "", "--daemonize", "no")
 	if err != nil {
 		return fmt.Errorf("redis-server (make tools installs it): %w", err)
 	}

@@ -36,7 +36,7 @@ func report(page string, files []string) error {
 		if err := json.Unmarshal(text, &r); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		plot := "soak-" + r.Store + ".svg"
+		plot := "reliability-soak-" + r.Store + ".svg"
 		if err := r.plot(filepath.Join(filepath.Dir(page), plot)); err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (r *result) markdown() string {
 	if r.Outage[1] > 0 {
 		p("Redis was away for %.1f s, and %d requests got 503; nobody was signed out.", r.Outage[1]-r.Outage[0], r.Refused)
 	}
-	p("%s after the last of them %.0f %s were left.\n", r.LeftOver, r.Left, map[string]string{"memory": "sessions", "redis": "keys"}[r.Store])
+	p("%s after the last of them %.0f %s were left.\n", r.LeftOver, r.Left, r.name(countSeries))
 	p("| | median | growth in the second half | allowed | |")
 	p("| --- | ---: | ---: | ---: | --- |")
 	for i, s := range series {
@@ -69,18 +69,26 @@ func (r *result) markdown() string {
 		t, err := trendOf(at, values)
 		switch {
 		case err != nil:
-			p("| %s | | | | %v |", s.name, err)
+			p("| %s | | | | %v |", r.name(i), err)
 		case s.allow == nil:
-			p("| %s, %s | %.2f | | | not judged |", s.name, s.unit, t.Median)
+			p("| %s, %s | %.2f | | | not judged |", r.name(i), s.unit, t.Median)
 		default:
 			verdict := "steady"
 			if t.grows(*s.allow) {
 				verdict = "**grows**"
 			}
-			p("| %s | %.1f | %+.2f | %.1f | %s |", strings.TrimSuffix(s.name+", "+s.unit, ", "), t.Median, t.Growth, s.allow.of(t), verdict)
+			p("| %s | %.1f | %+.2f | %.1f | %s |", strings.TrimSuffix(r.name(i)+", "+s.unit, ", "), t.Median, t.Growth, s.allow.of(t), verdict)
 		}
 	}
 	return b.String()
+}
+
+// name is that of a series; in Redis the keys are counted: sessions, tombstones, indexes and marks.
+func (r *result) name(nth int) string {
+	if nth == countSeries && r.Store == "redis" {
+		return "keys in Redis"
+	}
+	return series[nth].name
 }
 
 func (r *result) title() string {
@@ -97,7 +105,7 @@ func (r *result) verdict() error {
 		errs = append(errs, fmt.Errorf("%d wrong answers, among them:\n%s", r.Wrong, strings.Join(r.Faults, "\n")))
 	}
 	if r.Left > 0 {
-		errs = append(errs, fmt.Errorf("%.0f sessions are left %s after the last request", r.Left, r.LeftOver))
+		errs = append(errs, fmt.Errorf("%.0f %s are left %s after the last request", r.Left, r.name(countSeries), r.LeftOver))
 	}
 	for _, d := range deeds {
 		if r.Deeds[d.name] == 0 {

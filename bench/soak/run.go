@@ -127,7 +127,7 @@ func (k *soak) traffic(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			if ctx.Err() == context.Canceled { //nolint:errorlint // a context's own error
+			if errors.Is(ctx.Err(), context.Canceled) {
 				return errors.New("the run was interrupted")
 			}
 			return nil

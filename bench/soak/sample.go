@@ -28,6 +28,9 @@ var series = []struct {
 	{"p99", "ms", nil},
 }
 
+// countSeries is the one of sessions.
+const countSeries = 4
+
 // sample is one look at everything: a value for each series, at so many seconds after the start.
 type sample struct {
 	At     float64   `json:"at"`
