@@ -112,6 +112,10 @@ verify: tools ## Check histories of concurrent clients for DURATION (1m) each; V
 	COATCHECK_VERIFY=$(DURATION) COATCHECK_VERIFY_DIR=$(abspath bin) \
 		go test -run '^TestHistories$$$(if $(VARIANT),/^$(VARIANT)$$)' -v -timeout 0 ./server/linear
 
+.PHONY: stop
+stop: ## Stop a server under load STOPS (50) times; no request may be lost
+	COATCHECK_STOPS=$(or $(STOPS),50) go test -run '^TestNoRequestIsCutOff$$' -v -timeout 30m ./cmd/coatcheck
+
 RATE ?= 500
 
 .PHONY: soak

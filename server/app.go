@@ -129,7 +129,6 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler) {
 	// Else an unparsable request is logged, and answered, with its bytes: the cookie included.
 	srv.SecureErrorLogMessage = true
 	srv.CloseOnShutdown = true
-	srv.ConnState = noteState
 }
 
 // serve is the way into an application: it recovers panics, sends methods that Fiber does not know where they are refused

@@ -60,6 +60,9 @@ func (d *door) serve(ln net.Listener, secure *tls.Config, log *slog.Logger) erro
 		return ln.Close()
 	}
 	d.open = append(d.open, p)
+	if d.srv.ConnState == nil {
+		d.srv.ConnState = noteState
+	}
 	d.mu.Unlock()
 	return d.srv.Serve(p)
 }

@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -114,4 +116,75 @@ func TestUnusedConnectionsAreSentHome(t *testing.T) {
 	require.NoError(t, <-served)
 	_, err := conn.Read(make([]byte, 1))
 	assert.Error(t, err)
+}
+
+// A stop cuts nobody off: who has sent a request before he was told to leave is answered, whatever the scheduler does
+// meanwhile, and who has not is told by the end of the connection.
+func TestFarewell(t *testing.T) {
+	ln := listenLocal(t)
+	p := quietPorch(ln)
+	client := connect(t, ln)
+	conn, err := p.Accept()
+	require.NoError(t, err)
+	v, ok := conn.(*visitor)
+	require.True(t, ok)
+	b := make([]byte, 10)
+	arrived := func() bool { return unread(v.Conn) }
+
+	assert.Equal(t, 1, p.farewell(time.Minute))
+	assert.False(t, v.leaving.Load(), "it has only just come")
+
+	_, err = client.Write([]byte("one"))
+	require.NoError(t, err)
+	require.Eventually(t, arrived, 10*time.Second, time.Millisecond)
+	p.farewell(0)
+	assert.False(t, v.leaving.Load(), "its request is there")
+	n, err := v.Read(b)
+	require.NoError(t, err)
+	assert.Equal(t, "one", string(b[:n]))
+	p.farewell(0)
+	assert.False(t, v.leaving.Load(), "it is being served")
+
+	noteState(v, fasthttp.StateIdle)
+	p.farewell(0)
+	assert.True(t, v.leaving.Load())
+	_, err = client.Write([]byte("two"))
+	require.NoError(t, err)
+	require.Eventually(t, arrived, 10*time.Second, time.Millisecond)
+	n, err = v.Read(b)
+	require.NoError(t, err, "the deadline has passed, but a request came first")
+	assert.Equal(t, "two", string(b[:n]))
+
+	noteState(v, fasthttp.StateIdle)
+	p.farewell(0)
+	_, err = v.Read(b)
+	require.ErrorIs(t, err, io.EOF)
+	require.NoError(t, v.Close())
+	assert.Zero(t, p.farewell(0))
+	require.NoError(t, p.Close())
+}
+
+// A deaf listener accepts what is open, and lets nobody open more: nobody can come between the last look and closing.
+func TestDeafListener(t *testing.T) {
+	ln := listenLocal(t)
+	before := connect(t, ln)
+	if !deafen(ln) {
+		require.NotEqual(t, "linux", runtime.GOOS)
+		t.Log("no socket filters on " + runtime.GOOS)
+	} else {
+		d := net.Dialer{Timeout: 100 * time.Millisecond}
+		_, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
+		var timeout net.Error
+		require.ErrorAs(t, err, &timeout, "neither accepted nor refused")
+		assert.True(t, timeout.Timeout())
+	}
+	conn, err := ln.Accept()
+	require.NoError(t, err)
+	_, err = before.Write([]byte("x"))
+	require.NoError(t, err)
+	n, err := conn.Read(make([]byte, 1))
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	require.NoError(t, conn.Close())
+	require.NoError(t, ln.Close())
 }

@@ -193,7 +193,7 @@ func (v *visitor) Read(b []byte) (int, error) {
 		if !unread(v.Conn) {
 			return 0, io.EOF
 		}
-		if err = v.Conn.SetReadDeadline(time.Now().Add(drainFor)); err == nil { // it is there
+		if err = v.SetReadDeadline(time.Now().Add(drainFor)); err == nil { // it is there
 			n, err = v.Conn.Read(b)
 		}
 	}
@@ -219,7 +219,7 @@ func (v *visitor) farewell(grace time.Duration) {
 		return
 	}
 	v.leaving.Store(true)
-	_ = v.Conn.SetReadDeadline(time.Unix(1, 0)) // a connection that cannot be told is closed already
+	_ = v.SetReadDeadline(time.Unix(1, 0)) // a connection that cannot be told is closed already
 }
 
 func (v *visitor) Close() error {

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,7 +56,7 @@ func (h *hammer) run(request string, fresh bool) {
 		if err != nil {
 			h.lose(err)
 		} else {
-			h.count()
+			h.answer()
 		}
 		if err != nil || last || fresh {
 			_ = conn.Close() // the answer is here, or lost
@@ -84,7 +87,13 @@ func exchange(conn net.Conn, in *bufio.Reader, request string) (last bool, err e
 	return resp.Close, nil
 }
 
-func (h *hammer) count() {
+func (h *hammer) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.answered
+}
+
+func (h *hammer) answer() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.answered++
@@ -100,38 +109,35 @@ func (h *hammer) lose(err error) {
 }
 
 // OPS-01: clients that go on as if nothing was said lose nothing. A request whose connection was accepted is answered; after
-// that connections are refused.
+// that connections are refused. A busy machine is what makes it hard: `make stop` does it many times.
 func TestNoRequestIsCutOff(t *testing.T) {
-	for round := range 3 {
-		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			p := start(t, "--log-level=error", "--shutdown-timeout=8s")
-			h := &hammer{addr: strings.TrimPrefix(p.url, "http://")}
-			const get = "GET /auth/me HTTP/1.1\r\nHost: localhost\r\n\r\n"
-			var clients sync.WaitGroup
-			for range 6 {
-				clients.Go(func() { h.run(get, false) })
-				clients.Go(func() { h.run(get, true) })
-				clients.Go(func() { h.run(hammerLogin, false) })
-				clients.Go(func() { h.run(hammerLogin, true) })
-			}
-			count := func() int {
-				h.mu.Lock()
-				defer h.mu.Unlock()
-				return h.answered
-			}
-			require.Eventually(t, func() bool { return count() > 500 }, patience, time.Millisecond)
-			began := time.Now()
-			p.signal(t, syscall.SIGTERM)
-			require.Eventually(t, func() bool { return p.ready(t) == http.StatusServiceUnavailable }, patience, time.Millisecond)
-			h.mu.Lock()
-			h.red = true
-			h.mu.Unlock()
-			clients.Wait()
-			assert.Zero(t, p.wait(t))
-			assert.Less(t, time.Since(began), 8*time.Second)
-			assert.Empty(t, h.lost, "of %d requests", h.answered)
-			assert.Positive(t, h.late, "readiness goes red before anything else ends")
-			t.Logf("%d answered, %d of them after readiness went red, %d lost", h.answered, h.late, len(h.lost))
-		})
+	rounds, err := strconv.Atoi(cmp.Or(os.Getenv("COATCHECK_STOPS"), "1"))
+	require.NoError(t, err)
+	for round := range rounds {
+		t.Run(fmt.Sprint(round), stopUnderLoad)
 	}
+}
+
+func stopUnderLoad(t *testing.T) {
+	p := start(t, "--log-level=error", "--shutdown-timeout=15s")
+	h := &hammer{addr: strings.TrimPrefix(p.url, "http://")}
+	const get = "GET /auth/me HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	var clients sync.WaitGroup
+	for range 6 {
+		clients.Go(func() { h.run(get, false) })
+		clients.Go(func() { h.run(get, true) })
+		clients.Go(func() { h.run(hammerLogin, false) })
+		clients.Go(func() { h.run(hammerLogin, true) })
+	}
+	require.Eventually(t, func() bool { return h.count() > 500 }, patience, time.Millisecond)
+	p.signal(t, syscall.SIGTERM)
+	require.Eventually(t, func() bool { return p.ready(t) == http.StatusServiceUnavailable }, patience, time.Millisecond)
+	h.mu.Lock()
+	h.red = true
+	h.mu.Unlock()
+	clients.Wait()
+	assert.Zero(t, p.wait(t), "all was done within --shutdown-timeout")
+	assert.Empty(t, h.lost, "of %d requests", h.answered)
+	assert.Positive(t, h.late, "readiness goes red before anything else ends")
+	t.Logf("%d answered, %d of them after readiness went red, %d lost", h.answered, h.late, len(h.lost))
 }
