@@ -16,11 +16,11 @@ import (
 func TestSecurityPageNamesTests(t *testing.T) {
 	page, err := os.ReadFile("../docs/security.md")
 	require.NoError(t, err)
-	named := regexp.MustCompile("`(coatcheck|server|server/login|server/linear|shardstore|redisstore|cmd/coatcheck)\\.((?:Test|Fuzz)[^`/]+)([^`]*)`").FindAllStringSubmatch(string(page), -1)
+	named := regexp.MustCompile("`(coatcheck|server|server/login|server/linear|shardstore|redisstore|cmd/coatcheck|deploy)\\.((?:Test|Fuzz)[^`/]+)([^`]*)`").FindAllStringSubmatch(string(page), -1)
 	require.Greater(t, len(named), 50)
 	sources := map[string]string{
 		"coatcheck": goSource(t, "..", "_test.go"), "server": goSource(t, ".", "_test.go"), "shardstore": goSource(t, "../shardstore", "_test.go"), "cmd/coatcheck": goSource(t, "../cmd/coatcheck", "_test.go"),
-		"redisstore": goSource(t, "../redisstore", "_test.go"), "server/login": goSource(t, "login", "_test.go"), "server/linear": goSource(t, "linear", "_test.go"),
+		"redisstore": goSource(t, "../redisstore", "_test.go"), "deploy": goSource(t, "../deploy", "_test.go"), "server/login": goSource(t, "login", "_test.go"), "server/linear": goSource(t, "linear", "_test.go"),
 	}
 	rules := map[string]string{"TestContract": goSource(t, "servertest", ".go"), "TestContractOnRedis": goSource(t, "servertest", ".go"), "TestConformance": goSource(t, "../storetest", ".go")}
 	for _, m := range named {

@@ -36,6 +36,8 @@ func checkVerifyLive(h *harness) {
 	assert.Equal(h, []string{idOf(h, token)}, resp.header["Remote-Session-Id"])
 	next := h.refresh(token)
 	assert.Equal(h, []string{idOf(h, next)}, h.get("/auth/verify", h.cookie(token)).header["Remote-Session-Id"], "the ID that me shows")
+	assert.Equal(h, 200, h.get("/auth/verify?for=/admin/../x?a=b;c", h.cookie(next)).status, "as Envoy asks")
+	assert.Equal(h, 401, h.get("/auth/verify?for=/admin/../x?a=b;c").status)
 	assert.Equal(h, []string{idOf(h, next)}, h.get("/auth/verify?rd=%2F&x", h.cookie(next)).header["Remote-Session-Id"])
 }
 

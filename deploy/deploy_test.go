@@ -1,0 +1,258 @@
+// Package deploy_test runs the samples of this folder as they are, with only ports and paths replaced, on the programs that
+// Debian packages.
+package deploy_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	patience = 20 * time.Second
+	host     = "app.example.com"
+	cookie   = "__Host-coatcheck"
+)
+
+// site is a proxy by one of the samples, with coatcheck and an application behind it.
+type site struct {
+	*testing.T
+	proxy     string // where it listens
+	coatcheck *exec.Cmd
+	roots     *x509.CertPool
+
+	mu   sync.Mutex
+	seen []http.Header // guarded by mu: the requests that reached the application
+}
+
+// proxied is how a sample is run.
+type proxied struct {
+	sample  []string // files, the configuration first
+	command func(dir, config string) []string
+	wrap    func(dir, config string) string // nil: the sample is all of the configuration
+	paths   map[string]string               // of the sample, and what the test has in their place
+}
+
+var samples = map[string]proxied{
+	"nginx": {
+		sample:  []string{"nginx/coatcheck.conf"},
+		command: func(dir, config string) []string { return []string{"nginx", "-p", dir, "-c", config} },
+		wrap: func(dir, config string) string {
+			temp := ""
+			for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+				temp += kind + "_temp_path " + dir + "/" + kind + ";\n"
+			}
+			return "daemon off;\nworker_processes 1;\nuser root;\npid " + dir + "/pid;\nerror_log stderr warn;\nevents {}\nhttp {\naccess_log off;\n" + temp + config + "}\n"
+		},
+		paths: map[string]string{"/etc/nginx/tls/": "/"},
+	},
+	"caddy": {
+		sample: []string{"caddy/Caddyfile"},
+		command: func(_, config string) []string {
+			return []string{"caddy", "run", "--adapter", "caddyfile", "--config", config}
+		},
+		wrap: func(_, config string) string {
+			return "{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + config
+		},
+		paths: map[string]string{"/etc/caddy/tls/": "/"},
+	},
+	"haproxy": {
+		sample:  []string{"haproxy/haproxy.cfg", "haproxy/coatcheck.lua"},
+		command: func(_, config string) []string { return []string{"haproxy", "-db", "-f", config} },
+		paths:   map[string]string{"/etc/haproxy/tls/": "/", "/etc/haproxy/": "/"},
+	},
+}
+
+// built is the program, made once.
+var built = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(scratch, "coatcheck")
+	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", path, "../cmd/coatcheck").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "coatcheck-deploy-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := os.RemoveAll(scratch); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(code)
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, ln.Close())
+	return port
+}
+
+// start runs a program until the test ends, and waits until it listens. What it says is shown if the test fails.
+func start(t *testing.T, port string, args ...string) *exec.Cmd {
+	t.Helper()
+	logs, err := os.CreateTemp(t.TempDir(), "log")
+	require.NoError(t, err)
+	cmd := exec.CommandContext(context.Background(), args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = logs, logs
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its workers, too
+		_ = cmd.Wait()
+		if t.Failed() {
+			text, _ := os.ReadFile(logs.Name())
+			t.Logf("%s:\n%s", args[0], text)
+		}
+		_ = logs.Close()
+	})
+	require.Eventually(t, func() bool {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+port)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}, patience, 10*time.Millisecond, "%s does not listen", args[0])
+	return cmd
+}
+
+// certificate is a new one for the host, signed by itself, with its key as OpenSSL reads it.
+func certificate(t *testing.T) (cert, key []byte) {
+	t.Helper()
+	cert, raw, err := fasthttp.GenerateTestCertificate(host)
+	require.NoError(t, err)
+	pair, err := tls.X509KeyPair(cert, raw)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	require.NoError(t, err)
+	return cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+func open(t *testing.T, how proxied) *site {
+	t.Helper()
+	s := &site{T: t, roots: x509.NewCertPool()}
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.seen = append(s.seen, r.Header)
+		_, _ = io.WriteString(w, "the application")
+	}))
+	t.Cleanup(app.Close)
+	program, err := built()
+	require.NoError(t, err)
+	port, front := freePort(t), freePort(t)
+	s.proxy = "127.0.0.1:" + front
+	s.coatcheck = start(t, port, program, "serve", "--dev", "--listen=127.0.0.1:"+port, "--admin-listen=off", "--cookie-name="+cookie, "--cookie-secure",
+		"--trusted-proxies=127.0.0.1", "--verify-login-url=https://"+host+"/login")
+
+	dir := t.TempDir()
+	cert, key := certificate(t)
+	require.True(t, s.roots.AppendCertsFromPEM(cert))
+	for name, content := range map[string][]byte{"app.crt": cert, "app.key": key, "app.pem": append(slices.Clone(cert), key...)} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	pairs := []string{
+		"127.0.0.1:3000", "127.0.0.1:" + port, "127.0.0.1:8000", strings.TrimPrefix(app.URL, "http://"),
+		host + ":443", host + ":" + front, "listen 443", "listen 127.0.0.1:" + front, "bind :443", "bind 127.0.0.1:" + front,
+	}
+	for of, is := range how.paths {
+		pairs = append(pairs, of, dir+is)
+	}
+	replace := strings.NewReplacer(pairs...)
+	for i, name := range how.sample {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		config := replace.Replace(string(text))
+		if i == 0 && how.wrap != nil {
+			config = how.wrap(dir, config)
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.Base(name)), []byte(config), 0o600))
+	}
+	start(t, front, how.command(dir, filepath.Join(dir, filepath.Base(how.sample[0])))...)
+	return s
+}
+
+// ask sends a request as it stands over a connection of its own.
+func (s *site) ask(method, path string, head ...string) *http.Response {
+	s.Helper()
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: s.roots, ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}}
+	conn, err := dialer.DialContext(s.Context(), "tcp", s.proxy)
+	require.NoError(s, err)
+	defer conn.Close() //nolint:errcheck // all that matters was read
+	require.NoError(s, conn.SetDeadline(time.Now().Add(patience)))
+	body, lines := "", "Host: "+host+"\r\n"
+	for _, line := range head {
+		if text, ok := strings.CutPrefix(line, "body "); ok {
+			body = text
+			line = fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d", len(text))
+		}
+		lines += line + "\r\n"
+	}
+	_, err = io.WriteString(conn, method+" "+path+" HTTP/1.1\r\n"+lines+"\r\n"+body)
+	require.NoError(s, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	require.NoError(s, err, "%s %s %q", method, path, head)
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(s, err)
+	require.NoError(s, resp.Body.Close())
+	resp.Body = io.NopCloser(strings.NewReader(string(text)))
+	return resp
+}
+
+// status is ask for its status.
+func (s *site) status(method, path string, head ...string) int {
+	s.Helper()
+	return s.ask(method, path, head...).StatusCode //nolint:bodyclose // read and closed by ask
+}
+
+// reached returns the headers of the requests that reached the application since the last call.
+func (s *site) reached() []http.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := s.seen
+	s.seen = nil
+	return seen
+}
+
+func (s *site) login(user string) (line string) {
+	s.Helper()
+	resp := s.ask("POST", "/auth/login", `body {"user_id":"`+user+`"}`) //nolint:bodyclose // read and closed by ask
+	require.Equal(s, 200, resp.StatusCode)
+	for _, c := range resp.Cookies() {
+		if c.Name == cookie {
+			return "Cookie: " + cookie + "=" + c.Value
+		}
+	}
+	require.Fail(s, "no cookie")
+	return ""
+}

@@ -1,0 +1,209 @@
+package deploy_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// identities are all header lines of a request that an application could take for somebody's name.
+func identities(h http.Header) map[string][]string {
+	found := make(map[string][]string)
+	for name, lines := range h {
+		if plain := strings.ReplaceAll(strings.ToLower(name), "_", "-"); strings.HasPrefix(plain, "remote-") {
+			found[name] = lines
+		}
+	}
+	return found
+}
+
+// FWD-05.
+func TestSamples(t *testing.T) {
+	for name, how := range samples {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, how)
+			t.Run("live session", s.with((*site).checkLive))
+			t.Run("none", s.with((*site).checkNone))
+			t.Run("forged headers", s.with((*site).checkForged))
+			t.Run("HTTP/2 in front", s.with((*site).checkHTTP2))
+			t.Run("auth server slow, then down", s.with((*site).checkOutage))
+		})
+	}
+}
+
+// with runs a check with the subtest's T.
+func (s *site) with(check func(*site)) func(*testing.T) {
+	return func(t *testing.T) {
+		outer := s.T
+		s.T = t
+		defer func() { s.T = outer }()
+		s.reached()
+		check(s)
+	}
+}
+
+func (s *site) checkLive() {
+	session := s.login("Jürgen 1")
+	require.Equal(s, 200, s.status("GET", "/hello?x=1", session))
+	seen := s.reached()
+	require.Len(s, seen, 1)
+	assert.Equal(s, "J%C3%BCrgen%201", seen[0].Get("Remote-User"))
+	assert.Len(s, seen[0].Get("Remote-Session-Id"), 22)
+	assert.Equal(s, "127.0.0.1", seen[0].Get("X-Forwarded-For"))
+	assert.Equal(s, "https", seen[0].Get("X-Forwarded-Proto"))
+	for sent, want := range map[string]string{
+		session: "", session + "; a=1": "a=1", "Cookie: a=1; " + session[8:]: "a=1", "Cookie: a=1; " + session[8:] + "; b=2": "a=1; b=2",
+		"Cookie: a=1; x" + cookie + "=y; " + session[8:] + ";b=2": "", // like the session's name: all may go, none may stay that is it
+	} {
+		require.Equal(s, 200, s.status("POST", "/form", sent, "body {}"), sent)
+		seen = s.reached()
+		require.Len(s, seen, 1)
+		got := strings.Join(seen[0]["Cookie"], "; ")
+		assert.NotContains(s, got, strings.SplitN(session, "=", 2)[1], "the application can act as the user")
+		if want != "" || !strings.Contains(sent, "=y") {
+			assert.Equal(s, want, strings.Trim(got, "; "), sent)
+		}
+	}
+	assert.Equal(s, 200, s.status("GET", "/two-lines", "Cookie: a=1", session))
+	assert.NotContains(s, strings.Join(s.reached()[0]["Cookie"], "; "), cookie)
+	require.Equal(s, 204, s.status("POST", "/auth/logout", session))
+	assert.Equal(s, 401, s.status("GET", "/hello", session))
+	assert.Empty(s, s.reached())
+}
+
+const asBrowser = "Accept: text/html,application/xhtml+xml;q=0.9"
+
+func (s *site) checkNone() {
+	for _, line := range []string{"X: y", "Cookie: " + cookie + "=x", "Cookie: " + cookie + "=" + strings.Repeat("A", 43), "Cookie: a=b", "Authorization: Basic YTpi"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "OPTIONS"} {
+			assert.Equal(s, 401, s.status(method, "/hello", line), "%s %s", method, line)
+		}
+		resp := s.ask("GET", "/hello?a=1&b=2", line, asBrowser) //nolint:bodyclose // read and closed by ask
+		assert.Equal(s, 302, resp.StatusCode)
+		assert.Equal(s, "https://"+host+"/login?rd=%2Fhello%3Fa%3D1%26b%3D2", resp.Header.Get("Location"))
+		assert.Equal(s, 401, s.status("POST", "/hello", line, asBrowser, "body {}"), "a form is not sent elsewhere")
+	}
+	for _, path := range []string{"//evil.example", "/%2fevil.example", `/\evil.example`} {
+		resp := s.ask("GET", path, asBrowser) //nolint:bodyclose // read and closed by ask
+		assert.NotContains(s, resp.Header.Get("Location"), "evil", path)
+	}
+	resp := s.ask("GET", "/hello", asBrowser, "X-Forwarded-Uri: /evil", "X-Forwarded-Host: evil.example", "X-Original-Url: https://evil.example/", "X-Forwarded-Method: POST") //nolint:bodyclose // read and closed by ask
+	assert.Equal(s, "https://"+host+"/login?rd=%2Fhello", resp.Header.Get("Location"), "what the client says of the request does not count")
+	assert.Equal(s, 404, s.status("GET", "/auth/verify"), "this is for the proxy to ask")
+	assert.Equal(s, 200, s.status("GET", "/auth/me"))
+	for _, path := range []string{"/login/../hello", "/login/..%2fhello", "/login/%2e%2e/hello", "/login//../hello", "/login;/../hello", "/auth/../hello", "/login%2f..%2fhello", "/login/"} {
+		assert.GreaterOrEqual(s, s.status("GET", path), 400, path)
+	}
+	assert.Empty(s, s.reached(), "nothing of it reached the application")
+	assert.Equal(s, 200, s.status("GET", "/login"))
+	assert.Len(s, s.reached(), 1, "the login page is for everybody")
+}
+
+func (s *site) checkForged() {
+	session := s.login("user-42")
+	for _, forged := range [][]string{
+		{"Remote-User: admin"},
+		{"remote-user: admin"},
+		{"REMOTE-USER: admin"},
+		{"Remote-User: admin", "Remote-User: root"},
+		{"Remote-User:"},
+		{"Remote_User: admin"},
+		{"REMOTE_USER: admin"},
+		{"remote_user: admin", "Remote-User: admin"},
+		{"Remote-User: admin", "Remote_user: root"},
+		{"Remote-Session-Id: admin"},
+		{"Remote_Session_Id: admin"},
+		{"Remote-Session_Id: admin"},
+		{"Remote_Session-Id: admin"},
+		{"remote-session-id: a", "REMOTE_SESSION_ID: b"},
+		{"Remote-Groups: admin"},
+		{"Remote_Groups: admin"},
+		{"Remote-Email: a@b", "Remote-Name: admin", "remote_name: admin"},
+		{"Connection: Remote-User"},
+		{"Connection: close, remote-user, Remote-Session-Id"},
+		{"Connection: Remote-User", "Remote-User: admin"},
+		{"Connection: Remote-User", "Connection: Remote-Session-Id", "Remote_User: admin"},
+		{"Connection: Cookie"},
+		{"Connection: Remote_User"},
+		{"Remote-User: admin", "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Uri: /login", "X-Original-Url: /login", "X-Original-Uri: /login", "X-Rewrite-Url: /login"},
+	} {
+		status := s.status("GET", "/hello", append(forged, session)...)
+		for _, h := range s.reached() {
+			assert.Equal(s, []string{"user-42"}, h["Remote-User"], "%q", forged)
+			found := identities(h)
+			delete(found, "Remote-User")
+			if assert.Len(s, found["Remote-Session-Id"], 1, "%q", forged) {
+				assert.Len(s, found["Remote-Session-Id"][0], 22, "%q", forged)
+			}
+			delete(found, "Remote-Session-Id")
+			assert.Empty(s, found, "%q", forged)
+		}
+		if len(forged) == 1 && forged[0] == "Connection: Cookie" {
+			continue // a proxy may take him at his word, and drop the cookie
+		}
+		assert.Equal(s, 200, status, "%q", forged)
+		assert.Equal(s, 401, s.status("GET", "/hello", forged...), "%q", forged)
+		assert.Empty(s, s.reached(), "%q", forged)
+		assert.Equal(s, 200, s.status("GET", "/login", append(forged, session)...), "%q", forged)
+		for _, h := range s.reached() {
+			assert.Empty(s, identities(h), "%q where nobody is asked", forged)
+			assert.NotContains(s, strings.Join(h["Cookie"], "; "), cookie)
+		}
+	}
+}
+
+func (s *site) checkHTTP2() {
+	session := s.login("user-42")
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{
+		ForceAttemptHTTP2: true, DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: s.roots, MinVersion: tls.VersionTLS12},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, s.proxy)
+		},
+	}}
+	req, err := http.NewRequestWithContext(s.Context(), http.MethodGet, "https://"+host+"/hello", http.NoBody)
+	require.NoError(s, err)
+	req.Header.Set("Cookie", session[8:])
+	req.Header["remote_user"], req.Header["remote-user"] = []string{"admin"}, []string{"admin"}
+	resp, err := client.Do(req)
+	require.NoError(s, err)
+	require.NoError(s, resp.Body.Close())
+	assert.Equal(s, "HTTP/2.0", resp.Proto)
+	assert.Equal(s, 200, resp.StatusCode)
+	seen := s.reached()
+	require.Len(s, seen, 1)
+	assert.Equal(s, []string{"user-42"}, seen[0]["Remote-User"])
+	assert.Len(s, identities(seen[0]), 2)
+}
+
+// The last check: it takes coatcheck away.
+func (s *site) checkOutage() {
+	session := s.login("user-42")
+	require.NoError(s, s.coatcheck.Process.Signal(syscall.SIGSTOP))
+	began := time.Now()
+	assert.GreaterOrEqual(s, s.status("GET", "/hello", session), 500, "it does not answer")
+	assert.Less(s, time.Since(began), 15*time.Second)
+	require.NoError(s, s.coatcheck.Process.Kill())
+	require.Eventually(s, func() bool {
+		conn, err := new(net.Dialer).DialContext(s.Context(), "tcp", strings.TrimPrefix(s.coatcheck.Args[3], "--listen="))
+		if err == nil {
+			_ = conn.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}, patience, 10*time.Millisecond)
+	for _, head := range [][]string{{session}, {session, asBrowser}, {"X: y"}, {"Remote-User: admin"}} {
+		status := s.status("GET", "/hello", head...)
+		assert.GreaterOrEqual(s, status, 500, "%q", head)
+	}
+	assert.Empty(s, s.reached(), "nothing reached the application")
+	assert.Equal(s, 200, s.status("GET", "/login"), "it is there, and was not asked")
+}
