@@ -19,7 +19,7 @@ func onBothStores(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Run("mapStore", func(t *testing.T) { f(t, newWorld(t)) })
 	t.Run("shardstore", func(t *testing.T) {
 		w := newWorld(t)
-		store, err := shardstore.New(shardstore.Options{})
+		store, err := shardstore.New(shardstore.Options{Now: w.clock.Now})
 		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, store.Close()) })
 		w.store.Store = store

@@ -276,6 +276,38 @@ func TestRaceCycleAndStolenRefresh(t *testing.T) {
 	})
 }
 
+// The same with a token that is old already, in its grace or with a successor that is on its first way: the owner's CycleID ends
+// it, and no order brings the thief a token that lives.
+func TestRaceCycleAndRefreshWithAnOldToken(t *testing.T) {
+	for name, used := range map[string]bool{"in its grace": true, "the successor unused": false} {
+		t.Run(name, func(t *testing.T) {
+			explore(t, func(t *testing.T) (*world, []actor, func(*testing.T)) {
+				w := newWorld(t)
+				old := w.login("u")
+				cookie := w.refresh(old).token
+				if used {
+					w.do(cookie, func(*coatcheck.Session) {})
+				}
+				w.clock.Step(grace / 2)
+				owner := &request{w: w, cookie: cookie, handler: (*coatcheck.Session).CycleID}
+				thief := &request{w: w, cookie: old, handler: refreshing(t)}
+				again := &request{w: w, cookie: old, handler: refreshing(t)}
+				return w, []actor{owner.run, thief.run, again.run}, func(t *testing.T) {
+					for _, r := range []*request{owner, thief, again} {
+						require.NoError(t, r.err)
+					}
+					require.Equal(t, coatcheck.Set, owner.ans.cookie)
+					assert.Equal(t, "u", w.user(owner.ans.token))
+					assert.Empty(t, thief.ans.token, "the thief got a token")
+					assert.Empty(t, again.ans.token)
+					assert.Empty(t, w.user(old))
+					assert.Empty(t, w.user(cookie))
+				}
+			})
+		})
+	}
+}
+
 // A stolen old token does not ride a conflict: its handler's functions are not even shown the record that the conflict
 // brought up, and a change that would not fit is dropped rather than answered.
 func TestRaceConflictIsCheckedBeforeItIsMerged(t *testing.T) {

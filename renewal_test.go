@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/shardstore"
 )
 
 // SES-04: whatever a browser's rhythm, its session ends no earlier than ttl minus renew-every and no later than ttl after its
@@ -187,6 +188,62 @@ func TestClockStepsBack(t *testing.T) {
 	require.Equal(t, coatcheck.Set, a.cookie)
 	assert.Equal(t, before, w.record(a.token).Expiry())
 	assert.Empty(t, w.user(ended))
+}
+
+// SES-07: an hour forward and back again does not bring back the session that was refused meanwhile.
+func TestClockStepsForwardAndBack(t *testing.T) {
+	w := newWorld(t)
+	store, err := shardstore.New(shardstore.Options{JanitorEvery: time.Hour, Now: w.clock.Now})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	w.store.Store = store
+	cookie := w.login("u")
+	w.clock.Step(time.Hour)
+	require.Equal(t, coatcheck.Expire, w.do(cookie, nothing).cookie)
+	w.clock.Step(-time.Hour)
+	assert.Empty(t, w.user(cookie))
+	assert.Equal(t, coatcheck.Expire, w.refresh(cookie).cookie)
+}
+
+// SES-07: nodes whose clocks differ by a minute, with a session in use at both all the time: it is over at its absolute expiry
+// by each node's own clock, so at most half a minute late, and no node writes to it afterwards.
+func TestClocksOfNodesDiffer(t *testing.T) {
+	const skew = 30 * time.Second
+	w := newWorld(t)
+	node := func(off time.Duration) func(cookie string, handler func(*coatcheck.Session)) (answer, string) {
+		now := func() time.Time { return w.clock.Now().Add(off) }
+		m, err := coatcheck.NewManager(w.store, coatcheck.Policy{Now: now})
+		require.NoError(t, err)
+		return func(cookie string, handler func(*coatcheck.Session)) (answer, string) {
+			s := new(coatcheck.Session)
+			require.NoError(t, m.Open(t.Context(), s, presented(cookie), coatcheck.Client{}, now()))
+			user := s.UserID()
+			handler(s)
+			return w.finish(s), user
+		}
+	}
+	fast, slow := node(skew), node(-skew)
+	began := w.clock.Now()
+	a, _ := fast("", func(s *coatcheck.Session) { require.NoError(t, s.Authenticate("u")) })
+	absolute := w.record(a.token).AbsoluteExpiry
+	require.Equal(t, began.Add(maxLife+skew).UnixMilli(), absolute)
+	for w.clock.Now().Before(began.Add(maxLife)) {
+		for _, use := range []func(string, func(*coatcheck.Session)) (answer, string){fast, slow} {
+			next, user := use(a.token, func(s *coatcheck.Session) { refreshIn(t, s) })
+			if require.Equal(t, "u", user, w.clock.Now()); next.cookie == coatcheck.Set {
+				a = next
+			}
+		}
+		require.Equal(t, absolute, w.record(a.token).AbsoluteExpiry)
+		w.clock.Step(10 * time.Minute)
+	}
+	before := w.data.raw(key(t, a.token))
+	_, user := fast(a.token, func(s *coatcheck.Session) { refreshIn(t, s) })
+	assert.Empty(t, user, "by the clock that it began by")
+	w.clock.Step(2 * skew)
+	_, user = slow(a.token, func(s *coatcheck.Session) { refreshIn(t, s) })
+	assert.Empty(t, user, "by the clock that is behind")
+	assert.Equal(t, before, w.data.raw(key(t, a.token)), "and nothing was written")
 }
 
 func TestRecordStanding(t *testing.T) {

@@ -88,6 +88,9 @@ func (s *Store) Cached(key coatcheck.Key, id coatcheck.ID, now time.Time) bool {
 	return s.cache == nil || s.cache.load(key, id, now, &rec)
 }
 
+// LookAtClock makes the next Ping look at Redis' clock.
+func (s *Store) LookAtClock() { s.clockAge.Store(-int64(clockEvery)) }
+
 // Client is the store's client.
 func (s *Store) Client() rueidis.Client { return s.client }
 

@@ -180,6 +180,22 @@ func clock(ctx context.Context, addr string, node rueidis.Client) Finding {
 	return f
 }
 
+// clockEvery is how often a store that is pinged looks at Redis' clock again: they drift, and are set, long after the start.
+const clockEvery = 10 * time.Minute
+
+// watchClock warns of a clock that has gone wrong. It goes by the store's age, which no clock that is set can change.
+func (s *Store) watchClock(ctx context.Context) {
+	last, age := s.clockAge.Load(), time.Since(s.born)
+	if age-time.Duration(last) < clockEvery || !s.clockAge.CompareAndSwap(last, int64(age)) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	for addr, node := range s.client.Nodes() {
+		clock(ctx, addr, node).warn(s.log)
+	}
+}
+
 // skewOf is how far a clock was ahead that showed there at some time between before and after.
 func skewOf(before, there, after time.Time) time.Duration {
 	switch {

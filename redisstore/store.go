@@ -44,6 +44,9 @@ type Store struct {
 
 	stats  counters
 	closed atomic.Bool // written by Close
+
+	born     time.Time
+	clockAge atomic.Int64 // how old the store was when Redis' clock was looked at last; written by watchClock
 }
 
 var _ coatcheck.Store = (*Store)(nil)
@@ -80,6 +83,7 @@ func newStore(ctx context.Context, opt Options) (*Store, []Finding, error) {
 		return nil, nil, err
 	}
 	s := &Store{
+		born:    time.Now(),
 		prefix:  opt.Prefix,
 		timeout: opt.Timeout,
 		wait:    opt.WaitReplicas,
@@ -99,7 +103,7 @@ func (s *Store) usable() error {
 }
 
 // Ping implements coatcheck.Store. It reads a key that does not exist; in a Cluster with a part of it down it tries
-// others, since most sessions can be served then.
+// others, since most sessions can be served then. Every ten minutes it looks at Redis' clock, too, and warns of a wrong one.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.usable(); err != nil {
 		return err
@@ -110,6 +114,9 @@ func (s *Store) Ping(ctx context.Context) error {
 		if _, err = s.get(ctx, s.key(tag, kindRecord, "ping")); err == nil || s.client.Mode() != rueidis.ClientModeCluster {
 			break
 		}
+	}
+	if err == nil {
+		s.watchClock(ctx)
 	}
 	return err
 }

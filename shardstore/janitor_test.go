@@ -91,6 +91,27 @@ func TestTombstoneAndMarkGoOnTime(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// SES-07: what was refused as expired, or removed as such, stays gone when the clock steps back.
+func TestClockStepsBack(t *testing.T) {
+	c := clockAt(t0)
+	s := newStore(t, shardstore.Options{JanitorEvery: asleep, Now: c.now})
+	end := t0.Add(time.Hour)
+	refused, swept := add(t, s, "ada", t0, time.Hour), add(t, s, "ada", t0, time.Hour)
+	unseen := add(t, s, "bob", t0, 2*time.Hour)
+	require.ErrorIs(t, load(s, refused.Key, end), coatcheck.ErrNotFound)
+	require.ErrorIs(t, load(s, refused.Key, t0), coatcheck.ErrNotFound)
+	require.NoError(t, load(s, swept.Key, t0))
+	c.set(end)
+	s.Sweep()
+	c.set(t0)
+	for _, rec := range []*coatcheck.Record{refused, swept} {
+		require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrNotFound)
+		assert.ErrorIs(t, s.Swap(context.Background(), rec, rec.Version-1, t0, new(coatcheck.Record)), coatcheck.ErrNotFound)
+	}
+	assert.NoError(t, load(s, unseen.Key, t0))
+	assert.Equal(t, shardstore.Sizes{Sessions: 1, Users: 1, Indexed: 1}, sizes(t, s))
+}
+
 // A tombstone whose time is over when it is made would only be work for the janitor.
 func TestTombstoneOfNoTime(t *testing.T) {
 	s := newStore(t, shardstore.Options{JanitorEvery: asleep})

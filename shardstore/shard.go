@@ -2,6 +2,7 @@ package shardstore
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
@@ -82,11 +83,24 @@ func (sh *shard) read(key coatcheck.Key, now int64, rec *coatcheck.Record) error
 	}
 	switch s := sh.at(n); {
 	case now >= s.ends():
-		return coatcheck.ErrNotFound
+		return errExpired
 	case s.is(tombstone):
 		return coatcheck.ErrEnded
 	default:
 		return rec.Read(key, s.payload())
+	}
+}
+
+// errExpired is ErrNotFound for what the janitor has yet to fetch.
+var errExpired = errors.New("shardstore: expired")
+
+// dropExpired removes what is over at key: a clock that steps back must not bring back what somebody was told is gone. It
+// takes the lock itself.
+func (sh *shard) dropExpired(key coatcheck.Key, now int64) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if n := sh.find(key, sh.hash(key[:])); n != 0 && now >= sh.at(n).ends() {
+		sh.remove(n)
 	}
 }
 

@@ -110,8 +110,12 @@ func (s *Store) Load(_ context.Context, key coatcheck.Key, _ coatcheck.ID, now t
 	}
 	sh := s.shard(key.Tag())
 	err := sh.read(key, now.UnixMilli(), rec)
-	if errors.Is(err, coatcheck.ErrDamaged) {
+	switch {
+	case errors.Is(err, coatcheck.ErrDamaged):
 		sh.dropDamaged(key)
+	case errors.Is(err, errExpired):
+		sh.dropExpired(key, now.UnixMilli())
+		return coatcheck.ErrNotFound
 	}
 	return err
 }

@@ -103,7 +103,7 @@ func (c *client) record(x *exchange, in input, out output) {
 		out.handle, out.to = x.sent.handle, x.sent.id
 	}
 	ret := int64(x.ended.Sub(c.round.began))
-	if x.status == http.StatusServiceUnavailable {
+	if x.status == http.StatusServiceUnavailable && !c.round.settled {
 		ret = math.MaxInt64 // what was not answered may still be on its way
 	}
 	call := int64(x.began.Sub(c.round.began))

@@ -48,7 +48,7 @@ func TestOverdueReadsAreSeen(t *testing.T) {
 	store := &stalest{Store: memory(t, shardstore.Options{})}
 	const bound = 300 * time.Millisecond
 	v := variant{
-		nodes: []node{serve(t, store, -1)}, rules: rules{grace: grace.Milliseconds()}, healthy: bound / 10, bound: bound, requests: 3, patience: 2 * time.Second, pictures: t.TempDir(),
+		nodes: []node{serve(t, store, -1)}, rules: rules{grace: grace.Milliseconds()}, healthy: bound / 10, bound: bound, requests: 3, pictures: t.TempDir(),
 	}
 	res := v.verify(t, time.Minute)
 	require.NotNil(t, res.violation, "%d histories, all allowed", res.histories)

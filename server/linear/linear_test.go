@@ -43,8 +43,7 @@ type variant struct {
 	rules    rules
 	healthy  time.Duration // how old a read is that is not yet counted as old; 0: none may be
 	bound    time.Duration // how old one may be at most
-	requests int           // of each client; 0: eight
-	patience time.Duration // how long one check may take before it decides nothing; 0: a minute
+	requests int           // of each client
 	pictures string        // where they go; "": see picture
 }
 
@@ -52,7 +51,8 @@ type variant struct {
 type result struct {
 	mu                      sync.Mutex
 	histories, asked, steps int // guarded by mu, as all that follow
-	unknown, old            int
+	unknown                 int
+	reads, stale, old       int
 	longest                 time.Duration // of a check
 	violation               []porcupine.Operation
 	undecided               int
@@ -73,7 +73,7 @@ func (v variant) verify(t *testing.T, d time.Duration) *result {
 	for range at {
 		all.Go(func() {
 			for time.Now().Before(deadline) && !res.failed() && !t.Failed() {
-				history, err := newRound(v.nodes).play(transport, cmp.Or(v.requests, 8), v.bound)
+				history, err := newRound(v.nodes, v.rules.lossy).play(transport, cmp.Or(v.requests, 8), v.bound)
 				if err != nil {
 					t.Error(err)
 					return
@@ -92,9 +92,18 @@ func (r *result) failed() bool {
 	return r.violation != nil
 }
 
+// judgeFor is how long one check may take: histories are short, and a check that takes this long decides nothing.
+const judgeFor = time.Minute
+
 func (v variant) judge(history []porcupine.Operation, res *result) {
 	began := time.Now()
-	verdict, old := v.check(history)
+	var o outcome
+	if v.bound == 0 {
+		o.verdict = v.check(history)
+		o.history = history
+	} else {
+		o = v.checkCached(history)
+	}
 	asked, unknown := count(history)
 	res.mu.Lock()
 	defer res.mu.Unlock()
@@ -102,26 +111,62 @@ func (v variant) judge(history []porcupine.Operation, res *result) {
 	res.asked += asked
 	res.steps += len(history)
 	res.unknown += unknown
+	res.reads, res.stale, res.old = res.reads+o.reads, res.stale+o.stale, res.old+o.old
 	res.longest = max(res.longest, time.Since(began))
-	if old {
-		res.old++
-	}
-	switch verdict {
+	switch o.verdict {
 	case porcupine.Ok:
 	case porcupine.Unknown:
 		res.undecided++
 	case porcupine.Illegal:
-		res.violation = history
+		res.violation = o.history
 	}
 }
 
-// check tells whether the history is one of the contract, and whether only with reads that were old.
-func (v variant) check(history []porcupine.Operation) (verdict porcupine.CheckResult, old bool) {
-	verdict = porcupine.CheckOperationsTimeout(v.rules.model(), stale(history, v.healthy), cmp.Or(v.patience, time.Minute))
-	if verdict != porcupine.Ok && v.bound > v.healthy {
-		return porcupine.CheckOperationsTimeout(v.rules.model(), stale(history, v.bound), cmp.Or(v.patience, time.Minute)), true
+func (v variant) check(history []porcupine.Operation) porcupine.CheckResult {
+	return porcupine.CheckOperationsTimeout(v.rules.model(), history, judgeFor)
+}
+
+// outcome is what a history has shown.
+type outcome struct {
+	verdict           porcupine.CheckResult
+	history           []porcupine.Operation // what the verdict is of
+	reads, stale, old int                   // reads that a cache may have answered, that are old, and older than is healthy
+}
+
+// checkCached judges a history of nodes with caches: without the reads that a cache may have answered, and then with each of
+// those alone, which may be as old as the bound.
+func (v variant) checkCached(history []porcupine.Operation) outcome {
+	rest, reads := cached(history)
+	o := outcome{reads: len(reads)}
+	for _, by := range []time.Duration{0, v.healthy, v.bound} {
+		o.history = older(rest, by)
+		if o.verdict = v.check(o.history); o.verdict == porcupine.Ok {
+			break
+		}
 	}
-	return verdict, false
+	if o.verdict != porcupine.Ok {
+		return o
+	}
+	rest = o.history
+	for _, read := range reads {
+		for i, by := range []time.Duration{0, v.healthy, v.bound} {
+			moved := read
+			moved.Call -= int64(by)
+			o.history = append(slices.Clip(rest), moved)
+			if o.verdict = v.check(o.history); o.verdict == porcupine.Ok {
+				break
+			}
+			if i == 0 {
+				o.stale++
+			} else if i == 1 {
+				o.old++
+			}
+		}
+		if o.verdict != porcupine.Ok {
+			return o
+		}
+	}
+	return o
 }
 
 // picture writes what porcupine makes of a history that it refuses, and returns the file's name. The log has what the model
@@ -129,7 +174,7 @@ func (v variant) check(history []porcupine.Operation) (verdict porcupine.CheckRe
 func (v variant) picture(t *testing.T, history []porcupine.Operation) string {
 	t.Helper()
 	dir := cmp.Or(v.pictures, os.Getenv("COATCHECK_VERIFY_DIR"), os.TempDir())
-	_, info := porcupine.CheckOperationsVerbose(v.rules.model(), laned(stale(history, v.bound)), cmp.Or(v.patience, time.Minute))
+	_, info := porcupine.CheckOperationsVerbose(v.rules.model(), laned(history), judgeFor)
 	var best []porcupine.Operation
 	for _, part := range info.PartialLinearizationsOperations()[0] {
 		if len(part) > len(best) {
@@ -163,8 +208,11 @@ func (v variant) hold(t *testing.T) {
 	t.Helper()
 	began := time.Now()
 	res := v.verify(t, duration(t))
-	t.Logf("%d histories, %d requests (%d unanswered), %d steps in %v; the longest check %v; %d histories with reads older than %v",
-		res.histories, res.asked, res.unknown, res.steps, time.Since(began).Round(time.Second), res.longest.Round(time.Millisecond), res.old, v.healthy)
+	t.Logf("%d histories, %d requests (%d unanswered), %d steps in %v; the longest check %v",
+		res.histories, res.asked, res.unknown, res.steps, time.Since(began).Round(time.Second), res.longest.Round(time.Millisecond))
+	if v.bound > 0 {
+		t.Logf("%d reads that a cache may have answered: %d were old, %d older than %v", res.reads, res.stale, res.old, v.healthy)
+	}
 	if res.violation != nil {
 		t.Fatalf("a history that the contract does not allow: see %s", v.picture(t, res.violation))
 	}

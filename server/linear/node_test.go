@@ -56,6 +56,8 @@ func serve(t *testing.T, store coatcheck.Store, limit int) node {
 	cfg := server.Config{
 		Login: desk, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Policy: coatcheck.Policy{RotationGrace: grace, RenewEvery: -1, MaxPerUser: limit, RetryFor: time.Minute},
+		// A machine with better things to do must not make a client look slow.
+		ReadTimeout: time.Minute,
 	}
 	srv, err := server.New(store, cfg)
 	require.NoError(t, err)

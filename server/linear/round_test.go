@@ -17,10 +17,11 @@ import (
 // round is one history: a few clients at work on the sessions of two users whom nobody else knows. That makes it a partition
 // by itself, since nothing of a session or a user depends on others.
 type round struct {
-	nodes []node
-	users [2]string
-	began time.Time
-	ops   atomic.Int64
+	nodes   []node
+	settled bool // a request that failed is over: nothing of it happens later
+	users   [2]string
+	began   time.Time
+	ops     atomic.Int64
 
 	mu     sync.Mutex
 	tokens []token // guarded by mu: all that were issued so far
@@ -28,8 +29,8 @@ type round struct {
 
 const clients = 4
 
-func newRound(nodes []node) *round {
-	return &round{nodes: nodes, users: [2]string{"a-" + rand.Text(), "b-" + rand.Text()}, began: time.Now()}
+func newRound(nodes []node, settled bool) *round {
+	return &round{nodes: nodes, settled: settled, users: [2]string{"a-" + rand.Text(), "b-" + rand.Text()}, began: time.Now()}
 }
 
 func (r *round) learn(t token) {
@@ -137,40 +138,49 @@ func (r *round) handle() string {
 	return coatcheck.NewToken(coatcheck.Tag{}).Key().Handle().String()
 }
 
-// stale is the history with reads that may be that much older than they say: a yes, since a cached record may say nothing
-// else.
-func stale(history []porcupine.Operation, by time.Duration) []porcupine.Operation {
-	older := make([]porcupine.Operation, len(history))
-	for i, op := range history {
-		in, out := op.Input.(input), op.Output.(output)
-		switch in.kind {
-		case kindMe, kindRead:
-			if out.id != "" {
-				op.Call -= int64(by)
-			}
-		case kindOpen:
-			if out.status != http.StatusUnauthorized {
-				op.Call -= int64(by)
-			}
+// cached takes from a history the reads that a cache may have answered: those that say yes, since a cached record may say
+// nothing else. What remains is judged as strictly as without caches, but for what requests of several steps began with.
+func cached(history []porcupine.Operation) (rest, reads []porcupine.Operation) {
+	for _, op := range history {
+		if k := op.Input.(input).kind; (k == kindMe || k == kindRead) && op.Output.(output).id != "" {
+			reads = append(reads, op)
+		} else {
+			rest = append(rest, op)
 		}
-		older[i] = op
 	}
-	return older
+	return rest, reads
+}
+
+// older lets the history's requests of several steps begin with a read that is that much older than they are.
+func older(history []porcupine.Operation, by time.Duration) []porcupine.Operation {
+	moved := make([]porcupine.Operation, len(history))
+	for i, op := range history {
+		if op.Input.(input).kind == kindOpen && op.Output.(output).status != http.StatusUnauthorized {
+			op.Call -= int64(by)
+		}
+		moved[i] = op
+	}
+	return moved
 }
 
 // count tells how many requests a history has, and how many of them were not answered.
 func count(history []porcupine.Operation) (asked, unknown int) {
-	seen := make(map[int]bool)
+	answered := make(map[int]bool)
 	for _, op := range history {
-		if in := op.Input.(input); !seen[in.op] {
-			seen[in.op] = true
-			asked++
-			if op.Return == math.MaxInt64 {
-				unknown++
-			}
+		n := op.Input.(input).op
+		if _, seen := answered[n]; !seen {
+			answered[n] = true
+		}
+		if op.Output.(output).unknown() {
+			answered[n] = false
 		}
 	}
-	return asked, unknown
+	for _, ok := range answered {
+		if !ok {
+			unknown++
+		}
+	}
+	return len(answered), unknown
 }
 
 // laned gives the steps of one request, which overlap, lanes of their own in a picture.

@@ -243,6 +243,12 @@ func checkReuseRevokes(h *harness) {
 	assert.Equal(h, user, h.me(token, old), "nor does a reuse beside a live token of the session")
 	assert.Equal(h, user, h.me(old, token))
 
+	older := h.login(user)
+	young := h.refresh(h.refresh(older))
+	h.me(older)
+	assert.Equal(h, user, h.me(young), "nor does a token two generations old")
+	assert.Len(h, h.events("reuse"), 1, "which is no reuse")
+
 	stranger := h.login(h.user())
 	assert.NotEmpty(h, h.me(old, stranger))
 	assert.Equal(h, "", h.me(token), "beside another session's it does")

@@ -1,0 +1,74 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// SES-07: half a minute between a node's clock and that of Redis, which is the same as between Redis' and the node's. With Redis
+// behind, the record outlives its session there and opens nothing; with Redis ahead, the session ends early. Neither
+// brings one back.
+func TestSkew(t *testing.T) {
+	const skew, lives = 30 * time.Second, 20 * time.Second
+	server := redistest.Start(t)
+	for name, cacheTTL := range map[string]time.Duration{"with a cache": 0, "without": -1} {
+		t.Run(name, func(t *testing.T) {
+			s := opened(t, redisstore.Options{URL: server.URL(), CacheTTL: cacheTTL})
+			ctx := t.Context()
+			var cur coatcheck.Record
+			at := func(now time.Time) *coatcheck.Record {
+				rec := session(t, "ada")
+				head := rec.Header
+				head.IdleExpiry, head.AbsoluteExpiry = now.Add(lives).UnixMilli(), now.Add(lives).UnixMilli()
+				require.NoError(t, rec.Write(rec.Key, head, rec.User(), nil, nil, nil))
+				_, err := s.Create(ctx, rec, coatcheck.CreateOptions{}, now)
+				require.NoError(t, err)
+				return rec
+			}
+
+			now := time.Now().Add(skew) // Redis is behind
+			rec := at(now)
+			require.NoError(t, s.Load(ctx, rec.Key, rec.ID, now, &cur))
+			over := now.Add(lives)
+			require.ErrorIs(t, s.Load(ctx, rec.Key, rec.ID, over, &cur), coatcheck.ErrNotFound, "although Redis has it")
+			assert.Equal(t, "1", server.Must("EXISTS", s.RecordKey(rec.Key)))
+			renewed := coatcheck.Record{}
+			head := rec.Header
+			head.Version++
+			head.IdleExpiry, head.AbsoluteExpiry = over.Add(time.Hour).UnixMilli(), over.Add(time.Hour).UnixMilli()
+			require.NoError(t, renewed.Write(rec.Key, head, rec.User(), nil, nil, nil))
+			require.ErrorIs(t, s.Swap(ctx, &renewed, rec.Version, over, &cur), coatcheck.ErrNotFound, "a renewal that comes too late")
+			require.ErrorIs(t, s.Load(ctx, rec.Key, rec.ID, over, &cur), coatcheck.ErrNotFound)
+
+			now = time.Now().Add(-skew) // Redis is ahead
+			rec = at(now)
+			require.ErrorIs(t, s.Load(ctx, rec.Key, rec.ID, now, &cur), coatcheck.ErrNotFound, "it was over for Redis when it began")
+		})
+	}
+}
+
+// A clock that goes wrong after the start is told of, too.
+func TestClockIsWatched(t *testing.T) {
+	var b bytes.Buffer
+	url := "redis://" + shifted(t, redistest.Start(t).Addr(), time.Minute)
+	s := opened(t, redisstore.Options{URL: url, Logger: slog.New(slog.NewTextHandler(&b, nil))})
+	require.Contains(t, b.String(), "1m0s ahead", "at the start")
+	b.Reset()
+	require.NoError(t, s.Ping(t.Context()))
+	assert.Empty(t, b.String(), "not with every Ping")
+	s.LookAtClock()
+	require.NoError(t, s.Ping(t.Context()))
+	assert.Contains(t, b.String(), "1m0s ahead")
+	b.Reset()
+	require.NoError(t, s.Ping(t.Context()))
+	assert.Empty(t, b.String())
+}
