@@ -156,9 +156,10 @@ func (v variant) checkCached(history []porcupine.Operation) outcome {
 			if o.verdict = v.check(o.history); o.verdict == porcupine.Ok {
 				break
 			}
-			if i == 0 {
+			switch i {
+			case 0:
 				o.stale++
-			} else if i == 1 {
+			case 1:
 				o.old++
 			}
 		}

@@ -134,8 +134,7 @@ func (r rules) leave(s *state, at step, in input, out output) []*state {
 		left = s.without(at.carried)
 	}
 	begun := left.sessions[at.created]
-	switch {
-	case out.status == 401 || begun == nil || at.user == in.user:
+	if out.status == 401 || begun == nil || at.user == in.user {
 		return []*state{left}
 	}
 	var next []*state
