@@ -16,6 +16,7 @@ import (
 const usage = `Usage:
   peers measure [flags]              build the peers, check them, measure them, write JSON
   peers report [flags] RESULT.json   make the table and the chart from that JSON
+  peers layers [flags]               measure what each layer of a request costs, and where coatcheck's time goes
 `
 
 func main() {
@@ -40,6 +41,8 @@ func run(ctx context.Context, args []string) error {
 		return runMeasure(ctx, args)
 	case "report":
 		return runReport(args)
+	case "layers":
+		return runLayers(ctx, args)
 	}
 	return fmt.Errorf("no such command %q\n\n%s", command, usage)
 }

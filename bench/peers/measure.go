@@ -189,7 +189,7 @@ func (m *measurement) start(ctx context.Context, p *peer, redisURL string) (*pro
 	return start(ctx, m.settings, p.name, address, m.cores.Server, env, p.command(m.settings, address, redisURL))
 }
 
-// rounds gives every peer its turn, in each round beginning with another one, so that what drifts hits all alike.
+// rounds measures those that have the scenario and the store.
 func (m *measurement) rounds(ctx context.Context, scenario, store, redisURL string, peers []*peer) error {
 	var running []*peer
 	for _, p := range peers {
@@ -200,6 +200,11 @@ func (m *measurement) rounds(ctx context.Context, scenario, store, redisURL stri
 	if err := m.required(running); err != nil && store == memory {
 		return err
 	}
+	return m.turns(ctx, scenario, store, redisURL, running)
+}
+
+// turns gives every peer its turn, in each round beginning with another one, so that what drifts hits all alike.
+func (m *measurement) turns(ctx context.Context, scenario, store, redisURL string, running []*peer) error {
 	for round := range m.settings.rounds {
 		measured := map[string]*sample{}
 		for i := range running {

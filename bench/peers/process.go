@@ -134,23 +134,43 @@ func (p *process) stop() {
 	}
 }
 
-// cpu is the processor time that the process has used, all threads, in user and kernel mode.
-func (p *process) cpu() (time.Duration, error) {
+// used is what a process has used so far: processor time in user and kernel mode, and system calls that read and write.
+type used struct {
+	user, kernel time.Duration
+	calls        int64
+}
+
+func (u used) cpu() time.Duration { return u.user + u.kernel }
+
+// used is of all threads.
+func (p *process) used() (u used, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
-		return 0, err
+		return u, err
 	}
 	// The name in brackets may hold blanks; the fields that count from there on are 14 and 15 of proc(5).
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	var ticks int64
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(f, 10, 64)
+	for i, into := range []*time.Duration{&u.user, &u.kernel} {
+		ticks, err := strconv.ParseInt(fields[11+i], 10, 64)
 		if err != nil {
-			return 0, err
+			return u, err
 		}
-		ticks += n
+		*into = time.Duration(ticks) * time.Second / userHz
 	}
-	return time.Duration(ticks) * time.Second / userHz, nil
+	if data, err = os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid)); err != nil {
+		return u, err
+	}
+	for line := range strings.Lines(string(data)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if name == "syscr" || name == "syscw" {
+			n, err := strconv.ParseInt(value, 10, 64)
+			if err != nil {
+				return u, err
+			}
+			u.calls += n
+		}
+	}
+	return u, nil
 }
 
 // machineCPU is the processor time that all programs of the machine have used.

@@ -46,17 +46,7 @@ const (
 )
 
 func (r *result) intoReadme(file string) error {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := strings.Cut(string(data), beginMark)
-	_, after, ok2 := strings.Cut(rest, endMark)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no lines\n%s%s", file, beginMark, endMark)
-	}
-	text := before + beginMark + "\n" + r.table(me, memory) + "\n" + r.conditions() + "\n" + endMark + after
-	return os.WriteFile(file, []byte(text), 0o644)
+	return between(file, beginMark, endMark, "\n"+r.table(me, memory)+"\n"+r.conditions()+"\n")
 }
 
 // headings are the scenarios and stores, in the order in which they are told.

@@ -74,6 +74,8 @@ type sample struct {
 	P50      float64 `json:"p50_us"`
 	P99      float64 `json:"p99_us"`
 	CPU      float64 `json:"cpu_us_per_request"` // of the server process, user and kernel
+	Kernel   float64 `json:"kernel_us_per_request"`
+	Calls    float64 `json:"reads_and_writes_per_request"` // system calls
 	RSS      float64 `json:"peak_rss_mib"`
 	Ratio    float64 `json:"ratio"` // of RPS to the ceiling's in the same round
 	Busy     float64 `json:"server_core_share"`
@@ -82,11 +84,13 @@ type sample struct {
 	Requests int64   `json:"requests"`
 }
 
-func newSample(l *load, cpu time.Duration, rss int64) *sample {
-	seconds := l.seconds()
+func newSample(l *load, before, after used, rss int64) *sample {
+	seconds, requests := l.seconds(), float64(l.Requests)
+	cpu, kernel := after.cpu()-before.cpu(), after.kernel-before.kernel
 	return &sample{
-		RPS: digits(float64(l.Requests) / seconds), P50: float64(l.P50), P99: float64(l.P99),
-		CPU: digits(float64(cpu.Microseconds()) / float64(l.Requests)), RSS: digits(float64(rss) / (1 << 20)),
+		RPS: digits(requests / seconds), P50: float64(l.P50), P99: float64(l.P99),
+		CPU: digits(float64(cpu.Microseconds()) / requests), Kernel: digits(float64(kernel.Microseconds()) / requests),
+		Calls: digits(float64(after.calls-before.calls) / requests), RSS: digits(float64(rss) / (1 << 20)),
 		Busy: digits(cpu.Seconds() / seconds), LoadBusy: digits(l.cpu.Seconds() / seconds), Requests: l.Requests,
 	}
 }
@@ -171,6 +175,8 @@ func (r *result) add(peer, scenario, store string, one *sample) {
 		P50:      pick(func(s *sample) float64 { return s.P50 }),
 		P99:      pick(func(s *sample) float64 { return s.P99 }),
 		CPU:      pick(func(s *sample) float64 { return s.CPU }),
+		Kernel:   pick(func(s *sample) float64 { return s.Kernel }),
+		Calls:    pick(func(s *sample) float64 { return s.Calls }),
 		RSS:      pick(func(s *sample) float64 { return s.RSS }),
 		Ratio:    pick(func(s *sample) float64 { return s.Ratio }),
 		Busy:     pick(func(s *sample) float64 { return s.Busy }),

@@ -84,16 +84,17 @@ func (m *measurement) turn(ctx context.Context, p *peer, scenario, redisURL stri
 	if err := m.honest(p, scenario, server, seen, cookies, size); err != nil {
 		return nil, err
 	}
-	one := newSample(seen, after.server-before.server, rss)
-	ours := after.server - before.server + after.helpers - before.helpers + seen.cpu
+	one := newSample(seen, before.server, after.server, rss)
+	ours := after.server.cpu() - before.server.cpu() + after.helpers - before.helpers + seen.cpu
 	one.Foreign = digits(max(0, (after.machine-before.machine-ours).Seconds()/after.at.Sub(before.at).Seconds()))
 	return one, nil
 }
 
-// meters are processor times so far: of the server, of Redis and this process, of everything on the machine.
+// meters are what was used so far: by the server, by Redis and this process, by everything on the machine.
 type meters struct {
-	server, helpers, machine time.Duration
-	at                       time.Time
+	server           used
+	helpers, machine time.Duration
+	at               time.Time
 }
 
 func (m *measurement) meter(server *process) (t meters, err error) {
@@ -103,17 +104,17 @@ func (m *measurement) meter(server *process) (t meters, err error) {
 	}
 	t.helpers = time.Duration(self.Utime.Nano() + self.Stime.Nano())
 	if m.redis != nil {
-		used, err := m.redis.cpu()
+		redis, err := m.redis.used()
 		if err != nil {
 			return t, err
 		}
-		t.helpers += used
+		t.helpers += redis.cpu()
 	}
 	if t.machine, err = machineCPU(); err != nil {
 		return t, err
 	}
 	t.at = time.Now()
-	t.server, err = server.cpu()
+	t.server, err = server.used()
 	return t, err
 }
 

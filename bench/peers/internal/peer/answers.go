@@ -1,8 +1,11 @@
 package peer
 
 import (
+	"bytes"
 	"encoding/json"
+	"net/http"
 	"os"
+	"time"
 
 	"github.com/valyala/fasthttp"
 )
@@ -67,4 +70,16 @@ func (c *Canned) Write(r *fasthttp.Response) {
 		r.Header.Add(fasthttp.HeaderSetCookie, c.setCookie)
 	}
 	r.SetBody(c.body)
+}
+
+// Bytes is the whole response, with a date like a server's.
+func (c *Canned) Bytes() []byte {
+	var r fasthttp.Response
+	c.Write(&r)
+	r.Header.SetNoDefaultContentType(true)
+	r.Header.Set(fasthttp.HeaderDate, time.Now().UTC().Format(http.TimeFormat))
+	var b bytes.Buffer
+	_, err := r.WriteTo(&b)
+	Must(err)
+	return b.Bytes()
 }
