@@ -96,9 +96,23 @@ bench-peers: ## Measure beside the peers: ROUNDS (5) of SECONDS (5); PEERS=flags
 	@scripts/install-tools wrk:wrk
 	cd bench/peers && go build -o ../../bin/peers/driver . && ../../bin/peers/driver measure -rounds $(ROUNDS) -seconds $(SECONDS) $(PEERS)
 
+.PHONY: layers
+layers: ## Measure what each layer of a request costs, down to the system calls, and write docs/performance.md
+	@scripts/install-tools wrk:wrk perf:linux-perf
+	cd bench/peers && go build -o ../../bin/peers/driver . && ../../bin/peers/driver layers -rounds $(ROUNDS) -seconds $(SECONDS) -page ../../docs/performance.md $(LAYERS)
+
 .PHONY: peers-report
 peers-report: ## Put the table and chart of RESULT (bin/peers/result.json) into README.md and docs
 	cd bench/peers && go run . report -table ../../docs/peers.md -chart ../../docs/peers.svg -readme ../../README.md $(abspath $(RESULT))
+
+.PHONY: capacity
+capacity: tools ## Measure the capacity model's constants and compare it with three nodes on a Cluster (minutes)
+	COATCHECK_CAPACITY=$(abspath bin/capacity.json) go test -count=1 -run '^TestModel$$' -v -timeout 20m ./bench/capacity
+
+.PHONY: capacity-report
+capacity-report: ## Put what capacity found into docs/capacity.md and the calculator (go run ./bench/capacity)
+	go run ./bench/capacity -result bin/capacity.json -page docs/capacity.md
+	cp bin/capacity.json bench/capacity/measured.json
 
 .PHONY: crash
 crash: ## Kill a store on disk KILLS (200) times and look at what is left
