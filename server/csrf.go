@@ -1,0 +1,124 @@
+package server
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// CSRF makes and checks tokens for the forms of an application that must not rely on Sec-Fetch-Site and Origin alone, as
+// the standalone server does. A token is bound to the session by its handle, which a refresh does not change and a login
+// does (OWASP's signed double-submit pattern without the cookie): it is worth nothing in another session, nothing is stored
+// for it, and no cookie is read or set, so there is none that an attacker could plant. Requests without a stored session get
+// no token and pass no check; there is nothing that a forged request could use. Safe for concurrent use.
+type CSRF struct {
+	keys [][]byte
+}
+
+// MinCSRFKey is the least number of bytes of a CSRF key.
+const MinCSRFKey = 32
+
+// NewCSRF returns the tokens of these keys, each of at least MinCSRFKey bytes. The first one signs; all of them verify. So
+// a key is replaced without refusing any form that is open: put the new one first, and take the old one out when the forms
+// that it signed are gone. No error holds a key.
+func NewCSRF(keys ...[]byte) (*CSRF, error) {
+	if len(keys) == 0 {
+		return nil, errors.New("csrf: needs a key")
+	}
+	c := new(CSRF)
+	for i, key := range keys {
+		if len(key) < MinCSRFKey {
+			return nil, fmt.Errorf("csrf: key %d has %d bytes: it must have at least %d", i+1, len(key), MinCSRFKey)
+		}
+		c.keys = append(c.keys, bytes.Clone(key))
+	}
+	return c, nil
+}
+
+// Format keeps the keys out of every fmt verb.
+func (c *CSRF) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("server.CSRF")) }
+
+// csrfRandom is how many random bytes make two tokens of a session differ, so that a compressed page does not give them
+// away by its length (BREACH).
+const csrfRandom = 16
+
+var csrfEncoding = base64.RawURLEncoding.Strict()
+
+// Token returns a token for the session: 64 characters of base64url, a new one each time. It is empty for a session that is
+// not stored: a session begun in this request must be committed first.
+func (c *CSRF) Token(sess *coatcheck.Session) string {
+	if sess.Key() == (coatcheck.Key{}) {
+		return ""
+	}
+	token := make([]byte, csrfRandom, csrfRandom+sha256.Size)
+	_, _ = rand.Read(token) // never fails
+	return csrfEncoding.EncodeToString(c.sign(c.keys[0], sess, token))
+}
+
+// Valid reports whether the token was made for this session by one of the keys. The time it takes does not depend on the
+// token's bytes.
+func (c *CSRF) Valid(sess *coatcheck.Session, token string) bool {
+	raw, err := csrfEncoding.DecodeString(token)
+	if err != nil || len(raw) != csrfRandom+sha256.Size || csrfEncoding.EncodeToString(raw) != token || sess.Key() == (coatcheck.Key{}) {
+		return false
+	}
+	for _, key := range c.keys {
+		if hmac.Equal(c.sign(key, sess, bytes.Clone(raw[:csrfRandom])), raw) {
+			return true
+		}
+	}
+	return false
+}
+
+// sign appends the authentication of the random bytes, for the session, to them.
+func (*CSRF) sign(key []byte, sess *coatcheck.Session, random []byte) []byte {
+	handle := sess.Key().Handle()
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("coatcheck csrf\x00")) // so that no other use of the key makes tokens
+	mac.Write(handle[:])
+	mac.Write(random)
+	return mac.Sum(random)
+}
+
+// Check is a handler that refuses unsafe requests (RFC 9110, section 9.2.1) with 403 unless the header X-CSRF-Token, or
+// else the form field csrf_token, holds a valid token. Mount it behind Sessions. Only urlencoded and multipart bodies are
+// looked at.
+func (c *CSRF) Check(ctx *fiber.Ctx) error {
+	switch ctx.Method() {
+	case fiber.MethodGet, fiber.MethodHead, fiber.MethodOptions, fiber.MethodTrace:
+		return ctx.Next()
+	}
+	token := ctx.Get("X-CSRF-Token")
+	if token == "" {
+		token = csrfField(ctx)
+	}
+	if sess := Session(ctx); sess == nil || !c.Valid(sess, token) {
+		return fiber.NewError(fiber.StatusForbidden, "the form has expired; load the page again")
+	}
+	return ctx.Next()
+}
+
+// csrfField is read past Fiber, whose FormValue also looks at the query: what stands in an address ends up in logs.
+func csrfField(ctx *fiber.Ctx) string {
+	const name = "csrf_token"
+	req := ctx.Request()
+	if bytes.HasPrefix(req.Header.ContentType(), []byte(fiber.MIMEMultipartForm)) {
+		form, err := req.MultipartForm()
+		if err != nil || len(form.Value[name]) != 1 {
+			return ""
+		}
+		return form.Value[name][0]
+	}
+	if fields := req.PostArgs().PeekMulti(name); len(fields) == 1 {
+		return string(fields[0])
+	}
+	return ""
+}

@@ -1,0 +1,199 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+func csrfKey(c string) []byte { return []byte("canary-csrf-key-" + strings.Repeat(c, 32)) }
+
+func newCSRF(t *testing.T, keys ...[]byte) *server.CSRF {
+	t.Helper()
+	c, err := server.NewCSRF(keys...)
+	require.NoError(t, err)
+	return c
+}
+
+// formApp is an application with a form: GET /in/:user logs in, GET /form answers with a token, POST /form wants one.
+func formApp(t *testing.T) (send func(c *server.CSRF, method, path, cookie string, head map[string]string, body string) reply) {
+	t.Helper()
+	store, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	return func(c *server.CSRF, method, path, cookie string, head map[string]string, body string) reply {
+		t.Helper()
+		app := fiber.New(fiber.Config{DisableStartupMessage: true})
+		app.Use(server.Sessions(store, server.Config{}))
+		app.Get("/in/:user", func(c *fiber.Ctx) error { return server.Session(c).Authenticate(strings.Clone(c.Params("user"))) })
+		app.Use(c.Check)
+		app.Get("/form", func(ctx *fiber.Ctx) error { return ctx.SendString(c.Token(server.Session(ctx))) })
+		app.Get("/rotate", func(ctx *fiber.Ctx) error { server.Session(ctx).Rotate(); return nil })
+		app.All("/form", func(ctx *fiber.Ctx) error { return ctx.SendString("done") })
+		req := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+		if cookie != "" {
+			req.Header.Set("Cookie", cookie)
+		}
+		for name, value := range head {
+			req.Header.Set(name, value)
+		}
+		resp, err := app.Test(req)
+		require.NoError(t, err)
+		page, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		return reply{resp.StatusCode, string(page), resp.Cookies()}
+	}
+}
+
+// reply is what the application answered.
+type reply struct {
+	status  int
+	text    string
+	cookies []*http.Cookie
+}
+
+func cookieOf(t *testing.T, r reply) string {
+	t.Helper()
+	require.Len(t, r.cookies, 1)
+	return r.cookies[0].Name + "=" + r.cookies[0].Value
+}
+
+// CSR-04.
+func TestCSRF(t *testing.T) {
+	send := formApp(t)
+	c := newCSRF(t, csrfKey("a"))
+	a, b := cookieOf(t, send(c, "GET", "/in/a", "", nil, "")), cookieOf(t, send(c, "GET", "/in/b", "", nil, ""))
+	token := send(c, "GET", "/form", a, nil, "").text
+	other := send(c, "GET", "/form", a, nil, "").text
+	require.Regexp(t, `^[A-Za-z0-9_-]{64}$`, token)
+	assert.NotEqual(t, token, other)
+	post := func(cookie, token string) int {
+		return send(c, "POST", "/form", cookie, map[string]string{"X-CSRF-Token": token}, "").status
+	}
+	assert.Equal(t, 200, post(a, token))
+	assert.Equal(t, 200, post(a, other), "each is good until the session ends")
+	assert.Equal(t, 403, post(b, token), "A's token in B's session")
+	assert.Equal(t, 403, post("", token), "without a session")
+	assert.Equal(t, 403, post(a, ""))
+	for i := range len(token) {
+		changed := []byte(token)
+		changed[i] ^= 1
+		assert.Equal(t, 403, post(a, string(changed)), i)
+	}
+	for _, variant := range []string{token + "=", token + "A", " ", token[:63], strings.ToUpper(token), token + token} {
+		assert.Equal(t, 403, post(a, variant), variant)
+	}
+	assert.Equal(t, 200, post(cookieOf(t, send(c, "GET", "/rotate", a, nil, "")), token), "a refresh keeps open forms")
+	again := cookieOf(t, send(c, "GET", "/in/a", a, nil, ""))
+	assert.Equal(t, 403, post(again, token), "a login begins another session")
+}
+
+// A cookie that somebody planted, whatever its name and value, is neither believed nor kept.
+func TestCSRFPlantedCookie(t *testing.T) {
+	send := formApp(t)
+	c := newCSRF(t, csrfKey("a"))
+	victim, attacker := cookieOf(t, send(c, "GET", "/in/victim", "", nil, "")), cookieOf(t, send(c, "GET", "/in/attacker", "", nil, ""))
+	token := send(c, "GET", "/form", attacker, nil, "").text
+	for _, name := range []string{"csrf_token", "csrf", "_csrf", "__Host-csrf", "X-CSRF-Token"} {
+		planted := victim + "; " + name + "=" + token
+		assert.Equal(t, 403, send(c, "POST", "/form", planted, map[string]string{"X-CSRF-Token": token}, "").status, name)
+		assert.Equal(t, 403, send(c, "POST", "/form", planted, nil, "").status, name)
+		page := send(c, "GET", "/form", planted, nil, "")
+		assert.Empty(t, page.cookies)
+		assert.NotEqual(t, token, page.text)
+	}
+}
+
+func TestCSRFForms(t *testing.T) {
+	send := formApp(t)
+	c := newCSRF(t, csrfKey("a"))
+	cookie := cookieOf(t, send(c, "GET", "/in/a", "", nil, ""))
+	token := send(c, "GET", "/form", cookie, nil, "").text
+	post := func(contentType, body string) int {
+		return send(c, "POST", "/form", cookie, map[string]string{"Content-Type": contentType}, body).status
+	}
+	const urlencoded = "application/x-www-form-urlencoded"
+	assert.Equal(t, 200, post(urlencoded, url.Values{"csrf_token": {token}, "x": {"y"}}.Encode()))
+	assert.Equal(t, 403, post(urlencoded, "csrf_token="+token+"&csrf_token="+token), "twice")
+	assert.Equal(t, 403, post("text/plain", "csrf_token="+token))
+	assert.Equal(t, 403, send(c, "POST", "/form?csrf_token="+token, cookie, nil, "").status, "never from the address")
+	var form bytes.Buffer
+	w := multipart.NewWriter(&form)
+	require.NoError(t, w.WriteField("csrf_token", token))
+	require.NoError(t, w.Close())
+	assert.Equal(t, 200, post(w.FormDataContentType(), form.String()))
+	for _, method := range []string{"PUT", "PATCH", "DELETE", "POST"} {
+		assert.Equal(t, 403, send(c, method, "/form", cookie, nil, "").status, method)
+	}
+	assert.Equal(t, 200, send(c, "HEAD", "/form", cookie, nil, "").status)
+}
+
+// OPS-05: a key is replaced without refusing anything, and taking one out refuses what it signed and nothing else.
+func TestCSRFKeyRotation(t *testing.T) {
+	send := formApp(t)
+	before, both, after := newCSRF(t, csrfKey("a")), newCSRF(t, csrfKey("b"), csrfKey("a")), newCSRF(t, csrfKey("b"))
+	cookie := cookieOf(t, send(before, "GET", "/in/a", "", nil, ""))
+	post := func(c *server.CSRF, token string) int {
+		return send(c, "POST", "/form", cookie, map[string]string{"X-CSRF-Token": token}, "").status
+	}
+	old := send(before, "GET", "/form", cookie, nil, "").text
+	fresh := send(both, "GET", "/form", cookie, nil, "").text
+	assert.Equal(t, 200, post(both, old))
+	assert.Equal(t, 200, post(both, fresh))
+	assert.Equal(t, 403, post(before, fresh), "the first key signs")
+	assert.Equal(t, 403, post(after, old))
+	assert.Equal(t, 200, post(after, fresh))
+	assert.Equal(t, 200, send(after, "GET", "/form", cookie, nil, "").status, "nobody is logged out")
+}
+
+func TestCSRFMistakes(t *testing.T) {
+	_, err := server.NewCSRF()
+	require.Error(t, err)
+	_, err = server.NewCSRF(csrfKey("a"), []byte("canary-short"))
+	require.ErrorContains(t, err, "key 2 has 12 bytes")
+	assert.NotContains(t, err.Error(), "canary")
+	assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s", newCSRF(t, csrfKey("a")), newCSRF(t, csrfKey("a")), newCSRF(t, csrfKey("a")), newCSRF(t, csrfKey("a"))), "canary")
+}
+
+// A form of an application of your own: the page carries the token, and whatever changes something asks for it.
+func ExampleCSRF() {
+	store, err := shardstore.New(shardstore.Options{})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = store.Close() }()
+	csrf, err := server.NewCSRF([]byte("at least 32 bytes that only this application knows"))
+	if err != nil {
+		panic(err)
+	}
+	app := fiber.New(fiber.Config{DisableStartupMessage: true})
+	app.Use(server.Sessions(store, server.Config{}), csrf.Check)
+	app.Get("/settings", func(c *fiber.Ctx) error {
+		c.Type("html")
+		return c.SendString(`<form method="post"><input type="hidden" name="csrf_token" value="` + csrf.Token(server.Session(c)) + `"></form>`)
+	})
+	app.Post("/settings", func(c *fiber.Ctx) error { return c.SendString("changed") })
+
+	resp, err := app.Test(httptest.NewRequestWithContext(context.Background(), "POST", "/settings", http.NoBody))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(resp.StatusCode)
+	_ = resp.Body.Close()
+	// Output: 403
+}
