@@ -33,6 +33,7 @@ test: tools ## Run all tests, with the race detector and in random order
 	go test $(TESTFLAGS) ./...
 	@echo "Without the race detector, which allocates by itself and makes large volumes slow:"
 	go test -shuffle=on -timeout 5m -run 'Alloc|Cost|Anonymous|MadeUp' . ./server ./server/login ./shardstore ./redisstore
+	cd bench/logins && go test -timeout 5m .
 
 .PHONY: lint
 lint: ## Check format, style, dependencies and known vulnerabilities
@@ -152,3 +153,16 @@ bench-store: ## Measure the memory store with N (1000000) sessions beside others
 .PHONY: store-report
 store-report: ## Put what bench-store found into docs/performance.md
 	cd bench/store && go run . -report ../../bin/bench-store.json -table ../../docs/performance.md -plot ../../docs/performance-store.svg
+
+.PHONY: login-timing
+login-timing: build ## Measure whether the time of 4000 refused logins tells why they were refused (AUT-02)
+	cd bench/logins && go build -o ../../bin/logins . && ../../bin/logins timing -program ../../bin/coatcheck
+
+.PHONY: login-storm
+login-storm: build ## Measure what a thousand logins at once do to GET /auth/me (AUT-05)
+	cd bench/logins && go build -o ../../bin/logins . && ../../bin/logins storm -program ../../bin/coatcheck
+
+.PHONY: canary
+canary: tools ## Run the tests, and search all that they and the servers wrote for secrets
+	scripts/canary --self-test
+	scripts/canary -timeout 10m . ./server/... ./cmd/...

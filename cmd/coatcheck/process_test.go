@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -54,6 +55,7 @@ func startWith(t *testing.T, stderr io.Writer, args ...string) *process {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // it has usually ended by itself
 		<-p.exited
+		p.keepOutput(t)
 		if t.Failed() {
 			t.Logf("stdout:\n%s\nstderr:\n%s", p.stdout, stderr)
 		}
@@ -64,6 +66,19 @@ func startWith(t *testing.T, stderr io.Writer, args ...string) *process {
 	require.Len(t, found, 2, "addresses in\n%s\n%s", p.stdout, stderr)
 	p.url, p.admin = found[0], found[1]
 	return p
+}
+
+// keepOutput leaves what the process wrote to scripts/canary, which looks for secrets in it.
+func (p *process) keepOutput(t *testing.T) {
+	t.Helper()
+	dir := os.Getenv("COATCHECK_TEST_LOGS")
+	if dir == "" {
+		return
+	}
+	f, err := os.CreateTemp(dir, "process-*.log")
+	require.NoError(t, err)
+	_, err = f.WriteString(t.Name() + "\n" + p.stdout.String() + p.stderr.String())
+	require.NoError(t, errors.Join(err, f.Close()))
 }
 
 // environment is that of the processes, without the settings of whoever runs the tests. The race detector's wait for late

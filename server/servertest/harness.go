@@ -7,8 +7,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -52,7 +54,10 @@ func newHarness(t *testing.T, real coatcheck.Store, api *document) *harness {
 		name: "__Host-coatcheck", attrs: "httponly; path=/; samesite=Lax; secure",
 		issued: make(map[string]bool),
 	}
-	t.Cleanup(h.checkLogs)
+	t.Cleanup(func() {
+		h.checkLogs()
+		keepLog(t, h.logs.text())
+	})
 	return h
 }
 
@@ -279,10 +284,27 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-func (b *logBuffer) lines() []string {
+func (b *logBuffer) text() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return strings.FieldsFunc(b.buf.String(), func(r rune) bool { return r == '\n' })
+	return b.buf.String()
+}
+
+// keepLog leaves a server's log to scripts/canary, which looks for secrets in all that the tests of all packages left.
+func keepLog(t *testing.T, text string) {
+	t.Helper()
+	dir := os.Getenv("COATCHECK_TEST_LOGS")
+	if dir == "" {
+		return
+	}
+	f, err := os.CreateTemp(dir, "server-*.log")
+	require.NoError(t, err)
+	_, err = f.WriteString(t.Name() + "\n" + text)
+	require.NoError(t, errors.Join(err, f.Close()))
+}
+
+func (b *logBuffer) lines() []string {
+	return strings.FieldsFunc(b.text(), func(r rune) bool { return r == '\n' })
 }
 
 // events are the lines that tell of something, and not of a request only.

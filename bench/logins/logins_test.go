@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// times returns n times as a hash takes them: a floor, and a tail of disturbances.
+func times(r *rand.Rand, n int, floor float64) []float64 {
+	all := make([]float64, n)
+	for i := range all {
+		all[i] = floor * (1 + 0.05*r.ExpFloat64())
+	}
+	return all
+}
+
+// A judge that finds nothing would pass everything: it must find a tenth, and a twentieth, and call no two samples of one
+// distribution different.
+func TestJudge(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	false1 := 0
+	for range 50 {
+		v, err := judge(times(r, 1000, 25), times(r, 1000, 25))
+		require.NoError(t, err)
+		if !v.same() {
+			false1++
+		}
+		v, err = judge(times(r, 1000, 25), times(r, 1000, 27.5))
+		require.NoError(t, err)
+		assert.False(t, v.same(), "a tenth: %+v", v)
+		assert.InDelta(t, 0.1, v.delta(), 0.02)
+		v, err = judge(times(r, 1000, 25), times(r, 1000, 25.5))
+		require.NoError(t, err)
+		assert.Less(t, v.p, minP, "a fiftieth shows in p, not in the medians")
+	}
+	assert.LessOrEqual(t, false1, 3, "of 50, at one in a hundred")
+	_, err := judge(nil, []float64{1})
+	assert.Error(t, err)
+}
+
+func TestPercentile(t *testing.T) {
+	sample := make([]float64, 100)
+	for i := range sample {
+		sample[i] = float64(100 - i)
+	}
+	assert.InDelta(t, 50, percentile(sample, 50), 0)
+	assert.InDelta(t, 99, percentile(sample, 99), 0)
+	assert.InDelta(t, 100, percentile(sample, 100), 0)
+}
+
+// A few attempts through the real program: the harness reaches it, throttling does not get in the way, and every reason is
+// there. What the times say takes more of them.
+func TestRefusals(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "coatcheck")
+	out, err := build(t, program)
+	require.NoError(t, err, "%s", out)
+	const n = 8
+	lines, err := usersOf(n)
+	require.NoError(t, err)
+	target, err := startTarget(context.Background(), program, lines) // the test's own ends before it is stopped
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, target.stop()) })
+	took, err := refusals(t.Context(), target.address, n)
+	require.NoError(t, err)
+	require.Len(t, took, len(reasons))
+	for _, reason := range reasons {
+		assert.Len(t, took[reason], n)
+		assert.Greater(t, percentile(took[reason], 1), 2.0, fmt.Sprintf("%s: a hash takes its time", reason))
+	}
+}
+
+// build builds the program in the module that it is of.
+func build(t *testing.T, to string) ([]byte, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", to, "./cmd/coatcheck")
+	cmd.Dir = "../.."
+	return cmd.CombinedOutput()
+}

@@ -1,0 +1,51 @@
+// Command logins measures a running coatcheck with a users file from outside: whether the time of a refused login tells why
+// it was refused (`make login-timing`), and what a thousand logins at once do to everybody else (`make login-storm`).
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"time"
+)
+
+func main() {
+	log.SetFlags(0)
+	if err := run(os.Args[1:]); err != nil {
+		log.Fatal("logins: ", err)
+	}
+}
+
+func run(args []string) error {
+	flags := flag.NewFlagSet("logins", flag.ContinueOnError)
+	var (
+		program = flags.String("program", "bin/coatcheck", "the program to measure")
+		n       = flags.Int("n", 1000, "timing: attempts by reason; storm: logins at once")
+		rounds  = flags.Int("rounds", 5, "storm: quiet and loaded windows, in turn")
+		window  = flags.Duration("window", 3*time.Second, "storm: how long a window is; probe: for how long")
+		every   = flags.Duration("every", 2*time.Millisecond, "storm, probe: time between two probes")
+		cookie  = flags.String("cookie", "", "probe: the Cookie header (for the command itself)")
+		address = flags.String("address", "", "probe: host and port (for the command itself)")
+	)
+	if len(args) == 0 {
+		return fmt.Errorf("usage: logins timing|storm [flags]")
+	}
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	switch args[0] {
+	case "timing":
+		return runTiming(ctx, *program, *n)
+	case "storm":
+		return runStorm(ctx, *program, storm{logins: *n, rounds: *rounds, window: *window, every: *every})
+	case "probe":
+		return runProbe(*address, *cookie, *window, *every)
+	default:
+		return fmt.Errorf("%q is neither timing nor storm", args[0])
+	}
+}
