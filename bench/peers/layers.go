@@ -120,8 +120,11 @@ func (r *result) layers() string {
 	b.WriteString("| --- | ---: | ---: | ---: | ---: | ---: |\n")
 	last, foreign := 0.0, 0.0
 	for _, l := range layers {
-		m := r.row(l.name, me, memory).Median
-		fmt.Fprintf(&b, "| %s | %s | %.2f | %.2f | %.2f | %+.2f |\n", l.adds, thousands(int(m.RPS)), m.CPU, m.Kernel, m.Calls, m.CPU-last)
+		m, adds := r.row(l.name, me, memory).Median, l.adds
+		if l.name == "coatcheck-resident" {
+			adds += ", one of " + thousands(r.Settings.Resident)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %.2f | %.2f | %.2f | %+.2f |\n", adds, thousands(int(m.RPS)), m.CPU, m.Kernel, m.Calls, m.CPU-last)
 		last, foreign = m.CPU, max(foreign, m.Foreign)
 	}
 	if foreign > quiet {

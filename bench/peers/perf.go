@@ -184,6 +184,6 @@ func (r *result) parts(parts []part) string {
 		rest -= p.share
 		fmt.Fprintf(&b, "| %s | %.1f %% | %.2f |\n", p.name, 100*p.share, cpu*p.share)
 	}
-	fmt.Fprintf(&b, "| everything below half a percent | %.1f %% | %.2f |\n", 100*rest, cpu*rest)
+	fmt.Fprintf(&b, "| everything below half a percent | %.1f %% | %.2f |\n", 100*max(0, rest), cpu*max(0, rest))
 	return b.String()
 }
