@@ -189,9 +189,9 @@ func (s *site) checkHTTP2() {
 func (s *site) checkOutage() {
 	session := s.login("user-42")
 	require.NoError(s, s.coatcheck.Process.Signal(syscall.SIGSTOP))
-	began := time.Now()
-	assert.GreaterOrEqual(s, s.status("GET", "/hello", session), 500, "it does not answer")
-	assert.Less(s, time.Since(began), 15*time.Second)
+	// The signal stops it soon, not at once.
+	require.Eventually(s, func() bool { return s.status("GET", "/hello", session) >= 500 }, patience, time.Millisecond, "it does not answer")
+	s.reached()
 	require.NoError(s, s.coatcheck.Process.Kill())
 	require.Eventually(s, func() bool {
 		conn, err := new(net.Dialer).DialContext(s.Context(), "tcp", strings.TrimPrefix(s.coatcheck.Args[3], "--listen="))
