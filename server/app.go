@@ -47,6 +47,10 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	page, err := newDevicesPage(cfg)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
 		manager:  m.manager,
 		sessions: m,
@@ -67,7 +71,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		s.origins[o] = o
 	}
 	s.public = s.newApp(cfg)
-	s.routes()
+	s.routes(page)
 	s.prepare(s.public, s.cors(s.public.Handler()))
 	s.admin = s.newApp(cfg)
 	s.adminRoutes()
@@ -78,7 +82,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 }
 
 // routes is the whole of the public contract.
-func (s *Server) routes() {
+func (s *Server) routes(page []byte) {
 	app, with := s.public, s.sessions.with
 	app.Post("/auth/login", s.sameSite, with(s.login))
 	app.Get("/auth/me", with(s.me))
@@ -88,7 +92,10 @@ func (s *Server) routes() {
 	app.Get("/auth/sessions", with(s.listSessions))
 	app.Delete("/auth/sessions", s.sameSite, with(s.endSessions))
 	app.Delete("/auth/sessions/:id", s.sameSite, with(s.endSession))
-	app.Get("/openapi.yaml", describe)
+	app.Get("/auth/devices", devicesPage(page))
+	app.Get("/auth/devices.js", static(typeScript, pageScript))
+	app.Get("/auth/devices.css", static(typeStyle, pageStyle))
+	app.Get("/openapi.yaml", static(typeYAML, openAPI))
 }
 
 func (s *Server) newApp(cfg Config) *fiber.App {

@@ -133,8 +133,18 @@ func (h *harness) holdsToken(text string) bool {
 
 // contentTypes are those of the answers that are neither JSON nor a problem.
 var contentTypes = map[string]string{
-	"/openapi.yaml": "application/yaml",
+	"/auth/devices":     "text/html; charset=utf-8",
+	"/auth/devices.js":  "text/javascript; charset=utf-8",
+	"/auth/devices.css": "text/css; charset=utf-8",
+	"/openapi.yaml":     "application/yaml",
 }
+
+// The page's policy, to the letter; that of every other answer.
+const (
+	pageCSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; " +
+		"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+	noCSP = "default-src 'none'; frame-ancestors 'none'"
+)
 
 func (h *harness) checkHeaders(req request, r response) {
 	h.Helper()
@@ -147,9 +157,13 @@ func (h *harness) checkHeaders(req request, r response) {
 	if h.srv == nil {
 		return
 	}
+	csp := noCSP
+	if req.path == "/auth/devices" && r.status == 200 {
+		csp = pageCSP
+	}
 	for name, want := range map[string]string{
 		"X-Content-Type-Options":       "nosniff",
-		"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'",
+		"Content-Security-Policy":      csp,
 		"Referrer-Policy":              "no-referrer",
 		"Cross-Origin-Resource-Policy": "same-origin",
 	} {

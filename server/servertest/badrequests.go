@@ -23,7 +23,7 @@ var allRoutes = []string{
 }
 
 // staticRoutes answer everybody alike, and do not look at sessions.
-var staticRoutes = []string{"GET /openapi.yaml"}
+var staticRoutes = []string{"GET /auth/devices", "GET /auth/devices.js", "GET /auth/devices.css", "GET /openapi.yaml"}
 
 func checkBodyLimit(h *harness) {
 	token := h.login(h.user())
@@ -87,7 +87,7 @@ func checkMethods(h *harness) {
 	allowed := map[string][]string{
 		"/auth/login": {"POST"}, "/auth/me": {"GET", "HEAD"}, "/auth/refresh": {"POST"}, "/auth/logout": {"POST"},
 		"/auth/sessions": {"GET", "HEAD", "DELETE"}, "/auth/sessions/abc": {"DELETE"},
-		"/openapi.yaml": {"GET", "HEAD"},
+		"/auth/devices": {"GET", "HEAD"}, "/auth/devices.js": {"GET", "HEAD"}, "/auth/devices.css": {"GET", "HEAD"}, "/openapi.yaml": {"GET", "HEAD"},
 	}
 	for path, allow := range allowed {
 		for _, method := range append(slices.Clone(methods), "CONNECT") {
@@ -112,7 +112,7 @@ func checkPaths(h *harness) {
 	for _, path := range []string{
 		"/", "/auth", "/auth/", "/nowhere", "/favicon.ico", "/auth/me/", "/auth/me/x", "/Auth/me", "/AUTH/ME", "/auth/Me", "/auth//me", "//auth/me", "/auth/./me",
 		"/auth/x/../me", "/auth/%6de", "/auth%2Fme", "/%61uth/me", "/auth/me%20", "/auth/me;x=1", "/auth/me,", "/auth\\me", "/auth/sessions/", "/auth/sessions//", "/auth/sessions/a/b",
-		"/openapi", "/openapi.yaml/", "/OpenAPI.yaml", "/openapi.yml", "/auth/login/", "/auth/logout/", "/auth/refresh/", "/auth/verify/", "/auth/sessions/%2F/x",
+		"/auth/devices/", "/auth/Devices", "/auth/devices.html", "/auth/devices.js/", "/auth/devices.map", "/page/devices.js", "/devices", "/openapi", "/openapi.yaml/", "/OpenAPI.yaml", "/openapi.yml", "/auth/login/", "/auth/logout/", "/auth/refresh/", "/auth/verify/", "/auth/sessions/%2F/x",
 		"/healthz", "/readyz", "/metrics", "/debug/pprof/", "/admin/users/x/sessions",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE", "HEAD", "PROPFIND"} {

@@ -167,3 +167,9 @@ func (d *document) checkSeen(t *testing.T) {
 		}
 	}
 }
+
+func init() { // the page's files are looked at by package browsertest
+	for _, t := range []string{"text/html", "text/javascript", "text/css"} {
+		openapi3filter.RegisterBodyDecoder(t, openapi3filter.PlainBodyDecoder)
+	}
+}

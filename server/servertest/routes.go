@@ -279,7 +279,7 @@ func checkLogoutAnonymous(h *harness) {
 
 func checkHead(h *harness) {
 	token := h.login(h.user())
-	for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify", "/openapi.yaml"} {
+	for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify", "/auth/devices", "/auth/devices.js", "/openapi.yaml"} {
 		for _, line := range []string{h.cookie(token), "X-None: 1", h.cookie("dead")} {
 			get, head := h.get(path, line), h.do("HEAD", path, line)
 			assert.Equal(h, get.status, head.status, path)

@@ -1,0 +1,182 @@
+// The caller's sessions, through the JSON API alone. What the server or a user agent says goes in as text, never as markup.
+
+const $ = (id) => document.getElementById(id);
+
+const browsers = [
+  ["Edge", /\bEdg(e|A|iOS)?\//], ["Opera", /\b(OPR|Opera)\//], ["Samsung Internet", /\bSamsungBrowser\//], ["Vivaldi", /\bVivaldi\//],
+  ["Firefox", /\b(Firefox|FxiOS)\//], ["Chrome", /(Chrome|CriOS)\//], ["Safari", /\bVersion\/.*\bSafari\//],
+];
+const systems = [
+  ["iPhone", /\biPhone\b/], ["iPad", /\biPad\b/], ["Android", /\bAndroid\b/], ["Windows", /\bWindows\b/], ["ChromeOS", /\bCrOS\b/],
+  ["macOS", /\bMacintosh\b/], ["Linux", /\bLinux\b/],
+];
+
+// nameOf makes a short name for people from a User-Agent header.
+export function nameOf(agent) {
+  const known = (names) => names.find(([, pattern]) => pattern.test(agent))?.[0];
+  const browser = known(browsers), system = known(systems);
+  if (browser && system) return `${browser} on ${system}`;
+  const [program] = agent.match(/^[\w.-]{1,40}(?=[/ ]|$)/) ?? [];
+  return browser ?? (program && program !== "Mozilla" ? program : system ? `A browser on ${system}` : "Unknown browser");
+}
+
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+const absolute = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
+
+// ago tells how long before now a time was; a clock that is behind makes nothing happen in the future.
+export function ago(time, now) {
+  const minutes = Math.floor((now - time) / 60000);
+  if (minutes < 1) return "just now";
+  if (minutes < 60) return relative.format(-minutes, "minute");
+  if (minutes < 24 * 60) return relative.format(-Math.floor(minutes / 60), "hour");
+  return relative.format(-Math.floor(minutes / 1440), "day");
+}
+
+// call asks the API. Its answer has status 0 when there was none.
+async function call(method, path, body) {
+  try {
+    const resp = await fetch(path, {
+      method, redirect: "error", ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }),
+    });
+    const text = await resp.text();
+    return { status: resp.status, wait: resp.headers.get("Retry-After"), ...(text && JSON.parse(text)) };
+  } catch {
+    return { status: 0 };
+  }
+}
+
+// why explains an answer that is not what was asked for.
+function why({ status, code, wait }) {
+  const later = wait > 1 ? `Try again in ${wait} seconds.` : "Try again in a moment.";
+  if (code === "reauth_required") return "Nothing was ended: for this you must have signed in a short time ago. Sign out, sign in again, then try once more.";
+  if (code === "login_refused") return "You could not be signed in.";
+  if (status === 429) return `Too many sign-ins failed. ${later}`;
+  if (status === 503) return `The server cannot do that at the moment. Nothing has changed. ${later}`;
+  if (status === 0) return "The server cannot be reached. Check your connection, then try again.";
+  return "That did not work. Reload the page, then try again.";
+}
+
+function say(done = "", failed = "") {
+  $("done").textContent = done;
+  $("failed").textContent = failed;
+}
+
+// show makes one of the sections the visible one.
+function show(id) {
+  for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== id;
+  $("who").hidden = id !== "signed-in";
+}
+
+function element(name, text, attrs = {}) {
+  const e = document.createElement(name);
+  e.textContent = text;
+  for (const [k, v] of Object.entries(attrs)) e.setAttribute(k, v);
+  return e;
+}
+
+function item(session) {
+  const name = nameOf(session.user_agent), place = session.ip ?? "unknown address";
+  const seen = new Date(session.last_seen_at);
+  const li = element("li", ""), text = element("div", ""), title = element("h3", name), details = element("p", `${place}, last seen `);
+  if (session.user_agent) title.title = session.user_agent;
+  if (session.current) title.append(" ", element("span", "This session", { class: "here" }));
+  details.append(element("time", ago(seen, Date.now()), { datetime: session.last_seen_at }), ` (${absolute.format(seen)})`);
+  text.append(title, details);
+  li.append(text);
+  if (!session.current) {
+    const end = element("button", "End", { type: "button", "data-handle": session.handle, "aria-label": `End ${name}, ${place}, last seen ${ago(seen, Date.now())}` });
+    end.addEventListener("click", () => act(() => endOne(session.handle, name)));
+    li.append(end);
+  }
+  return li;
+}
+
+let turn = 0; // of two loads at once, the later one counts
+
+// load shows how things are. It returns where the focus belongs if what had it is gone.
+async function load() {
+  const mine = ++turn;
+  const me = await call("GET", "me");
+  const list = me.authenticated ? await call("GET", "sessions") : me;
+  if (mine !== turn) return null;
+  if (list.sessions) {
+    $("user").textContent = me.user_id;
+    const focused = document.activeElement?.dataset.handle;
+    $("list").replaceChildren(...list.sessions.map(item));
+    if (focused) document.querySelector(`[data-handle="${focused}"]`)?.focus();
+    $("others").hidden = list.sessions.length < 2;
+    show("signed-in");
+    return $("where");
+  }
+  $("list").replaceChildren();
+  if (list.status === 200 || list.status === 401) {
+    show("signed-out");
+    return $("in");
+  }
+  show("unknown");
+  say("", why(list));
+  return $("again");
+}
+
+// What an action returns: what to say, and whether anything is other than it was. A session that has ended is.
+const ended = (done) => ({ done, changed: true });
+const refused = (answer) => answer.status === 401 && answer.code === "unauthenticated"
+  ? { failed: "You are no longer signed in.", changed: true } : { failed: why(answer) };
+
+async function endOne(handle, name) {
+  const answer = await call("DELETE", `sessions/${handle}`);
+  if (answer.status === 204) return ended(`${name} was signed out.`);
+  if (answer.status === 404) return ended(`${name} had been signed out before.`);
+  return refused(answer);
+}
+
+async function endOthers() {
+  const answer = await call("DELETE", "sessions");
+  if (answer.status !== 200) return refused(answer);
+  return ended(answer.revoked === 1 ? "1 other session was ended." : `${answer.revoked} other sessions were ended.`);
+}
+
+async function signOut() {
+  const answer = await call("POST", "logout");
+  return answer.status === 204 ? ended("You are signed out.") : refused(answer);
+}
+
+async function signIn(field) {
+  const answer = await call("POST", "login", { user_id: field.value });
+  const wrong = answer.status === 422;
+  field.setAttribute("aria-invalid", wrong);
+  $("wrong").textContent = wrong ? "A user ID has 1 to 256 bytes and no control characters." : "";
+  if (wrong) {
+    field.focus();
+    return {};
+  }
+  if (answer.status !== 200) return refused(answer);
+  field.value = "";
+  return ended("You are signed in.");
+}
+
+let busy = false;
+
+// act does one thing at a time, then shows how things are and what came of it.
+async function act(what) {
+  if (busy) return;
+  busy = true;
+  try {
+    const { done, failed, changed } = await what();
+    say(done, failed);
+    if (changed) (await load())?.focus();
+  } finally {
+    busy = false;
+  }
+}
+
+$("others").addEventListener("click", () => act(endOthers));
+$("out").addEventListener("click", () => act(signOut));
+$("again").addEventListener("click", () => act(() => ended("")));
+$("login")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  act(() => signIn($("user-id")));
+});
+// What another tab did meanwhile is seen when one comes back to this one.
+document.addEventListener("visibilitychange", () => document.hidden || busy || load());
+load();
