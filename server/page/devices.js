@@ -51,7 +51,7 @@ function why({ status, code, wait }) {
   if (code === "reauth_required") return "Nothing was ended: for this you must have signed in a short time ago. Sign out, sign in again, then try once more.";
   if (code === "login_refused") return "You could not be signed in.";
   if (status === 429) return `Too many sign-ins failed. ${later}`;
-  if (status === 503) return `The server cannot do that at the moment. Nothing has changed. ${later}`;
+  if (status === 503) return `The server cannot do that now. Nothing has changed. ${later}`;
   if (status === 0) return "The server cannot be reached. Check your connection, then try again.";
   return "That did not work. Reload the page, then try again.";
 }
@@ -77,11 +77,11 @@ function element(name, text, attrs = {}) {
 function item(session) {
   const name = nameOf(session.user_agent), place = session.ip ?? "unknown address";
   const seen = new Date(session.last_seen_at);
-  const li = element("li", ""), text = element("div", ""), title = element("h3", name), details = element("p", `${place}, last seen `);
+  const li = element("li", ""), text = element("div", ""), title = element("h3", name), when = element("p", "Last seen ");
   if (session.user_agent) title.title = session.user_agent;
   if (session.current) title.append(" ", element("span", "This session", { class: "here" }));
-  details.append(element("time", ago(seen, Date.now()), { datetime: session.last_seen_at }), ` (${absolute.format(seen)})`);
-  text.append(title, details);
+  when.append(element("time", ago(seen, Date.now()), { datetime: session.last_seen_at }), ` (${absolute.format(seen)})`);
+  text.append(title, element("p", place), when);
   li.append(text);
   if (!session.current) {
     const end = element("button", "End", { type: "button", "data-handle": session.handle, "aria-label": `End ${name}, ${place}, last seen ${ago(seen, Date.now())}` });
@@ -109,6 +109,7 @@ async function load() {
     return $("where");
   }
   $("list").replaceChildren();
+  $("user").textContent = "";
   if (list.status === 200 || list.status === 401) {
     show("signed-out");
     return $("in");
@@ -145,7 +146,7 @@ async function signIn(field) {
   const answer = await call("POST", "login", { user_id: field.value });
   const wrong = answer.status === 422;
   field.setAttribute("aria-invalid", wrong);
-  $("wrong").textContent = wrong ? "A user ID has 1 to 256 bytes and no control characters." : "";
+  $("wrong").textContent = wrong ? "Enter a user ID: 1 to 256 bytes, without control characters." : "";
   if (wrong) {
     field.focus();
     return {};
@@ -163,8 +164,8 @@ async function act(what) {
   busy = true;
   try {
     const { done, failed, changed } = await what();
-    say(done, failed);
     if (changed) (await load())?.focus();
+    if (!changed || $("unknown").hidden) say(done, failed);
   } finally {
     busy = false;
   }

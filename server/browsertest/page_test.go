@@ -1,0 +1,227 @@
+package browsertest_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+const page = "/auth/devices"
+
+// button finds the visible button whose name begins so.
+func button(name string) string {
+	return fmt.Sprintf("[...document.querySelectorAll('button')].find((e) => e.checkVisibility() && (e.ariaLabel ?? e.textContent).startsWith(%q))", name)
+}
+
+func (b *tab) press(name string) {
+	b.Helper()
+	b.until("!!" + button(name))
+	eval[bool](b, button(name)+".click() || true")
+}
+
+// comeBack is what a page hears when one switches to its tab.
+func (b *tab) comeBack() {
+	b.Helper()
+	eval[bool](b, "document.dispatchEvent(new Event('visibilitychange'))")
+}
+
+// rows are the sessions that the page shows.
+func (b *tab) rows() []string {
+	b.Helper()
+	return eval[[]string](b, "[...document.querySelectorAll('#list > li')].map((li) => li.innerText.replaceAll(/\\n+/g, ' | '))")
+}
+
+// focused is the text of what has the focus.
+func (b *tab) focused() string {
+	b.Helper()
+	return eval[string](b, "document.activeElement === document.body ? '' : document.activeElement.ariaLabel ?? document.activeElement.textContent.trim()")
+}
+
+// visitor is a profile on the page as user-42, who has a phone, a desktop and a script elsewhere.
+func visitor(t *testing.T, s *site) *tab {
+	t.Helper()
+	for _, device := range []string{"phone", "desktop", "script"} {
+		s.elsewhere(t, "user-42", device)
+	}
+	b := newProfile(t)
+	b.visit(s.url(page))
+	b.login()
+	b.visit(s.url(page))
+	b.sees("Signed in as user-42")
+	return b
+}
+
+func TestPage(t *testing.T) {
+	s := serveTLS(t, nil)
+	b := visitor(t, s)
+	s.elsewhere(t, "another-user", "phone")
+	rows := b.rows()
+	require.Len(t, rows, 4)
+	assert.Regexp(t, `^Chrome on Linux This session \| 127\.0\.0\.1 \| Last seen just now \(\d\d? \w+ \d{4}, \d\d:\d\d\)$`, rows[0])
+	assert.Regexp(t, `^curl \| 127\.0\.0\.1 \| Last seen .* \| End$`, rows[1])
+	assert.Regexp(t, `^Firefox on Windows \| `, rows[2])
+	assert.Regexp(t, `^Safari on iPhone \| `, rows[3])
+
+	b.press("End Safari on iPhone")
+	b.sees("Safari on iPhone was signed out.")
+	assert.Len(t, b.rows(), 3)
+	assert.Equal(t, "Where you are signed in", b.focused(), "what had the focus is gone")
+
+	b.press("End all other sessions")
+	b.sees("2 other sessions were ended.")
+	assert.Len(t, b.rows(), 1)
+	assert.False(t, eval[bool](b, "!!"+button("End")), "there is nothing left to end")
+	assert.Equal(t, "user-42", b.me())
+
+	b.press("Sign out")
+	b.sees("You are signed out.")
+	assert.Equal(t, "You are not signed in", b.focused())
+	assert.Empty(t, b.cookies())
+	assert.NotContains(t, eval[string](b, "document.documentElement.outerHTML"), "user-42", "nothing of the session is left on the page")
+}
+
+func TestPageLoginForm(t *testing.T) {
+	s := serveTLS(t, nil)
+	b := newProfile(t)
+	b.visit(s.url(page))
+	b.sees("You are not signed in")
+	b.press("Sign in")
+	b.sees("Enter a user ID: 1 to 256 bytes")
+	assert.Equal(t, "true", eval[string](b, "document.activeElement.ariaInvalid"), "the field has the focus, and says that it is wrong")
+	b.do(chromedp.SendKeys(chromedp.ID("user-id"), "Jürgen <b>\"&\r"))
+	b.sees("You are signed in.")
+	assert.Equal(t, `Jürgen <b>"&`, eval[string](b, "document.getElementById('user').textContent"))
+	assert.Equal(t, "Where you are signed in", b.focused())
+}
+
+// How one signs in is said; a form there is only where any user ID is believed.
+func TestPageSignedOut(t *testing.T) {
+	for name, tt := range map[string]struct {
+		url, says string
+	}{
+		"a login page": {"https://login.test/in?a=1&b=2", "Sign in, then come back to this page."},
+		"none known":   {"", "Sign in to the application as usual"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serveTLS(t, func(cfg *server.Config) {
+				cfg.VerifyLoginURL = tt.url
+				cfg.Login = struct{ login.Open }{} // a mode that is not the open one
+			})
+			b := newProfile(t)
+			b.visit(s.url(page))
+			b.sees(tt.says)
+			assert.False(t, eval[bool](b, "!!document.querySelector('form')"))
+			if tt.url != "" {
+				assert.Equal(t, tt.url, eval[string](b, "document.querySelector('main a[href*=login]').href"))
+			}
+		})
+	}
+}
+
+// What the server refuses is explained, and what had the focus keeps it.
+func TestPageRefusals(t *testing.T) {
+	s := serveTLS(t, func(cfg *server.Config) { cfg.ReauthWithin = 5 * time.Minute })
+	b := visitor(t, s)
+
+	s.clock.step(6 * time.Minute)
+	for _, name := range []string{"End Safari on iPhone", "End all other sessions"} {
+		eval[bool](b, button(name)+".focus() || true")
+		b.press(name)
+		b.sees("Nothing was ended: for this you must have signed in a short time ago.")
+		assert.Contains(t, b.focused(), name)
+	}
+	assert.Len(t, b.rows(), 4)
+
+	s.store.down.Store(true)
+	b.press("Sign out")
+	b.sees("The server cannot do that now. Nothing has changed.")
+	assert.Len(t, b.cookies(), 1, "an outage logs nobody out")
+	b.comeBack()
+	b.sees("Your sessions cannot be shown")
+	s.store.down.Store(false)
+	b.press("Try again")
+	b.sees("Signed in as user-42")
+	assert.Empty(t, eval[string](b, "document.getElementById('failed').textContent"))
+
+	s.clock.step(time.Hour)
+	b.press("End Safari on iPhone")
+	b.sees("You are no longer signed in.")
+	b.sees("You are not signed in")
+}
+
+func TestNames(t *testing.T) {
+	s := serveTLS(t, nil)
+	b := newProfile(t)
+	b.visit(s.url(page))
+	for agent, want := range map[string]string{
+		"": "Unknown browser",
+		"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36":                                  "Chrome on Linux",
+		"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36":                         "Chrome on ChromeOS",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36 Edg/156.0.0.0":          "Edge on Windows",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36 OPR/120.0.0.0":          "Opera on Windows",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/19.1 Safari/605.1.15":                  "Safari on macOS",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:152.0) Gecko/20100101 Firefox/152.0":                                                   "Firefox on macOS",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/156.0 Mobile/15E148 Safari/604.1": "Chrome on iPhone",
+		"Mozilla/5.0 (iPad; CPU OS 19_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) FxiOS/152.0 Mobile/15E148 Safari/605.1.15":       "Firefox on iPad",
+		"Mozilla/5.0 (Linux; Android 16; K) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/30.0 Chrome/140.0.0.0 Mobile Safari/537.36":    "Samsung Internet on Android",
+		"Mozilla/5.0 (Android 16; Mobile; rv:152.0) Gecko/152.0 Firefox/152.0":                                                                   "Firefox on Android",
+		"Mozilla/5.0 (compatible; something/1.0)": "Unknown browser",
+		"Mozilla/5.0 (Linux; U) unheard-of":       "A browser on Linux",
+		"curl/8.14.1":                             "curl",
+		"python-requests/2.32":                    "python-requests",
+		"node":                                    "node",
+		"Go-http-client/2.0":                      "Go-http-client",
+		"<script>alert(1)</script>":               "Unknown browser",
+		strings.Repeat("x", 100) + "/1":           "Unknown browser",
+		"Mozilla/5.0 (X11; Linux x86_64) Firefox/" + strings.Repeat("9", 200): "Firefox on Linux",
+	} {
+		assert.Equal(t, want, eval[string](b, fmt.Sprintf("import('/auth/devices.js').then((m) => m.nameOf(%q))", agent)), agent)
+	}
+	for minutes, want := range map[float64]string{
+		-5: "just now", 0.9: "just now", 1: "1 minute ago", 59.9: "59 minutes ago", 60: "1 hour ago", 23*60 + 59: "23 hours ago", 24 * 60: "yesterday", 49 * 60: "2 days ago",
+	} {
+		assert.Equal(t, want, eval[string](b, fmt.Sprintf("import('/auth/devices.js').then((m) => m.ago(0, %f * 60000))", minutes)))
+	}
+}
+
+// The browser has nothing to complain about: no error, no warning, and nothing that the page's policy had to stop.
+func TestPageIsQuiet(t *testing.T) {
+	s := serveTLS(t, nil)
+	b := newProfile(t)
+	said := new(output) // Listen calls from a goroutine of its own
+	require.NoError(t, chromedp.Listen(b.ctx, func(ev any) {
+		switch ev := ev.(type) {
+		case *log.EventEntryAdded:
+			_, _ = fmt.Fprintln(said, ev.Entry.Text, ev.Entry.URL)
+		case *runtime.EventConsoleAPICalled:
+			_, _ = fmt.Fprintln(said, "console", ev.Type)
+		case *runtime.EventExceptionThrown:
+			_, _ = fmt.Fprintln(said, ev.ExceptionDetails.Text)
+		}
+	}))
+	call(b, log.Enable, cdp.Empty{})
+	b.visit(s.url(page))
+	b.sees("You are not signed in")
+	b.do(chromedp.SendKeys(chromedp.ID("user-id"), "user-42\r"))
+	b.sees("You are signed in.")
+	b.press("Sign out")
+	b.sees("You are signed out.")
+	assert.Empty(t, said.String())
+	// And the policy does stop things.
+	eval[bool](b, "void document.body.append(Object.assign(document.createElement('style'), {textContent: 'x{}'})) || true")
+	for deadline := time.Now().Add(patience); said.String() == "" && time.Now().Before(deadline); {
+		b.until("true") // a round trip
+	}
+	assert.Contains(t, said.String(), "Content Security Policy")
+}
