@@ -62,13 +62,30 @@ func TestReadme(t *testing.T) {
 	assert.Zero(t, p.wait(t))
 }
 
-func TestReadmeProgramBuilds(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
+// The whole programs that the pages show are programs.
+func TestProgramsOfThePagesBuild(t *testing.T) {
+	for _, page := range []string{"README.md", "docs/migrating.md"} {
+		text, err := os.ReadFile("../../" + page)
+		require.NoError(t, err)
+		blocks := regexp.MustCompile("(?s)```go\n(package main.*?)```").FindAllSubmatch(text, -1)
+		require.Len(t, blocks, 1, page)
+		source := filepath.Join(t.TempDir(), "main.go")
+		require.NoError(t, os.WriteFile(source, blocks[0][1], 0o600))
+		out, err := exec.CommandContext(t.Context(), "go", "vet", source).CombinedOutput()
+		require.NoError(t, err, "%s: %s", page, out)
+	}
+}
+
+// Every link of the pages to a file of ours leads to one.
+func TestLinksOfThePages(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
 	require.NoError(t, err)
-	block := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(text)
-	require.Len(t, block, 2)
-	source := filepath.Join(t.TempDir(), "main.go")
-	require.NoError(t, os.WriteFile(source, block[1], 0o600))
-	out, err := exec.CommandContext(t.Context(), "go", "vet", source).CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	for _, page := range append(pages, "../../README.md", "../../CONTRIBUTING.md") {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`\]\(([^)(:# ",]+)(#[^)]*)?\)`).FindAllStringSubmatch(string(text), -1) {
+			_, err := os.Stat(filepath.Join(filepath.Dir(page), m[1]))
+			assert.NoError(t, err, page)
+		}
+	}
 }

@@ -1,0 +1,81 @@
+package redisstore_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// The store is used through coatcheck.Manager, or server.Sessions; here it is only asked how it does.
+func ExampleNew() {
+	redis := new(exampleTB)
+	defer redis.done()
+	url := redistest.Start(redis).URL()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	store, err := redisstore.New(ctx, redisstore.Options{URL: url, Prefix: "shop:", CacheSize: 256 << 20})
+	if err != nil {
+		panic(err)
+	}
+	defer store.Close() //nolint:errcheck // it has nothing to say after this
+	manager, err := coatcheck.NewManager(store, coatcheck.Policy{})
+	if err != nil {
+		panic(err)
+	}
+	ended, err := manager.EndUser(ctx, "ada", coatcheck.Key{})
+	fmt.Println(ended, err, store.Ping(ctx))
+	// Output: 0 <nil> <nil>
+}
+
+// Inspect says what is wrong with a Redis before anybody's session is in it.
+func ExampleInspect() {
+	redis := new(exampleTB)
+	defer redis.done()
+	url := redistest.Start(redis, "maxmemory 100mb", "maxmemory-policy allkeys-lru").URL()
+
+	found, err := redisstore.Inspect(context.Background(), redisstore.Options{URL: url})
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range found {
+		if f.Level != redisstore.Fine {
+			fmt.Println(f.Check+":", f.Text)
+		}
+	}
+	// Output: eviction: Redis may evict sessions when its memory is full, which logs people out; set maxmemory-policy noeviction, it is allkeys-lru
+}
+
+// exampleTB lets an example start a Redis as tests do. It has what redistest uses of a test, and no more.
+type exampleTB struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (*exampleTB) Helper()                   {}
+func (*exampleTB) Fatal(args ...any)         { panic(fmt.Sprint(args...)) }
+func (*exampleTB) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
+func (e *exampleTB) Cleanup(f func())        { e.cleanups = append(e.cleanups, f) }
+
+func (e *exampleTB) TempDir() string {
+	dir, err := os.MkdirTemp("", "redis-")
+	if err != nil {
+		panic(err)
+	}
+	e.Cleanup(func() { _ = os.RemoveAll(dir) }) // the example is over
+	return dir
+}
+
+func (e *exampleTB) done() {
+	for len(e.cleanups) > 0 {
+		last := len(e.cleanups) - 1
+		e.cleanups[last]()
+		e.cleanups = e.cleanups[:last]
+	}
+}
