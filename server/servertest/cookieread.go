@@ -167,6 +167,7 @@ func checkCookieVectors(h *harness) {
 		for _, route := range []string{"GET /auth/me", "POST /auth/refresh", "GET /auth/verify", "GET /auth/sessions"} {
 			user := h.user()
 			previous := h.login(user)
+			h.clock.catchUp()
 			ended := h.login(h.user())
 			h.post("/auth/logout", h.cookie(ended))
 			token := h.refresh(previous)
