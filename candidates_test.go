@@ -124,7 +124,7 @@ func checkEnds(t *testing.T, kinds, ends string, handler func(*coatcheck.Session
 			assert.Equal(t, 1, live, "the session of %s", user)
 		}
 	}
-	assert.Equal(t, len(ends), s.Report().Ended)
+	assert.Equal(t, len(ends), s.Report().Ended+s.Report().Replaced)
 }
 
 // candidates makes one session of each kind and returns the cookies that the kinds name.

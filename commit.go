@@ -202,7 +202,7 @@ func (s *Session) committed(rotated bool, now time.Time) {
 // commitRest is the commit of a request without a session, or one that ended its session: end what must end, then begin a
 // session if there is anything to keep.
 func (s *Session) commitRest(ctx context.Context, now time.Time) error {
-	if _, err := s.endAll(ctx, s.ending, now); err != nil {
+	if _, err := s.endAll(ctx, s.ending, now, &s.report.Ended); err != nil {
 		return err
 	}
 	s.ending = s.ending[:0]
@@ -227,18 +227,18 @@ func (s *Session) commitRest(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// endAll ends the targets; one that had ended before is as good. It reports how many it ended.
-func (s *Session) endAll(ctx context.Context, targets []target, now time.Time) (ended int, err error) {
+// endAll ends the targets; one that had ended before is as good. It returns how many it ended, and adds that to count.
+func (s *Session) endAll(ctx context.Context, targets []target, now time.Time, count *int) (ended int, err error) {
 	for _, t := range targets {
 		err := s.m.store.End(ctx, t.key, t.user, now, s.m.until(now), &s.cur)
 		switch {
 		case err == nil:
 			ended++
+			*count++
 		case !errors.Is(err, ErrNotFound):
 			return ended, unavailable(err)
 		}
 	}
-	s.report.Ended += ended
 	return ended, nil
 }
 
@@ -320,22 +320,22 @@ func (s *Session) leave(ctx context.Context, replaced bool, now time.Time) error
 	if s.live {
 		ended := replaced && s.cur.Version != 0
 		if !replaced {
-			n, err := s.endAll(ctx, []target{{s.rec.Key, s.rec.UserID()}}, now)
+			n, err := s.endAll(ctx, []target{{s.rec.Key, s.rec.UserID()}}, now, &s.report.Replaced)
 			if err != nil {
 				return err
 			}
 			ended = n == 1
 		} else if ended {
-			s.report.Ended++
+			s.report.Replaced++
 		}
 		if err := s.correct(ctx, ended, now); err != nil {
 			return err
 		}
 	}
-	if _, err := s.endAll(ctx, s.ending, now); err != nil {
+	if _, err := s.endAll(ctx, s.ending, now, &s.report.Ended); err != nil {
 		return err
 	}
-	_, err := s.endAll(ctx, s.others, now)
+	_, err := s.endAll(ctx, s.others, now, &s.report.Replaced)
 	return err
 }
 

@@ -65,10 +65,10 @@ func TestRaceLoginAndLogout(t *testing.T) {
 				return w, []actor{login.run, logout.run}, func(t *testing.T) {
 					require.NoError(t, login.err)
 					require.NoError(t, logout.err)
-					assert.Equal(t, 1, login.s.Report().Ended+logout.s.Report().Ended, "ended once")
+					assert.Equal(t, 1, login.s.Report().Replaced+logout.s.Report().Ended, "ended once")
 					assert.Equal(t, "u", w.user(login.ans.token))
 					assert.Equal(t, 1, w.data.live(w.clock.Now()))
-					kept := first != "v" && login.s.Report().Ended == 1
+					kept := first != "v" && login.s.Report().Replaced == 1
 					assert.Equal(t, kept, w.value(login.ans.token, "a") != "")
 				}
 			})

@@ -90,7 +90,8 @@ type Report struct {
 	Created     int
 	Rotated     int
 	Renewed     int
-	Ended       int // by Destroy or Authenticate
+	Ended       int // by Destroy
+	Replaced    int // ended by Authenticate
 	LimitEnded  int // by the limit of sessions per user
 	Conflicts   int // swaps that had to be done again
 	Dropped     int // changes to a session that had ended, or no longer admitted the token

@@ -9,17 +9,21 @@ import (
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
 )
 
 // adminRoutes is the whole of the admin contract.
-func (s *Server) adminRoutes() {
+func (s *Server) adminRoutes(metrics prometheus.Gatherer) {
 	app := s.admin
 	app.Use(s.adminOnly)
 	app.Get("/healthz", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "ok"}) })
 	app.Get("/readyz", s.ready)
+	app.Get("/metrics", metricsPage(metrics))
+	app.Get("/debug/pprof/", profileIndex)
+	app.Get("/debug/pprof/:name", profile)
 	app.Get("/admin/users/:user_id/sessions", s.adminList)
 	app.Delete("/admin/users/:user_id/sessions", s.adminEndUser)
 	app.Delete("/admin/users/:user_id/sessions/:id", s.adminEnd)
@@ -95,7 +99,7 @@ func (s *Server) adminEndUser(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	n, err := s.manager.EndUser(context.Background(), user, coatcheck.Key{})
+	n, err := s.endUser(context.Background(), user, coatcheck.Key{})
 	if err != nil {
 		return s.sessions.fail(c, err)
 	}
@@ -111,7 +115,7 @@ func (s *Server) adminEnd(c *fiber.Ctx) error {
 	ctx := context.Background()
 	key, id, err := s.findSession(ctx, user, c.Params("id"))
 	if err == nil {
-		err = s.manager.End(ctx, key, user)
+		err = s.endOne(ctx, key, user)
 	}
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):

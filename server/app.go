@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
@@ -27,6 +28,8 @@ type Server struct {
 	reauth   time.Duration
 	audit    *audit
 	access   *accessLog // nil: off
+	metrics  *metrics
+	requests *requests // of the public listener
 	log      *slog.Logger
 
 	loginPage *loginPage // nil: verify redirects nobody
@@ -39,13 +42,15 @@ type Server struct {
 
 // New returns a server for the store, or all mistakes of the configuration. The store stays the caller's to close.
 func New(store coatcheck.Store, cfg Config) (*Server, error) {
-	m, err := newMiddleware(store, cfg)
+	counts := newMetrics()
+	m, err := newMiddleware(counts.store.around(store), cfg)
 	if cfg.Login == nil {
 		err = errors.Join(err, errors.New("login: a mode must be named"))
 	}
 	if err != nil {
 		return nil, err
 	}
+	m.metrics, m.audit.metrics = counts, counts
 	cfg = cfg.withDefaults()
 	page, err := newDevicesPage(cfg)
 	if err != nil {
@@ -62,6 +67,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		reauth:   cfg.ReauthWithin,
 		audit:    m.audit,
 		access:   newAccessLog(cfg.Logger, cfg.TrustedProxies),
+		metrics:  counts,
 		log:      cfg.Logger,
 
 		loginPage: newLoginPage(cfg),
@@ -72,10 +78,17 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	}
 	s.public = s.newApp(cfg)
 	s.routes(page)
-	s.prepare(s.public, s.cors(s.public.Handler()))
+	if s.requests, err = newRequests(s.public); err != nil {
+		return nil, err
+	}
+	s.prepare(s.public, s.cors(s.public.Handler()), s.requests)
+	shown, err := s.gatherer(cfg.Collectors)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
 	s.admin = s.newApp(cfg)
-	s.adminRoutes()
-	s.prepare(s.admin, s.admin.Handler())
+	s.adminRoutes(shown)
+	s.prepare(s.admin, s.admin.Handler(), nil)
 	s.doors[0].srv, s.doors[1].srv = s.public.Server(), s.admin.Server()
 	s.doors[0].guests = guests{max: cfg.MaxConnsPerIP, refuse: func() []byte { return s.refusal(problemTooManyConns) }}
 	return s, nil
@@ -121,10 +134,10 @@ func (s *Server) newApp(cfg Config) *fiber.App {
 	return app
 }
 
-// prepare sets what Fiber's configuration does not reach, and wraps the application's handler.
-func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler) {
+// prepare sets what Fiber's configuration does not reach, and wraps the application's handler. Requests are counted in seen.
+func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, seen *requests) {
 	srv := app.Server()
-	srv.Handler = func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler) }
+	srv.Handler = func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler, seen) }
 	if s.access != nil {
 		srv.Handler = s.access.around(srv.Handler)
 	}
@@ -132,6 +145,7 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler) {
 	srv.ErrorHandler = func(ctx *fasthttp.RequestCtx, err error) {
 		s.base.begin(ctx)
 		onError(ctx, err)
+		seen.refused(ctx)
 	}
 	// Else an unparsable request is logged, and answered, with its bytes: the cookie included.
 	srv.SecureErrorLogMessage = true
@@ -140,24 +154,26 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler) {
 
 // serve is the way into an application: it recovers panics, sends methods that Fiber does not know where they are refused
 // like any other wrong one, and begins every response with the headers that all of them have.
-func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler) {
-	defer s.recover(ctx)
+func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler, seen *requests) {
+	pass := seen.enter(ctx)
+	defer s.recover(ctx, pass)
 	s.base.begin(ctx)
 	if !knownMethod(ctx.Method()) {
 		ctx.Request.Header.SetMethod(fasthttp.MethodTrace)
 	}
 	app(ctx)
-	s.finish(ctx)
+	s.finish(ctx, pass)
 }
 
-func (s *Server) finish(ctx *fasthttp.RequestCtx) {
+func (s *Server) finish(ctx *fasthttp.RequestCtx, pass passage) {
 	if s.draining.Load() {
 		ctx.SetConnectionClose()
 	}
+	pass.leave(ctx)
 }
 
 // recover answers 500 for a panic. The panic's value is not logged: it may hold anything, a cookie included.
-func (s *Server) recover(ctx *fasthttp.RequestCtx) {
+func (s *Server) recover(ctx *fasthttp.RequestCtx, pass passage) {
 	v := recover()
 	if v == nil {
 		return
@@ -169,7 +185,7 @@ func (s *Server) recover(ctx *fasthttp.RequestCtx) {
 	s.log.LogAttrs(context.Background(), slog.LevelError, "panic in a handler", attrs...)
 	s.base.begin(ctx)
 	problemInternal.write(ctx)
-	s.finish(ctx)
+	s.finish(ctx, pass)
 }
 
 func knownMethod(m []byte) bool {
@@ -186,9 +202,25 @@ func (s *Server) SetNotBefore(t time.Time) { s.manager.SetNotBefore(t) }
 // EndUser ends all sessions of a user, and refuses his logins that have begun: his account was disabled, or his password
 // changed (ASVS 7.4.2, 7.4.3).
 func (s *Server) EndUser(ctx context.Context, user string) error {
-	n, err := s.manager.EndUser(ctx, user, coatcheck.Key{})
+	n, err := s.endUser(ctx, user, coatcheck.Key{})
 	if err == nil {
 		s.audit.endedByOperator(user, n)
+	}
+	return err
+}
+
+// endUser is Manager.EndUser, counted.
+func (s *Server) endUser(ctx context.Context, user string, keep coatcheck.Key) (int, error) {
+	n, err := s.manager.EndUser(ctx, user, keep)
+	s.metrics.revoked(n)
+	return n, err
+}
+
+// endOne is Manager.End, counted.
+func (s *Server) endOne(ctx context.Context, key coatcheck.Key, user string) error {
+	err := s.manager.End(ctx, key, user)
+	if err == nil {
+		s.metrics.revoked(1)
 	}
 	return err
 }

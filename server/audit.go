@@ -34,6 +34,7 @@ type audit struct {
 	log     *slog.Logger
 	now     func() time.Time
 	proxies proxies
+	metrics *metrics // nil with the middleware alone, which knows neither logins nor other sites
 
 	mu       sync.Mutex
 	reported map[coatcheck.Key]time.Time // guarded by mu: when a reuse was last reported
@@ -109,24 +110,26 @@ func (a *audit) endedByOperator(user string, n int) {
 }
 
 func (a *audit) loginFailed(ctx *fasthttp.RequestCtx, user string, err error) {
-	reason, event := "unavailable", eventLoginFailed
+	reason, event := outcomeUnavailable, eventLoginFailed
 	var throttled *login.Throttled
 	switch {
 	case errors.As(err, &throttled):
 		reason, event = throttled.By, eventLoginThrottled
 	case errors.Is(err, login.ErrBusy):
-		reason = "busy"
+		reason = outcomeBusy
 	case errors.Is(err, login.ErrRefused):
-		reason = "refused"
+		reason = outcomeRefused
 	case errors.Is(err, coatcheck.ErrRevoked):
-		reason = "revoked"
+		reason = outcomeRevoked
 	case errors.Is(err, coatcheck.ErrFull):
-		reason = "store_full"
+		reason = outcomeStoreFull
 	}
+	a.metrics.login(reason)
 	a.event(ctx, slog.LevelWarn, event, reason, userAttr(login.Canonical(user)))
 }
 
 func (a *audit) crossSite(ctx *fasthttp.RequestCtx, origin []byte) {
+	a.metrics.crossSite.Inc()
 	origin = origin[:min(len(origin), 256)]
 	a.event(ctx, slog.LevelWarn, eventCrossSite, "refused", slog.String("origin", string(origin)))
 }

@@ -42,6 +42,7 @@ func (s *Server) login(c *fiber.Ctx, sess *coatcheck.Session) error {
 		return s.sessions.fail(c, err)
 	}
 	s.audit.began(c.Context(), sess, carriedUser, carried)
+	s.metrics.login(outcomeOK)
 	return writeView(c, sess)
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -56,6 +58,8 @@ type Config struct {
 	ReadTimeout time.Duration
 	// IdleTimeout is how long a connection may wait for its next request. Zero: 60 seconds.
 	IdleTimeout time.Duration
+	// Collectors are shown at /metrics beside the server's own: those of the store, which the server does not know.
+	Collectors []prometheus.Collector
 	// MaxConnsPerIP bounds the connections of one client address. Zero: no bound.
 	MaxConnsPerIP int
 }

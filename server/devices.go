@@ -109,7 +109,7 @@ func (s *Server) endSession(c *fiber.Ctx, sess *coatcheck.Session) error {
 		if err := s.mayEndOthers(sess); err != nil {
 			return err
 		}
-		err = s.manager.End(ctx, key, user)
+		err = s.endOne(ctx, key, user)
 	}
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):
@@ -161,7 +161,7 @@ func (s *Server) endSessions(c *fiber.Ctx, sess *coatcheck.Session) error {
 		keep = coatcheck.Key{}
 	}
 	ctx := context.Background()
-	n, err := s.manager.EndUser(ctx, user, keep)
+	n, err := s.endUser(ctx, user, keep)
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):
 		return problemUnauthenticated // the caller's own session ended meanwhile

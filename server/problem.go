@@ -57,6 +57,8 @@ var (
 	problemHeaderTooLarge   = newProblem(431, "header_too_large", "The header block is larger than 8 KiB.")
 	problemLoginThrottled   = newProblem(429, "login_throttled", "Too many logins failed. Try again later.")
 	problemTooManyConns     = newProblem(429, "too_many_connections", "The client has too many connections.")
+	problemSeconds          = newProblem(400, "malformed_query", "The query parameter seconds must be above 0 and at most 300.")
+	problemProfiling        = newProblem(409, "profile_running", "A profile of this kind is being taken.")
 	problemInternal         = newProblem(500, "internal", "The server failed to answer.")
 	problemStoreUnavailable = newProblem(503, "store_unavailable", "The session store cannot be reached. The session is not affected.")
 	problemStoreFull        = newProblem(503, "store_full", "The session store takes no more sessions.")

@@ -49,6 +49,7 @@ type middleware struct {
 	manager *coatcheck.Manager
 	jar     *cookieJar
 	audit   *audit
+	metrics *metrics
 	proxies proxies
 	base    *baseHeaders // nil in another application, whose responses are its own
 	pool    sync.Pool
@@ -129,6 +130,7 @@ func (m *middleware) open(ctx *fasthttp.RequestCtx, r *request) error {
 }
 
 func (m *middleware) release(r *request) {
+	m.metrics.session(r.session.Report())
 	r.session.Release()
 	r.presented = coatcheck.Presented{} // a pool must not hold what opens a session
 	m.pool.Put(r)

@@ -1,0 +1,164 @@
+package server
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+
+	"github.com/coatcheck/coatcheck"
+
+	dto "github.com/prometheus/client_model/go"
+)
+
+// metrics counts what becomes of sessions and logins. Labels are words of this file and nothing else: no user, session,
+// address or path (LOG-01, OPS-04). A nil *metrics counts nothing: the middleware alone has none.
+type metrics struct {
+	created, rotated, renewed    prometheus.Counter
+	conflicts, dropped, notNoted prometheus.Counter
+	wrong, reused, duplicate     prometheus.Counter
+	damaged, crossSite           prometheus.Counter
+	ended                        map[string]prometheus.Counter // by reason; never changes
+	logins                       *prometheus.CounterVec
+	store                        *storeMetrics
+
+	all []prometheus.Collector
+}
+
+// Why a session ended. Stores that know of more, because they see sessions expire, add idle and absolute.
+const (
+	endedLogout   = "logout"
+	endedRevoked  = "revoked"
+	endedLimit    = "limit"
+	endedReuse    = "reuse"
+	endedReplaced = "replaced"
+)
+
+const (
+	endedName = "coatcheck_sessions_ended_total"
+	endedHelp = "Sessions that ended, by reason: logout, revoked (by their user elsewhere, or an administrator), limit, reuse, replaced (by a login), idle, absolute."
+)
+
+// SessionsEnded describes the counter of sessions that ended for a reason, for the collector of a store that knows of
+// reasons which the server does not.
+func SessionsEnded(reason string) *prometheus.Desc {
+	return prometheus.NewDesc(endedName, endedHelp, nil, prometheus.Labels{"reason": reason})
+}
+
+func newMetrics() *metrics {
+	m := &metrics{ended: make(map[string]prometheus.Counter), store: newStoreMetrics()}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "coatcheck_" + name, Help: help})
+		m.all = append(m.all, c)
+		return c
+	}
+	m.created = counter("sessions_created_total", "Sessions that began.")
+	m.rotated = counter("sessions_rotated_total", "Tokens that were exchanged for a new one of the same session.")
+	m.renewed = counter("sessions_renewed_total", "Idle expiries that were pushed out.")
+	m.conflicts = counter("swap_conflicts_total", "Writes that were done again because a parallel request was faster.")
+	m.dropped = counter("writes_dropped_total", "Writes that were refused because the session had ended or no longer admitted the token.")
+	m.notNoted = counter("notes_failed_total", "Renewals and first uses of a token that could not be written and were left to the next request.")
+	m.wrong = counter("wrong_secrets_total", "Tokens of a known session with a secret that was never its previous one.")
+	m.reused = counter("token_reuse_total", "Requests with a token that had been exchanged before and was no longer admitted.")
+	m.duplicate = counter("duplicate_cookies_total", "Requests with several live sessions or too many candidates, which were anonymous.")
+	m.damaged = counter("damaged_records_total", "Stored records that could not be read and were deleted.")
+	m.crossSite = counter("cross_site_refused_total", "Unsafe requests of other sites that were refused.")
+	for _, reason := range []string{endedLogout, endedRevoked, endedLimit, endedReuse, endedReplaced} {
+		m.ended[reason] = prometheus.NewCounter(prometheus.CounterOpts{Name: endedName, Help: endedHelp, ConstLabels: prometheus.Labels{"reason": reason}})
+		m.all = append(m.all, m.ended[reason])
+	}
+	m.logins = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "coatcheck_logins_total",
+		Help: "Logins by outcome, as the audit log has it; account and address are what too many failures throttled.",
+	}, []string{"outcome"})
+	for _, outcome := range loginOutcomes {
+		m.logins.WithLabelValues(outcome) // so that each is there from the start, and its first failure is an increase
+	}
+	m.all = append(m.all, m.logins)
+	m.all = append(m.all, m.store.collectors()...)
+	return m
+}
+
+// The outcomes of a login, in the audit log and in metrics.
+const (
+	outcomeOK          = "ok"
+	outcomeRefused     = "refused"
+	outcomeRevoked     = "revoked"
+	outcomeStoreFull   = "store_full"
+	outcomeBusy        = "busy"
+	outcomeUnavailable = "unavailable"
+	outcomeAccount     = "account"
+	outcomeAddress     = "address"
+)
+
+var loginOutcomes = []string{
+	outcomeOK, outcomeRefused, outcomeRevoked, outcomeStoreFull, outcomeBusy, outcomeUnavailable, outcomeAccount, outcomeAddress,
+}
+
+// session counts what happened to a request's session. Most often that is nothing.
+func (m *metrics) session(r *coatcheck.Report) {
+	if m == nil || quiet(r) {
+		return
+	}
+	m.created.Add(float64(r.Created))
+	m.rotated.Add(float64(r.Rotated))
+	m.renewed.Add(float64(r.Renewed))
+	m.conflicts.Add(float64(r.Conflicts))
+	m.dropped.Add(float64(r.Dropped))
+	m.notNoted.Add(float64(r.NotNoted))
+	m.wrong.Add(float64(r.WrongSecret))
+	m.damaged.Add(float64(r.Damaged))
+	m.ended[endedLogout].Add(float64(r.Ended))
+	m.ended[endedReplaced].Add(float64(r.Replaced))
+	m.ended[endedLimit].Add(float64(r.LimitEnded))
+	if r.Duplicate {
+		m.duplicate.Inc()
+	}
+	if r.Reused.Key != (coatcheck.Key{}) {
+		m.reused.Inc()
+	}
+	if r.Reused.Revoked {
+		m.ended[endedReuse].Inc()
+	}
+}
+
+// quiet reports whether nothing happened. Comparing the whole Report takes three times as long.
+func quiet(r *coatcheck.Report) bool {
+	return r.Created|r.Rotated|r.Renewed|r.Ended|r.Replaced|r.LimitEnded|r.Conflicts|r.Dropped|r.NotNoted|r.WrongSecret|r.Damaged == 0 &&
+		!r.Duplicate && r.Reused.Key == (coatcheck.Key{})
+}
+
+// revoked counts sessions that others than their own requests ended.
+func (m *metrics) revoked(n int) { m.ended[endedRevoked].Add(float64(n)) }
+
+func (m *metrics) login(outcome string) { m.logins.WithLabelValues(outcome).Inc() }
+
+// gatherer returns what /metrics shows: the server's own, what the configuration adds, the process and the Go runtime.
+func (s *Server) gatherer(more []prometheus.Collector) (prometheus.Gatherer, error) {
+	registry := prometheus.NewRegistry()
+	all := slices.Concat(s.metrics.all, more, []prometheus.Collector{
+		s.requests, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	})
+	var errs []error
+	for _, c := range all {
+		errs = append(errs, registry.Register(c))
+	}
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		families, err := registry.Gather()
+		// Which Go it was built with is which vulnerabilities to try (OPS-04).
+		return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "go_info" }), err
+	}), errors.Join(errs...)
+}
+
+// metricsPage answers a scrape. Metrics that cannot be read are left out and do not fail the others.
+func metricsPage(from prometheus.Gatherer) fiber.Handler {
+	page := fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(from, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	return func(c *fiber.Ctx) error {
+		page(c.Context())
+		return nil
+	}
+}
