@@ -77,6 +77,12 @@ func EncodedExpiry(b []byte) int64 {
 	return min(readTime(b, offIdle), readTime(b, offAbsolute))
 }
 
+// EncodedIdle reports whether it is the idle expiry of an encoding that comes first; of a session whose two expiries are
+// one, it is not.
+func EncodedIdle(b []byte) bool {
+	return len(b) >= headerBytes && readTime(b, offIdle) < readTime(b, offAbsolute)
+}
+
 // EncodedCreated returns when the session of an encoding was created, in Unix milliseconds, without reading the rest; 0
 // for a tombstone.
 func EncodedCreated(b []byte) int64 {

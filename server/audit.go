@@ -77,7 +77,7 @@ func (a *audit) session(ctx *fasthttp.RequestCtx, event string, s *coatcheck.Ses
 // began tells of a login: whose session began, and which of those that the request carried ended for it.
 func (a *audit) began(ctx *fasthttp.RequestCtx, sess *coatcheck.Session, carriedUser string, carried coatcheck.ID) {
 	a.event(ctx, slog.LevelInfo, eventLogin, "ok", userAttr(sess.UserID()), slog.String("session_id", sess.ID().String()), expires(sess))
-	if n := sess.Report().Ended; n > 0 {
+	if n := sess.Report().Replaced; n > 0 {
 		a.event(ctx, slog.LevelInfo, eventRevoke, "ok", slog.String("reason", "login"), userAttr(carriedUser),
 			slog.String("session_id", carried.String()), slog.Int("sessions", n))
 	}

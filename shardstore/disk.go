@@ -178,11 +178,22 @@ type Stats struct {
 	Refusing error
 	// Failures is how many writes and syncs have failed.
 	Failures uint64
+	// ExpiredIdle and ExpiredAbsolute are the sessions that the janitor has removed, by which expiry came first.
+	ExpiredIdle, ExpiredAbsolute uint64
+	// Sweeps is how often it came by, SweepTime how long it was at work in all.
+	Sweeps    uint64
+	SweepTime time.Duration
+	// SweptTo is the time up to which all that expired is gone, by the store's clock.
+	SweptTo time.Time
 }
 
 // Stats returns how the store is.
 func (s *Store) Stats() Stats {
-	st := Stats{Sessions: s.Len()}
+	st := Stats{
+		Sessions:    s.Len(),
+		ExpiredIdle: s.swept.idle.Load(), ExpiredAbsolute: s.swept.absolute.Load(),
+		Sweeps: s.swept.rounds.Load(), SweepTime: time.Duration(s.swept.took.Load()), SweptTo: time.UnixMilli(s.swept.upTo.Load()),
+	}
 	if s.disk == nil {
 		return st
 	}

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
+
+	"github.com/coatcheck/coatcheck"
 )
 
 // maxSwept is how many slots are looked at in one hold of a shard's lock, so that nobody waits long when a million sessions
@@ -25,13 +28,35 @@ func (s *Store) janitor() {
 	}
 }
 
+// swept is what the janitor has done. Written by whoever sweeps.
+type swept struct {
+	idle, absolute atomic.Uint64 // sessions that expired
+	rounds         atomic.Uint64
+	took           atomic.Int64 // nanoseconds in all
+	upTo           atomic.Int64 // Unix milliseconds: what was over then is gone
+}
+
+// count counts a session that expired.
+func (w *swept) count(idle bool) {
+	if idle {
+		w.idle.Add(1)
+	} else {
+		w.absolute.Add(1)
+	}
+}
+
 // sweep removes all that is over by the janitor's clock.
 func (s *Store) sweep() {
 	defer s.survive()
+	defer func(began time.Time) {
+		s.swept.took.Add(int64(time.Since(began)))
+		s.swept.rounds.Add(1)
+	}(time.Now())
 	now := s.now().UnixMilli()
 	for i := range s.shards {
 		s.sweepShard(&s.shards[i], now)
 	}
+	s.swept.upTo.Store(now)
 }
 
 // sweepShard has a net of its own: what is wrong with one shard must not keep the others from being swept.
@@ -68,6 +93,9 @@ func (sh *shard) sweep(now int64) (more bool) {
 		case n == 0:
 			return false
 		case sh.at(n).ends() <= now:
+			if s := sh.at(n); s.is(session) {
+				sh.swept.count(coatcheck.EncodedIdle(s.payload()))
+			}
 			sh.remove(n)
 		default:
 			sh.wheel.remove(n)

@@ -32,18 +32,19 @@ type shard struct {
 
 	seed maphash.Seed  // of this shard's tables: nobody outside can aim at one of their cells. Never changes
 	live *atomic.Int64 // the store's count
+	swept *swept       // the store's
 
 	// Two cache lines, because processors fetch them in pairs: without them the lock of one shard would share a line with
 	// its neighbour's, and cores that work on different shards would still wait for each other.
 	_ [128]byte
 }
 
-func (sh *shard) init(live *atomic.Int64, now int64) {
+func (sh *shard) init(live *atomic.Int64, swept *swept, now int64) {
 	sh.slots.init()
 	sh.wheel.slots = &sh.slots
 	sh.wheel.at = now
 	sh.seed = maphash.MakeSeed()
-	sh.live = live
+	sh.live, sh.swept = live, swept
 }
 
 // hash is for the tables. It needs no lock.

@@ -35,6 +35,7 @@ type Store struct {
 
 	disk     *disk         // nil: nothing is kept on disk
 	live     atomic.Int64  // sessions in all shards, expired ones that were not swept yet included; written under a shard's lock
+	swept    swept
 	lastMark atomic.Uint64 // counts up from a random start, so that no mark is ever given twice; written by EndUser
 
 	closing  sync.Once
@@ -85,7 +86,7 @@ func newStore(opt Options) *Store {
 	}
 	now := s.now().UnixMilli()
 	for i := range s.shards {
-		s.shards[i].init(&s.live, now)
+		s.shards[i].init(&s.live, &s.swept, now)
 	}
 	s.lastMark.Store(rand.Uint64())
 	return s

@@ -72,6 +72,7 @@ func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr i
 	out := newSpool(stderr, func(w io.Writer) slog.Handler { return newHandler(c, w) })
 	log := slog.New(newHandler(c, out))
 	slog.SetDefault(log) // also for what was not given one, and for package log
+	c.server.Collectors = append(c.server.Collectors, droppedLines(out.Dropped))
 	deadline, err := serve(c, again, signals, stdout, log)
 	code := exitOK
 	if err != nil {

@@ -33,6 +33,7 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 		makeRoomForHashes()
 	}
 	throttle(c, store)
+	c.server.Collectors = append(c.server.Collectors, storeCollector(store))
 	srv, err := server.New(store, c.server)
 	if err != nil {
 		return deadline, err

@@ -157,7 +157,7 @@ func checkAdminRebinding(h *harness) {
 		{"Host: localhost", "Origin: http://localhost"},
 		{"Host: evil.example", "X-Forwarded-Host: localhost"},
 	} {
-		for _, route := range []string{"GET /healthz", "GET /readyz", "GET " + path, "DELETE " + path, "DELETE " + path + "/" + idOf(h, token), "GET /nowhere"} {
+		for _, route := range []string{"GET /healthz", "GET /readyz", "GET /metrics", "GET /debug/pprof/", "GET /debug/pprof/heap", "GET " + path, "DELETE " + path, "DELETE " + path + "/" + idOf(h, token), "GET /nowhere"} {
 			method, path, _ := strings.Cut(route, " ")
 			resp := h.adminDo(method, path, head...)
 			assert.Contains(h, []int{400, 403}, resp.status, "%s: %q", route, head)
@@ -178,7 +178,7 @@ func checkAdminBad(h *harness) {
 		assert.Equal(h, status, h.adminDo("GET", path).status, path)
 	}
 	for route, allow := range map[string][]string{
-		"POST /healthz": {"GET", "HEAD"}, "DELETE /readyz": {"GET", "HEAD"}, "POST /admin/users/x/sessions": {"GET", "HEAD", "DELETE"}, "GET /admin/users/x/sessions/y": {"DELETE"}, "PROPFIND /healthz": {"GET", "HEAD"},
+		"POST /healthz": {"GET", "HEAD"}, "DELETE /readyz": {"GET", "HEAD"}, "POST /metrics": {"GET", "HEAD"}, "POST /debug/pprof/heap": {"GET", "HEAD"}, "POST /admin/users/x/sessions": {"GET", "HEAD", "DELETE"}, "GET /admin/users/x/sessions/y": {"DELETE"}, "PROPFIND /healthz": {"GET", "HEAD"},
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		resp := h.adminDo(method, path)

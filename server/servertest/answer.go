@@ -133,10 +133,15 @@ func (h *harness) holdsToken(text string) bool {
 
 // contentTypes are those of the answers that are neither JSON nor a problem.
 var contentTypes = map[string]string{
-	"/auth/devices":     "text/html; charset=utf-8",
-	"/auth/devices.js":  "text/javascript; charset=utf-8",
-	"/auth/devices.css": "text/css; charset=utf-8",
-	"/openapi.yaml":     "application/yaml",
+	"/auth/devices":                   "text/html; charset=utf-8",
+	"/auth/devices.js":                "text/javascript; charset=utf-8",
+	"/auth/devices.css":               "text/css; charset=utf-8",
+	"/openapi.yaml":                   "application/yaml",
+	"/metrics":                        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+	"/debug/pprof/":                   "text/plain; charset=utf-8",
+	"/debug/pprof/goroutine?debug=2":  "text/plain; charset=utf-8",
+	"/debug/pprof/heap":               "application/octet-stream",
+	"/debug/pprof/trace?seconds=0.01": "application/octet-stream",
 }
 
 // The page's policy, to the letter; that of every other answer.

@@ -171,7 +171,7 @@ func checkAdminKeys(h *harness) {
 	keys, err := login.LoadKeys(file)
 	require.NoError(h, err)
 	h.serve(func(cfg *server.Config) { cfg.AdminKeys = keys })
-	for _, path := range []string{"/healthz", "/readyz", "/admin/users/u/sessions", "/nothing"} {
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/debug/pprof/", "/debug/pprof/heap", "/admin/users/u/sessions", "/nothing"} {
 		for _, head := range [][]string{
 			nil,
 			{"Authorization: Bearer wrong"},

@@ -48,6 +48,7 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 		{"sockets", socketRules},
 		{"logs", logRules},
 		{"admin", adminRules},
+		{"metrics", metricsRules},
 		{"shutdown", shutdownRules},
 	} {
 		total += int32(len(group.rules))

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// scrape returns the families that the server shows, and the page.
+func (p *process) scrape(t *testing.T) (families map[string]bool, page string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.admin+"/metrics", http.NoBody)
+	require.NoError(t, err)
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	families = make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(string(text), -1) {
+		families[m[1]] = true
+	}
+	return families, string(text)
+}
+
+var (
+	metricName = regexp.MustCompile(`\b(?:coatcheck|go|process)_[a-z0-9_]+`)
+	ofSeries   = regexp.MustCompile(`_(?:bucket|sum|count)$`)
+)
+
+// What the dashboard, the alerts and docs/operations.md name, a running server shows; and docs/operations.md names all that is
+// ours.
+func TestMetricsThatAreNamed(t *testing.T) {
+	memory := start(t, "--data-dir", t.TempDir())
+	redis := start(t, "--store", redistest.Start(t).URL())
+	shown := make(map[string]bool)
+	for _, p := range []*process{memory, redis} {
+		_, _, cookie := p.ask(t, "POST", "/auth/login", "", `{"user_id":"user-42"}`)
+		assert.Equal(t, "user-42", p.whose(t, cookie))
+		families, page := p.scrape(t)
+		maps.Copy(shown, families)
+		assert.NotContains(t, page, "user-42")
+		assert.NotContains(t, page, "go1.", "which Go")
+		assert.NotContains(t, page, "v1.2.3-test", "which version")
+	}
+	for _, file := range []string{"deploy/grafana-dashboard.json", "deploy/prometheus-alerts.yml", "docs/operations.md"} {
+		text, err := os.ReadFile(filepath.Join("../..", file))
+		require.NoError(t, err)
+		names := metricName.FindAllString(string(text), -1)
+		assert.Greater(t, len(names), 10, file)
+		for _, name := range names {
+			assert.True(t, shown[name] || shown[ofSeries.ReplaceAllString(name, "")], "%s names %s, which no server shows", file, name)
+		}
+		if file == "docs/operations.md" {
+			for name := range shown {
+				assert.True(t, !strings.HasPrefix(name, "coatcheck_") || slices.Contains(names, name), "%s does not tell of %s", file, name)
+			}
+		}
+	}
+}
+
+func TestDashboardAndAlerts(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/grafana-dashboard.json")
+	require.NoError(t, err)
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	require.NoError(t, json.Unmarshal(text, &dashboard))
+	require.NotEmpty(t, dashboard.Panels)
+	for _, p := range dashboard.Panels {
+		require.NotEmpty(t, p.Targets, p.Title)
+		for _, target := range p.Targets {
+			checkExpression(t, target.Expr)
+		}
+	}
+	text, err = os.ReadFile("../../deploy/prometheus-alerts.yml")
+	require.NoError(t, err)
+	var alerts struct {
+		Groups []struct {
+			Rules []struct {
+				Alert, Expr, For    string
+				Labels, Annotations map[string]string
+			}
+		}
+	}
+	require.NoError(t, yaml.Unmarshal(text, &alerts))
+	page, err := os.ReadFile("../../docs/operations.md")
+	require.NoError(t, err)
+	for _, g := range alerts.Groups {
+		require.NotEmpty(t, g.Rules)
+		for _, r := range g.Rules {
+			checkExpression(t, r.Expr)
+			assert.Contains(t, []string{"critical", "warning"}, r.Labels["severity"], r.Alert)
+			assert.NotEmpty(t, r.Annotations["summary"], r.Alert)
+			assert.Contains(t, string(page), "`"+r.Alert+"`", "docs/operations.md says what to do about it")
+			if r.For != "" {
+				_, err := time.ParseDuration(r.For)
+				assert.NoError(t, err, r.Alert)
+			}
+		}
+	}
+}
+
+// checkExpression finds what a slip of the hand breaks; PromQL has no small parser.
+func checkExpression(t *testing.T, expr string) {
+	t.Helper()
+	require.NotEmpty(t, expr)
+	for _, pair := range []string{"()", "[]", "{}"} {
+		assert.Equal(t, strings.Count(expr, pair[:1]), strings.Count(expr, pair[1:]), expr)
+	}
+	assert.Zero(t, strings.Count(expr, `"`)%2, expr)
+	for _, m := range regexp.MustCompile(`(?:rate|increase)\s*\(\s*(\w+)`).FindAllStringSubmatch(expr, -1) {
+		assert.Regexp(t, `_(total|bucket)$`, m[1], "a rate is of a counter")
+	}
+}
+
+func TestMetricsOfMemoryStore(t *testing.T) {
+	p := start(t, "--ttl=1s", "--rotation-grace=100ms", "--data-dir", t.TempDir())
+	for range 3 {
+		p.ask(t, "POST", "/auth/login", "", `{"user_id":"user-42"}`)
+	}
+	_, page := p.scrape(t)
+	assert.Contains(t, page, "\ncoatcheck_sessions 3\n")
+	assert.Contains(t, page, "\ncoatcheck_memory_writes_refused 0\n")
+	assert.Regexp(t, `\ncoatcheck_memory_journal_bytes [1-9]`, page)
+	require.Eventually(t, func() bool {
+		_, page = p.scrape(t)
+		return strings.Contains(page, "\n"+`coatcheck_sessions_ended_total{reason="idle"} 3`+"\n")
+	}, patience, 20*time.Millisecond)
+	assert.Contains(t, page, "\ncoatcheck_sessions 0\n")
+	assert.Regexp(t, `\ncoatcheck_memory_janitor_seconds_total [0-9.e-]*[1-9]`, page)
+}
+
+// A disk that is full shows. That the store says so, and no longer when there is room again, is shardstore's to test.
+func TestMetricsOfAFullDisk(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(&statsCollector[shardstore.Stats]{func() shardstore.Stats {
+		return shardstore.Stats{Refusing: syscall.ENOSPC, Failures: 7}
+	}, memoryReadings()})
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	found := make(map[string]float64)
+	for _, f := range families {
+		found[f.GetName()] = f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
+	}
+	assert.Equal(t, 1.0, found["coatcheck_memory_writes_refused"])
+	assert.Equal(t, 7.0, found["coatcheck_memory_disk_failures_total"])
+}
