@@ -188,3 +188,24 @@ func TestDeafListener(t *testing.T) {
 	require.NoError(t, conn.Close())
 	require.NoError(t, ln.Close())
 }
+
+// Go's transport and browsers open connections in advance, and would take a 408 that comes before they ask for their answer.
+func TestUnusedConnectionsEndSilently(t *testing.T) {
+	d := &door{srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}, ReadTimeout: 20 * time.Millisecond}}
+	ln := listenLocal(t)
+	served := make(chan error, 1)
+	go func() { served <- d.serve(ln, nil, slog.New(slog.DiscardHandler)) }()
+	text, err := io.ReadAll(connect(t, ln))
+	require.NoError(t, err)
+	assert.Empty(t, string(text))
+	slow := connect(t, ln)
+	_, err = slow.Write([]byte("GET / HTT"))
+	require.NoError(t, err)
+	text, err = io.ReadAll(slow)
+	require.NoError(t, err)
+	assert.Contains(t, string(text), "HTTP/1.1 4", "who has begun is told")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	require.NoError(t, d.shut(ctx))
+	require.NoError(t, <-served)
+}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -189,6 +190,9 @@ func (v *visitor) note(state fasthttp.ConnState) {
 // meanwhile: a deadline that has passed hides it.
 func (v *visitor) Read(b []byte) (int, error) {
 	n, err := v.Conn.Read(b)
+	if n == 0 && err != nil && v.state.Load() == unused && errors.Is(err, os.ErrDeadlineExceeded) && !v.leaving.Load() {
+		return 0, io.EOF // no 408: a client that takes this connection up at last would take that for its answer
+	}
 	if n == 0 && err != nil && v.leaving.Load() && v.state.Load() != busy {
 		if !unread(v.Conn) {
 			return 0, io.EOF

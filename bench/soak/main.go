@@ -29,7 +29,7 @@ type settings struct {
 }
 
 // rules are the lifetimes that the server is told: short ones, so that every session that is left behind expires in the run.
-var rules = lifetimes{ttl: time.Minute, renewEvery: 6 * time.Second, max: 5 * time.Minute, grace: 3 * time.Second}
+var rules = lifetimes{ttl: time.Minute, renewEvery: 6 * time.Second, max: 5 * time.Minute, grace: 10 * time.Second}
 
 type lifetimes struct{ ttl, renewEvery, max, grace time.Duration }
 

@@ -99,7 +99,7 @@ func (r *result) panel(nth int) (*plot.Plot, error) {
 		l.Dashes = []vg.Length{vg.Points(3), vg.Points(2)}
 		p.Add(l)
 	}
-	t, err := trendOf(at, values)
+	t, err := trendOf(r.judged(nth))
 	if err != nil || s.allow == nil {
 		return p, err
 	}

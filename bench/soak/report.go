@@ -53,6 +53,34 @@ func (r *result) column(i int) (at, values []float64) {
 	return at, values
 }
 
+// judged is what the verdict is about: the column, and for sessions what it would be at the run's mean load. As many sessions
+// are open as were begun in the last minutes, so that a machine which lets fewer requests through has fewer of them.
+func (r *result) judged(nth int) (at, values []float64) {
+	at, values = r.column(nth)
+	if nth != countSeries {
+		return at, values
+	}
+	_, rates := r.column(rateSeries)
+	mean := average(rates)
+	from := 0
+	for i := range at {
+		for at[i]-at[from] > rules.ttl.Seconds() {
+			from++
+		}
+		if recent := average(rates[from : i+1]); recent > 0 {
+			values[i] *= mean / recent
+		}
+	}
+	return at, values
+}
+
+func average(values []float64) (mean float64) {
+	for _, v := range values {
+		mean += v / float64(len(values))
+	}
+	return mean
+}
+
 func (r *result) markdown() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -65,8 +93,7 @@ func (r *result) markdown() string {
 	p("| | median | growth in the second half | allowed | |")
 	p("| --- | ---: | ---: | ---: | --- |")
 	for i, s := range series {
-		at, values := r.column(i)
-		t, err := trendOf(at, values)
+		t, err := trendOf(r.judged(i))
 		switch {
 		case err != nil:
 			p("| %s | | | | %v |", r.name(i), err)
@@ -116,8 +143,7 @@ func (r *result) verdict() error {
 		if s.allow == nil {
 			continue
 		}
-		at, values := r.column(i)
-		t, err := trendOf(at, values)
+		t, err := trendOf(r.judged(i))
 		if err == nil && t.grows(*s.allow) {
 			err = fmt.Errorf("grew by %.2f %s, from a median of %.2f; %.2f is allowed", t.Growth, s.unit, t.Median, s.allow.of(t))
 		}

@@ -28,8 +28,8 @@ var series = []struct {
 	{"p99", "ms", nil},
 }
 
-// countSeries is the one of sessions.
-const countSeries = 4
+// Those that are looked at by themselves: sessions, and requests a second.
+const countSeries, rateSeries = 4, 5
 
 // sample is one look at everything: a value for each series, at so many seconds after the start.
 type sample struct {

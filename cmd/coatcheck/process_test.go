@@ -42,9 +42,14 @@ func start(t *testing.T, args ...string) *process {
 // startWith is start with a standard error of the test's own.
 func startWith(t *testing.T, stderr io.Writer, args ...string) *process {
 	t.Helper()
+	return startProgram(t, program(t), stderr, args...)
+}
+
+func startProgram(t *testing.T, path string, stderr io.Writer, args ...string) *process {
+	t.Helper()
 	p := &process{stdout: new(output), stderr: new(output), exited: make(chan struct{})}
 	// Not t.Context: it ends before the cleanups, and would kill what the test has just told to stop.
-	p.cmd = exec.CommandContext(context.Background(), program(t), append([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"}, args...)...)
+	p.cmd = exec.CommandContext(context.Background(), path, append([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"}, args...)...)
 	p.cmd.Env = environment()
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, stderr
 	require.NoError(t, p.cmd.Start())

@@ -43,6 +43,7 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 		{"rotation", rotationRules},
 		{"limit", limitRules},
 		{"store_failures", failureRules},
+		{"faults", nthFailureRules},
 		{"middleware", middlewareRules},
 		{"middleware_races", middlewareRaceRules},
 		{"sockets", socketRules},
