@@ -87,7 +87,7 @@ func (r *result) markdown() string {
 	p("\n**%s**, %s, %s UTC: %d requests by %d visitors, %d wrong answers.",
 		r.title(), r.Length, r.Date.Format("2006-01-02 15:04"), r.Requests, r.Visitors, r.Wrong)
 	if r.Outage[1] > 0 {
-		p("Redis was away for %.1f s, and %d requests got 503; nobody was signed out.", r.Outage[1]-r.Outage[0], r.Refused)
+		p("Redis was away for %.1f s, and %d requests got 503.", r.Outage[1]-r.Outage[0], r.Refused)
 	}
 	p("%s after the last of them %.0f %s were left.\n", r.LeftOver, r.Left, r.name(countSeries))
 	p("| | median | growth in the second half | allowed | |")
