@@ -30,9 +30,9 @@ type shard struct {
 
 	dumping bool // a snapshot is being written: what stands in a slot stays there, unless the journal says so
 
-	seed maphash.Seed  // of this shard's tables: nobody outside can aim at one of their cells. Never changes
-	live *atomic.Int64 // the store's count
-	swept *swept       // the store's
+	seed  maphash.Seed  // of this shard's tables: nobody outside can aim at one of their cells. Never changes
+	live  *atomic.Int64 // the store's count
+	swept *swept        // the store's
 
 	// Two cache lines, because processors fetch them in pairs: without them the lock of one shard would share a line with
 	// its neighbour's, and cores that work on different shards would still wait for each other.

@@ -33,8 +33,8 @@ type Store struct {
 	every  time.Duration
 	log    *slog.Logger
 
-	disk     *disk         // nil: nothing is kept on disk
-	live     atomic.Int64  // sessions in all shards, expired ones that were not swept yet included; written under a shard's lock
+	disk     *disk        // nil: nothing is kept on disk
+	live     atomic.Int64 // sessions in all shards, expired ones that were not swept yet included; written under a shard's lock
 	swept    swept
 	lastMark atomic.Uint64 // counts up from a random start, so that no mark is ever given twice; written by EndUser
 
