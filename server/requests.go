@@ -41,7 +41,6 @@ type table []atomic.Uint64
 // route is one line of the contract. What a request needs of it stands in its first cache line: beside a session's work,
 // lines cost more than instructions.
 type route struct {
-	timing  sampler
 	path    [maxPath]byte // up to the parameter, if there is one
 	size    uint8         // of path
 	next    uint8         // the next one to look at, as in requests.byLength
@@ -55,6 +54,8 @@ type route struct {
 
 const (
 	maxTables = 64
+	// timedOf: one in so many requests that only read is timed.
+	timedOf = 16
 	// places is how many statuses are told apart; all others are in place 0, which is nobody's.
 	places = 32
 	// placeOK is that of 200.
@@ -78,7 +79,7 @@ func newRequests(app *fiber.App) (*requests, error) {
 		counted:  prometheus.NewDesc("coatcheck_http_requests_total", "Requests on the public listener, by route and status.", []string{"route", "code"}, nil),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "coatcheck_http_request_duration_seconds",
-			Help:    "Time from a request's last byte to its answer, of at most a thousand requests a second and route.",
+			Help:    "Time from a request's last byte to its answer; of routes that only read, one in 16 is timed.",
 			Buckets: durationBuckets,
 		}, []string{"route"}),
 		connections: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -176,28 +177,26 @@ func (r *route) takes(method []byte) bool {
 type passage struct {
 	seen  *requests // nil: it is not counted
 	route int
-	timed bool
 }
 
-// enter is called before a request is answered. Whether it is timed is decided here, so that it does not depend on how long
-// it takes.
+// enter is called before a request is answered.
 func (q *requests) enter(ctx *fasthttp.RequestCtx) passage {
 	if q == nil {
 		return passage{}
 	}
-	n := q.route(ctx)
-	return passage{seen: q, route: n, timed: q.routes[n].timing.picks(ctx.Time())}
+	return passage{seen: q, route: q.route(ctx)}
 }
 
-// leave is called when the response is complete.
+// leave is called when the response is complete. Of routes that only read a session each 16th request of a status is timed,
+// whatever it took: reading the clock costs as much as a tenth of what the session costs.
 func (p passage) leave(ctx *fasthttp.RequestCtx) {
 	q := p.seen
 	if q == nil {
 		return
 	}
-	q.tables[ctx.ConnID()&uint64(len(q.tables)-1)][p.route*places+q.place(ctx.Response.StatusCode())].Add(1)
-	if p.timed {
-		q.routes[p.route].timed.Observe(time.Since(ctx.Time()).Seconds())
+	n := q.tables[ctx.ConnID()&uint64(len(q.tables)-1)][p.route*places+q.place(ctx.Response.StatusCode())].Add(1)
+	if r := &q.routes[p.route]; n%timedOf == 1 || !r.getting && !r.anyOne {
+		r.timed.Observe(time.Since(ctx.Time()).Seconds())
 	}
 }
 
@@ -261,19 +260,4 @@ func (q *requests) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(q.counted, prometheus.CounterValue, float64(n), q.routes[i].label, code)
 		}
 	}
-}
-
-// sampler picks what is timed: all, as long as it is not more than one a millisecond. Reading the clock once more costs as
-// much as a third of what a session costs; beyond a thousand a second a sample says the same.
-type sampler struct {
-	last atomic.Int64 // Unix nanoseconds; written by picks
-}
-
-// picks reports whether to time what begins at the time. Of two that begin at once one may come late; a clock that was set
-// back by more than a second is one that starts anew.
-func (s *sampler) picks(began time.Time) bool {
-	now := began.UnixNano()
-	last := s.last.Load()
-	since := time.Duration(now - last)
-	return (since >= time.Millisecond || since < -time.Second) && s.last.CompareAndSwap(last, now)
 }

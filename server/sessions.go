@@ -107,7 +107,7 @@ func (m *middleware) around(c *fiber.Ctx, handler func(*fiber.Ctx, *request) err
 	r := m.pool.Get().(*request)
 	defer m.release(r)
 	if err := m.open(ctx, r); err != nil {
-		return m.fail(c, err)
+		return m.notOpened(c, r, err)
 	}
 	m.audit.report(ctx, &r.session) // before the handler, which may panic
 	handlerErr := handler(c, r)
@@ -134,6 +134,12 @@ func (m *middleware) release(r *request) {
 	r.session.Release()
 	r.presented = coatcheck.Presented{} // a pool must not hold what opens a session
 	m.pool.Put(r)
+}
+
+// notOpened answers for a session that could not be opened.
+func (m *middleware) notOpened(c *fiber.Ctx, r *request, err error) error {
+	m.metrics.loadFailed(r.session.Report(), err)
+	return m.fail(c, err)
 }
 
 // fail answers for a store that could not load or persist, in place of whatever the handler answered. It writes the answer

@@ -18,7 +18,7 @@ func (s *Server) verify(c *fiber.Ctx) error {
 	r := m.pool.Get().(*request)
 	defer m.release(r)
 	if err := m.open(ctx, r); err != nil {
-		return m.fail(c, err)
+		return m.notOpened(c, r, err)
 	}
 	sess := &r.session
 	m.audit.report(ctx, sess)
