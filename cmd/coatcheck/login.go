@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/coatcheck/coatcheck"
@@ -100,15 +101,11 @@ func reread(c *config, again func() (*config, error), srv *server.Server, log *s
 		if err != nil {
 			log.Error("not re-read", "error", err)
 		}
-		for _, user := range users {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			err := srv.EndUser(ctx, user)
-			cancel()
-			if err != nil {
-				log.Error("the sessions of a user whose account has changed could not be ended", "user", user, "error", err)
-			}
-		}
+		c.owed = append(c.owed, users...)
 	}
+	slices.Sort(c.owed)
+	c.owed = slices.Compact(c.owed)
+	endOwed(c, srv, log)
 	fresh, err := again()
 	if err != nil {
 		log.Error("the configuration was not re-read", "error", err)
@@ -117,3 +114,22 @@ func reread(c *config, again func() (*config, error), srv *server.Server, log *s
 	srv.SetNotBefore(fresh.notBefore)
 	log.Info("re-read keys, users, certificates and --sessions-not-before")
 }
+
+// endOwed ends the sessions of the users whose accounts have changed. It stops at the first failure, because a store that
+// is gone would take its timeout for each of them while nobody listens to signals; the others stay owed.
+func endOwed(c *config, srv *server.Server, log *slog.Logger) {
+	for len(c.owed) > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		err := srv.EndUser(ctx, c.owed[0])
+		cancel()
+		if err != nil {
+			log.Error("the sessions of users whose accounts have changed could not be ended; it is tried again", "user", c.owed[0], "users", len(c.owed),
+				"error", err)
+			return
+		}
+		c.owed = c.owed[1:]
+	}
+}
+
+// owedEvery is how long it takes until endOwed is tried again.
+const owedEvery = 5 * time.Second

@@ -54,7 +54,9 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 		running++
 		go func() { ended <- srv.ServeAdmin(admin) }()
 	}
-	failed, err := wait(signals, ended, log, func() { reread(c, again, srv, log) })
+	retry := time.NewTicker(owedEvery)
+	defer retry.Stop()
+	failed, err := wait(signals, ended, retry.C, log, func() { reread(c, again, srv, log) }, func() { endOwed(c, srv, log) })
 	if failed {
 		running--
 	}
@@ -96,12 +98,15 @@ func listen(c *config) (public, admin net.Listener, err error) {
 	return public, admin, nil
 }
 
-// wait returns when a signal tells the server to stop, or when a listener failed.
-func wait(signals <-chan os.Signal, ended <-chan error, log *slog.Logger, hup func()) (failed bool, err error) {
+// wait returns when a signal tells the server to stop, or when a listener failed. Until then it does what a HUP asks for, and
+// what could not be done is tried again at each tick.
+func wait(signals <-chan os.Signal, ended <-chan error, retry <-chan time.Time, log *slog.Logger, hup, again func()) (failed bool, err error) {
 	for {
 		select {
 		case err := <-ended:
 			return true, fmt.Errorf("a listener failed: %w", err)
+		case <-retry:
+			again()
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
 				hup()

@@ -39,6 +39,8 @@ type config struct {
 
 	// reload re-reads the files of the login mode, of the admin key and of the certificate. It returns the users whose sessions end with it.
 	reload []func() (users []string, err error)
+	// owed are users whose sessions were to end with a re-read and could not be ended yet.
+	owed []string
 
 	// secretFile is the configuration file if a setting in it may hold a password; else empty.
 	secretFile string
