@@ -21,6 +21,7 @@ type spool struct {
 	notice  *slog.Logger // writes into note
 	note    bytes.Buffer // owned by run
 	spare   []byte       // owned by run: the space of the batch before
+	torn    bool         // owned by run: what was written last ends in the middle of a line
 	dropped atomic.Int64 // written by Write and run
 	wake    chan struct{}
 	done    chan struct{}
@@ -115,14 +116,28 @@ func (s *spool) flush() bool {
 		s.notice.Warn("log lines were dropped, because they were not read as fast as written", "lines", lost)
 		batch = append(batch, s.note.Bytes()...)
 	}
-	_, err := s.to.Write(batch)
+	if s.torn { // so that what follows is a line of its own
+		if _, err := s.to.Write([]byte{'\n'}); err != nil {
+			s.missing(lines, lost)
+			return false
+		}
+		s.torn = false
+	}
+	n, err := s.to.Write(batch)
 	if err == nil {
 		return true
 	}
 	// The reader has gone, or a disk is full; the next line tries again, after saying how many are missing.
+	written := min(lines, int64(bytes.Count(batch[:n], []byte{'\n'})))
+	s.torn = n > 0 && batch[n-1] != '\n'
+	s.missing(lines-written, lost)
+	return false
+}
+
+// missing notes lines that could not be written, beside those whose number could not be told.
+func (s *spool) missing(lines, untold int64) {
 	s.dropped.Add(lines)
 	s.mu.Lock()
-	s.lost += lines + lost
+	s.lost += lines + untold
 	s.mu.Unlock()
-	return false
 }

@@ -126,6 +126,37 @@ func TestSpoolGoesOnAfterErrors(t *testing.T) {
 	assert.True(t, strings.HasSuffix(text, "}\nthree\n"), text)
 }
 
+// short is a disk with room for some bytes only, until there is more.
+type short struct {
+	room int
+	buf  bytes.Buffer
+}
+
+func (s *short) Write(b []byte) (int, error) {
+	n, _ := s.buf.Write(b[:min(len(b), s.room)])
+	if s.room -= n; n < len(b) {
+		return n, errors.New("full")
+	}
+	return n, nil
+}
+
+// A line that a full disk cut off is not continued by the next one, and only what is missing is counted.
+func TestSpoolAfterATornLine(t *testing.T) {
+	out := &short{room: len("one\ntw")}
+	s := &spool{to: out, wake: make(chan struct{}, 1)} // without its goroutine: the test says when it writes
+	s.notice = slog.New(asJSON(&s.note))
+	say(s, "one\n")
+	say(s, "two\n")
+	assert.False(t, s.flush())
+	assert.EqualValues(t, 1, s.Dropped())
+	out.room = 1 << 20
+	say(s, "three\n")
+	assert.True(t, s.flush())
+	say(s, "four\n")
+	assert.True(t, s.flush())
+	assert.Regexp(t, `^one\ntw\n\{.*"lines":2\}\nfour\n$`, out.buf.String(), "two, and three, which would stand before the notice")
+}
+
 // A pipe that nobody reads holds up no request; once it is read, the log says how much of it is missing.
 func TestAStalledLogStopsNobody(t *testing.T) {
 	r, w, err := os.Pipe()
