@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -137,6 +138,13 @@ func TestCSRFForms(t *testing.T) {
 	require.NoError(t, w.WriteField("csrf_token", token))
 	require.NoError(t, w.Close())
 	assert.Equal(t, 200, post(w.FormDataContentType(), form.String()))
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, err := z.Write(form.Bytes())
+	require.NoError(t, err)
+	require.NoError(t, z.Close())
+	assert.Equal(t, 403, send(c, "POST", "/form", cookie, map[string]string{"Content-Type": w.FormDataContentType(), "Content-Encoding": "gzip"},
+		packed.String()).status, "a compressed form is not expanded")
 	for _, method := range []string{"PUT", "PATCH", "DELETE", "POST"} {
 		assert.Equal(t, 403, send(c, method, "/form", cookie, nil, "").status, method)
 	}
