@@ -116,10 +116,10 @@ func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
 	defer func() { _ = resp.Body.Close() }() // nothing is written
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
+	case resp.StatusCode == http.StatusUnauthorized: // whatever became of the body, it says no more
+		return "", ErrRefused
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
-	case resp.StatusCode == http.StatusUnauthorized:
-		return "", ErrRefused
 	case resp.StatusCode != http.StatusOK:
 		return "", fmt.Errorf("%w: it answered %d", ErrUnavailable, resp.StatusCode)
 	case len(body) > maxAnswer:
@@ -153,6 +153,7 @@ func readAnswer(body []byte) (string, error) {
 		return "", errors.New("its answer is not a JSON object")
 	}
 	var user any
+	named := false
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
@@ -163,10 +164,10 @@ func readAnswer(body []byte) (string, error) {
 			return "", errors.New("its answer is not JSON")
 		}
 		if name == "user_id" {
-			if user != nil {
+			if named {
 				return "", errors.New("its answer has user_id twice")
 			}
-			user = value
+			user, named = value, true
 		}
 	}
 	_, err := d.Token() // the closing brace

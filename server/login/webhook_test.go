@@ -115,6 +115,7 @@ func TestWebhookAnswers(t *testing.T) {
 		{name: "text behind", body: `{"user_id":"ann"}x`},
 		{name: "twice", body: `{"user_id":"ann","user_id":"bob"}`},
 		{name: "twice, once escaped", body: `{"user_id":"ann","user\u005fid":"bob"}`},
+		{name: "twice, once null", body: `{"user_id":null,"user_id":"bob"}`},
 		{name: "another case", body: `{"User_ID":"ann"}`},
 		{name: "no name", body: `{}`},
 		{name: "null", body: `{"user_id":null}`},
@@ -180,6 +181,17 @@ func TestWebhookTimeout(t *testing.T) {
 			require.ErrorIs(t, err, login.ErrUnavailable)
 		})
 	}
+}
+
+// What was refused is refused, whatever becomes of the rest of the answer.
+func TestWebhookRefusesAtOnce(t *testing.T) {
+	s := stuckBackEnd(t, func(w http.ResponseWriter) {
+		w.WriteHeader(http.StatusUnauthorized)
+		half(w)
+	})
+	w := newWebhook(t, s.URL, login.WebhookOptions{Timeout: 100 * time.Millisecond})
+	_, err := w.Check(t.Context(), &login.Attempt{Body: []byte(`{}`)})
+	assert.ErrorIs(t, err, login.ErrRefused)
 }
 
 func half(w http.ResponseWriter) {
