@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -13,7 +14,7 @@ func runReport(args []string) error {
 	f := flag.NewFlagSet("report", flag.ContinueOnError)
 	table := f.String("table", "", "write all tables as Markdown to this file")
 	chart := f.String("chart", "", "write the bar chart of GET /auth/me, memory, as SVG to this file")
-	readme := f.String("readme", "", "replace what stands between the marks in this Markdown file by the table of GET /auth/me, memory")
+	readme := f.String("readme", "", "replace what stands between the marks in this Markdown file by the chart, the table of GET /auth/me, memory, and a link to all tables")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -31,7 +32,7 @@ func runReport(args []string) error {
 		err = errors.Join(err, os.WriteFile(*chart, []byte(r.chart(me, memory)), 0o644))
 	}
 	if *readme != "" {
-		err = errors.Join(err, r.intoReadme(*readme))
+		err = errors.Join(err, r.intoReadme(*readme, *chart, *table))
 	}
 	if *table == "" && *chart == "" && *readme == "" {
 		fmt.Print(r.document())
@@ -45,8 +46,31 @@ const (
 	endMark   = "<!-- peers: end -->"
 )
 
-func (r *result) intoReadme(file string) error {
-	return between(file, beginMark, endMark, "\n"+r.table(me, memory)+"\n"+r.conditions()+"\n")
+// intoReadme shows the chart and links to the file of all tables, where they were asked for.
+func (r *result) intoReadme(file, chart, tables string) error {
+	text := "\n"
+	if chart != "" {
+		to, err := linkFrom(file, chart)
+		if err != nil {
+			return err
+		}
+		text += "![GET /auth/me: requests per second, by server](" + to + ")\n\n"
+	}
+	text += r.table(me, memory) + "\n" + r.conditions()
+	if tables != "" {
+		to, err := linkFrom(file, tables)
+		if err != nil {
+			return err
+		}
+		text += "\n[All tables](" + to + "): login, refresh, and all three on Redis.\n"
+	}
+	return between(file, beginMark, endMark, text+"\n")
+}
+
+// linkFrom is how a page links to another file.
+func linkFrom(page, file string) (string, error) {
+	path, err := filepath.Rel(filepath.Dir(page), file)
+	return filepath.ToSlash(path), err
 }
 
 // headings are the scenarios and stores, in the order in which they are told.
