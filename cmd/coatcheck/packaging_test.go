@@ -242,6 +242,9 @@ func TestKubernetes(t *testing.T) {
 						LivenessProbe   struct{ Exec struct{ Command []string } } `yaml:"livenessProbe"`
 						ReadinessProbe  struct{ Exec struct{ Command []string } } `yaml:"readinessProbe"`
 						SecurityContext map[string]any                            `yaml:"securityContext"`
+						Lifecycle       struct {
+							PreStop struct{ Sleep struct{ Seconds int } } `yaml:"preStop"`
+						}
 					}
 				}
 			}
@@ -283,7 +286,9 @@ func TestKubernetes(t *testing.T) {
 	require.Equal(t, "serve", container.Args[0])
 	c, err := load(container.Args[1:], environ)
 	require.NoError(t, err)
-	assert.Less(t, c.shutdown, time.Duration(pod.TerminationGracePeriodSeconds)*time.Second)
+	sleeps := container.Lifecycle.PreStop.Sleep.Seconds
+	assert.Positive(t, sleeps, "until the cluster has taken the node out")
+	assert.Less(t, time.Duration(sleeps)*time.Second+c.shutdown, time.Duration(pod.TerminationGracePeriodSeconds)*time.Second)
 	assert.False(t, exposed(c.adminListen))
 }
 

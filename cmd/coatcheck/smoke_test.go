@@ -76,16 +76,40 @@ func TestProgramsOfThePagesBuild(t *testing.T) {
 	}
 }
 
-// Every link of the pages to a file of ours leads to one.
+// Every link of the pages to a file of ours leads to one, and to a heading that is there; and README.md leads to every page of docs.
 func TestLinksOfThePages(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/*.md")
 	require.NoError(t, err)
-	for _, page := range append(pages, "../../README.md", "../../CONTRIBUTING.md") {
+	linked := make(map[string]bool) // from README.md
+	for _, page := range append(pages, "../../README.md", "../../CONTRIBUTING.md", "../../SECURITY.md", "../../bench/peers/README.md", "../../k6/README.md") {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
-		for _, m := range regexp.MustCompile(`\]\(([^)(:# ",]+)(#[^)]*)?\)`).FindAllStringSubmatch(string(text), -1) {
-			_, err := os.Stat(filepath.Join(filepath.Dir(page), m[1]))
+		for _, m := range regexp.MustCompile(`\]\(([^)(:# ",]*)(#[^)]*)?\)`).FindAllStringSubmatch(string(text), -1) {
+			to := page
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(page), m[1])
+			}
+			_, err := os.Stat(to)
 			assert.NoError(t, err, page)
+			if err == nil && m[2] != "" {
+				assert.Contains(t, headings(t, to), m[2], page)
+			}
+			linked[to] = linked[to] || page == "../../README.md"
 		}
 	}
+	for _, page := range pages {
+		assert.True(t, linked[page], "README.md does not lead to %s", page)
+	}
+}
+
+// headings returns the names by which GitHub links to a page's headings.
+func headings(t *testing.T, page string) (names []string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(text), -1) {
+		name := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		names = append(names, "#"+strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
 }
