@@ -34,6 +34,8 @@ type Server struct {
 
 	loginPage *loginPage // nil: verify redirects nobody
 
+	trace func(TracedRequest) (context.Context, func(status int)) // nil: off
+
 	public   *fiber.App
 	admin    *fiber.App
 	doors    [2]door     // of public and admin
@@ -51,6 +53,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	m.metrics, m.audit.metrics = counts, counts
+	m.traced = cfg.Trace != nil
 	cfg = cfg.withDefaults()
 	page, err := newDevicesPage(cfg)
 	if err != nil {
@@ -71,6 +74,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		log:      cfg.Logger,
 
 		loginPage: newLoginPage(cfg),
+		trace:     cfg.Trace,
 	}
 	m.base = s.base
 	for _, o := range cfg.TrustedOrigins {
@@ -156,6 +160,9 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, seen *
 // like any other wrong one, and begins every response with the headers that all of them have.
 func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler, seen *requests) {
 	pass := seen.enter(ctx)
+	if s.trace != nil && seen != nil {
+		s.beginTrace(ctx, pass)
+	}
 	defer s.recover(ctx, pass)
 	s.base.begin(ctx)
 	if !knownMethod(ctx.Method()) {
@@ -170,6 +177,9 @@ func (s *Server) finish(ctx *fasthttp.RequestCtx, pass passage) {
 		ctx.SetConnectionClose()
 	}
 	pass.leave(ctx)
+	if s.trace != nil {
+		endTrace(ctx)
+	}
 }
 
 // recover answers 500 for a panic. The panic's value is not logged: it may hold anything, a cookie included.

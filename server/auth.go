@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"strconv"
 
@@ -20,7 +19,7 @@ func (s *Server) login(c *fiber.Ctx, sess *coatcheck.Session) error {
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
+	ctx := s.sessions.context(c.Context())
 	carriedUser, carried := sess.UserID(), sess.ID()
 	attempt.Client = s.sessions.proxies.client(c.Context())
 	if err := sess.BeginLogin(ctx, s.userOf(attempt.UserID)); err != nil {
@@ -82,7 +81,7 @@ func (s *Server) refresh(c *fiber.Ctx, sess *coatcheck.Session) error {
 		return s.sessions.fail(c, err)
 	}
 	sess.Rotate()
-	if err := sess.Commit(context.Background()); err != nil {
+	if err := sess.Commit(s.sessions.context(c.Context())); err != nil {
 		return s.sessions.fail(c, err)
 	}
 	if sess.Report().Rotated > 0 {
@@ -95,7 +94,7 @@ func (s *Server) refresh(c *fiber.Ctx, sess *coatcheck.Session) error {
 func (s *Server) logout(c *fiber.Ctx, sess *coatcheck.Session) error {
 	user, id := sess.UserID(), sess.ID()
 	sess.Destroy()
-	if err := sess.Commit(context.Background()); err != nil {
+	if err := sess.Commit(s.sessions.context(c.Context())); err != nil {
 		return s.sessions.fail(c, err)
 	}
 	if n := sess.Report().Ended; n > 0 {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -60,6 +61,10 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Collectors are shown at /metrics beside the server's own: those of the store, which the server does not know.
 	Collectors []prometheus.Collector
+	// Trace, unless it is nil, is called by several goroutines, each time that a request on the public listener begins. The store and
+	// the login mode get the context that it returns, which must end no earlier than the request; done is called once, when the
+	// response is complete, with its status. Package tracing has one for OpenTelemetry. Nil costs nothing.
+	Trace func(TracedRequest) (_ context.Context, done func(status int))
 	// MaxConnsPerIP bounds the connections of one client address. Zero: no bound.
 	MaxConnsPerIP int
 }

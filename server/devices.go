@@ -78,7 +78,7 @@ func (s *Server) listSessions(c *fiber.Ctx, sess *coatcheck.Session) error {
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
+	ctx := s.sessions.context(c.Context())
 	if err := sess.Finish(ctx); err != nil { // so that the list shows this request, too
 		return s.sessions.fail(c, err)
 	}
@@ -95,7 +95,7 @@ func (s *Server) endSession(c *fiber.Ctx, sess *coatcheck.Session) error {
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
+	ctx := s.sessions.context(c.Context())
 	key, id, err := s.findSession(ctx, user, c.Params("id"))
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):
@@ -160,7 +160,7 @@ func (s *Server) endSessions(c *fiber.Ctx, sess *coatcheck.Session) error {
 	if here {
 		keep = coatcheck.Key{}
 	}
-	ctx := context.Background()
+	ctx := s.sessions.context(c.Context())
 	n, err := s.endUser(ctx, user, keep)
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):

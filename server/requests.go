@@ -173,6 +173,14 @@ func (r *route) takes(method []byte) bool {
 	return r.anyOne || string(method) == r.method
 }
 
+// pattern is the route's path with its parameter named, empty for the route that is none.
+func (r *route) pattern() string {
+	if r.label == noRoute {
+		return ""
+	}
+	return strings.TrimPrefix(r.label, r.method+" ")
+}
+
 // passage is one request on its way.
 type passage struct {
 	seen  *requests // nil: it is not counted

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -52,6 +51,7 @@ type middleware struct {
 	metrics *metrics
 	proxies proxies
 	base    *baseHeaders // nil in another application, whose responses are its own
+	traced  bool         // the requests have a context of their own
 	pool    sync.Pool
 
 	now     func() time.Time                     // read once for a commit
@@ -111,7 +111,7 @@ func (m *middleware) around(c *fiber.Ctx, handler func(*fiber.Ctx, *request) err
 	}
 	m.audit.report(ctx, &r.session) // before the handler, which may panic
 	handlerErr := handler(c, r)
-	if err := r.session.Finish(context.Background()); err != nil {
+	if err := r.session.Finish(m.context(ctx)); err != nil {
 		return m.fail(c, err)
 	}
 	m.audit.settled(ctx, &r.session)
@@ -121,12 +121,11 @@ func (m *middleware) around(c *fiber.Ctx, handler func(*fiber.Ctx, *request) err
 	return handlerErr
 }
 
-// open makes r the state of a request: its cookies read, its session opened. The context is not the request's own: fasthttp
-// cancels that one when the server begins to drain.
+// open makes r the state of a request: its cookies read, its session opened.
 func (m *middleware) open(ctx *fasthttp.RequestCtx, r *request) error {
 	m.jar.find(&ctx.Request.Header, &r.presented)
 	client := coatcheck.Client{IP: m.proxies.client(ctx), UserAgent: ctx.Request.Header.UserAgent()}
-	return m.manager.Open(context.Background(), &r.session, &r.presented, client, m.arrival(ctx))
+	return m.manager.Open(m.context(ctx), &r.session, &r.presented, client, m.arrival(ctx))
 }
 
 func (m *middleware) release(r *request) {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -94,18 +95,22 @@ var answers = []error{
 	coatcheck.ErrNotFound, coatcheck.ErrEnded, coatcheck.ErrConflict, coatcheck.ErrRevoked, coatcheck.ErrFull, coatcheck.ErrDamaged,
 }
 
-func (m *storeMetrics) count(op operation, err error) {
+// StoreFailed reports whether an error of a store's operation means that the store could not do it, and is no answer, such as
+// that there is no such session. Nil is no failure.
+func StoreFailed(err error) bool {
 	if err == nil {
-		return
+		return false
 	}
-	if !errors.Is(err, coatcheck.ErrUnavailable) { // some join it with an answer
-		for _, answer := range answers {
-			if errors.Is(err, answer) {
-				return
-			}
-		}
+	if errors.Is(err, coatcheck.ErrUnavailable) { // some join it with an answer
+		return true
 	}
-	m.failed[op].Inc()
+	return !slices.ContainsFunc(answers, func(answer error) bool { return errors.Is(err, answer) })
+}
+
+func (m *storeMetrics) count(op operation, err error) {
+	if StoreFailed(err) {
+		m.failed[op].Inc()
+	}
 }
 
 // Mark implements coatcheck.Store.

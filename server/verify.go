@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 
 	"github.com/gofiber/fiber/v2"
 )
@@ -35,7 +34,7 @@ func (s *Server) verify(c *fiber.Ctx) error {
 	h.SetCanonical(headerRemoteUser, name)
 	id, _ := sess.ID().AppendText(name[:0]) // never fails
 	h.SetCanonical(headerRemoteSession, id)
-	if err := sess.Finish(context.Background()); err != nil {
+	if err := sess.Finish(m.context(ctx)); err != nil {
 		return m.fail(c, err)
 	}
 	m.audit.settled(ctx, sess)

@@ -35,7 +35,7 @@ func startShipped(t *testing.T, n int, args ...string) *process {
 	path, err := shipped()
 	require.NoError(t, err)
 	stderr := new(output)
-	p := startProgram(t, path, stderr, args...)
+	p := startProgram(t, path, nil, stderr, args...)
 	p.stderr = stderr
 	return p
 }

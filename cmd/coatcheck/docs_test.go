@@ -62,9 +62,6 @@ func configurationPage() string {
 			def += ", with `--dev` `" + s.dev + "`"
 		}
 		help := cell.Replace(s.help)
-		if s.later {
-			help += " (not yet available)"
-		}
 		fmt.Fprintf(&b, "| %s` | `%s` | %s | %s |\n", name, s.env(), def, help)
 	}
 	return b.String()

@@ -191,27 +191,11 @@ func apply(c *config, table []setting, values map[string]given) map[string]error
 				continue
 			}
 		}
-		if err := s.take(v.text); err != nil {
+		if _, err := s.kind.set(v.text); err != nil {
 			mistakes[s.name] = s.mistake(v, err)
 		}
 	}
 	return mistakes
-}
-
-// take sets the setting, unless its time has not come.
-func (s *setting) take(text string) error {
-	var def string
-	if s.later && s.def != "" {
-		var err error
-		if def, err = s.kind.set(s.def); err != nil {
-			return err
-		}
-	}
-	canonical, err := s.kind.set(text)
-	if s.later && (err != nil || canonical != def) {
-		return errors.New("not yet available")
-	}
-	return err
 }
 
 // mistake says what is wrong with a setting's value, and where the value stands.

@@ -184,37 +184,6 @@ func TestContradictoryCookies(t *testing.T) {
 	}
 }
 
-func TestNotYetAvailable(t *testing.T) {
-	values := map[string]string{"otel": "true"}
-	var seen []string
-	for _, s := range settings(new(config)) {
-		if !s.later {
-			continue
-		}
-		seen = append(seen, s.name)
-		value := values[s.name]
-		if value == "" {
-			value = "something"
-		}
-		t.Run(s.name, func(t *testing.T) {
-			_, err := load([]string{"--dev", "--" + s.name + "=" + value}, nil)
-			require.ErrorContains(t, err, "--"+s.name)
-			assert.ErrorContains(t, err, "not yet available")
-			assert.Len(t, leaves(err), 1)
-			if s.def != "" {
-				_, err = load([]string{"--dev", "--" + s.name + "=" + s.def}, nil)
-				assert.NoError(t, err, "its default is no mistake")
-			}
-		})
-	}
-	assert.ElementsMatch(t, []string{
-		"otel",
-	}, seen)
-
-	_, err := load([]string{"--dev", "--otel=0"}, nil)
-	assert.NoError(t, err, "a default in another spelling is the default")
-}
-
 func TestNoSecretIsPrinted(t *testing.T) {
 	const url = "redis://user:s3cret@redis.example:6379?skip_verify=true"
 	tests := map[string]struct {

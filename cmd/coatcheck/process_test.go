@@ -33,24 +33,30 @@ type process struct {
 // start runs the built program with --dev on free ports and waits until it listens. It is killed when the test ends.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	stderr := new(output)
-	p := startWith(t, stderr, args...)
-	p.stderr = stderr
-	return p
+	return startIn(t, nil, args...)
 }
 
 // startWith is start with a standard error of the test's own.
 func startWith(t *testing.T, stderr io.Writer, args ...string) *process {
 	t.Helper()
-	return startProgram(t, program(t), stderr, args...)
+	return startProgram(t, program(t), nil, stderr, args...)
 }
 
-func startProgram(t *testing.T, path string, stderr io.Writer, args ...string) *process {
+// startIn is start with environment variables.
+func startIn(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	stderr := new(output)
+	p := startProgram(t, program(t), env, stderr, args...)
+	p.stderr = stderr
+	return p
+}
+
+func startProgram(t *testing.T, path string, env []string, stderr io.Writer, args ...string) *process {
 	t.Helper()
 	p := &process{stdout: new(output), stderr: new(output), exited: make(chan struct{})}
 	// Not t.Context: it ends before the cleanups, and would kill what the test has just told to stop.
 	p.cmd = exec.CommandContext(context.Background(), path, append([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"}, args...)...)
-	p.cmd.Env = environment()
+	p.cmd.Env = environment(env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, stderr
 	require.NoError(t, p.cmd.Start())
 	go func() {

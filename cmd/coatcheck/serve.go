@@ -19,11 +19,21 @@ import (
 // is zero if no signal told it to stop.
 func serve(c *config, again func() (*config, error), signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) (deadline time.Time, err error) {
 	c.server.Logger = log
+	spans, err := startTraces(c, log)
+	if err != nil {
+		return deadline, err
+	}
+	// After the store, whose last writes nothing may delay.
+	defer func() {
+		if !errors.Is(err, errCut) {
+			spans.stop(deadline)
+		}
+	}()
 	store, err := openStore(c, log)
 	if err != nil {
 		return deadline, err
 	}
-	// Last of all: until then a request in flight may need the store. Not when somebody will not wait.
+	// When all is served: until then a request in flight may need the store. Not when somebody will not wait.
 	defer func() {
 		if !errors.Is(err, errCut) {
 			err = errors.Join(err, store.Close())
@@ -34,7 +44,7 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 	}
 	throttle(c, store)
 	c.server.Collectors = append(c.server.Collectors, storeCollector(store))
-	srv, err := server.New(store, c.server)
+	srv, err := server.New(spans.around(store), c.server)
 	if err != nil {
 		return deadline, err
 	}

@@ -32,6 +32,7 @@ type config struct {
 	tlsKey         string
 	logFormat      string
 	logLevel       string
+	otel           bool
 
 	server server.Config
 
@@ -60,8 +61,6 @@ type setting struct {
 	unset string // what it means to leave out a setting whose default is empty, where the help does not say it
 	// secret: the value may hold a password and is never printed.
 	secret bool
-	// later: the setting is known, but what it governs is not built yet. It may be set to its default and to nothing else.
-	later bool
 	// flagOnly: neither a variable nor the file can set it.
 	flagOnly bool
 }
@@ -306,7 +305,6 @@ func connectionSettings(c *config) []setting {
 }
 
 func logSettings(c *config) []setting {
-	var traces bool
 	return []setting{
 		{
 			name: "log-format", kind: word(&c.logFormat, []string{"json", "text"}), def: "json", dev: "text",
@@ -316,6 +314,9 @@ func logSettings(c *config) []setting {
 			name: "log-level", kind: word(&c.logLevel, []string{"debug", "info", "warn", "error"}), def: "info",
 			help: "least level that is logged",
 		},
-		{name: "otel", kind: onOff(&traces), def: "false", later: true, help: "send OpenTelemetry traces"},
+		{
+			name: "otel", kind: onOff(&c.otel), def: "false",
+			help: "send OpenTelemetry traces by OTLP over HTTP, as the standard OTEL_ variables say",
+		},
 	}
 }

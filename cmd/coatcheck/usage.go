@@ -50,8 +50,6 @@ func serveHelp() string {
 func (s *setting) defaults() string {
 	var parts []string
 	switch {
-	case s.later:
-		parts = append(parts, "not yet available")
 	case s.def != "":
 		parts = append(parts, "default "+s.def)
 	case s.unset != "":

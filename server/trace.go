@@ -1,0 +1,64 @@
+package server
+
+import (
+	"context"
+
+	"github.com/valyala/fasthttp"
+)
+
+// TracedRequest is what Config.Trace learns of a request. Nothing of it is a secret or a person's, and nothing is the client's own
+// word: no path, no header, no cookie.
+type TracedRequest struct {
+	// Method is the request's, or "_OTHER" for one that neither RFC 9110 nor RFC 5789 knows.
+	Method string
+	// Route is the route's pattern, such as "/auth/sessions/{id}"; empty if there is none.
+	Route string
+	// Traceparent is the header of that name (W3C Trace Context, section 3.2) where one of Config.TrustedProxies sent it, once.
+	// From anybody else it is empty: it may ask for a trace to be recorded, which costs.
+	Traceparent string
+}
+
+const headerTraceparent = "Traceparent"
+
+// spanKey is where the context of a traced request keeps its span.
+type spanKey struct{}
+
+// span is what Config.Trace returned for a request.
+type span struct {
+	ctx  context.Context
+	done func(status int)
+}
+
+// beginTrace tells Config.Trace of a request.
+func (s *Server) beginTrace(ctx *fasthttp.RequestCtx, pass passage) {
+	r := TracedRequest{Method: "_OTHER", Route: pass.seen.routes[pass.route].pattern()}
+	if knownMethod(ctx.Method()) {
+		r.Method = string(ctx.Method())
+	}
+	if s.sessions.proxies.trust(peer(ctx)) {
+		if lines := ctx.Request.Header.PeekAll(headerTraceparent); len(lines) == 1 {
+			r.Traceparent = string(lines[0])
+		}
+	}
+	c, done := s.trace(r)
+	ctx.SetUserValue(spanKey{}, span{c, done})
+}
+
+// endTrace is called when the response is complete.
+func endTrace(ctx *fasthttp.RequestCtx) {
+	if of, ok := ctx.UserValue(spanKey{}).(span); ok {
+		of.done(ctx.Response.StatusCode())
+	}
+}
+
+// context returns the one for what a request asks of the store and of the login mode. It is not the request's own, which
+// fasthttp cancels when the server begins to drain.
+func (m *middleware) context(ctx *fasthttp.RequestCtx) context.Context {
+	if !m.traced {
+		return context.Background()
+	}
+	if of, ok := ctx.UserValue(spanKey{}).(span); ok {
+		return of.ctx
+	}
+	return context.Background()
+}
