@@ -241,6 +241,19 @@ func TestCollectorThatIsAway(t *testing.T) {
 	}
 }
 
+// What has not been sent at the end is given --shutdown-timeout, even if the collector takes all the time there is.
+func TestTracesDoNotHoldUpTheEnd(t *testing.T) {
+	hangs := make(chan struct{})
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
+	t.Cleanup(func() { close(hangs); silent.Close() })
+	p := startIn(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + silent.URL, "OTEL_EXPORTER_OTLP_TIMEOUT=600000", "OTEL_BSP_EXPORT_TIMEOUT=600000"},
+		"--otel", "--shutdown-timeout=300ms")
+	p.ask(t, "GET", "/auth/me", "", "")
+	p.signal(t, syscall.SIGTERM)
+	require.Zero(t, p.wait(t))
+	assert.Contains(t, p.stderr.String(), "the last spans may not have been sent")
+}
+
 // Variables that are not understood are told at the start, without their values.
 func TestMistakesInTraceVariables(t *testing.T) {
 	for variable, want := range map[string]string{
