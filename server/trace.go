@@ -52,11 +52,15 @@ func endTrace(ctx *fasthttp.RequestCtx) {
 }
 
 // context returns the one for what a request asks of the store and of the login mode. It is not the request's own, which
-// fasthttp cancels when the server begins to drain.
+// fasthttp cancels when the server begins to drain. It is small enough to be inlined where nothing is traced.
 func (m *middleware) context(ctx *fasthttp.RequestCtx) context.Context {
-	if !m.traced {
-		return context.Background()
+	if m.traced {
+		return tracedContext(ctx)
 	}
+	return context.Background()
+}
+
+func tracedContext(ctx *fasthttp.RequestCtx) context.Context {
 	if of, ok := ctx.UserValue(spanKey{}).(span); ok {
 		return of.ctx
 	}
