@@ -214,11 +214,13 @@ func Verify(dir string) (sessions int, err error) {
 	if _, err := os.Stat(dir); err != nil {
 		return 0, fmt.Errorf("shardstore: %w", err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := lockToRead(dir)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
+	if lock != nil {
+		defer func() { err = errors.Join(err, lock.Close()) }()
+	}
 	opt, err := Options{}.withDefaults()
 	if err != nil {
 		return 0, err

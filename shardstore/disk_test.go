@@ -338,3 +338,14 @@ func TestDirMistakes(t *testing.T) {
 	require.Error(t, err)
 	assert.False(t, errors.Is(err, coatcheck.ErrUnavailable))
 }
+
+// Looking at a folder leaves it as it was: a lock that root made there would keep the server out.
+func TestVerifyChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	n, err := shardstore.Verify(dir)
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}

@@ -75,15 +75,15 @@ func (d *doctor) descriptors(ctx context.Context) {
 			open, _ = gauge(body, "process_open_fds")
 		}
 	}
-	const todo = "raise it (ulimit -n, LimitNOFILE= of systemd)"
+	const remedy = "raise it (ulimit -n, LimitNOFILE= of systemd)"
 	switch {
 	case !known:
 	case limit <= fewFiles:
-		d.say("descriptors", problem, "%s may have %d, and each connection takes one: beyond it clients are not let in; %s", whose, limit, todo)
+		d.say("descriptors", problem, "%s may have %d, and each connection takes one: beyond it clients are not let in; %s", whose, limit, remedy)
 	case open > limit/10*8:
-		d.say("descriptors", problem, "%s has %d of its %d in use; %s", whose, open, limit, todo)
+		d.say("descriptors", problem, "%s has %d of its %d in use; %s", whose, open, limit, remedy)
 	case limit < someMore:
-		d.say("descriptors", warning, "%s may have %d, and each connection takes one; %s", whose, limit, todo)
+		d.say("descriptors", warning, "%s may have %d, and each connection takes one; %s", whose, limit, remedy)
 	default:
 		d.say("descriptors", fine, "%s may have %d", whose, limit)
 	}

@@ -1,5 +1,0 @@
-//go:build !race
-
-package coatcheck_test
-
-const raceEnabled = false
