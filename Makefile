@@ -40,6 +40,7 @@ lint: ## Check format, style, dependencies and known vulnerabilities
 	@scripts/check-deps go.mod
 	go mod tidy -diff
 	$(GOTOOL) golangci-lint run ./...
+	@set -e; for module in bench/*/go.mod; do (cd "$$(dirname $$module)" && go mod tidy -diff && go vet ./...); done
 	@scripts/vulncheck
 
 .PHONY: fmt
