@@ -66,8 +66,12 @@ func drain(ln net.Listener) []net.Conn {
 
 // unread reports whether bytes have come that nobody has read yet.
 func unread(conn net.Conn) bool {
-	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = secure.NetConn()
+	for { // out of TLS and patience
+		outer, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		conn = outer.NetConn()
 	}
 	c, ok := conn.(syscall.Conn)
 	if !ok {

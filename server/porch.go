@@ -110,8 +110,11 @@ func (p *porch) visit(conn net.Conn) net.Conn {
 		_ = conn.Close()
 		return nil
 	}
+	if _, encrypted := conn.(tlsConn); !encrypted {
+		v.Conn = newPatient(conn)
+	}
 	if p.tls != nil {
-		v.Conn = tls.Server(conn, p.tls) // its handshake comes with the first read, in the goroutine that serves it
+		v.Conn = tls.Server(v.Conn, p.tls) // its handshake comes with the first read, in the goroutine that serves it
 	}
 	p.mu.Lock()
 	p.visitors[v] = struct{}{}

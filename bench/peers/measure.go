@@ -46,9 +46,6 @@ func measure(ctx context.Context, s settings) error {
 			return err
 		}
 	}
-	if err := m.result.write(s.out); err != nil {
-		return err
-	}
 	fmt.Print(m.result.budgets())
 	fmt.Printf("\nwritten to %s\n", s.out)
 	return nil
@@ -134,6 +131,9 @@ func (m *measurement) store(ctx context.Context, store string) error {
 			return err
 		}
 		fmt.Printf("\n%s, %s\n\n%s", scenario, store, m.result.table(scenario, store))
+		if err := m.result.write(m.settings.out); err != nil { // an hour's work is not lost to what comes after
+			return err
+		}
 	}
 	return nil
 }
