@@ -13,8 +13,7 @@ import (
 // patient is a connection that troubles Go's network poller as little as it can with deadlines. fasthttp sets three for each
 // request, each a few seconds after the last; with each the poller takes a lock and moves a timer. Here a later one is only
 // noted: when the poller reports that an earlier one has passed, which is once in seconds, it is told of the one that counts.
-// No deadline comes
-// earlier or later for it. By wrk on one core of an AMD EPYC, 64 connections: 9.70 µs of processor a request before, 9.02 with it.
+// No deadline comes earlier or later for it. Decision 34 has the measurement: 9.7 µs of processor a request before, 9.0 with it.
 type patient struct {
 	net.Conn
 	read, write deadline
@@ -32,7 +31,8 @@ func newPatient(conn net.Conn) *patient {
 // NetConn is the connection below, as with crypto/tls.
 func (p *patient) NetConn() net.Conn { return p.Conn }
 
-func (p *patient) SetReadDeadline(t time.Time) error  { return p.read.ask(t, p.Conn.SetReadDeadline) }
+func (p *patient) SetReadDeadline(t time.Time) error { return p.read.ask(t, p.Conn.SetReadDeadline) }
+
 func (p *patient) SetWriteDeadline(t time.Time) error { return p.write.ask(t, p.Conn.SetWriteDeadline) }
 
 func (p *patient) SetDeadline(t time.Time) error {
