@@ -125,7 +125,11 @@ func (a *audit) loginFailed(ctx *fasthttp.RequestCtx, user string, err error) {
 		reason = outcomeStoreFull
 	}
 	a.metrics.login(reason)
-	a.event(ctx, slog.LevelWarn, event, reason, userAttr(login.Canonical(user)))
+	attrs := []slog.Attr{userAttr(login.Canonical(user))}
+	if reason == outcomeUnavailable {
+		attrs = append(attrs, slog.String("error", err.Error())) // of a back end or a store, whose answers are not quoted
+	}
+	a.event(ctx, slog.LevelWarn, event, reason, attrs...)
 }
 
 func (a *audit) crossSite(ctx *fasthttp.RequestCtx, origin []byte) {

@@ -171,6 +171,7 @@ type visitor struct {
 	state   atomic.Int32 // written by the goroutine that serves it
 	leaving atomic.Bool  // written by farewell
 	gone    sync.Once
+	yielded bool // before the read of the last request
 }
 
 // noteState is fasthttp's ConnState.
@@ -194,7 +195,9 @@ func (v *visitor) note(state fasthttp.ConnState) {
 // meanwhile: a deadline that has passed hides it.
 func (v *visitor) Read(b []byte) (int, error) {
 	if v.state.Load() == waiting {
-		runtime.Gosched() // decision 34: by the time of its next turn a busy client's request is often there
+		if v.yielded = !v.yielded; v.yielded {
+			runtime.Gosched() // decision 34: by the time of its next turn a busy client's request is often there
+		}
 	}
 	n, err := v.Conn.Read(b)
 	if n == 0 && err != nil && v.state.Load() == unused && errors.Is(err, os.ErrDeadlineExceeded) && !v.leaving.Load() {

@@ -66,7 +66,7 @@ func (t *Throttle) Check(ctx context.Context, a *Attempt) (string, error) {
 	if t.mode.Guesses() == GuessesKey {
 		return t.checkKey(ctx, a, address)
 	}
-	account := accountBucket(a.UserID)
+	account := accountBucket(t.UserOf(a.UserID)) // all names that are known to be one user's are one account
 	// The address first: one that is locked must not count against accounts.
 	if err := t.reserve(ctx, t.addresses, address, "address"); err != nil {
 		return "", err

@@ -146,6 +146,31 @@ func TestThrottleAliases(t *testing.T) {
 	assert.NotEqual(t, login.AccountBucket("alice"), login.AccountBucket("bob"))
 }
 
+// aliased is a mode that knows names which do not look alike.
+type aliased struct{ guessed }
+
+func (*aliased) UserOf(name string) string {
+	if name == "alice@example.com" {
+		return "17"
+	}
+	return name
+}
+
+func TestThrottleKnownNames(t *testing.T) {
+	m := &aliased{guessed{what: login.GuessesPassword}}
+	throttle := login.NewThrottle(m, login.NewMemoryLedger(login.AccountRule()), login.NewMemoryLedger(login.AddressRule()), nil)
+	for i, name := range []string{"alice@example.com", "17", "alice@example.com", "17", "alice@example.com"} {
+		a := &login.Attempt{UserID: name, Client: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}
+		_, err := throttle.Check(t.Context(), a)
+		require.ErrorIs(t, err, login.ErrRefused)
+	}
+	for _, name := range []string{"alice@example.com", "17"} {
+		_, err := throttle.Check(t.Context(), &login.Attempt{UserID: name, Client: netip.MustParseAddr(away)})
+		var throttled *login.Throttled
+		require.ErrorAs(t, err, &throttled, name)
+	}
+}
+
 func TestAddressBuckets(t *testing.T) {
 	bucket := func(s string) [16]byte { return login.AddressBucket(netip.MustParseAddr(s)) }
 	for _, same := range [][2]string{

@@ -2,6 +2,8 @@ package servertest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -55,7 +57,7 @@ func checkLoginRefusals(h *harness) {
 		event      string
 	}{
 		{login.ErrRefused, answer{401, "login_refused", ""}, "", "login_failed"},
-		{login.ErrUnavailable, answer{503, "login_unavailable", ""}, "1", "login_failed"},
+		{fmt.Errorf("%w: it answered 500", login.ErrUnavailable), answer{503, "login_unavailable", ""}, "1", "login_failed"},
 		{login.ErrBusy, answer{503, "login_busy", ""}, "1", "login_failed"},
 		{&login.Throttled{RetryAfter: 89 * time.Second, By: "account"}, answer{429, "login_throttled", ""}, "89", "login_throttled"},
 	} {
@@ -64,7 +66,9 @@ func checkLoginRefusals(h *harness) {
 		resp := h.tryLogin(user, h.cookie(token))
 		assert.Equal(h, tt.want, h.answer(resp))
 		assert.Equal(h, tt.retryAfter, strings.Join(resp.header["Retry-After"], ", "), tt.want.code)
-		assert.Len(h, h.events(tt.event), before+1, "one event")
+		events := h.events(tt.event)
+		require.Len(h, events, before+1, "one event")
+		assert.Equal(h, errors.Is(tt.err, login.ErrUnavailable), events[before]["error"] != nil, "why it could not be decided")
 		assert.Equal(h, user, h.me(token), "a refused login leaves the carried session alone")
 	}
 }
