@@ -104,7 +104,7 @@ layers: ## Measure what each layer of a request costs, down to the system calls,
 	cd bench/peers && go build -o ../../bin/peers/driver . && ../../bin/peers/driver layers -rounds $(ROUNDS) -seconds $(SECONDS) -page ../../docs/performance.md $(LAYERS)
 
 .PHONY: peers-report
-peers-report: ## Put the table and chart of RESULT (bin/peers/result.json) into README.md and docs
+peers-report: ## Put the tables and chart of RESULT (bin/peers/result.json, or several, later ones last) into README.md and docs
 	cd bench/peers && go run . report -table ../../docs/peers.md -chart ../../docs/peers.svg -readme ../../README.md $(abspath $(RESULT))
 
 .PHONY: capacity

@@ -131,7 +131,7 @@ func (m *measurement) store(ctx context.Context, store string) error {
 			return err
 		}
 		fmt.Printf("\n%s, %s\n\n%s", scenario, store, m.result.table(scenario, store))
-		if err := m.result.write(m.settings.out); err != nil { // an hour's work is not lost to what comes after
+		if err := m.result.write(m.out); err != nil { // an hour's work is not lost to what comes after
 			return err
 		}
 	}

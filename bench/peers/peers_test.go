@@ -126,6 +126,23 @@ func TestReportFromJSON(t *testing.T) {
 	assert.ErrorContains(t, run(t.Context(), args), "has no lines")
 }
 
+// A part that was measured again, with its own date.
+func TestReportOfSeveral(t *testing.T) {
+	r, later := sampleResult(), sampleResult()
+	r.add("coatcheck", login, memory, &sample{RPS: 7})
+	later.Date = later.Date.AddDate(0, 0, 1)
+	for _, w := range later.Rows {
+		w.Median.RPS = 5
+	}
+	r.replace(later)
+	text := r.document()
+	assert.Equal(t, 3, strings.Count(text, "| 5 |"), "all rows of the table are the later ones")
+	assert.NotContains(t, text, "100,000")
+	assert.Contains(t, text, "| 7 \\* |", "what was not measured again stays")
+	assert.Contains(t, text, "Measured on 2026-01-03")
+	assert.Equal(t, 2, strings.Count(text, "Measured on"))
+}
+
 // fake is a server as the peers are, with one mistake.
 func fake(mistake string) http.Handler {
 	sessions, made := map[string]bool{}, 0 // cookie to refreshed

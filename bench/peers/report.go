@@ -18,12 +18,19 @@ func runReport(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	if f.NArg() != 1 {
-		return errors.New("report wants one JSON file")
+	if f.NArg() == 0 {
+		return errors.New("report wants JSON files; what a later one has replaces the same tables of those before")
 	}
 	r, err := readResult(f.Arg(0))
 	if err != nil {
 		return err
+	}
+	for _, file := range f.Args()[1:] {
+		later, err := readResult(file)
+		if err != nil {
+			return err
+		}
+		r.replace(later)
 	}
 	if *table != "" {
 		err = os.WriteFile(*table, []byte(r.document()), 0o644)
@@ -56,7 +63,7 @@ func (r *result) intoReadme(file, chart, tables string) error {
 		}
 		text += "![GET /auth/me: requests per second, by server](" + to + ")\n\n"
 	}
-	text += r.table(me, memory) + "\n" + r.conditions()
+	text += r.table(me, memory) + "\n" + r.owner(me, memory).conditions()
 	if tables != "" {
 		to, err := linkFrom(file, tables)
 		if err != nil {
@@ -71,6 +78,27 @@ func (r *result) intoReadme(file, chart, tables string) error {
 func linkFrom(page, file string) (string, error) {
 	path, err := filepath.Rel(filepath.Dir(page), file)
 	return filepath.ToSlash(path), err
+}
+
+// replace takes the tables that a later measurement has.
+func (r *result) replace(later *result) {
+	r.Rows = slices.DeleteFunc(r.Rows, func(w *row) bool { return later.has(w.Scenario, w.Store) })
+	r.Rows = append(r.Rows, later.Rows...)
+	r.later = append(r.later, later)
+}
+
+func (r *result) has(scenario, store string) bool {
+	return slices.ContainsFunc(r.Rows, func(w *row) bool { return w.Scenario == scenario && w.Store == store })
+}
+
+// owner is the measurement that a table comes from.
+func (r *result) owner(scenario, store string) *result {
+	for _, l := range slices.Backward(r.later) {
+		if l.has(scenario, store) {
+			return l
+		}
+	}
+	return r
 }
 
 // headings are the scenarios and stores, in the order in which they are told.
@@ -90,6 +118,9 @@ func (r *result) document() string {
 	for _, h := range headings {
 		if t := r.table(h.scenario, h.store); t != "" {
 			fmt.Fprintf(&b, "\n## %s\n\n%s", h.title, t)
+			if o := r.owner(h.scenario, h.store); o != r {
+				b.WriteString("\n" + o.conditions())
+			}
 		}
 	}
 	b.WriteString("\n## Budgets\n\n```\n" + r.budgets() + "```\n")

@@ -25,6 +25,8 @@ type result struct {
 	Peers    []peerInfo        `json:"peers"`
 	Skipped  []skipped         `json:"skipped"`
 	Rows     []*row            `json:"rows"`
+
+	later []*result // measurements that replaced some of the rows
 }
 
 type machine struct {
