@@ -68,7 +68,7 @@ cover: tools ## Write coverage.html and print the total
 	@go tool cover -func=coverage.out | tail -1
 
 .PHONY: tools
-tools: ## Install the programs that tests need: curl, redis-server, nginx, caddy, haproxy, systemd-analyze, chromium, node, python3
+tools: ## Install the programs that tests need: curl, redis-server, nginx, caddy, haproxy, systemd-analyze, chromium, node, python3, promtool
 	@scripts/install-tools
 
 .PHONY: clean

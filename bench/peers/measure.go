@@ -18,6 +18,8 @@ type measurement struct {
 	answers string // the file of what coatcheck answered, for the twins
 	like    *answer
 	redis   *process // nil while sessions are kept in memory
+	// standing are the servers that stand for a scenario's rounds, by peer; nil before there is one.
+	standing map[string]*standing
 }
 
 // measure builds and checks the peers, measures them, prints and writes the result. A peer that cannot be built, or answers
@@ -205,6 +207,7 @@ func (m *measurement) rounds(ctx context.Context, scenario, store, redisURL stri
 
 // turns gives every peer its turn, in each round beginning with another one, so that what drifts hits all alike.
 func (m *measurement) turns(ctx context.Context, scenario, store, redisURL string, running []*peer) error {
+	defer m.rest()
 	for round := range m.settings.rounds {
 		measured := map[string]*sample{}
 		for i := range running {

@@ -33,29 +33,66 @@ func (m *measurement) quietTurn(ctx context.Context, p *peer, scenario, redisURL
 	return best, nil
 }
 
-// turn measures one peer once, in a process of its own.
-func (m *measurement) turn(ctx context.Context, p *peer, scenario, redisURL string) (*sample, error) {
-	if m.redis != nil {
+// standing is a server that runs, with sessions.
+type standing struct {
+	*process
+	cookies []string
+	size    int // bytes of the response that a request gets
+}
+
+// stand starts a peer and logs its users in. For me it does so once: a server is as good in the last round as in the first, and
+// the rounds lie closer together, so that what drifts in the machine drifts less between the two that are compared. Logins and
+// refreshes leave sessions behind, so each turn has a fresh server, and an empty Redis.
+func (m *measurement) stand(ctx context.Context, p *peer, scenario, redisURL string) (s *standing, err error) {
+	if s := m.standing[p.name]; s != nil {
+		return s, nil
+	}
+	if m.redis != nil && scenario != me {
 		if err := flush(m.redis); err != nil {
 			return nil, err
 		}
 	}
-	server, err := m.start(ctx, p, redisURL)
+	s = &standing{}
+	if s.process, err = m.start(ctx, p, redisURL); err != nil {
+		return nil, err
+	}
+	if s.cookies, s.size, err = m.sessions(p, s.address, scenario); err != nil {
+		s.stop()
+		return nil, err
+	}
+	if scenario == me {
+		if m.standing == nil {
+			m.standing = map[string]*standing{}
+		}
+		m.standing[p.name] = s
+	}
+	return s, nil
+}
+
+// rest stops the servers that stand.
+func (m *measurement) rest() {
+	for _, s := range m.standing {
+		s.stop()
+	}
+	clear(m.standing)
+}
+
+// turn measures one peer once.
+func (m *measurement) turn(ctx context.Context, p *peer, scenario, redisURL string) (*sample, error) {
+	server, err := m.stand(ctx, p, scenario, redisURL)
 	if err != nil {
 		return nil, err
 	}
-	defer server.stop()
-	cookies, size, err := m.sessions(p, server.address, scenario)
-	if err != nil {
-		return nil, err
+	if scenario != me {
+		defer server.stop()
 	}
 	if p.spread && m.redis != nil {
 		// The cache in front of Redis is to be warm, and the warm-up alone may not come to all of them.
-		if err := checkLive(server.address, cookies); err != nil {
+		if err := checkLive(server.address, server.cookies); err != nil {
 			return nil, err
 		}
 	}
-	warm := cookies
+	warm := server.cookies
 	if scenario == refresh {
 		// The warm-up leaves other cookies than it began with, so it has sessions of its own.
 		if warm, _, err = m.sessions(p, server.address, scenario); err != nil {
@@ -65,15 +102,15 @@ func (m *measurement) turn(ctx context.Context, p *peer, scenario, redisURL stri
 	if _, err := drive(ctx, m.settings, scenario, server.address, m.cores.Load, warm, m.warmUp); err != nil {
 		return nil, err
 	}
-	before, err := m.meter(server)
+	before, err := m.meter(server.process)
 	if err != nil {
 		return nil, err
 	}
-	seen, err := drive(ctx, m.settings, scenario, server.address, m.cores.Load, cookies, m.duration)
+	seen, err := drive(ctx, m.settings, scenario, server.address, m.cores.Load, server.cookies, m.duration)
 	if err != nil {
 		return nil, err
 	}
-	after, err := m.meter(server)
+	after, err := m.meter(server.process)
 	if err != nil {
 		return nil, fmt.Errorf("it did not live through the measurement: %s", server.lastWords())
 	}
@@ -81,7 +118,7 @@ func (m *measurement) turn(ctx context.Context, p *peer, scenario, redisURL stri
 	if err != nil {
 		return nil, err
 	}
-	if err := m.honest(p, scenario, server, seen, cookies, size); err != nil {
+	if err := m.honest(p, scenario, server, seen); err != nil {
 		return nil, err
 	}
 	one := newSample(seen, before.server, after.server, rss)
@@ -159,18 +196,18 @@ func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int
 }
 
 // honest reports whether what was measured were right answers, all of them: no error, and the bytes that they have.
-func (m *measurement) honest(p *peer, scenario string, server *process, seen *load, cookies []string, size int) error {
+func (m *measurement) honest(p *peer, scenario string, server *standing, seen *load) error {
 	if seen.Requests == 0 || seen.Errors > 0 {
 		return fmt.Errorf("%d of %d requests failed: %s", seen.Errors, seen.Requests, seen.Kinds)
 	}
 	each := float64(seen.Bytes) / float64(seen.Requests)
 	// What was on its way at the end counts in bytes and not in requests; escaped cookies differ by a few bytes.
 	slack := 0.01 + 4*float64(m.connections)/float64(seen.Requests)
-	if size > 0 && math.Abs(each-float64(size)) > slack*float64(size) {
-		return fmt.Errorf("responses of %.1f bytes were measured, a right one has %d", each, size)
+	if want := float64(server.size); want > 0 && math.Abs(each-want) > slack*want {
+		return fmt.Errorf("responses of %.1f bytes were measured, a right one has %.0f", each, want)
 	}
 	if scenario != me || p.twin {
 		return nil
 	}
-	return checkLive(server.address, cookies[:min(len(cookies), m.connections)])
+	return checkLive(server.address, server.cookies[:min(len(server.cookies), m.connections)])
 }
