@@ -32,6 +32,8 @@ type porch struct {
 	queue  []net.Conn    // what stood in the kernel's queue when the listener closed; written once, before closed
 	err    error         // of closing
 
+	woken atomic.Int64 // when a visitor last woke, a time.Duration since epoch
+
 	mu       sync.Mutex
 	visitors map[*visitor]struct{} // guarded by mu: the open connections
 }
@@ -171,7 +173,8 @@ type visitor struct {
 	state   atomic.Int32 // written by the goroutine that serves it
 	leaving atomic.Bool  // written by farewell
 	gone    sync.Once
-	yielded bool // before the read of the last request
+	woke    time.Duration // when it last did, since epoch
+	alone   bool          // nobody else woke between the last two times that this one did
 }
 
 // noteState is fasthttp's ConnState.
@@ -194,12 +197,7 @@ func (v *visitor) note(state fasthttp.ConnState) {
 // Read marks the visitor as busy as soon as anything comes. Who was told to leave hears the end, unless a request came
 // meanwhile: a deadline that has passed hides it.
 func (v *visitor) Read(b []byte) (int, error) {
-	if v.state.Load() == waiting {
-		if v.yielded = !v.yielded; v.yielded {
-			runtime.Gosched() // decision 34: by the time of its next turn a busy client's request is often there
-		}
-	}
-	n, err := v.Conn.Read(b)
+	n, err := v.politely(b)
 	if n == 0 && err != nil && v.state.Load() == unused && errors.Is(err, os.ErrDeadlineExceeded) && !v.leaving.Load() {
 		return 0, io.EOF // no 408: a client that takes this connection up at last would take that for its answer
 	}
@@ -215,6 +213,42 @@ func (v *visitor) Read(b []byte) (int, error) {
 		v.state.Store(busy)
 	}
 	return n, err
+}
+
+// politely reads. After an answer it may let others go first: by its next turn a busy client's request is there, and a read
+// that finds nothing, and the sleep after it, are saved (decision 34 has the measurement).
+func (v *visitor) politely(b []byte) (int, error) {
+	if v.state.Load() != waiting {
+		return v.Conn.Read(b)
+	}
+	began := time.Since(epoch)
+	if v.polite(began) {
+		runtime.Gosched()
+		return v.Conn.Read(b)
+	}
+	n, err := v.Conn.Read(b)
+	if now := time.Since(epoch); now-began > slept {
+		v.wakes(now)
+	}
+	return n, err
+}
+
+const (
+	politeFor = time.Millisecond
+	slept     = 10 * time.Microsecond // a read takes longer only if it found nothing
+)
+
+// polite reports whether the visitor lets others go first. As long as anybody is ready to run, Go does not look, for up to
+// 10 ms, who else has become ready. So some time after anybody last woke nobody is polite, all that are ready come to sleep, Go
+// looks, and they wake.
+func (v *visitor) polite(now time.Duration) bool {
+	return !v.alone && now-time.Duration(v.porch.woken.Load()) < politeFor
+}
+
+// wakes notes that the visitor slept in a read. Where nobody else woke meanwhile there is nobody to be polite to.
+func (v *visitor) wakes(now time.Duration) {
+	v.alone = v.porch.woken.Swap(int64(now)) == int64(v.woke)
+	v.woke = now
 }
 
 // farewell ends the wait for a next request, unless one is there and has not been read yet. Browsers open connections in

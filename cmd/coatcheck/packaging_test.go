@@ -260,7 +260,7 @@ func TestKubernetes(t *testing.T) {
 		require.NoError(t, err)
 		objects[o.Kind] = o
 	}
-	for _, kind := range []string{"Secret", "Deployment", "Service", "PodDisruptionBudget"} {
+	for _, kind := range []string{"Secret", "Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"} {
 		require.Contains(t, objects, kind)
 	}
 	spec := objects["Deployment"].Spec
