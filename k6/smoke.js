@@ -97,7 +97,9 @@ function list(wanted, options) {
     "sessions: every member": () =>
       sessions.every((s) => isSession(s, "created_at,current,expires_at,handle,ip,last_seen_at,session_id,user_agent")),
     "sessions: one is current": () => sessions.filter((s) => s.current === true).length === 1,
-    "sessions: newest first": () => sessions.every((s, i) => i === 0 || s.created_at <= sessions[i - 1].created_at),
+    // As times, not as text: a fraction's trailing zeros are left out.
+    "sessions: newest first": () =>
+      sessions.every((s, i) => i === 0 || Date.parse(s.created_at) <= Date.parse(sessions[i - 1].created_at)),
   });
   return sessions;
 }
