@@ -81,7 +81,7 @@ function isSession(s, members) {
     isID(s.session_id) &&
     s.handle !== s.session_id &&
     [s.created_at, s.last_seen_at, s.expires_at].every(time) &&
-    s.created_at <= s.last_seen_at &&
+    Date.parse(s.created_at) <= Date.parse(s.last_seen_at) &&
     s.last_seen_at < s.expires_at &&
     s.ip === "127.0.0.1" &&
     s.user_agent.length > 0
