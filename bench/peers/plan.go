@@ -33,6 +33,8 @@ type peer struct {
 	// sessions is how many its store holds, nil for as many as there are connections. With spread all of them make requests.
 	sessions func(s *settings) int
 	spread   bool
+	// cached: each of them was asked for once before, so that the cache in front of Redis holds it.
+	cached bool
 }
 
 func (p *peer) runs(scenario, store string) bool {
@@ -84,6 +86,10 @@ func allPeers() []*peer {
 		{
 			name: "coatcheck-spread", title: "coatcheck, spread over %s", build: buildCoatcheck, command: coatcheck("warn"),
 			scenarios: []string{me}, only: memory, sessions: resident, spread: true,
+		},
+		{
+			name: "coatcheck-warm", title: "coatcheck, %s in the cache", build: buildCoatcheck, command: coatcheck("warn"),
+			scenarios: []string{me}, only: redis, redis: true, sessions: cached, cached: true,
 		},
 		{
 			name: "coatcheck-cached", title: "coatcheck, spread over %s", build: buildCoatcheck, command: coatcheck("warn"),

@@ -227,6 +227,7 @@ func (r *result) budgets() string {
 		{"coatcheck-resident", ceiling, memory, 0.95},
 		{"coatcheck-spread", ceiling, memory, 0},
 		{"coatcheck", ceiling, memory, 0.95},
+		{"coatcheck-warm", ceiling, redis, 0.90},
 		{"coatcheck-cached", ceiling, redis, 0.90},
 		{"coatcheck", ceiling, redis, 0.90},
 		{"coatcheck", "fiberv2", memory, 2.2},

@@ -176,6 +176,11 @@ func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int
 		if cookies, err = c.logins(n); err != nil {
 			return nil, 0, err
 		}
+		if p.cached {
+			if err := checkLive(address, cookies); err != nil {
+				return nil, 0, err
+			}
+		}
 		if !p.spread {
 			cookies = cookies[len(cookies)-m.connections:]
 		}
