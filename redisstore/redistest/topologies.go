@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -184,7 +185,7 @@ func (c *Cluster) Move(t testing.TB, slot string, from, to *Server, between func
 		c.MoveKeys(from, to, keys...)
 		between()
 	}
-	c.EndMove(slot, from, to)
+	c.EndMove(t, slot, from, to)
 }
 
 // BeginMove is the first step of Move: the nodes know that the slot is on its way.
@@ -198,9 +199,36 @@ func (c *Cluster) MoveKeys(from, to *Server, keys ...string) {
 	from.Must(append([]string{"MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), "", "0", "5000", "KEYS"}, keys...)...)
 }
 
-// EndMove is the last, when all keys have moved.
-func (c *Cluster) EndMove(slot string, from, to *Server) {
+// EndMove is the last, when all keys have moved. It waits until all nodes agree on who serves what and since which epoch: a
+// node that takes a slot claims it with the highest epoch that it has heard of, plus one. When moves follow closely on one
+// another, gossip from before can be higher, and talk the new owner out of the slot, which nobody serves from then on.
+func (c *Cluster) EndMove(t testing.TB, slot string, from, to *Server) {
+	t.Helper()
 	for _, s := range append([]*Server{to, from}, c.Primaries...) {
 		s.Must("CLUSTER", "SETSLOT", slot, "NODE", to.Must("CLUSTER", "MYID"))
 	}
+	Eventually(t, 20*time.Second, "the Cluster's nodes to agree on slots and epochs", func() bool {
+		first := c.Primaries[0].claims()
+		for _, s := range c.Primaries[1:] {
+			if s.claims() != first {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// claims returns which primary has which epoch and slots, as the node knows it.
+func (s *Server) claims() string {
+	s.t.Helper()
+	var lines []string
+	nodes := strings.TrimPrefix(s.Must("CLUSTER", "NODES"), "txt:") // RESP3's mark of a text
+	for line := range strings.Lines(nodes) {
+		if f := strings.Fields(line); strings.Contains(f[2], "master") {
+			slots := slices.DeleteFunc(f[8:], func(r string) bool { return strings.HasPrefix(r, "[") })
+			lines = append(lines, f[0]+" "+f[6]+" "+strings.Join(slots, ","))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
