@@ -104,7 +104,7 @@ func TestWheelModel(t *testing.T) {
 			model[n] = at
 		}
 		far := func(name string) int64 {
-			return rapid.Int64Range(0, 1<<rapid.SampledFrom([]int{1, 6, 7, 12, 18, 24, 30, 42, 50}).Draw(t, name+" bits")).Draw(t, name)
+			return rapid.Int64Range(0, 1<<rapid.SampledFrom([]int{1, 6, 7, 12, 18, 24, 30, 42, 50, 56}).Draw(t, name+" bits")).Draw(t, name)
 		}
 		some := func() ref {
 			for n := range model {
@@ -152,4 +152,28 @@ func TestWheelModel(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestWheelPassesTheTurnOfADigit has a clock that jumps over the turn of each digit in turn, with a session that ends
+// later: that of 2109 was once the wheel's end, at which it turned for ever.
+func TestWheelPassesTheTurnOfADigit(t *testing.T) {
+	for bits := digitBits; bits < 62; bits += digitBits {
+		turn := int64(1) << bits
+		var s slabs
+		s.init()
+		w := wheel{slots: &s, at: turn - 1}
+		n, grave := s.take(8), graveUntil(2*turn)
+		s.at(n).fill(tombstone, grave[:])
+		w.add(n)
+		for range levels + 1 { // it moves down at most once for each
+			moved := w.due(turn + 5)
+			if moved == 0 {
+				break
+			}
+			w.remove(moved)
+			w.add(moved)
+		}
+		require.Zero(t, w.due(turn+5), "%d bits", bits)
+		require.Equal(t, n, w.due(2*turn), "%d bits", bits)
+	}
 }

@@ -24,8 +24,7 @@ type wheel struct {
 const (
 	digitBits = 6
 	digitMask = 1<<digitBits - 1
-	levels    = 7
-	span      = 1<<(levels*digitBits) - 1 // what the digits can tell apart: 139 years
+	levels    = 11 // so that the digits tell apart whatever an int64 can
 )
 
 // bucket is level times 64 plus digit.
@@ -35,12 +34,10 @@ func digit(ms int64, level int) int { return int(ms>>(level*digitBits)) & digitM
 
 func bucketAt(level int, ms int64) bucket { return bucket(level<<digitBits | digit(ms, level)) }
 
-// bucketFor returns where what ends at x belongs. What is over, or ends after all that the digits can tell, goes to the
-// nearest end of the wheel and moves on from there.
+// bucketFor returns where what ends at x belongs: what is over, in the bucket that is due now.
 func (w *wheel) bucketFor(x int64) bucket {
-	x = min(max(x, w.at), w.at|span)
-	if x == w.at {
-		return bucketAt(0, x)
+	if x <= w.at {
+		return bucketAt(0, w.at)
 	}
 	return bucketAt((bits.Len64(uint64(x^w.at))-1)/digitBits, x)
 }
