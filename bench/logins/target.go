@@ -84,9 +84,33 @@ func (t *target) stop() error {
 	return errors.Join(err, os.RemoveAll(t.dir))
 }
 
-// residentKiB returns the most memory that the process has had since it was last asked to begin anew.
+// residentKiB returns the most memory that the process and those that it started have had since they began, added up.
 func (t *target) residentKiB() (int, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", t.cmd.Process.Pid))
+	processes := []string{strconv.Itoa(t.cmd.Process.Pid)}
+	lists, err := filepath.Glob("/proc/" + processes[0] + "/task/*/children")
+	if err != nil {
+		return 0, err
+	}
+	for _, list := range lists {
+		children, err := os.ReadFile(list)
+		if err != nil {
+			return 0, err
+		}
+		processes = append(processes, strings.Fields(string(children))...)
+	}
+	sum := 0
+	for _, id := range processes {
+		kib, err := residentKiB(id)
+		if err != nil {
+			return 0, err
+		}
+		sum += kib
+	}
+	return sum, nil
+}
+
+func residentKiB(process string) (int, error) {
+	status, err := os.ReadFile("/proc/" + process + "/status")
 	if err != nil {
 		return 0, err
 	}
@@ -95,7 +119,7 @@ func (t *target) residentKiB() (int, error) {
 			return strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")))
 		}
 	}
-	return 0, errors.New("no VmHWM in /proc")
+	return 0, fmt.Errorf("no VmHWM of process %s in /proc", process)
 }
 
 // attempt is one login.

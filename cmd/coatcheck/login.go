@@ -52,7 +52,8 @@ func (c *config) readMode() (of string, err error) {
 		if c.usersFile == "" {
 			return "users-file", errors.New("--login users needs it")
 		}
-		users, err := login.NewUsers(c.usersFile, login.UsersOptions{})
+		c.hashes = newHashPool()
+		users, err := login.NewUsers(c.usersFile, login.UsersOptions{IDKey: c.hashes.IDKey})
 		if err != nil {
 			return "users-file", err
 		}

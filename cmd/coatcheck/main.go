@@ -47,6 +47,8 @@ func run(args, environ []string, signals <-chan os.Signal, stdin io.Reader, stdo
 		return runHealthcheck(args, environ, stdout, stderr)
 	case "sessions":
 		return runSessions(args, environ, stdout, stderr)
+	case hashJobs:
+		return runHashJobs(stdin, stdout, stderr)
 	case "version", "--version":
 		return say(stdout, versionText()+"\n")
 	case "help", "--help", "-h":

@@ -6,6 +6,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/server/login/hashproc"
 )
 
 // config is what the settings come to. Where the library has a field of the same meaning, the setting is bound to that.
@@ -37,6 +38,9 @@ type config struct {
 	server server.Config
 
 	certificate *certificate // nil: the public listener speaks plain http
+
+	// hashes are computed in a process of their own; nil: --login is not users.
+	hashes *hashproc.Pool
 
 	// reload re-reads the files of the login mode, of the admin key and of the certificate. It returns the users whose sessions end with it.
 	reload []func() (users []string, err error)

@@ -19,6 +19,9 @@ type UsersOptions struct {
 	Hashes int
 	// Queue is how many attempts wait for that, a second at most; one more is ErrBusy. 0 is 32.
 	Queue int
+	// IDKey computes the hashes; nil is argon2.IDKey. It must return the same, at any time, for as many as are computed at
+	// once: see package hashproc, which leaves it to another process.
+	IDKey func(password, salt []byte, time, memory uint32, threads uint8, keyLen uint32) []byte
 	// Logger hears when a hash in the file could not be replaced by a better one. Nil: slog.Default().
 	Logger *slog.Logger
 }
@@ -43,7 +46,11 @@ type Users struct {
 
 // NewUsers returns the mode with the users of the file, or all that is wrong with the file.
 func NewUsers(file string, opt UsersOptions) (*Users, error) {
-	return newUsers(file, opt, minCost, argon2id)
+	derive := argon2id
+	if opt.IDKey != nil {
+		derive = opt.IDKey
+	}
+	return newUsers(file, opt, minCost, derive)
 }
 
 func newUsers(file string, opt UsersOptions, c cost, derive deriveFunc) (*Users, error) {
