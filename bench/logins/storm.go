@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -28,21 +29,35 @@ type tally struct {
 // arrival is the time in which the clients of a storm come.
 const arrival = time.Second
 
-// runStorm measures GET /auth/me in quiet windows and in windows in which so many clients log in at once, and again when the
-// server's answer lets them: all of them wrong, because those are an attacker's.
+// runStorm measures GET /auth/me in quiet windows, in windows in which so many clients log in at once, and again when the
+// server's answer lets them, and in windows in which they do so at another server on the same machine: what the server can
+// do nothing about. All of them are wrong, because those are an attacker's.
 func runStorm(ctx context.Context, program string, s storm) error {
-	t, err := startTarget(ctx, program, nil)
-	if err != nil {
-		return err
+	var targets [2]*target
+	for i := range targets {
+		t, err := startTarget(ctx, program, nil)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := t.stop(); err != nil {
+				log.Print("logins: ", err)
+			}
+		}()
+		targets[i] = t
 	}
-	err = s.measure(ctx, t)
-	if stopped := t.stop(); err == nil {
-		err = stopped
-	}
-	return err
+	return s.measure(ctx, targets[0], targets[1])
 }
 
-func (s storm) measure(ctx context.Context, t *target) error {
+// kind is a way that a window can be.
+type kind struct {
+	name   string
+	at     *target // where the logins go; nil: none
+	took   []float64
+	ratios []float64 // of the 99th percentile, to that of the quiet window of the same round
+}
+
+func (s storm) measure(ctx context.Context, t, other *target) error {
 	cookie, err := t.cookieOf(ctx)
 	if err != nil {
 		return err
@@ -54,37 +69,45 @@ func (s storm) measure(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	all := &tally{statuses: make(map[int]int)}
-	var quiet, loaded, ratios []float64
+	all, elsewhere := &tally{statuses: make(map[int]int)}, &tally{statuses: make(map[int]int)}
+	kinds := []*kind{{name: "quiet"}, {name: "logins here", at: t}, {name: "logins at another server", at: other}}
 	for range s.rounds {
-		q, err := probe(ctx, t.address, cookie, s)
-		if err != nil {
-			return err
+		quiet := 0.0
+		for _, k := range kinds {
+			var took []float64
+			switch k.at {
+			case nil:
+				took, err = probe(ctx, t.address, cookie, s)
+				quiet = percentile(took, 99)
+			case t:
+				took, err = s.loaded(ctx, t, t, cookie, all)
+			default:
+				took, err = s.loaded(ctx, t, k.at, cookie, elsewhere)
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Printf("me, %s: p50 %.2f p99 %.2f max %.2f ms (%d)\n", k.name, percentile(took, 50), percentile(took, 99), percentile(took, 100), len(took))
+			k.took, k.ratios = append(k.took, took...), append(k.ratios, percentile(took, 99)/quiet)
 		}
-		l, err := s.loaded(ctx, t.address, cookie, all)
-		if err != nil {
-			return err
-		}
-		fmt.Printf("me quiet: p50 %.2f p99 %.2f ms (%d); during: p50 %.2f p99 %.2f max %.2f ms (%d)\n",
-			percentile(q, 50), percentile(q, 99), len(q), percentile(l, 50), percentile(l, 99), percentile(l, 100), len(l))
-		quiet, loaded = append(quiet, q...), append(loaded, l...)
-		ratios = append(ratios, percentile(l, 99)/percentile(q, 99))
 	}
 	after, err := t.residentKiB()
 	if err != nil {
 		return err
 	}
 	fmt.Printf("%d logins at once, answers %v, slowest refusal to check %.0f ms\n", s.logins, all.statuses, all.slowest)
-	fmt.Printf("me p99: quiet %.2f ms, during %.2f ms; by round %.2f times (median)\n", percentile(quiet, 99), percentile(loaded, 99), percentile(ratios, 50))
+	for _, k := range kinds {
+		fmt.Printf("me p99, %s: %.2f ms; times the quiet one of its round: %.2f (median)\n", k.name, percentile(k.took, 99), percentile(k.ratios, 50))
+	}
 	fmt.Printf("resident at most: %.1f MiB before, %.1f MiB after\n", float64(before)/1024, float64(after)/1024)
 	return nil
 }
 
-// loaded probes while the storm goes on.
-func (s storm) loaded(ctx context.Context, address, cookie string, all *tally) ([]float64, error) {
+// loaded probes a target while the storm goes on at another one, or there.
+func (s storm) loaded(ctx context.Context, t, at *target, cookie string, all *tally) ([]float64, error) {
 	conns := make([]*conn, s.logins)
 	for i := range conns {
-		c, err := dial(ctx, address)
+		c, err := dial(ctx, at.address)
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +120,7 @@ func (s storm) loaded(ctx context.Context, address, cookie string, all *tally) (
 		clients.Go(func() { all.client(c, end) })
 	}
 	time.Sleep(arrival)
-	took, err := probe(ctx, address, cookie, s)
+	took, err := probe(ctx, t.address, cookie, s)
 	clients.Wait()
 	return took, err
 }

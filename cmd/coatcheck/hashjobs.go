@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 
 	"github.com/coatcheck/coatcheck/server/login/hashproc"
 )
@@ -19,11 +18,13 @@ func newHashPool() *hashproc.Pool {
 	return hashproc.New(func() *exec.Cmd {
 		cmd := exec.CommandContext(context.Background(), self(), hashJobs)
 		cmd.Env = []string{} // not this process's, which may hold keys
+		cmd.Stderr = os.Stderr
 		return cmd
-	}, max(1, runtime.GOMAXPROCS(0)-1), nil)
+	}, nil)
 }
 
-// self is the path of the program that runs, also when its file has been replaced since, where that can be had.
+// self is the path of the program that runs, also when its file has been replaced since, where that can be had. If there is
+// none it is empty, and no program starts.
 func self() string {
 	const running = "/proc/self/exe"
 	if _, err := os.Stat(running); err == nil {
@@ -31,11 +32,13 @@ func self() string {
 	}
 	path, err := os.Executable()
 	if err != nil {
-		return os.Args[0]
+		return ""
 	}
 	return path
 }
 
+// runHashJobs ends when the server does. Signals are main's, which drops them: a Ctrl-C reaches both processes, and the
+// server may have passwords to check until it is drained.
 func runHashJobs(stdin io.Reader, stdout, stderr io.Writer) int {
 	if err := hashproc.Serve(stdin, stdout); err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: %s: %v\n", hashJobs, err))

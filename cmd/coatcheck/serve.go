@@ -41,7 +41,7 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 	}()
 	if c.login == "users" {
 		makeRoomForHashes()
-		defer func() { err = errors.Join(err, c.hashes.Close()) }()
+		defer c.hashes.Close()
 	}
 	throttle(c, store)
 	c.server.Collectors = append(c.server.Collectors, storeCollector(store))

@@ -9,23 +9,15 @@ func (p *Pool) SetPatience(d time.Duration) { p.patience = d }
 func (p *Pool) Forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tried = time.Time{}
+	p.next = time.Time{}
 }
 
-// Process returns the process's ID, 0 if there was none.
-func (p *Pool) Process() int {
+// Process returns the ID of the process that runs, 0 if there is none, and what is closed when it is gone.
+func (p *Pool) Process() (id int, ended <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.process == nil {
-		return 0
+		return 0, nil
 	}
-	return p.process.cmd.Process.Pid
-}
-
-// AwaitEnd returns when the process is gone.
-func (p *Pool) AwaitEnd() {
-	p.mu.Lock()
-	there := p.process
-	p.mu.Unlock()
-	<-there.ended
+	return p.process.cmd.Process.Pid, p.process.ended
 }

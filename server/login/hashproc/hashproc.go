@@ -4,49 +4,50 @@
 package hashproc
 
 import (
+	"bytes"
 	"log/slog"
 	"os/exec"
 	"sync"
 	"time"
 )
 
-// Pool has hashes computed by another process, which it starts at the first one. Safe for concurrent use.
+// Pool has hashes computed by another process, which it starts at the first one. Safe for concurrent use; how many are
+// computed at once is the caller's to bound.
 type Pool struct {
-	command func() *exec.Cmd
-	most    int
-	log     *slog.Logger // nil: slog.Default()
-	// patience is how long a hash of the least cost of a users file may take there: several times what it takes on a core of
-	// its own. Then it is computed here, so that logins go on, slower, while requests leave the other process nothing.
-	patience time.Duration
+	command  func() *exec.Cmd
+	log      *slog.Logger  // nil: slog.Default()
+	patience time.Duration // with a hash of the least cost
 
 	mu      sync.Mutex
 	process *process  // guarded by mu; nil: none
-	tried   time.Time // guarded by mu: when the last one was started
+	next    time.Time // guarded by mu: before that, none is started
 	closed  bool      // guarded by mu
 }
 
 const (
 	// patience is a dozen times what a hash takes.
 	patience = 250 * time.Millisecond
-	// again is how long after the start of one process another is started if that one is gone.
-	again = 10 * time.Second
-	// mostSent is how many jobs, with passwords of 4 KiB, a pipe holds (64 KiB), so that sending one never waits.
-	mostSent = 15
+	// longest is the patience with the costliest hash.
+	longest = 5 * time.Second
+	// pause is how long hashes are computed here when the other process is gone, or too slow, because requests leave it
+	// nothing: one that is killed and started for each login would make that worse.
+	pause = 10 * time.Second
 )
 
-// New returns a pool whose process the command makes: it has to call Serve with its standard input and output. So many
-// hashes are computed there at once, 15 at most; those beyond are computed in this process. A nil log is slog.Default().
-func New(command func() *exec.Cmd, hashes int, log *slog.Logger) *Pool {
-	return &Pool{command: command, most: min(hashes, mostSent), log: log, patience: patience}
+// New returns a pool whose process the command makes: it has to call Serve with its standard input and output. A nil log is
+// slog.Default().
+func New(command func() *exec.Cmd, log *slog.Logger) *Pool {
+	return &Pool{command: command, log: log, patience: patience}
 }
 
 // IDKey is argon2.IDKey, computed by the other process if that can be had and answers in time, and by this one if not.
 func (p *Pool) IDKey(password, salt []byte, passes, memory uint32, threads uint8, keyLen uint32) []byte {
-	j := &job{Password: password, Salt: salt, Passes: passes, Memory: memory, Threads: threads, KeyLen: keyLen}
+	j := &job{Password: bytes.Clone(password), Salt: bytes.Clone(salt), Passes: passes, Memory: memory, Threads: threads, KeyLen: keyLen}
 	if there := p.running(); there != nil {
-		if tag := there.do(j, p.patience*j.size()); tag != nil {
+		if tag := there.do(j, min(p.patience*j.size(), longest)); tag != nil {
 			return tag
 		}
+		p.discard(there)
 	}
 	return j.compute()
 }
@@ -55,21 +56,30 @@ func (p *Pool) IDKey(password, salt []byte, passes, memory uint32, threads uint8
 func (p *Pool) running() *process {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.process != nil && !p.process.gone() {
+	if p.process != nil || p.closed || time.Now().Before(p.next) {
 		return p.process
 	}
-	if p.closed || time.Since(p.tried) < again {
+	p.next = time.Now().Add(pause)
+	there, err := start(p.command(), p.logger())
+	if err != nil {
+		p.logger().Warn("passwords are hashed in the server, as the process for it does not start", "error", err)
 		return nil
 	}
-	if p.process != nil {
-		p.logger().Warn("the process that hashes passwords has ended: another is started")
+	p.process = there
+	return there
+}
+
+// discard kills a process that has not answered, so that it does not hold memory for a hash that is computed here.
+func (p *Pool) discard(there *process) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.process != there {
+		return // others have waited for it too, or it was closed
 	}
-	p.tried = time.Now()
-	var err error
-	if p.process, err = start(p.command(), p.most, p.logger()); err != nil {
-		p.logger().Warn("passwords are hashed in this process, as there is no other for it", "error", err)
-	}
-	return p.process
+	p.process = nil
+	p.next = time.Now().Add(pause)
+	p.logger().Warn("passwords are hashed in the server for a while, as the process for it is gone or too slow")
+	there.kill()
 }
 
 func (p *Pool) logger() *slog.Logger {
@@ -79,13 +89,14 @@ func (p *Pool) logger() *slog.Logger {
 	return p.log
 }
 
-// Close ends the process. What it has not computed yet, and what comes later, is computed here.
-func (p *Pool) Close() error {
+// Close ends the process. What it has not computed yet, and what comes later, is computed here. Close does not wait until
+// the process is gone, which can take a while on a machine that is busy; it has nothing that could be lost.
+func (p *Pool) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	if p.process == nil {
-		return nil
+	if p.process != nil {
+		p.process.kill()
+		p.process = nil
 	}
-	return p.process.close()
 }

@@ -2,12 +2,14 @@ package hashproc_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/gob"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,23 +40,17 @@ func behave(how string) error {
 	case "serve":
 		return hashproc.Serve(os.Stdin, os.Stdout)
 	case "marked": // its tags can be told from those computed here
-		jobs, results := gob.NewDecoder(os.Stdin), gob.NewEncoder(os.Stdout)
-		for {
-			var j struct{ ID uint64 }
-			if err := jobs.Decode(&j); err != nil {
-				return err
-			}
-			r := struct {
-				ID  uint64
-				Tag []byte
-			}{j.ID, []byte(marked)}
-			if err := results.Encode(&r); err != nil {
-				return err
-			}
-		}
+		return reply(1, func(string) string { return marked })
+	case "reversed": // it answers four jobs at a time, the last one first, with their passwords
+		return reply(4, func(password string) string { return password })
+	case "short":
+		return reply(1, func(string) string { return marked[1:] })
 	case "silent":
 		_, err := io.Copy(io.Discard, os.Stdin)
 		return err
+	case "deaf":
+		time.Sleep(time.Hour)
+		return nil
 	case "senseless":
 		_, err := os.Stdout.WriteString("this is no gob\n")
 		return err
@@ -65,7 +61,34 @@ func behave(how string) error {
 	}
 }
 
-const marked = "computed over there"
+// reply answers so many jobs at a time.
+func reply(atOnce int, tag func(password string) string) error {
+	type result struct {
+		ID  uint64
+		Tag []byte
+	}
+	jobs, results := gob.NewDecoder(os.Stdin), gob.NewEncoder(os.Stdout)
+	for {
+		var answers []result
+		for range atOnce {
+			var j struct {
+				ID       uint64
+				Password []byte
+			}
+			if err := jobs.Decode(&j); err != nil {
+				return err
+			}
+			answers = append(answers, result{j.ID, []byte(tag(string(j.Password)))})
+		}
+		for _, r := range slices.Backward(answers) {
+			if err := results.Encode(r); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+const marked = "computed over there by the other" // 32 bytes
 
 var salt = []byte("a salt of 16 byt")
 
@@ -76,18 +99,43 @@ func little(p *hashproc.Pool, password string) []byte {
 
 func want(password string) []byte { return argon2.IDKey([]byte(password), salt, 2, 16, 1, 32) }
 
-// poolOf returns a pool whose process behaves so, and its log.
-func poolOf(t *testing.T, how string, most int) (*hashproc.Pool, *bytes.Buffer) {
+// journal is a log that several goroutines write.
+type journal struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.String()
+}
+
+// poolOf returns a pool whose process behaves so, with patience for as long as a test may take, and its log.
+func poolOf(t *testing.T, how string) (*hashproc.Pool, *journal) {
 	t.Helper()
-	log := new(bytes.Buffer)
-	p := hashproc.New(func() *exec.Cmd { return exec.CommandContext(t.Context(), os.Args[0], how) }, most, slog.New(slog.NewTextHandler(log, nil)))
-	p.SetPatience(time.Minute)
-	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	log := new(journal)
+	command := func() *exec.Cmd { return exec.CommandContext(context.Background(), os.Args[0], how) }
+	p := hashproc.New(command, slog.New(slog.NewTextHandler(log, nil)))
+	p.SetPatience(time.Hour)
+	t.Cleanup(func() {
+		_, ended := p.Process()
+		p.Close()
+		if ended != nil {
+			<-ended
+		}
+	})
 	return p, log
 }
 
 func TestIDKey(t *testing.T) {
-	p, log := poolOf(t, "serve", 4)
+	p, log := poolOf(t, "serve")
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
@@ -97,70 +145,104 @@ func TestIDKey(t *testing.T) {
 	}
 	all.Wait()
 	assert.Equal(t, argon2.IDKey([]byte("x"), salt, 3, 64, 2, 16), p.IDKey([]byte("x"), salt, 3, 64, 2, 16), "other parameters")
-	assert.Empty(t, log.String())
+	assert.NotContains(t, log.String(), "in the server")
 }
 
 func TestComputedOverThere(t *testing.T) {
-	p, _ := poolOf(t, "marked", 1)
+	p, log := poolOf(t, "marked")
 	for range 3 {
 		assert.Equal(t, marked, string(little(p, "a")))
 	}
-	require.NoError(t, p.Close())
-	require.NoError(t, p.Close(), "twice")
+	_, ended := p.Process()
+	p.Close()
+	p.Close()
+	<-ended
 	assert.Equal(t, want("a"), little(p, "a"), "after Close")
+	assert.Empty(t, log.String(), "nothing went wrong")
 }
 
-// However the other process fails, the hash is right, and none is lost.
+// Whoever asked first and is answered last gets what he asked for.
+func TestEachHasHisOwn(t *testing.T) {
+	p, _ := poolOf(t, "reversed")
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			password := fmt.Sprintf("the password of 32 bytes no. %3d", i)
+			assert.Equal(t, password, string(little(p, password)))
+		})
+	}
+	all.Wait()
+}
+
+// However the other process fails, the hash is right, it is told, and the process is gone.
 func TestFailures(t *testing.T) {
-	for _, how := range []string{"silent", "senseless", "quit"} {
+	for _, how := range []string{"silent", "deaf", "senseless", "quit", "short"} {
 		t.Run(how, func(t *testing.T) {
-			p, _ := poolOf(t, how, 2)
-			if how == "silent" {
+			p, log := poolOf(t, how)
+			if how == "silent" || how == "deaf" {
 				p.SetPatience(time.Millisecond)
 			}
 			for range 4 {
 				assert.Equal(t, want("a"), little(p, "a"))
 			}
+			id, _ := p.Process()
+			assert.Zero(t, id)
+			assert.Equal(t, 1, strings.Count(log.String(), "in the server"), log.String())
 		})
 	}
 }
 
 func TestNoProgram(t *testing.T) {
-	var log bytes.Buffer
-	p := hashproc.New(func() *exec.Cmd { return exec.CommandContext(t.Context(), "/absent") }, 1, slog.New(slog.NewTextHandler(&log, nil)))
+	log := new(journal)
+	p := hashproc.New(func() *exec.Cmd { return exec.CommandContext(t.Context(), "/absent") }, slog.New(slog.NewTextHandler(log, nil)))
 	assert.Equal(t, want("a"), little(p, "a"))
 	assert.Equal(t, want("b"), little(p, "b"))
 	assert.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log.String())
 	assert.Contains(t, log.String(), "/absent")
-	require.NoError(t, p.Close())
+	p.Close()
 }
 
-// A job that was given up still counts as one that is computed there, so that memory stays bounded.
-func TestFull(t *testing.T) {
-	p, _ := poolOf(t, "silent", 1)
-	p.SetPatience(time.Millisecond)
-	assert.Equal(t, want("a"), little(p, "a"))
-	p.SetPatience(time.Hour)
-	assert.Equal(t, want("b"), little(p, "b"), "at once, and not in an hour")
+// A process that takes no more, with more than a pipe holds under way, holds up nobody for longer than his patience.
+func TestFullPipe(t *testing.T) {
+	p, _ := poolOf(t, "deaf")
+	p.SetPatience(20 * time.Millisecond)
+	long := strings.Repeat("p", 4096)
+	var all sync.WaitGroup
+	for range 40 {
+		all.Go(func() { assert.Equal(t, want(long), little(p, long)) })
+	}
+	all.Wait()
+}
+
+// Close does not wait for a hash, and who waits for it gets it.
+func TestCloseWhileOneWaits(t *testing.T) {
+	p, _ := poolOf(t, "silent")
+	done := make(chan []byte)
+	go func() { done <- little(p, "a") }()
+	require.Eventually(t, func() bool { id, _ := p.Process(); return id != 0 }, time.Minute, time.Millisecond)
+	p.Close()
+	assert.Equal(t, want("a"), <-done)
 }
 
 func TestAnotherAfterTheEnd(t *testing.T) {
-	p, log := poolOf(t, "marked", 1)
+	p, log := poolOf(t, "marked")
 	require.Equal(t, marked, string(little(p, "a")))
-	first := p.Process()
+	first, ended := p.Process()
 	process, err := os.FindProcess(first)
 	require.NoError(t, err)
 	require.NoError(t, process.Kill())
-	p.AwaitEnd()
+	<-ended
+	assert.Contains(t, log.String(), "has ended")
+	assert.Equal(t, want("a"), little(p, "a"))
 	assert.Equal(t, want("a"), little(p, "a"), "until another is started")
 	p.Forget()
 	assert.Equal(t, marked, string(little(p, "a")))
-	assert.NotEqual(t, first, p.Process())
-	assert.Contains(t, log.String(), "has ended")
+	second, _ := p.Process()
+	assert.NotEqual(t, first, second)
 }
 
 func TestServeErrors(t *testing.T) {
-	serve := func(input string) ([]byte, error) { // in its own process, because it lowers that
+	serve := func(input string) ([]byte, error) { // in a process of its own, because it lowers that
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "serve")
 		cmd.Stdin = strings.NewReader(input)
 		return cmd.CombinedOutput()

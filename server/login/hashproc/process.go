@@ -5,26 +5,26 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // process is one that runs, or has.
 type process struct {
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when it is gone
-	slots chan struct{} // one for each job that it has not answered
-	log   *slog.Logger
+	cmd    *exec.Cmd
+	log    *slog.Logger
+	jobs   chan *job
+	killed atomic.Bool
+	ended  chan struct{} // closed when it is gone
 
 	mu      sync.Mutex
-	jobs    *gob.Encoder             // guarded by mu
 	waiting map[uint64]chan<- []byte // guarded by mu
 	serial  uint64                   // guarded by mu
 }
 
-func start(cmd *exec.Cmd, most int, log *slog.Logger) (*process, error) {
+func start(cmd *exec.Cmd, log *slog.Logger) (*process, error) {
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -36,21 +36,36 @@ func start(cmd *exec.Cmd, most int, log *slog.Logger) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p := &process{
-		cmd: cmd, ended: make(chan struct{}), slots: make(chan struct{}, most), log: log,
-		jobs: gob.NewEncoder(stdin), waiting: make(map[uint64]chan<- []byte),
-	}
+	p := &process{cmd: cmd, log: log, jobs: make(chan *job), ended: make(chan struct{}), waiting: make(map[uint64]chan<- []byte)}
+	go p.write(stdin)
 	go p.read(stdout)
 	return p, nil
+}
+
+// write sends jobs. A process that does not read holds it up, and whoever has a job loses his patience in do.
+func (p *process) write(stdin io.Writer) {
+	out := gob.NewEncoder(stdin)
+	for {
+		select {
+		case j := <-p.jobs:
+			if out.Encode(j) != nil {
+				p.kill()
+				return
+			}
+		case <-p.ended:
+			return
+		}
+	}
 }
 
 // read hands out what the process answers, until it ends or makes no sense.
 func (p *process) read(stdout io.Reader) {
 	defer close(p.ended)
 	results := gob.NewDecoder(stdout)
+	var err error
 	for {
 		var r result
-		if results.Decode(&r) != nil {
+		if err = results.Decode(&r); err != nil {
 			break
 		}
 		if r.Trouble != "" {
@@ -58,8 +73,11 @@ func (p *process) read(stdout io.Reader) {
 		}
 		p.answer(&r)
 	}
-	_ = p.cmd.Process.Kill() // most often it has ended
-	_ = p.cmd.Wait()         // how it ended is of no use: another one is started
+	told := p.killed.Load()
+	p.kill() // most often it has ended
+	if ended := p.cmd.Wait(); !told {
+		p.log.Warn("the process that hashes passwords has ended", "error", errors.Join(err, ended))
+	}
 }
 
 func (p *process) answer(r *result) {
@@ -68,58 +86,45 @@ func (p *process) answer(r *result) {
 	delete(p.waiting, r.ID)
 	p.mu.Unlock()
 	if answer != nil {
-		<-p.slots
 		answer <- r.Tag
 	}
 }
 
-func (p *process) gone() bool {
-	select {
-	case <-p.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-// do returns the job's tag, nil if the process is full, gone, or too slow. A job that was too slow keeps its slot until it is
-// done, so that there are never more than are allowed.
+// do returns the job's tag, nil if the process is gone, too slow, or wrong.
 func (p *process) do(j *job, patience time.Duration) []byte {
-	select {
-	case p.slots <- struct{}{}:
-	default:
-		return nil
-	}
-	answer := make(chan []byte, 1)
-	if p.send(j, answer) != nil {
-		return nil // it is gone, and its slots with it
-	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
+	answer := p.expect(j)
+	select {
+	case p.jobs <- j:
+	case <-p.ended:
+		return nil
+	case <-timer.C:
+		return nil
+	}
 	select {
 	case tag := <-answer:
-		return tag
+		if len(tag) == int(j.KeyLen) { // another program's would lock people out
+			return tag
+		}
 	case <-p.ended:
 	case <-timer.C:
 	}
 	return nil
 }
 
-func (p *process) send(j *job, answer chan<- []byte) error {
+// expect numbers the job and returns where its tag arrives.
+func (p *process) expect(j *job) <-chan []byte {
+	answer := make(chan []byte, 1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.serial++
 	j.ID = p.serial
 	p.waiting[j.ID] = answer
-	return p.jobs.Encode(j)
+	return answer
 }
 
-// close ends the process and waits until it has. It keeps nothing that could be lost.
-func (p *process) close() error {
-	err := p.cmd.Process.Kill()
-	<-p.ended
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
-	}
-	return err
+func (p *process) kill() {
+	p.killed.Store(true)
+	_ = p.cmd.Process.Kill() // it fails when it is gone, which is as good
 }

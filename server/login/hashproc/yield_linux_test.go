@@ -13,9 +13,10 @@ import (
 
 // Each thread of the other process runs when nothing else wants the core, also those that it started for a hash.
 func TestGivesWay(t *testing.T) {
-	p, _ := poolOf(t, "serve", 1)
+	p, _ := poolOf(t, "serve")
 	little(p, "a")
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.Process()))
+	process, _ := p.Process()
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", process))
 	require.NoError(t, err)
 	require.NotEmpty(t, threads)
 	for _, thread := range threads {
