@@ -82,8 +82,9 @@ func servePublic(c *config, srv *server.Server, ln net.Listener) error {
 	return srv.ServeTLS(ln, c.certificate.serverConfig())
 }
 
-// makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once. Go lets a hash keep its place for
-// 10 ms, so that requests queue behind it where there are few places; the kernel shares the cores out finer (decision 29).
+// makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once, for those that are not left to
+// the other process. Go lets a hash keep its place for 10 ms, so that requests queue behind it where there are few places; the
+// kernel shares the cores out finer (decision 29).
 func makeRoomForHashes() {
 	procs := runtime.GOMAXPROCS(0)
 	runtime.GOMAXPROCS(procs + max(1, procs-1))

@@ -19,8 +19,8 @@ type UsersOptions struct {
 	Hashes int
 	// Queue is how many attempts wait for that, a second at most; one more is ErrBusy. 0 is 32.
 	Queue int
-	// IDKey computes the hashes; nil is argon2.IDKey. It must return the same, at any time, for as many as are computed at
-	// once: see package hashproc, which leaves it to another process.
+	// IDKey computes argon2id in place of argon2.IDKey, and must return what that does. Package hashproc has one that leaves it
+	// to another process. Nil: argon2.IDKey.
 	IDKey func(password, salt []byte, time, memory uint32, threads uint8, keyLen uint32) []byte
 	// Logger hears when a hash in the file could not be replaced by a better one. Nil: slog.Default().
 	Logger *slog.Logger
