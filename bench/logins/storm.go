@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -32,18 +32,14 @@ const arrival = time.Second
 // runStorm measures GET /auth/me in quiet windows, in windows in which so many clients log in at once, and again when the
 // server's answer lets them, and in windows in which they do so at another server on the same machine: what the server can
 // do nothing about. All of them are wrong, because those are an attacker's.
-func runStorm(ctx context.Context, program string, s storm) error {
+func runStorm(ctx context.Context, program string, s storm) (err error) {
 	var targets [2]*target
 	for i := range targets {
 		t, err := startTarget(ctx, program, nil)
 		if err != nil {
 			return err
 		}
-		defer func() {
-			if err := t.stop(); err != nil {
-				log.Print("logins: ", err)
-			}
-		}()
+		defer func() { err = errors.Join(err, t.stop()) }()
 		targets[i] = t
 	}
 	return s.measure(ctx, targets[0], targets[1])

@@ -49,8 +49,7 @@ func (p *process) write(stdin io.Writer) {
 		select {
 		case j := <-p.jobs:
 			if out.Encode(j) != nil {
-				p.kill()
-				return
+				return // it is going; read finds out why
 			}
 		case <-p.ended:
 			return
