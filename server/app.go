@@ -80,7 +80,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	for _, o := range cfg.TrustedOrigins {
 		s.origins[o] = o
 	}
-	s.public = s.newApp(cfg)
+	s.public = s.newApp()
 	s.routes(page)
 	if s.requests, err = newRequests(s.public); err != nil {
 		return nil, err
@@ -90,10 +90,12 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	s.admin = s.newApp(cfg)
+	s.admin = s.newApp()
 	s.adminRoutes(shown)
 	s.prepare(s.admin, s.admin.Handler(), nil)
 	s.doors[0].srv, s.doors[1].srv = s.public.Server(), s.admin.Server()
+	s.doors[0].limits = limits{request: cfg.ReadTimeout, idle: cfg.IdleTimeout}
+	s.doors[1].limits = s.doors[0].limits
 	s.doors[0].guests = guests{max: cfg.MaxConnsPerIP, refuse: func() []byte { return s.refusal(problemTooManyConns) }}
 	return s, nil
 }
@@ -115,7 +117,7 @@ func (s *Server) routes(page []byte) {
 	app.Get("/openapi.yaml", static(typeYAML, openAPI))
 }
 
-func (s *Server) newApp(cfg Config) *fiber.App {
+func (s *Server) newApp() *fiber.App {
 	app := fiber.New(fiber.Config{
 		AppName:               "coatcheck",
 		CaseSensitive:         true,
@@ -123,9 +125,6 @@ func (s *Server) newApp(cfg Config) *fiber.App {
 		BodyLimit:             MaxBody,
 		ReadBufferSize:        MaxHeader,
 		WriteBufferSize:       writeBuffer,
-		ReadTimeout:           cfg.ReadTimeout,
-		WriteTimeout:          cfg.ReadTimeout,
-		IdleTimeout:           cfg.IdleTimeout,
 		ErrorHandler:          writeError,
 		DisableStartupMessage: true,
 		// Without a trusted proxy no X-Forwarded header changes what Fiber says of the request.

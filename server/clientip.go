@@ -55,6 +55,9 @@ func (p proxies) trust(addr netip.Addr) bool {
 func peer(ctx *fasthttp.RequestCtx) netip.Addr { return addrOf(ctx.RemoteAddr()) }
 
 func addrOf(end net.Addr) netip.Addr {
+	if o, ok := end.(*origin); ok {
+		return o.ip
+	}
 	tcp, ok := end.(*net.TCPAddr)
 	if !ok {
 		return netip.Addr{}

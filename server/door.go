@@ -44,7 +44,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // door is where connections come in. fasthttp forgets a Shutdown that comes before Serve; a door does not.
 type door struct {
-	srv    *fasthttp.Server
+	srv    *fasthttp.Server // without timeouts: its connections keep time themselves
+	limits limits
 	guests guests
 
 	mu     sync.Mutex
@@ -53,7 +54,7 @@ type door struct {
 }
 
 func (d *door) serve(ln net.Listener, secure *tls.Config, log *slog.Logger) error {
-	p := newPorch(ln, secure, &d.guests, log)
+	p := newPorch(ln, secure, &d.guests, d.limits, log)
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()

@@ -55,7 +55,7 @@ func connect(t *testing.T, ln net.Listener) net.Conn {
 }
 
 func quietPorch(ln net.Listener) *porch {
-	return newPorch(ln, nil, new(guests), slog.New(slog.DiscardHandler))
+	return newPorch(ln, nil, new(guests), limits{}, slog.New(slog.DiscardHandler))
 }
 
 func TestShortageIsWaitedOut(t *testing.T) {
@@ -95,7 +95,7 @@ func TestCloseHandsOutTheQueue(t *testing.T) {
 
 // Browsers open connections in advance. One over which nothing ever came holds up no stop.
 func TestUnusedConnectionsAreSentHome(t *testing.T) {
-	d := &door{srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}, ReadTimeout: time.Minute}}
+	d := &door{srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, limits: limits{request: time.Minute}}
 	ln := listenLocal(t)
 	served := make(chan error, 1)
 	go func() { served <- d.serve(ln, nil, slog.New(slog.DiscardHandler)) }()
@@ -132,22 +132,22 @@ func TestFarewell(t *testing.T) {
 	arrived := func() bool { return unread(v.Conn) }
 
 	assert.Equal(t, 1, p.farewell(time.Minute))
-	assert.False(t, v.leaving.Load(), "it has only just come")
+	assert.False(t, v.wire.leaving.Load(), "it has only just come")
 
 	_, err = client.Write([]byte("one"))
 	require.NoError(t, err)
 	require.Eventually(t, arrived, 10*time.Second, time.Millisecond)
 	p.farewell(0)
-	assert.False(t, v.leaving.Load(), "its request is there")
+	assert.False(t, v.wire.leaving.Load(), "its request is there")
 	n, err := v.Read(b)
 	require.NoError(t, err)
 	assert.Equal(t, "one", string(b[:n]))
 	p.farewell(0)
-	assert.False(t, v.leaving.Load(), "it is being served")
+	assert.False(t, v.wire.leaving.Load(), "it is being served")
 
 	noteState(v, fasthttp.StateIdle)
 	p.farewell(0)
-	assert.True(t, v.leaving.Load())
+	assert.True(t, v.wire.leaving.Load())
 	_, err = client.Write([]byte("two"))
 	require.NoError(t, err)
 	require.Eventually(t, arrived, 10*time.Second, time.Millisecond)
@@ -191,7 +191,7 @@ func TestDeafListener(t *testing.T) {
 
 // Go's transport and browsers open connections in advance, and would take a 408 that comes before they ask for their answer.
 func TestUnusedConnectionsEndSilently(t *testing.T) {
-	d := &door{srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}, ReadTimeout: 20 * time.Millisecond}}
+	d := &door{srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, limits: limits{request: 20 * time.Millisecond}}
 	ln := listenLocal(t)
 	served := make(chan error, 1)
 	go func() { served <- d.serve(ln, nil, slog.New(slog.DiscardHandler)) }()

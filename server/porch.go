@@ -23,6 +23,7 @@ type porch struct {
 	net.Listener
 	tls    *tls.Config // nil: plain
 	guests *guests
+	limits limits
 	log    *slog.Logger
 
 	close  sync.Once
@@ -32,14 +33,18 @@ type porch struct {
 	queue  []net.Conn    // what stood in the kernel's queue when the listener closed; written once, before closed
 	err    error         // of closing
 
-	woken atomic.Int64 // when a visitor last woke, a time.Duration since epoch
+	wakes atomic.Int64 // of visitors
+	turns atomic.Int64 // answers since the last of them
 
 	mu       sync.Mutex
 	visitors map[*visitor]struct{} // guarded by mu: the open connections
 }
 
-func newPorch(ln net.Listener, secure *tls.Config, g *guests, log *slog.Logger) *porch {
-	return &porch{Listener: ln, tls: secure, guests: g, log: log, ended: make(chan struct{}), visitors: make(map[*visitor]struct{})}
+// limits are how long a request or a response, and the wait for the next one, may take. Zero: as long as they like.
+type limits struct{ request, idle time.Duration }
+
+func newPorch(ln net.Listener, secure *tls.Config, g *guests, l limits, log *slog.Logger) *porch {
+	return &porch{Listener: ln, tls: secure, guests: g, limits: l, log: log, ended: make(chan struct{}), visitors: make(map[*visitor]struct{})}
 }
 
 // Accept waits out what is going to pass, and hands out what stood in the queue when the listener closed.
@@ -102,27 +107,28 @@ func (p *porch) Close() error {
 // visit makes a visitor of a connection, nil if its client has too many. TLS is put on here, and not around the listener, so
 // that Close can drain that one.
 func (p *porch) visit(conn net.Conn) net.Conn {
-	v := &visitor{Conn: conn, porch: p, came: time.Now(), addr: addrOf(conn.RemoteAddr())}
-	if ok, tell := p.guests.enter(v.addr, v.came); !ok {
+	v := &visitor{porch: p, wire: newPatient(conn), came: time.Now(), remote: origin{conn.RemoteAddr(), addrOf(conn.RemoteAddr())}}
+	v.Conn = v.wire
+	secure, encrypted := conn.(tlsConn)
+	if ok, tell := p.guests.enter(v.remote.ip, v.came); !ok {
 		if tell {
-			p.log.Warn("a client has too many connections; its next ones are closed", "client", v.addr, "max_conns_per_ip", p.guests.max)
+			p.log.Warn("a client has too many connections; its next ones are closed", "client", v.remote.ip, "max_conns_per_ip", p.guests.max)
 		}
-		if _, encrypted := conn.(tlsConn); !encrypted && p.tls == nil { // an answer over TLS would wait for the client
+		if !encrypted && p.tls == nil { // an answer over TLS would wait for the client
 			_, _ = conn.Write(p.guests.refuse()) // fits the socket's buffer, which is empty
 		}
 		_ = conn.Close()
 		return nil
 	}
-	if _, encrypted := conn.(tlsConn); !encrypted {
-		v.Conn = newPatient(conn)
-	}
 	if p.tls != nil {
-		v.Conn = tls.Server(v.Conn, p.tls) // its handshake comes with the first read, in the goroutine that serves it
+		own := tls.Server(v.wire, p.tls) // its handshake comes with the first read, in the goroutine that serves it
+		v.Conn, secure, encrypted = own, own, true
 	}
+	v.wire.expect(p.limits.request, p.limits.request)
 	p.mu.Lock()
 	p.visitors[v] = struct{}{}
 	p.mu.Unlock()
-	if secure, ok := v.Conn.(tlsConn); ok {
+	if encrypted {
 		return secureVisitor{v, secure}
 	}
 	return v
@@ -164,18 +170,27 @@ const (
 	waiting              // answered
 )
 
-// visitor is a connection that knows whether anybody waits for it.
+// visitor is a connection that knows whether anybody waits for it, and for how long it may be waited.
 type visitor struct {
-	net.Conn
-	porch   *porch
-	addr    netip.Addr
-	came    time.Time
-	state   atomic.Int32 // written by the goroutine that serves it
-	leaving atomic.Bool  // written by farewell
-	gone    sync.Once
-	woke    time.Duration // when it last did, since epoch
-	alone   bool          // nobody else woke between the last two times that this one did
+	net.Conn // wire, or TLS over it
+	wire     *patient
+	porch    *porch
+	remote   origin
+	came     time.Time
+	state    atomic.Int32 // written by the goroutine that serves it
+	gone     sync.Once
+	woke     int64 // which of the wakes was its last
+	alone    bool  // nobody else woke between the last two times that this one did
 }
+
+// origin is the other end of a visitor's connection, with its address as it is asked for in every request.
+type origin struct {
+	net.Addr
+	ip netip.Addr
+}
+
+// RemoteAddr returns an *origin.
+func (v *visitor) RemoteAddr() net.Addr { return &v.remote }
 
 // noteState is fasthttp's ConnState.
 func noteState(conn net.Conn, state fasthttp.ConnState) {
@@ -188,29 +203,49 @@ func noteState(conn net.Conn, state fasthttp.ConnState) {
 func (v *visitor) note(state fasthttp.ConnState) {
 	switch state {
 	case fasthttp.StateActive:
-		v.state.Store(busy)
+		v.begin()
 	case fasthttp.StateIdle:
+		v.wire.expect(v.porch.limits.idle, v.porch.limits.request)
 		v.state.Store(waiting)
 	}
+}
+
+// begin notes that a request has come, or a part of it. The first one's time counts from when the connection was opened.
+func (v *visitor) begin() {
+	switch v.state.Load() {
+	case busy:
+		return
+	case waiting:
+		v.wire.expect(v.porch.limits.request, v.porch.limits.request)
+	}
+	v.state.Store(busy)
 }
 
 // Read marks the visitor as busy as soon as anything comes. Who was told to leave hears the end, unless a request came
 // meanwhile: a deadline that has passed hides it.
 func (v *visitor) Read(b []byte) (int, error) {
 	n, err := v.politely(b)
-	if n == 0 && err != nil && v.state.Load() == unused && errors.Is(err, os.ErrDeadlineExceeded) && !v.leaving.Load() {
-		return 0, io.EOF // no 408: a client that takes this connection up at last would take that for its answer
+	if n > 0 || err == nil {
+		v.begin()
+		return n, err
 	}
-	if n == 0 && err != nil && v.leaving.Load() && v.state.Load() != busy {
-		if !unread(v.Conn) {
+	state := v.state.Load()
+	if v.wire.leaving.Load() {
+		patience := drainFor // it is there
+		switch {
+		case state == busy:
+			patience = v.porch.limits.request // it had just begun
+		case !unread(v.Conn):
 			return 0, io.EOF
 		}
-		if err = v.SetReadDeadline(time.Now().Add(drainFor)); err == nil { // it is there
-			n, err = v.Conn.Read(b)
+		v.wire.stay(patience)
+		if n, err = v.Conn.Read(b); n > 0 {
+			v.begin()
 		}
+		return n, err
 	}
-	if n > 0 && v.state.Load() != busy {
-		v.state.Store(busy)
+	if state == unused && errors.Is(err, os.ErrDeadlineExceeded) {
+		return 0, io.EOF // no 408: a client that takes this connection up at last would take that for its answer
 	}
 	return n, err
 }
@@ -221,34 +256,34 @@ func (v *visitor) politely(b []byte) (int, error) {
 	if v.state.Load() != waiting {
 		return v.Conn.Read(b)
 	}
-	began := time.Since(epoch)
-	if v.polite(began) {
+	if v.polite() {
 		runtime.Gosched()
 		return v.Conn.Read(b)
 	}
+	v.wire.slept = false
 	n, err := v.Conn.Read(b)
-	if now := time.Since(epoch); now-began > slept {
-		v.wakes(now)
+	if v.wire.slept {
+		v.wakes()
 	}
 	return n, err
 }
 
-const (
-	politeFor = time.Millisecond
-	slept     = 10 * time.Microsecond // a read takes longer only if it found nothing
-)
+// politeFor is for how many answers, whoever's they are, visitors let others go first after anybody woke.
+const politeFor = 128
 
 // polite reports whether the visitor lets others go first. As long as anybody is ready to run, Go does not look, for up to
-// 10 ms, who else has become ready. So some time after anybody last woke nobody is polite, all that are ready come to sleep, Go
-// looks, and they wake.
-func (v *visitor) polite(now time.Duration) bool {
-	return !v.alone && now-time.Duration(v.porch.woken.Load()) < politeFor
+// 10 ms, who else has become ready. So some answers after anybody last woke nobody is polite, all that are ready come to sleep,
+// Go looks, and they wake.
+func (v *visitor) polite() bool {
+	return !v.alone && v.porch.turns.Add(1) < politeFor
 }
 
 // wakes notes that the visitor slept in a read. Where nobody else woke meanwhile there is nobody to be polite to.
-func (v *visitor) wakes(now time.Duration) {
-	v.alone = v.porch.woken.Swap(int64(now)) == int64(v.woke)
-	v.woke = now
+func (v *visitor) wakes() {
+	v.porch.turns.Store(0)
+	n := v.porch.wakes.Add(1)
+	v.alone = n == v.woke+1
+	v.woke = n
 }
 
 // farewell ends the wait for a next request, unless one is there and has not been read yet. Browsers open connections in
@@ -263,17 +298,15 @@ func (v *visitor) farewell(grace time.Duration) {
 			return
 		}
 	}
-	if unread(v.Conn) {
-		return
+	if !unread(v.Conn) {
+		v.wire.interrupt()
 	}
-	v.leaving.Store(true)
-	_ = v.SetReadDeadline(time.Unix(1, 0)) // a connection that cannot be told is closed already
 }
 
 func (v *visitor) Close() error {
 	v.gone.Do(func() {
 		v.porch.forget(v)
-		v.porch.guests.leave(v.addr)
+		v.porch.guests.leave(v.remote.ip)
 	})
 	return v.Conn.Close()
 }

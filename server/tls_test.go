@@ -30,11 +30,11 @@ func localhost(t *testing.T) (serverSide, clientSide *tls.Config) {
 }
 
 // serveTLS serves "ok" over TLS on ln until the test ends.
-func serveTLS(t *testing.T, srv *fasthttp.Server, ln net.Listener) (d *door, client *tls.Config, served <-chan error) {
+func serveTLS(t *testing.T, l limits, ln net.Listener) (d *door, client *tls.Config, served <-chan error) {
 	t.Helper()
-	srv.Handler = func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("ok") }
+	srv := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("ok") }}
 	serverSide, client := localhost(t)
-	d = &door{srv: srv}
+	d = &door{srv: srv, limits: l}
 	done := make(chan error, 1)
 	go func() { done <- d.serve(ln, serverSide, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
@@ -61,7 +61,7 @@ func ask(t *testing.T, conn net.Conn, client *tls.Config) string {
 // A client that takes its time over the handshake holds nobody up, whoever came later, and is cut within the read timeout.
 func TestSlowHandshake(t *testing.T) {
 	ln := listenLocal(t)
-	_, client, _ := serveTLS(t, &fasthttp.Server{ReadTimeout: 300 * time.Millisecond, IdleTimeout: time.Minute}, ln)
+	_, client, _ := serveTLS(t, limits{request: 300 * time.Millisecond, idle: time.Minute}, ln)
 	var slow []net.Conn
 	began := time.Now()
 	for _, first := range []string{"", "\x16", "\x16\x03\x01\x02\x00\x01\x00"} { // nothing, and parts of a ClientHello
@@ -86,9 +86,9 @@ func TestSlowHandshake(t *testing.T) {
 // One whose connection is one too many is closed without a word over TLS, and nobody waits for him.
 func TestTooManyOverTLS(t *testing.T) {
 	ln := listenLocal(t)
-	srv := &fasthttp.Server{ReadTimeout: time.Minute, Handler: func(*fasthttp.RequestCtx) {}}
+	srv := &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}
 	serverSide, client := localhost(t)
-	d := &door{srv: srv, guests: guests{max: 1, refuse: func() []byte { return []byte("plain text") }}}
+	d := &door{srv: srv, limits: limits{request: time.Minute}, guests: guests{max: 1, refuse: func() []byte { return []byte("plain text") }}}
 	served := make(chan error, 1)
 	go func() { served <- d.serve(ln, serverSide, slog.New(slog.DiscardHandler)) }()
 	one := connect(t, ln)
@@ -113,7 +113,7 @@ func TestTooManyOverTLS(t *testing.T) {
 // A shortage of descriptors, and what stands in the kernel's queue when the listener closes, are no different over TLS.
 func TestDoorOverTLS(t *testing.T) {
 	ln := listenLocal(t)
-	d, client, served := serveTLS(t, &fasthttp.Server{ReadTimeout: time.Minute}, &short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE}})
+	d, client, served := serveTLS(t, limits{request: time.Minute}, &short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE}})
 	conn := connect(t, ln)
 	assert.Equal(t, "HTTP/1.1 200 OK", ask(t, conn, client))
 	connect(t, ln) // never says a word
@@ -145,7 +145,7 @@ func TestQueueOverTLS(t *testing.T) {
 func TestTLSVersions(t *testing.T) {
 	s := &Server{log: slog.New(slog.DiscardHandler)}
 	var asked atomic.Int32
-	s.doors[0].srv = &fasthttp.Server{ReadTimeout: time.Minute, Handler: func(*fasthttp.RequestCtx) { asked.Add(1) }}
+	s.doors[0].srv = &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) { asked.Add(1) }}
 	serverSide, client := localhost(t)
 	serverSide.MinVersion, serverSide.NextProtos = tls.VersionTLS10, []string{"h2"}
 	ln := listenLocal(t)

@@ -116,15 +116,15 @@ func measureLayers(ctx context.Context, s settings) (string, error) {
 // layers is the table of what each adds to the one before it, by the median over the rounds.
 func (r *result) layers() string {
 	var b strings.Builder
-	b.WriteString("| layer | requests/s | CPU, µs | of it in the kernel | reads and writes | more than the layer before, µs |\n")
-	b.WriteString("| --- | ---: | ---: | ---: | ---: | ---: |\n")
+	b.WriteString("| layer | requests/s | CPU, µs | of it in the kernel | more than the layer before, µs |\n")
+	b.WriteString("| --- | ---: | ---: | ---: | ---: |\n")
 	last, foreign := 0.0, 0.0
 	for _, l := range layers {
 		m, adds := r.row(l.name, me, memory).Median, l.adds
 		if l.name == "coatcheck-resident" {
 			adds += ", one of " + thousands(r.Settings.Resident)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %.2f | %.2f | %.2f | %+.2f |\n", adds, thousands(int(m.RPS)), m.CPU, m.Kernel, m.Calls, m.CPU-last)
+		fmt.Fprintf(&b, "| %s | %s | %.2f | %.2f | %+.2f |\n", adds, thousands(int(m.RPS)), m.CPU, m.Kernel, m.CPU-last)
 		last, foreign = m.CPU, max(foreign, m.Foreign)
 	}
 	if foreign > quiet {

@@ -134,10 +134,9 @@ func (p *process) stop() {
 	}
 }
 
-// used is what a process has used so far: processor time in user and kernel mode, and system calls that read and write.
+// used is the processor time that a process has used so far, in user and kernel mode.
 type used struct {
 	user, kernel time.Duration
-	calls        int64
 }
 
 func (u used) cpu() time.Duration { return u.user + u.kernel }
@@ -156,19 +155,6 @@ func (p *process) used() (u used, err error) {
 			return u, err
 		}
 		*into = time.Duration(ticks) * time.Second / userHz
-	}
-	if data, err = os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid)); err != nil {
-		return u, err
-	}
-	for line := range strings.Lines(string(data)) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		if name == "syscr" || name == "syscw" {
-			n, err := strconv.ParseInt(value, 10, 64)
-			if err != nil {
-				return u, err
-			}
-			u.calls += n
-		}
 	}
 	return u, nil
 }

@@ -77,7 +77,6 @@ type sample struct {
 	P99      float64 `json:"p99_us"`
 	CPU      float64 `json:"cpu_us_per_request"` // of the server process, user and kernel
 	Kernel   float64 `json:"kernel_us_per_request"`
-	Calls    float64 `json:"reads_and_writes_per_request"` // system calls
 	RSS      float64 `json:"peak_rss_mib"`
 	Ratio    float64 `json:"ratio"` // of RPS to the ceiling's in the same round
 	Busy     float64 `json:"server_core_share"`
@@ -92,7 +91,7 @@ func newSample(l *load, before, after used, rss int64) *sample {
 	return &sample{
 		RPS: digits(requests / seconds), P50: float64(l.P50), P99: float64(l.P99),
 		CPU: digits(float64(cpu.Microseconds()) / requests), Kernel: digits(float64(kernel.Microseconds()) / requests),
-		Calls: digits(float64(after.calls-before.calls) / requests), RSS: digits(float64(rss) / (1 << 20)),
+		RSS:  digits(float64(rss) / (1 << 20)),
 		Busy: digits(cpu.Seconds() / seconds), LoadBusy: digits(l.cpu.Seconds() / seconds), Requests: l.Requests,
 	}
 }
@@ -178,7 +177,6 @@ func (r *result) add(peer, scenario, store string, one *sample) {
 		P99:      pick(func(s *sample) float64 { return s.P99 }),
 		CPU:      pick(func(s *sample) float64 { return s.CPU }),
 		Kernel:   pick(func(s *sample) float64 { return s.Kernel }),
-		Calls:    pick(func(s *sample) float64 { return s.Calls }),
 		RSS:      pick(func(s *sample) float64 { return s.RSS }),
 		Ratio:    pick(func(s *sample) float64 { return s.Ratio }),
 		Busy:     pick(func(s *sample) float64 { return s.Busy }),

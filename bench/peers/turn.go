@@ -162,7 +162,7 @@ func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int
 	if err != nil {
 		return nil, 0, err
 	}
-	defer c.close()
+	defer func() { c.close() }()
 	cookies := make([]string, m.connections)
 	if p.twin {
 		for i := range cookies {
@@ -178,6 +178,10 @@ func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int
 		}
 		if p.cached {
 			if err := checkLive(address, cookies); err != nil {
+				return nil, 0, err
+			}
+			c.close() // it stood idle meanwhile, perhaps for longer than the server lets it
+			if c, err = dial(address); err != nil {
 				return nil, 0, err
 			}
 		}

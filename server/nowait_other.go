@@ -1,0 +1,11 @@
+//go:build !unix
+
+package server
+
+import "syscall"
+
+const canTry = false
+
+func readFD(uintptr, []byte) (int, syscall.Errno) { return 0, syscall.ENOTSUP }
+
+func writeFD(uintptr, []byte) (int, syscall.Errno) { return 0, syscall.ENOTSUP }

@@ -1,0 +1,204 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// patient is a connection that keeps its own time. fasthttp would look at the clock and tell the network poller of a deadline
+// three times a request, though most of what it reads and writes need not be waited for: here the system call is made first,
+// and only who is about to wait looks at the clock. The poller hears only of a deadline that comes before the one it knows, so
+// of one in seconds; when that has passed and no longer counts, it is told of the one that does. The system call is made
+// without telling Go's scheduler, which it could not hold up: it does not wait (decision 34 has the measurement).
+//
+// It belongs to the goroutine that serves it, but for interrupt and Close.
+type patient struct {
+	net.Conn
+	raw     syscall.RawConn // nil: it cannot be tried without waiting, and every read or write counts as one that waits
+	reads   allowance
+	writes  allowance
+	slept   bool        // a read found nothing; whoever wants to know sets it to false before
+	leaving atomic.Bool // written by interrupt and stay
+
+	// What tryRead and tryWrite are about. They are made once, because a closure for each call would be an allocation.
+	tryRead, tryWrite func(fd uintptr) bool
+	in, out           []byte
+	n                 int
+	err               error
+}
+
+func newPatient(conn net.Conn) *patient {
+	p := &patient{Conn: conn}
+	p.reads.set, p.writes.set = conn.SetReadDeadline, conn.SetWriteDeadline
+	if c, ok := conn.(syscall.Conn); ok && canTry {
+		if raw, err := c.SyscallConn(); err == nil {
+			p.raw, p.tryRead, p.tryWrite = raw, p.readNow, p.writeNow
+		}
+	}
+	return p
+}
+
+// NetConn is the connection below, as with crypto/tls.
+func (p *patient) NetConn() net.Conn { return p.Conn }
+
+// expect begins new allowances: what is read, and what is written, from now on may take so long, from when it is first waited for.
+// Zero: as long as it likes.
+func (p *patient) expect(read, write time.Duration) {
+	p.reads.begin(read)
+	p.writes.begin(write)
+}
+
+// interrupt ends a read that waits, or the next one that is about to. One that comes when the read has just told the poller of
+// another deadline is lost, so whoever means it says it again.
+func (p *patient) interrupt() {
+	p.leaving.Store(true)
+	_ = p.SetReadDeadline(time.Unix(1, 0)) // a connection that cannot be told is closed already
+}
+
+// stay takes an interrupt back. What is read next may take so long.
+func (p *patient) stay(d time.Duration) {
+	p.leaving.Store(false)
+	p.reads.begin(d)
+	_ = p.reads.tell() // as above
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	for {
+		n, err := p.readOnce(b)
+		if n > 0 || err == nil || p.leaving.Load() || !p.reads.goesOn(err) {
+			return n, err
+		}
+	}
+}
+
+func (p *patient) readOnce(b []byte) (int, error) {
+	if p.raw == nil || len(b) == 0 {
+		if err := p.reads.wait(); err != nil {
+			return 0, err
+		}
+		return p.Conn.Read(b)
+	}
+	p.in, p.n, p.err = b, 0, nil
+	err := p.raw.Read(p.tryRead)
+	if err == nil {
+		err = p.err
+	}
+	return p.n, err
+}
+
+// readNow is what the poller calls now, and when there may be something to read. It reports whether the read is over.
+func (p *patient) readNow(fd uintptr) bool {
+	n, errno := readFD(fd, p.in)
+	if n > 0 && errno == 0 {
+		p.n = n
+		return true
+	}
+	switch errno {
+	case 0:
+		p.err = io.EOF
+	case syscall.EINTR:
+		return p.readNow(fd)
+	case syscall.EAGAIN:
+		p.slept = true
+		p.err = p.reads.wait()
+		return p.err != nil
+	default:
+		p.err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", errno)}
+	}
+	return true
+}
+
+func (p *patient) Write(b []byte) (n int, err error) {
+	for {
+		some, err := p.writeOnce(b[n:])
+		if n += some; err == nil || !p.writes.goesOn(err) {
+			return n, err
+		}
+	}
+}
+
+func (p *patient) writeOnce(b []byte) (int, error) {
+	if p.raw == nil || len(b) == 0 {
+		if err := p.writes.wait(); err != nil {
+			return 0, err
+		}
+		return p.Conn.Write(b)
+	}
+	p.out, p.n, p.err = b, 0, nil
+	err := p.raw.Write(p.tryWrite)
+	if err == nil {
+		err = p.err
+	}
+	return p.n, err
+}
+
+// writeNow is readNow for what is left to write.
+func (p *patient) writeNow(fd uintptr) bool {
+	for p.n < len(p.out) {
+		n, errno := writeFD(fd, p.out[p.n:])
+		switch errno {
+		case 0:
+			p.n += n
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			p.err = p.writes.wait()
+			return p.err != nil
+		default:
+			p.err = &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", errno)}
+			return true
+		}
+	}
+	return true
+}
+
+// allowance bounds how long something may take that a connection reads, or writes. The zero value bounds nothing. Times are since
+// epoch.
+type allowance struct {
+	max  time.Duration // from when it is first waited for; 0: no bound
+	by   time.Duration // when it is over; 0: nobody has waited yet
+	told time.Duration // the deadline that the poller knows; 0: none
+	set  func(time.Time) error
+}
+
+var epoch = time.Now()
+
+func (s *allowance) begin(most time.Duration) { s.max, s.by = most, 0 }
+
+// wait is called by who is about to wait.
+func (s *allowance) wait() error {
+	if s.max == 0 {
+		return nil
+	}
+	if s.by == 0 {
+		s.by = time.Since(epoch) + s.max
+	}
+	if s.told != 0 && s.told <= s.by {
+		return nil
+	}
+	return s.tell()
+}
+
+func (s *allowance) tell() error {
+	if s.max == 0 {
+		s.told = 0
+		return s.set(time.Time{})
+	}
+	if s.by == 0 {
+		s.by = time.Since(epoch) + s.max
+	}
+	s.told = s.by
+	return s.set(epoch.Add(s.by))
+}
+
+// goesOn reports whether err comes from a deadline that does not count any more; then the poller knows the one that does.
+func (s *allowance) goesOn(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || s.max == 0 || s.by != 0 && s.by <= time.Since(epoch) {
+		return false
+	}
+	return s.tell() == nil
+}

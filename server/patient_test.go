@@ -1,0 +1,255 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// told is a connection that notes the deadlines that it is told of.
+type told struct {
+	net.Conn
+	mu          sync.Mutex
+	read, write []time.Time // guarded by mu
+}
+
+func (c *told) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.read = append(c.read, t)
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *told) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.write = append(c.write, t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c *told) times() (reads, writes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.read), len(c.write)
+}
+
+// tried is a told connection of which the socket can be had.
+type tried struct{ *told }
+
+func (c tried) SyscallConn() (syscall.RawConn, error) { return c.Conn.(syscall.Conn).SyscallConn() }
+
+// onPatients runs a test on a connection whose socket is tried first, and on one whose socket cannot be had.
+func onPatients(t *testing.T, test func(t *testing.T, p *patient, below *told, client net.Conn)) {
+	for _, try := range []bool{true, false} {
+		t.Run(map[bool]string{true: "tried", false: "not tried"}[try], func(t *testing.T) {
+			ln := listenLocal(t)
+			client := connect(t, ln)
+			conn, err := ln.Accept()
+			require.NoError(t, err)
+			require.NoError(t, ln.Close())
+			below := &told{Conn: conn}
+			p := newPatient(below)
+			if try {
+				p = newPatient(tried{below})
+			}
+			require.Equal(t, try && canTry, p.raw != nil)
+			t.Cleanup(func() { _ = p.Close() })
+			test(t, p, below, client)
+		})
+	}
+}
+
+// What is there, and what the socket takes, costs neither a deadline nor an allocation.
+func TestPatientAllocatesAndTellsNothing(t *testing.T) {
+	ln := listenLocal(t)
+	client := connect(t, ln)
+	conn, err := ln.Accept()
+	require.NoError(t, err)
+	require.NoError(t, ln.Close())
+	below := &told{Conn: conn}
+	p := newPatient(tried{below})
+	defer func() { _ = p.Close() }()
+	if p.raw == nil {
+		require.False(t, canTry)
+		return
+	}
+	b := make([]byte, 100)
+	exchange := func() {
+		p.expect(time.Minute, time.Minute)
+		n, err := p.Read(b[:3])
+		if n != 3 || err != nil {
+			t.Errorf("read %d bytes: %v", n, err)
+		}
+		if n, err = p.Write(b); n != len(b) || err != nil {
+			t.Errorf("wrote %d bytes: %v", n, err)
+		}
+	}
+	const runs = 100
+	_, err = client.Write(make([]byte, 3*(runs+1))) // AllocsPerRun makes one more
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return unread(conn) }, 10*time.Second, time.Millisecond)
+	assert.Zero(t, testing.AllocsPerRun(runs, exchange))
+	reads, writes := below.times()
+	assert.Zero(t, reads)
+	assert.Zero(t, writes)
+	assert.False(t, p.slept)
+}
+
+// A wait has the time that it was given, from when it began; the poller is troubled only with an earlier end than it knows.
+func TestWaitsEndWhenTheyShould(t *testing.T) {
+	const soon = 20 * time.Millisecond
+	onPatients(t, func(t *testing.T, p *patient, below *told, client net.Conn) {
+		b := make([]byte, 1)
+		arrive := func() {
+			t.Helper()
+			done := make(chan error, 1)
+			go func() {
+				time.Sleep(soon / 10) // so that it is waited for
+				_, err := client.Write([]byte("x"))
+				done <- err
+			}()
+			n, err := p.Read(b)
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+			require.NoError(t, <-done)
+		}
+		for range 3 {
+			p.expect(time.Hour, time.Hour) // idle
+			arrive()
+		}
+		reads, _ := below.times()
+		assert.Equal(t, 1, reads, "the later ends are only noted")
+		for range 3 {
+			p.expect(time.Minute, time.Minute) // a request
+			arrive()
+			arrive()
+		}
+		reads, _ = below.times()
+		assert.Equal(t, 2, reads, "the first of the earlier ends")
+
+		start := time.Now()
+		p.expect(soon, soon)
+		_, err := p.Read(b)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		assert.GreaterOrEqual(t, time.Since(start), soon)
+		_, err = p.Read(b)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded, "it is over for as long as nothing new is expected")
+
+		start = time.Now()
+		n, err := p.Write(make([]byte, 64<<20)) // more than the socket takes
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		assert.Less(t, n, 64<<20)
+		assert.GreaterOrEqual(t, time.Since(start), soon)
+
+		p.expect(time.Hour, time.Hour)
+		arrive() // the end that has passed counts no more
+		p.expect(0, 0)
+		arrive()
+	})
+}
+
+// One who drips gets the time of one wait for all of them.
+func TestDripsShareOneAllowance(t *testing.T) {
+	onPatients(t, func(t *testing.T, p *patient, _ *told, client net.Conn) {
+		const soon = 50 * time.Millisecond
+		stop := make(chan struct{})
+		dripped := make(chan struct{})
+		go func() {
+			defer close(dripped)
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(soon / 10):
+					_, _ = client.Write([]byte("x"))
+				}
+			}
+		}()
+		p.expect(soon, soon)
+		var err error
+		for n := 0; err == nil; n++ {
+			_, err = p.Read(make([]byte, 1))
+			require.Less(t, n, 1000)
+		}
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		close(stop)
+		<-dripped
+	})
+}
+
+// A write that an end of before interrupts goes on where it was.
+func TestPatientWriteLosesNothing(t *testing.T) {
+	onPatients(t, func(t *testing.T, p *patient, below *told, client net.Conn) {
+		text := make([]byte, 16<<20)
+		for i := range text {
+			text[i] = byte(i % 251)
+		}
+		p.expect(time.Minute, time.Minute)
+		p.writes.told = 1 // what it was told of has passed
+		require.NoError(t, below.Conn.SetWriteDeadline(time.Now().Add(5*time.Millisecond)))
+		written := make(chan error, 1)
+		go func() {
+			_, err := p.Write(text)
+			written <- err
+			_ = p.Close()
+		}()
+		require.Eventually(t, func() bool { _, writes := below.times(); return writes == 1 }, 10*time.Second, time.Millisecond,
+			"the poller's deadline passed while nobody read")
+		got, err := io.ReadAll(client)
+		require.NoError(t, err)
+		require.NoError(t, <-written)
+		assert.True(t, bytes.Equal(text, got))
+	})
+}
+
+// An interrupt ends a read that waits; who stays after all reads on.
+func TestPatientReadIsInterrupted(t *testing.T) {
+	onPatients(t, func(t *testing.T, p *patient, below *told, client net.Conn) {
+		p.expect(time.Minute, time.Minute)
+		failed := make(chan error, 1)
+		go func() {
+			_, err := p.Read(make([]byte, 1))
+			failed <- err
+		}()
+		require.Eventually(t, func() bool { reads, _ := below.times(); return reads == 1 }, 10*time.Second, time.Millisecond)
+		p.interrupt()
+		require.ErrorIs(t, <-failed, os.ErrDeadlineExceeded)
+		_, err := client.Write([]byte("x"))
+		require.NoError(t, err)
+		_, err = p.Read(make([]byte, 1))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		p.stay(0)
+		n, err := p.Read(make([]byte, 1))
+		require.NoError(t, err)
+		assert.Equal(t, 1, n)
+	})
+}
+
+// The end, and what went wrong, are told as any connection tells them.
+func TestPatientErrors(t *testing.T) {
+	onPatients(t, func(t *testing.T, p *patient, _ *told, client net.Conn) {
+		require.NoError(t, client.(*net.TCPConn).CloseWrite())
+		_, err := p.Read(make([]byte, 1))
+		require.Equal(t, io.EOF, err)
+		require.NoError(t, client.(*net.TCPConn).SetLinger(0))
+		require.NoError(t, client.Close())
+		require.Eventually(t, func() bool { _, err = p.Write(make([]byte, 1)); return err != nil }, 10*time.Second, time.Millisecond)
+		var op *net.OpError
+		require.ErrorAs(t, err, &op)
+		assert.True(t, errors.Is(op, syscall.ECONNRESET) || errors.Is(op, syscall.EPIPE), op)
+		require.NoError(t, p.Close())
+		_, err = p.Read(make([]byte, 1))
+		require.ErrorIs(t, err, net.ErrClosed)
+		_, err = p.Write(make([]byte, 1))
+		require.ErrorIs(t, err, net.ErrClosed)
+	})
+}
