@@ -247,7 +247,7 @@ func TestTracesDoNotHoldUpTheEnd(t *testing.T) {
 	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
 	t.Cleanup(func() { close(hangs); silent.Close() })
 	p := startIn(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + silent.URL, "OTEL_EXPORTER_OTLP_TIMEOUT=600000", "OTEL_BSP_EXPORT_TIMEOUT=600000"},
-		"--otel", "--shutdown-timeout=300ms")
+		"--otel", "--shutdown-timeout=1s")
 	p.ask(t, "GET", "/auth/me", "", "")
 	p.signal(t, syscall.SIGTERM)
 	require.Zero(t, p.wait(t))
