@@ -12,11 +12,7 @@ import (
 
 // What is there, and what the socket takes, costs neither a deadline nor an allocation.
 func TestPatientAllocatesAndTellsNothing(t *testing.T) {
-	ln := listenLocal(t)
-	client := connect(t, ln)
-	conn, err := ln.Accept()
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
+	conn, client := accepted(t)
 	below := &told{Conn: conn}
 	p := newPatient(tried{below})
 	defer func() { _ = p.Close() }()
@@ -36,7 +32,7 @@ func TestPatientAllocatesAndTellsNothing(t *testing.T) {
 		}
 	}
 	const runs = 100
-	_, err = client.Write(make([]byte, 3*(runs+1))) // AllocsPerRun makes one more
+	_, err := client.Write(make([]byte, 3*(runs+1))) // AllocsPerRun makes one more
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return unread(conn) }, 10*time.Second, time.Millisecond)
 	assert.Zero(t, testing.AllocsPerRun(runs, exchange))

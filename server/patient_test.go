@@ -47,15 +47,22 @@ type tried struct{ *told }
 
 func (c tried) SyscallConn() (syscall.RawConn, error) { return c.Conn.(syscall.Conn).SyscallConn() }
 
+// accepted is a connection, and its other end.
+func accepted(t *testing.T) (conn, client net.Conn) {
+	t.Helper()
+	ln := listenLocal(t)
+	client = connect(t, ln)
+	conn, err := ln.Accept()
+	require.NoError(t, err)
+	require.NoError(t, ln.Close())
+	return conn, client
+}
+
 // onPatients runs a test on a connection whose socket is tried first, and on one whose socket cannot be had.
 func onPatients(t *testing.T, test func(t *testing.T, p *patient, below *told, client net.Conn)) {
 	for _, try := range []bool{true, false} {
 		t.Run(map[bool]string{true: "tried", false: "not tried"}[try], func(t *testing.T) {
-			ln := listenLocal(t)
-			client := connect(t, ln)
-			conn, err := ln.Accept()
-			require.NoError(t, err)
-			require.NoError(t, ln.Close())
+			conn, client := accepted(t)
 			below := &told{Conn: conn}
 			p := newPatient(below)
 			if try {
