@@ -158,10 +158,12 @@ async function signIn(field) {
 
 let busy = false;
 
-// act does one thing at a time, then shows how things are and what came of it.
+// act does one thing at a time, then shows how things are and what came of it. What came of the last one goes first: a screen
+// reader says a refusal once more only if it was gone.
 async function act(what) {
   if (busy) return;
   busy = true;
+  say();
   try {
     const { done, failed, changed } = await what();
     if (changed) (await load())?.focus();
