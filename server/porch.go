@@ -269,7 +269,7 @@ func (v *visitor) politely(b []byte) (int, error) {
 }
 
 // politeFor is for how many answers, whoever's they are, visitors let others go first after anybody woke.
-const politeFor = 128
+const politeFor = 32
 
 // polite reports whether the visitor lets others go first. As long as anybody is ready to run, Go does not look, for up to
 // 10 ms, who else has become ready. So some answers after anybody last woke nobody is polite, all that are ready come to sleep,
