@@ -52,12 +52,14 @@ func (p proxies) trust(addr netip.Addr) bool {
 }
 
 // peer returns the address of the connection's other end, without the zone of a link-local one.
-func peer(ctx *fasthttp.RequestCtx) netip.Addr { return addrOf(ctx.RemoteAddr()) }
+func peer(ctx *fasthttp.RequestCtx) netip.Addr {
+	if v := visitorOf(ctx.Conn()); v != nil {
+		return v.remote
+	}
+	return addrOf(ctx.RemoteAddr())
+}
 
 func addrOf(end net.Addr) netip.Addr {
-	if o, ok := end.(*origin); ok {
-		return o.ip
-	}
 	tcp, ok := end.(*net.TCPAddr)
 	if !ok {
 		return netip.Addr{}

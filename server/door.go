@@ -70,7 +70,7 @@ func (d *door) serve(ln net.Listener, secure *tls.Config, log *slog.Logger) erro
 
 // shut stops accepting, answers what has come or is on its way, and closes connections as they become idle. It does so
 // itself: fasthttp closes an idle connection although the next request stands in its receive buffer, and takes one that was
-// never used for a request in flight. By the time that fasthttp is told, nobody is left, or ctx has ended.
+// never used for a request in flight. By the time that fasthttp is told, nobody is left, or ctx has ended and the rest is cut.
 func (d *door) shut(ctx context.Context) error {
 	d.mu.Lock()
 	d.closed = true
@@ -87,12 +87,16 @@ func (d *door) shut(ctx context.Context) error {
 		_ = p.Close() // fasthttp closes it again, and reports what went wrong
 		select {
 		case <-p.ended:
+			p.dismiss()
 		case <-ctx.Done():
 		}
 	}
 	grace := within(ctx, unusedFor)
 	for farewell(open, grace) > 0 && ctx.Err() == nil {
 		sleep(ctx, farewellEvery)
+	}
+	for _, p := range open {
+		p.cut.Store(true)
 	}
 	return d.srv.ShutdownWithContext(ctx)
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"sync/atomic"
@@ -16,13 +17,18 @@ import (
 // of one in seconds; when that has passed and no longer counts, it is told of the one that does. The system call is made
 // without telling Go's scheduler, which it could not hold up: it does not wait (decision 34 has the measurement).
 //
+// Of a connection that is not a socket of Go's own nothing can be tried: one that wraps a socket may do more than it. There the
+// poller hears of each new end before the first call, because TLS below would take an end that has passed for its own.
+//
 // It belongs to the goroutine that serves it, but for interrupt and Close.
 type patient struct {
 	net.Conn
-	raw     syscall.RawConn // nil: it cannot be tried without waiting, and every read or write counts as one that waits
+	raw     syscall.RawConn // nil: it cannot be tried
 	reads   allowance
 	writes  allowance
 	slept   bool        // a read found nothing; whoever wants to know sets it to false before
+	began   bool        // something has come since expect
+	stuck   bool        // a write has failed
 	leaving atomic.Bool // written by interrupt and stay
 
 	// What tryRead and tryWrite are about. They are made once, because a closure for each call would be an allocation.
@@ -33,10 +39,21 @@ type patient struct {
 }
 
 func newPatient(conn net.Conn) *patient {
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		return newPatientOn(conn, c)
+	case *net.UnixConn:
+		return newPatientOn(conn, c)
+	}
+	return newPatientOn(conn, nil)
+}
+
+// newPatientOn is newPatient of a connection that does what its socket does; nil: that is not known.
+func newPatientOn(conn net.Conn, socket syscall.Conn) *patient {
 	p := &patient{Conn: conn}
 	p.reads.set, p.writes.set = conn.SetReadDeadline, conn.SetWriteDeadline
-	if c, ok := conn.(syscall.Conn); ok && canTry {
-		if raw, err := c.SyscallConn(); err == nil {
+	if socket != nil && canTry {
+		if raw, err := socket.SyscallConn(); err == nil {
 			p.raw, p.tryRead, p.tryWrite = raw, p.readNow, p.writeNow
 		}
 	}
@@ -49,9 +66,13 @@ func (p *patient) NetConn() net.Conn { return p.Conn }
 // expect begins new allowances: what is read, and what is written, from now on may take so long, from when it is first waited for.
 // Zero: as long as it likes.
 func (p *patient) expect(read, write time.Duration) {
+	p.began = false
 	p.reads.begin(read)
 	p.writes.begin(write)
 }
+
+// start lets the time of both run from now, for what does not read and write through p.
+func (p *patient) start() error { return errors.Join(p.reads.tell(), p.writes.tell()) }
 
 // interrupt ends a read that waits, or the next one that is about to. One that comes when the read has just told the poller of
 // another deadline is lost, so whoever means it says it again.
@@ -70,7 +91,10 @@ func (p *patient) stay(d time.Duration) {
 func (p *patient) Read(b []byte) (int, error) {
 	for {
 		n, err := p.readOnce(b)
-		if n > 0 || err == nil || p.leaving.Load() || !p.reads.goesOn(err) {
+		if n > 0 {
+			p.began = true
+		}
+		if n > 0 || err == nil || p.raw == nil || p.leaving.Load() || !p.reads.goesOn(err) {
 			return n, err
 		}
 	}
@@ -78,7 +102,7 @@ func (p *patient) Read(b []byte) (int, error) {
 
 func (p *patient) readOnce(b []byte) (int, error) {
 	if p.raw == nil || len(b) == 0 {
-		if err := p.reads.wait(); err != nil {
+		if err := p.reads.tellNew(); err != nil {
 			return 0, err
 		}
 		return p.Conn.Read(b)
@@ -116,7 +140,8 @@ func (p *patient) readNow(fd uintptr) bool {
 func (p *patient) Write(b []byte) (n int, err error) {
 	for {
 		some, err := p.writeOnce(b[n:])
-		if n += some; err == nil || !p.writes.goesOn(err) {
+		if n += some; err == nil || p.raw == nil || !p.writes.goesOn(err) {
+			p.stuck = p.stuck || err != nil
 			return n, err
 		}
 	}
@@ -124,7 +149,7 @@ func (p *patient) Write(b []byte) (n int, err error) {
 
 func (p *patient) writeOnce(b []byte) (int, error) {
 	if p.raw == nil || len(b) == 0 {
-		if err := p.writes.wait(); err != nil {
+		if err := p.writes.tellNew(); err != nil {
 			return 0, err
 		}
 		return p.Conn.Write(b)
@@ -169,35 +194,47 @@ var epoch = time.Now()
 
 func (s *allowance) begin(most time.Duration) { s.max, s.by = most, 0 }
 
-// wait is called by who is about to wait.
+// end is when it is over, counted from now if nobody has waited yet.
+func (s *allowance) end() time.Duration {
+	if s.max > 0 && s.by == 0 {
+		now := time.Since(epoch)
+		s.by = now + min(s.max, math.MaxInt64-now)
+	}
+	return s.by
+}
+
+// wait is called by who is about to wait. An earlier end that the poller knows is let pass: see goesOn.
 func (s *allowance) wait() error {
-	if s.max == 0 {
+	if s.told != 0 && s.told < s.end() {
 		return nil
 	}
-	if s.by == 0 {
-		s.by = time.Since(epoch) + s.max
-	}
-	if s.told != 0 && s.told <= s.by {
+	return s.tellNew()
+}
+
+// tellNew tells the poller of the end, unless it knows.
+func (s *allowance) tellNew() error {
+	if s.told == s.end() {
 		return nil
 	}
 	return s.tell()
 }
 
 func (s *allowance) tell() error {
-	if s.max == 0 {
-		s.told = 0
+	s.told = s.end()
+	if s.told == 0 {
 		return s.set(time.Time{})
 	}
-	if s.by == 0 {
-		s.by = time.Since(epoch) + s.max
-	}
-	s.told = s.by
-	return s.set(epoch.Add(s.by))
+	return s.set(epoch.Add(s.told))
 }
 
-// goesOn reports whether err comes from a deadline that does not count any more; then the poller knows the one that does.
+// goesOn reports whether err comes from an end that the poller was told of and that does not count any more; then it knows the
+// one that does.
 func (s *allowance) goesOn(err error) bool {
-	if !errors.Is(err, os.ErrDeadlineExceeded) || s.max == 0 || s.by != 0 && s.by <= time.Since(epoch) {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	now := time.Since(epoch)
+	if s.told == 0 || s.told > now || s.by != 0 && s.by <= now {
 		return false
 	}
 	return s.tell() == nil

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"net"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 func TestPatientAllocatesAndTellsNothing(t *testing.T) {
 	conn, client := accepted(t)
 	below := &told{Conn: conn}
-	p := newPatient(tried{below})
+	p := newPatientOn(below, conn.(*net.TCPConn))
 	defer func() { _ = p.Close() }()
 	if p.raw == nil {
 		require.False(t, canTry)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -42,11 +43,6 @@ func (c *told) times() (reads, writes int) {
 	return len(c.read), len(c.write)
 }
 
-// tried is a told connection of which the socket can be had.
-type tried struct{ *told }
-
-func (c tried) SyscallConn() (syscall.RawConn, error) { return c.Conn.(syscall.Conn).SyscallConn() }
-
 // accepted is a connection, and its other end.
 func accepted(t *testing.T) (conn, client net.Conn) {
 	t.Helper()
@@ -66,7 +62,7 @@ func onPatients(t *testing.T, test func(t *testing.T, p *patient, below *told, c
 			below := &told{Conn: conn}
 			p := newPatient(below)
 			if try {
-				p = newPatient(tried{below})
+				p = newPatientOn(below, conn.(*net.TCPConn))
 			}
 			require.Equal(t, try && canTry, p.raw != nil)
 			t.Cleanup(func() { _ = p.Close() })
@@ -98,14 +94,22 @@ func TestWaitsEndWhenTheyShould(t *testing.T) {
 			arrive()
 		}
 		reads, _ := below.times()
-		assert.Equal(t, 1, reads, "the later ends are only noted")
+		if p.raw != nil {
+			assert.Equal(t, 1, reads, "the later ends are only noted")
+		} else {
+			assert.Equal(t, 3, reads, "TLS below would take one that has passed for its own")
+		}
 		for range 3 {
 			p.expect(time.Minute, time.Minute) // a request
 			arrive()
 			arrive()
 		}
-		reads, _ = below.times()
-		assert.Equal(t, 2, reads, "the first of the earlier ends")
+		more, _ := below.times()
+		if p.raw != nil {
+			assert.Equal(t, 1, more-reads, "the first of the earlier ends")
+		} else {
+			assert.Equal(t, 3, more-reads, "two reads of one request share an end")
+		}
 
 		start := time.Now()
 		p.expect(soon, soon)
@@ -121,11 +125,36 @@ func TestWaitsEndWhenTheyShould(t *testing.T) {
 		assert.Less(t, n, 64<<20)
 		assert.GreaterOrEqual(t, time.Since(start), soon)
 
-		p.expect(time.Hour, time.Hour)
-		arrive() // the end that has passed counts no more
-		p.expect(0, 0)
-		arrive()
+		for _, long := range []time.Duration{time.Hour, 0, math.MaxInt64} {
+			p.expect(long, long)
+			arrive() // the end that has passed counts no more
+			p.expect(soon, soon)
+			_, err = p.Read(b)
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		}
 	})
+}
+
+// A connection that wraps a socket, and does more than it, is not bypassed.
+func TestPatientKeepsToTheWrapper(t *testing.T) {
+	conn, client := accepted(t)
+	p := newPatient(shouting{conn.(*net.TCPConn)})
+	defer func() { _ = p.Close() }()
+	_, err := client.Write([]byte("a"))
+	require.NoError(t, err)
+	b := make([]byte, 1)
+	_, err = p.Read(b)
+	require.NoError(t, err)
+	assert.Equal(t, "A", string(b))
+}
+
+// shouting is such a connection.
+type shouting struct{ *net.TCPConn }
+
+func (c shouting) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b)
+	copy(b, bytes.ToUpper(b[:n]))
+	return n, err
 }
 
 // One who drips gets the time of one wait for all of them.

@@ -29,12 +29,13 @@ type porch struct {
 	close  sync.Once
 	end    sync.Once
 	closed atomic.Bool   // written by Close
+	cut    atomic.Bool   // the time to leave is over: connections end without a last word
 	ended  chan struct{} // closed by the last Accept
 	queue  []net.Conn    // what stood in the kernel's queue when the listener closed; written once, before closed
 	err    error         // of closing
 
 	wakes atomic.Int64 // of visitors
-	turns atomic.Int64 // answers since the last of them
+	turns atomic.Int64 // since the last of them, reads after an answer by who may be polite
 
 	mu       sync.Mutex
 	visitors map[*visitor]struct{} // guarded by mu: the open connections
@@ -107,12 +108,12 @@ func (p *porch) Close() error {
 // visit makes a visitor of a connection, nil if its client has too many. TLS is put on here, and not around the listener, so
 // that Close can drain that one.
 func (p *porch) visit(conn net.Conn) net.Conn {
-	v := &visitor{porch: p, wire: newPatient(conn), came: time.Now(), remote: origin{conn.RemoteAddr(), addrOf(conn.RemoteAddr())}}
+	v := &visitor{porch: p, wire: newPatient(conn), came: time.Now(), remote: addrOf(conn.RemoteAddr())}
 	v.Conn = v.wire
 	secure, encrypted := conn.(tlsConn)
-	if ok, tell := p.guests.enter(v.remote.ip, v.came); !ok {
+	if ok, tell := p.guests.enter(v.remote, v.came); !ok {
 		if tell {
-			p.log.Warn("a client has too many connections; its next ones are closed", "client", v.remote.ip, "max_conns_per_ip", p.guests.max)
+			p.log.Warn("a client has too many connections; its next ones are closed", "client", v.remote, "max_conns_per_ip", p.guests.max)
 		}
 		if !encrypted && p.tls == nil { // an answer over TLS would wait for the client
 			_, _ = conn.Write(p.guests.refuse()) // fits the socket's buffer, which is empty
@@ -121,7 +122,7 @@ func (p *porch) visit(conn net.Conn) net.Conn {
 		return nil
 	}
 	if p.tls != nil {
-		own := tls.Server(v.wire, p.tls) // its handshake comes with the first read, in the goroutine that serves it
+		own := tls.Server(v.wire, p.tls)
 		v.Conn, secure, encrypted = own, own, true
 	}
 	v.wire.expect(p.limits.request, p.limits.request)
@@ -138,6 +139,14 @@ func (p *porch) forget(v *visitor) {
 	p.mu.Lock()
 	delete(p.visitors, v)
 	p.mu.Unlock()
+}
+
+// dismiss closes what stood in the queue and nobody accepts: the last Accept failed for another reason.
+func (p *porch) dismiss() {
+	for _, conn := range p.queue {
+		_ = conn.Close()
+	}
+	p.queue = nil
 }
 
 // farewell lets everybody go who waits for nothing, and returns how many are still there. Unused connections are let go when
@@ -163,6 +172,17 @@ type secureVisitor struct {
 	tlsConn
 }
 
+// Handshake is what fasthttp calls first, in the goroutine that serves the connection. Where TLS is the listener's own, the
+// handshake goes past the wire.
+func (v secureVisitor) Handshake() error {
+	if err := v.wire.start(); err != nil {
+		return err
+	}
+	err := v.tlsConn.Handshake()
+	v.wire.began = false
+	return err
+}
+
 // What a visitor is doing.
 const (
 	unused  int32 = iota // connected, and nothing has come yet
@@ -175,7 +195,7 @@ type visitor struct {
 	net.Conn // wire, or TLS over it
 	wire     *patient
 	porch    *porch
-	remote   origin
+	remote   netip.Addr // of the other end
 	came     time.Time
 	state    atomic.Int32 // written by the goroutine that serves it
 	gone     sync.Once
@@ -183,19 +203,20 @@ type visitor struct {
 	alone    bool  // nobody else woke between the last two times that this one did
 }
 
-// origin is the other end of a visitor's connection, with its address as it is asked for in every request.
-type origin struct {
-	net.Addr
-	ip netip.Addr
+// visitorOf is what a connection that a porch handed out is, or nil.
+func visitorOf(conn net.Conn) *visitor {
+	switch c := conn.(type) {
+	case *visitor:
+		return c
+	case secureVisitor:
+		return c.visitor
+	}
+	return nil
 }
-
-// RemoteAddr returns an *origin.
-func (v *visitor) RemoteAddr() net.Addr { return &v.remote }
 
 // noteState is fasthttp's ConnState.
 func noteState(conn net.Conn, state fasthttp.ConnState) {
-	v, ok := conn.(interface{ note(fasthttp.ConnState) })
-	if ok {
+	if v := visitorOf(conn); v != nil {
 		v.note(state)
 	}
 }
@@ -210,11 +231,14 @@ func (v *visitor) note(state fasthttp.ConnState) {
 	}
 }
 
-// begin notes that a request has come, or a part of it. The first one's time counts from when the connection was opened.
+// begin notes that a request has come, or a part of it. The time to read the first one counts from when it was first waited for,
+// a handshake included.
 func (v *visitor) begin() {
 	switch v.state.Load() {
 	case busy:
 		return
+	case unused:
+		v.wire.writes.begin(v.porch.limits.request)
 	case waiting:
 		v.wire.expect(v.porch.limits.request, v.porch.limits.request)
 	}
@@ -233,8 +257,8 @@ func (v *visitor) Read(b []byte) (int, error) {
 	if v.wire.leaving.Load() {
 		patience := drainFor // it is there
 		switch {
-		case state == busy:
-			patience = v.porch.limits.request // it had just begun
+		case state == busy, v.wire.began:
+			patience = v.porch.limits.request // it had just begun; over TLS a record may be there in part
 		case !unread(v.Conn):
 			return 0, io.EOF
 		}
@@ -306,7 +330,11 @@ func (v *visitor) farewell(grace time.Duration) {
 func (v *visitor) Close() error {
 	v.gone.Do(func() {
 		v.porch.forget(v)
-		v.porch.guests.leave(v.remote.ip)
+		v.porch.guests.leave(v.remote)
 	})
+	if v.porch.cut.Load() || v.wire.stuck {
+		// TLS would say a last word: at the side of the goroutine that serves, or to one who takes nothing any more.
+		return v.wire.Close()
+	}
 	return v.Conn.Close()
 }

@@ -138,11 +138,19 @@ func about(stack []string) string {
 	return "Go: scheduler, network poller, collector"
 }
 
-const deadlines = "deadlines of the connection"
+const (
+	deadlines   = "deadlines of the connection"
+	ownTime     = "coatcheck: the connection's time and turns"
+	kernelWrite = "kernel: write or send, the way to the other socket included"
+	kernelRead  = "kernel: read or recv"
+)
 
 // userRules are tried in order on each function, from the innermost outwards.
 var userRules = []struct{ contains, name string }{
 	{"coatcheck/shardstore.", "coatcheck: the store"},
+	{"coatcheck/server.(*patient)", ownTime},
+	{"coatcheck/server.(*visitor)", ownTime},
+	{"coatcheck/server.call", ownTime}, // recv and send
 	{"coatcheck/server.", "coatcheck: cookie, middleware, view, headers"},
 	{"coatcheck/coatcheck.", "coatcheck: the session (SHA-256 included)"},
 	{"gofiber/fiber", "Fiber: context and router"},
@@ -158,8 +166,10 @@ var userRules = []struct{ contains, name string }{
 
 func inKernel(stack []string) string {
 	for _, rule := range [...]struct{ contains, name string }{
-		{"sys_write", "kernel: write(2), the way to the other socket included"},
-		{"sys_read", "kernel: read(2)"},
+		{"sys_write", kernelWrite},
+		{"sys_sendto", kernelWrite},
+		{"sys_read", kernelRead},
+		{"sys_recvfrom", kernelRead},
 		{"sys_epoll", "kernel: epoll"},
 		{"sys_futex", "kernel: futex"},
 		{"sys_nanosleep", "kernel: sleeping"},

@@ -28,21 +28,34 @@ func TestSortStacks(t *testing.T) {
 	        43aaaa runtime.findRunnable
 	        43bbbb runtime.mcall
 
+	ffffffff81b0 tcp_recvmsg
+	ffffffff8128 __x64_sys_recvfrom
+	          4021 internal/runtime/syscall.Syscall6
+	          71bb syscall.RawSyscall6
+	          71cc github.com/coatcheck/coatcheck/server.call
+	          5c00 github.com/valyala/fasthttp.(*Server).serveConn
+
+	        409999 runtime.nanotime1
+	        71dd20 github.com/coatcheck/coatcheck/server.(*visitor).Read
+	        5c1234 github.com/valyala/fasthttp.(*Server).serveConn
+
 	ffffffff8300 asm_sysvec_apic_timer_interrupt
 	          5d00 github.com/valyala/fasthttp.(*RequestHeader).parse
 `
 	parts, n, err := sortStacks([]byte(samples))
 	require.NoError(t, err)
-	require.Equal(t, 5, n)
+	require.Equal(t, 7, n)
 	got := map[string]float64{}
 	for _, p := range parts {
 		got[p.name] = p.share
 	}
 	assert.Equal(t, map[string]float64{
-		"kernel: write(2), the way to the other socket included": 0.2,
-		"coatcheck: the session (SHA-256 included)":              0.2,
-		deadlines: 0.2,
-		"Go: scheduler, network poller, collector":    0.2,
-		"kernel: interrupts, scheduling and the rest": 0.2,
+		kernelWrite: 1. / 7,
+		kernelRead:  1. / 7,
+		"coatcheck: the session (SHA-256 included)": 1. / 7,
+		deadlines: 1. / 7,
+		ownTime:   1. / 7,
+		"Go: scheduler, network poller, collector":    1. / 7,
+		"kernel: interrupts, scheduling and the rest": 1. / 7,
 	}, got)
 }

@@ -188,7 +188,7 @@ func checkDrips(h *harness) {
 		_, closed := c.statuses(patience)
 		took := time.Since(start)
 		assert.True(h, closed, name)
-		assert.Less(h, took, 10*readTimeout, name)
+		assert.Less(h, took, 4*readTimeout, name)
 		_ = c.Close()
 		<-done
 	}
@@ -235,7 +235,9 @@ func checkIdleConnections(h *harness) {
 	statuses, closed := c.statuses(patience)
 	assert.True(h, closed)
 	assert.Empty(h, statuses, "nothing is said on an idle connection")
-	assert.InDelta(h, idleTimeout.Seconds(), time.Since(start).Seconds(), 1)
+	took := time.Since(start)
+	assert.GreaterOrEqual(h, took, idleTimeout-10*time.Millisecond, "the answer was on its way for a while")
+	assert.Less(h, took, idleTimeout+time.Second)
 }
 
 // DOS-03: the answer comes while most of the request is still to be sent.
