@@ -128,6 +128,7 @@ func TestFarewell(t *testing.T) {
 	require.NoError(t, err)
 	v, ok := conn.(*visitor)
 	require.True(t, ok)
+	require.IsType(t, &net.TCPAddr{}, v.RemoteAddr(), "fasthttp's RemoteIP knows no other")
 	b := make([]byte, 10)
 	arrived := func() bool { return unread(v.Conn) }
 

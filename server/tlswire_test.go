@@ -84,6 +84,7 @@ func secured(t *testing.T, l limits) (v secureVisitor, client *tls.Conn, below *
 	require.True(t, ok)
 	require.NoError(t, v.Handshake())
 	require.NoError(t, <-shaken)
+	require.False(t, v.wire.began, "a handshake is no part of a request")
 	t.Cleanup(func() { _ = v.Close(); _ = p.Close() })
 	return v, client, below
 }
