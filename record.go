@@ -1,7 +1,6 @@
 package coatcheck
 
 import (
-	"crypto/subtle"
 	"math"
 	"net/netip"
 	"time"
@@ -67,36 +66,3 @@ func (r *Record) Lives(now time.Time) bool {
 
 // Expiry returns the earlier of the two expiries, in Unix milliseconds.
 func (r *Record) Expiry() int64 { return min(r.IdleExpiry, r.AbsoluteExpiry) }
-
-// Standing is what a record says of an ID that a request presented.
-type Standing int
-
-const (
-	// Unknown is an ID that is neither the current nor the previous one.
-	Unknown Standing = iota
-	// Reused is the previous ID after it ceased to be admitted.
-	Reused
-	// Previous is the previous ID while it is admitted.
-	Previous
-	// Current is the record's ID.
-	Current
-)
-
-// Admitted reports whether a token of this standing opens the session.
-func (s Standing) Admitted() bool { return s >= Previous }
-
-// Standing compares id with the record's IDs in constant time. This comparison is the check of the token's secret.
-func (r *Record) Standing(id ID, now time.Time) Standing {
-	switch {
-	case id == (ID{}):
-		return Unknown
-	case subtle.ConstantTimeCompare(id[:], r.ID[:]) == 1:
-		return Current
-	case subtle.ConstantTimeCompare(id[:], r.PrevID[:]) == 0:
-		return Unknown
-	case now.UnixMilli() < r.PrevUntil:
-		return Previous
-	default:
-		return Reused
-	}
-}
