@@ -16,13 +16,13 @@ import (
 func TestCandidates(t *testing.T) {
 	const (
 		anonymous = ""
-		keep      = coatcheck.Keep
-		expire    = coatcheck.Expire
+		keep      = coatcheck.KeepCookie
+		expire    = coatcheck.ClearCookie
 	)
 	tests := []struct {
 		cookies   string
 		user      string
-		cookie    coatcheck.Cookie
+		cookie    coatcheck.CookieAction
 		duplicate bool
 		ends      string // whose sessions a logout ends
 	}{
@@ -87,7 +87,7 @@ func TestCandidates(t *testing.T) {
 			assert.Equal(t, tt.user, s.UserID())
 			assert.Equal(t, tt.duplicate, s.Report().Duplicate)
 			assert.Equal(t, tt.user != "", s.ID() != coatcheck.ID{})
-			assert.Equal(t, tt.user == "", len(entries(s)) == 0)
+			assert.Equal(t, tt.user == "", len(entries(s.Lend())) == 0)
 			assert.Equal(t, tt.cookie, w.finish(s).cookie)
 
 			s = w.open(values...)
@@ -95,26 +95,26 @@ func TestCandidates(t *testing.T) {
 			a := w.finish(s)
 			switch {
 			case tt.user != "":
-				assert.NotEqual(t, coatcheck.Expire, a.cookie)
+				assert.NotEqual(t, coatcheck.ClearCookie, a.cookie)
 				assert.Equal(t, "a", w.user(values[strings.IndexByte(strings.ToLower(tt.cookies), 'a')]))
 			case tt.cookie == keep && len(values) > 0:
 				assert.Equal(t, keep, a.cookie, "no cookie may take the place of one that may be live")
 			default:
-				assert.Equal(t, coatcheck.Set, a.cookie)
+				assert.Equal(t, coatcheck.SetCookie, a.cookie)
 			}
 
-			checkEnds(t, tt.cookies, tt.ends, (*coatcheck.Session).Destroy, coatcheck.Expire)
-			checkEnds(t, tt.cookies, tt.ends, authenticate("new"), coatcheck.Set)
+			checkEnds(t, tt.cookies, tt.ends, (*coatcheck.Session).Destroy, coatcheck.ClearCookie)
+			checkEnds(t, tt.cookies, tt.ends, authenticate("new"), coatcheck.SetCookie)
 		})
 	}
 }
 
 // checkEnds lets a logout or a login with these cookies do its work.
-func checkEnds(t *testing.T, kinds, ends string, handler func(*coatcheck.Session), want coatcheck.Cookie) {
+func checkEnds(t *testing.T, kinds, ends string, handler func(*coatcheck.Session), want coatcheck.CookieAction) {
 	t.Helper()
 	w := newWorld(t)
 	s := w.open(candidates(t, w, kinds)...)
-	handler(s)
+	handler(s.Lend())
 	assert.Equal(t, want, w.finish(s).cookie)
 	for _, user := range strings.Split("abcd", "") {
 		live := len(w.data.liveOf(user, w.clock.Now()))
@@ -165,7 +165,7 @@ func TestPairOfOneKey(t *testing.T) {
 			pair := []string{old, w.refresh(old).token}
 			s := w.open(pair[order[0]], pair[order[1]])
 			assert.NoError(t, s.Insert("x", 1))
-			assert.Equal(t, answer{coatcheck.Set, pair[1]}, w.finish(s))
+			assert.Equal(t, answer{coatcheck.SetCookie, pair[1]}, w.finish(s))
 			w.clock.Step(grace)
 			assert.Empty(t, w.user(old), "the first use was noted")
 		})
@@ -199,7 +199,7 @@ func TestCandidateEndsBetweenLoads(t *testing.T) {
 	s := w.open(cookie, text(coatcheck.NewToken(coatcheck.TagOf(""))))
 	assert.Empty(t, s.UserID())
 	assert.Zero(t, s.Len())
-	assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+	assert.Equal(t, coatcheck.KeepCookie, w.finish(s).cookie)
 }
 
 // --sessions-not-before: what began before it is dead, and its cookie is cleared.
@@ -214,7 +214,7 @@ func TestNotBefore(t *testing.T) {
 	w.m = m
 	s := w.open(old)
 	assert.Empty(t, s.UserID())
-	assert.Equal(t, coatcheck.Expire, w.finish(s).cookie)
+	assert.Equal(t, coatcheck.ClearCookie, w.finish(s).cookie)
 	w.clock.Step(2e6)
 	assert.Equal(t, "u", w.user(w.login("u")))
 }

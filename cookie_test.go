@@ -19,53 +19,53 @@ func TestCookieOutcome(t *testing.T) {
 	tests := map[string]struct {
 		cookie  string // none, user, anonymous, previous, malformed, unknown, expired, tombstone, wrong secret, reused
 		handler func(s *coatcheck.Session)
-		want    coatcheck.Cookie
+		want    coatcheck.CookieAction
 		same    bool // with Set: the token that was presented
 	}{
-		"anonymous, nothing":               {"none", func(*coatcheck.Session) {}, coatcheck.Keep, false},
-		"anonymous, insert":                {"none", insert, coatcheck.Set, false},
-		"anonymous, insert and remove":     {"none", func(s *coatcheck.Session) { insert(s); s.Remove("x") }, coatcheck.Keep, false},
-		"anonymous, insert and clear":      {"none", func(s *coatcheck.Session) { insert(s); s.Clear() }, coatcheck.Keep, false},
-		"anonymous, rotate":                {"none", (*coatcheck.Session).Rotate, coatcheck.Keep, false},
-		"anonymous, cycle":                 {"none", (*coatcheck.Session).CycleID, coatcheck.Keep, false},
-		"anonymous, clear":                 {"none", (*coatcheck.Session).Clear, coatcheck.Keep, false},
-		"anonymous, destroy":               {"none", (*coatcheck.Session).Destroy, coatcheck.Expire, false},
-		"anonymous, login":                 {"none", func(s *coatcheck.Session) { _ = s.Authenticate("u") }, coatcheck.Set, false},
-		"session, nothing":                 {"user", func(*coatcheck.Session) {}, coatcheck.Keep, false},
-		"session, read":                    {"user", func(s *coatcheck.Session) { s.Len() }, coatcheck.Keep, false},
-		"session, insert":                  {"user", insert, coatcheck.Set, true},
-		"session, remove":                  {"user", func(s *coatcheck.Session) { s.Remove("a") }, coatcheck.Set, true},
-		"session, remove of nothing":       {"user", func(s *coatcheck.Session) { s.Remove("b") }, coatcheck.Keep, false},
-		"session, clear":                   {"user", (*coatcheck.Session).Clear, coatcheck.Set, true},
-		"session, rotate":                  {"user", (*coatcheck.Session).Rotate, coatcheck.Set, false},
-		"session, cycle":                   {"user", (*coatcheck.Session).CycleID, coatcheck.Set, false},
-		"session, destroy":                 {"user", (*coatcheck.Session).Destroy, coatcheck.Expire, false},
-		"session, destroy and insert":      {"user", func(s *coatcheck.Session) { s.Destroy(); insert(s) }, coatcheck.Set, false},
-		"session, login":                   {"user", func(s *coatcheck.Session) { _ = s.Authenticate("u") }, coatcheck.Set, false},
-		"session, login and destroy":       {"user", func(s *coatcheck.Session) { _ = s.Authenticate("u"); s.Destroy() }, coatcheck.Expire, false},
-		"session, refused insert":          {"user", func(s *coatcheck.Session) { _ = s.Insert("", 1) }, coatcheck.Keep, false},
-		"session, a failed login":          {"user", func(s *coatcheck.Session) { _ = s.Authenticate("") }, coatcheck.Keep, false},
-		"session without a user, rotate":   {"anonymous", (*coatcheck.Session).Rotate, coatcheck.Set, false},
-		"previous token, nothing":          {"previous", func(*coatcheck.Session) {}, coatcheck.Keep, false},
-		"previous token, insert":           {"previous", insert, coatcheck.Keep, false},
-		"previous token, rotate":           {"previous", (*coatcheck.Session).Rotate, coatcheck.Keep, false},
-		"previous token, cycle":            {"previous", (*coatcheck.Session).CycleID, coatcheck.Set, false},
-		"previous token, destroy":          {"previous", (*coatcheck.Session).Destroy, coatcheck.Expire, false},
-		"malformed":                        {"malformed", func(*coatcheck.Session) {}, coatcheck.Expire, false},
-		"malformed, insert":                {"malformed", insert, coatcheck.Set, false},
-		"unknown":                          {"unknown", func(*coatcheck.Session) {}, coatcheck.Expire, false},
-		"expired":                          {"expired", func(*coatcheck.Session) {}, coatcheck.Expire, false},
-		"unknown, rotate":                  {"unknown", (*coatcheck.Session).Rotate, coatcheck.Expire, false},
-		"unknown, login":                   {"unknown", func(s *coatcheck.Session) { _ = s.Authenticate("u") }, coatcheck.Set, false},
-		"tombstone":                        {"tombstone", func(*coatcheck.Session) {}, coatcheck.Keep, false},
-		"tombstone, destroy":               {"tombstone", (*coatcheck.Session).Destroy, coatcheck.Expire, false},
-		"tombstone, rotate":                {"tombstone", (*coatcheck.Session).Rotate, coatcheck.Keep, false},
-		"wrong secret":                     {"wrong secret", func(*coatcheck.Session) {}, coatcheck.Keep, false},
-		"wrong secret, cycle":              {"wrong secret", (*coatcheck.Session).CycleID, coatcheck.Keep, false},
-		"wrong secret, destroy":            {"wrong secret", (*coatcheck.Session).Destroy, coatcheck.Expire, false},
-		"reused":                           {"reused", func(*coatcheck.Session) {}, coatcheck.Keep, false},
-		"reused, rotate":                   {"reused", (*coatcheck.Session).Rotate, coatcheck.Keep, false},
-		"reused, clear of values is no-op": {"reused", (*coatcheck.Session).Clear, coatcheck.Keep, false},
+		"anonymous, nothing":               {"none", func(*coatcheck.Session) {}, coatcheck.KeepCookie, false},
+		"anonymous, insert":                {"none", insert, coatcheck.SetCookie, false},
+		"anonymous, insert and remove":     {"none", func(s *coatcheck.Session) { insert(s); s.Remove("x") }, coatcheck.KeepCookie, false},
+		"anonymous, insert and clear":      {"none", func(s *coatcheck.Session) { insert(s); s.Clear() }, coatcheck.KeepCookie, false},
+		"anonymous, rotate":                {"none", (*coatcheck.Session).Rotate, coatcheck.KeepCookie, false},
+		"anonymous, cycle":                 {"none", (*coatcheck.Session).CycleID, coatcheck.KeepCookie, false},
+		"anonymous, clear":                 {"none", (*coatcheck.Session).Clear, coatcheck.KeepCookie, false},
+		"anonymous, destroy":               {"none", (*coatcheck.Session).Destroy, coatcheck.ClearCookie, false},
+		"anonymous, login":                 {"none", func(s *coatcheck.Session) { _ = s.Authenticate("u") }, coatcheck.SetCookie, false},
+		"session, nothing":                 {"user", func(*coatcheck.Session) {}, coatcheck.KeepCookie, false},
+		"session, read":                    {"user", func(s *coatcheck.Session) { s.Len() }, coatcheck.KeepCookie, false},
+		"session, insert":                  {"user", insert, coatcheck.SetCookie, true},
+		"session, remove":                  {"user", func(s *coatcheck.Session) { s.Remove("a") }, coatcheck.SetCookie, true},
+		"session, remove of nothing":       {"user", func(s *coatcheck.Session) { s.Remove("b") }, coatcheck.KeepCookie, false},
+		"session, clear":                   {"user", (*coatcheck.Session).Clear, coatcheck.SetCookie, true},
+		"session, rotate":                  {"user", (*coatcheck.Session).Rotate, coatcheck.SetCookie, false},
+		"session, cycle":                   {"user", (*coatcheck.Session).CycleID, coatcheck.SetCookie, false},
+		"session, destroy":                 {"user", (*coatcheck.Session).Destroy, coatcheck.ClearCookie, false},
+		"session, destroy and insert":      {"user", func(s *coatcheck.Session) { s.Destroy(); insert(s) }, coatcheck.SetCookie, false},
+		"session, login":                   {"user", func(s *coatcheck.Session) { _ = s.Authenticate("u") }, coatcheck.SetCookie, false},
+		"session, login and destroy":       {"user", func(s *coatcheck.Session) { _ = s.Authenticate("u"); s.Destroy() }, coatcheck.ClearCookie, false},
+		"session, refused insert":          {"user", func(s *coatcheck.Session) { _ = s.Insert("", 1) }, coatcheck.KeepCookie, false},
+		"session, a failed login":          {"user", func(s *coatcheck.Session) { _ = s.Authenticate("") }, coatcheck.KeepCookie, false},
+		"session without a user, rotate":   {"anonymous", (*coatcheck.Session).Rotate, coatcheck.SetCookie, false},
+		"previous token, nothing":          {"previous", func(*coatcheck.Session) {}, coatcheck.KeepCookie, false},
+		"previous token, insert":           {"previous", insert, coatcheck.KeepCookie, false},
+		"previous token, rotate":           {"previous", (*coatcheck.Session).Rotate, coatcheck.KeepCookie, false},
+		"previous token, cycle":            {"previous", (*coatcheck.Session).CycleID, coatcheck.SetCookie, false},
+		"previous token, destroy":          {"previous", (*coatcheck.Session).Destroy, coatcheck.ClearCookie, false},
+		"malformed":                        {"malformed", func(*coatcheck.Session) {}, coatcheck.ClearCookie, false},
+		"malformed, insert":                {"malformed", insert, coatcheck.SetCookie, false},
+		"unknown":                          {"unknown", func(*coatcheck.Session) {}, coatcheck.ClearCookie, false},
+		"expired":                          {"expired", func(*coatcheck.Session) {}, coatcheck.ClearCookie, false},
+		"unknown, rotate":                  {"unknown", (*coatcheck.Session).Rotate, coatcheck.ClearCookie, false},
+		"unknown, login":                   {"unknown", func(s *coatcheck.Session) { _ = s.Authenticate("u") }, coatcheck.SetCookie, false},
+		"tombstone":                        {"tombstone", func(*coatcheck.Session) {}, coatcheck.KeepCookie, false},
+		"tombstone, destroy":               {"tombstone", (*coatcheck.Session).Destroy, coatcheck.ClearCookie, false},
+		"tombstone, rotate":                {"tombstone", (*coatcheck.Session).Rotate, coatcheck.KeepCookie, false},
+		"wrong secret":                     {"wrong secret", func(*coatcheck.Session) {}, coatcheck.KeepCookie, false},
+		"wrong secret, cycle":              {"wrong secret", (*coatcheck.Session).CycleID, coatcheck.KeepCookie, false},
+		"wrong secret, destroy":            {"wrong secret", (*coatcheck.Session).Destroy, coatcheck.ClearCookie, false},
+		"reused":                           {"reused", func(*coatcheck.Session) {}, coatcheck.KeepCookie, false},
+		"reused, rotate":                   {"reused", (*coatcheck.Session).Rotate, coatcheck.KeepCookie, false},
+		"reused, clear of values is no-op": {"reused", (*coatcheck.Session).Clear, coatcheck.KeepCookie, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestCookieOutcome(t *testing.T) {
 			cookie := cookieOf(t, w, tt.cookie)
 			a := w.do(cookie, tt.handler)
 			require.Equal(t, tt.want, a.cookie)
-			if a.cookie != coatcheck.Set {
+			if a.cookie != coatcheck.SetCookie {
 				return
 			}
 			assert.Equal(t, tt.same, a.token == cookie)
@@ -215,13 +215,13 @@ func TestAuthenticateAndValues(t *testing.T) {
 			})
 			s := w.open(a.token)
 			assert.Equal(t, tt.user, s.UserID())
-			assert.Equal(t, tt.want, entries(s))
+			assert.Equal(t, tt.want, entries(s.Lend()))
 			assert.True(t, s.CreatedAt().Equal(w.clock.Now()), "both timers begin anew")
 			assert.Equal(t, 1, w.data.live(w.clock.Now()))
 			if old != "" {
 				assert.NotEqual(t, key(t, old), key(t, a.token))
-				assert.Empty(t, entries(w.open(old)))
-				assert.Equal(t, coatcheck.Keep, w.do(old, func(*coatcheck.Session) {}).cookie)
+				assert.Empty(t, entries(w.open(old).Lend()))
+				assert.Equal(t, coatcheck.KeepCookie, w.do(old, func(*coatcheck.Session) {}).cookie)
 			}
 		})
 	}
@@ -254,7 +254,7 @@ func TestNothingIsStoredForNobody(t *testing.T) {
 func TestMalformedCookiesReachNoStore(t *testing.T) {
 	w := newWorld(t)
 	a := w.finish(w.open("", "x", strings.Repeat("A", 44), strings.Repeat("=", 43)))
-	assert.Equal(t, coatcheck.Expire, a.cookie)
+	assert.Equal(t, coatcheck.ClearCookie, a.cookie)
 	assert.Empty(t, w.store.ops())
 }
 
@@ -269,7 +269,7 @@ func TestVariantsOfALiveToken(t *testing.T) {
 			bad[i] ^= byte(b)
 			s := w.open(string(bad))
 			require.Empty(t, s.UserID(), "%q", bad)
-			require.NotEqual(t, coatcheck.Set, w.finish(s).cookie)
+			require.NotEqual(t, coatcheck.SetCookie, w.finish(s).cookie)
 		}
 	}
 	assert.Equal(t, "u", w.user(cookie))
@@ -291,12 +291,12 @@ func TestCommitThenNothingToDo(t *testing.T) {
 	require.NoError(t, s.Commit(ctx))
 	a := w.finish(s)
 	assert.Empty(t, w.store.ops(), "the later commit has nothing to do")
-	assert.Equal(t, answer{coatcheck.Set, text(token)}, a)
+	assert.Equal(t, answer{coatcheck.SetCookie, text(token)}, a)
 
 	require.NoError(t, s.Insert("b", 1))
 	w.finish(s)
 	assert.Equal(t, []string{opSwap}, w.store.ops(), "what came after is committed after")
-	assert.Equal(t, []string{"a=1", "b=1"}, entries(w.open(a.token)))
+	assert.Equal(t, []string{"a=1", "b=1"}, entries(w.open(a.token).Lend()))
 }
 
 // One Rotate per request: the client has the token that it presented and no other, so that one must stay admitted.
@@ -319,10 +319,10 @@ func TestCookieOfASessionThatEndedMeanwhile(t *testing.T) {
 	s := w.open(cookie)
 	s.Rotate()
 	require.NoError(t, s.Commit(context.Background()))
-	require.Equal(t, coatcheck.Set, s.Cookie())
+	require.Equal(t, coatcheck.SetCookie, s.Cookie())
 	w.logout(cookie)
 	require.NoError(t, s.Insert("x", 1))
-	assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+	assert.Equal(t, coatcheck.KeepCookie, w.finish(s).cookie)
 }
 
 func TestCycleIDAfterRotate(t *testing.T) {
@@ -347,9 +347,9 @@ func TestInsertAfterDestroy(t *testing.T) {
 	assert.Zero(t, s.Len())
 	require.NoError(t, s.Insert("after", 1))
 	a := w.finish(s)
-	require.Equal(t, coatcheck.Set, a.cookie)
+	require.Equal(t, coatcheck.SetCookie, a.cookie)
 	assert.NotEqual(t, key(t, cookie), key(t, a.token))
-	assert.Equal(t, []string{"after=1"}, entries(w.open(a.token)))
+	assert.Equal(t, []string{"after=1"}, entries(w.open(a.token).Lend()))
 	assert.Empty(t, w.user(a.token))
 	assert.Empty(t, w.user(cookie))
 }

@@ -27,7 +27,7 @@ func Example() {
 	}
 
 	// A request without a cookie logs in.
-	var session coatcheck.Session
+	var session coatcheck.Request
 	err = manager.Open(ctx, &session, &coatcheck.Presented{}, coatcheck.Client{}, time.Now())
 	if err == nil {
 		err = session.BeginLogin(ctx, "ada") // before the password is checked
@@ -56,7 +56,7 @@ func Example() {
 	}
 	defer session.Release()
 	// Update is run again on the current value if a parallel request changed it meanwhile.
-	err = coatcheck.Update(&session, "cart", func(c cart) cart {
+	err = coatcheck.Update(&session.Session, "cart", func(c cart) cart {
 		c.Items = append(c.Items, "hat")
 		return c
 	})
@@ -66,7 +66,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	got, err := coatcheck.Get[cart](&session, "cart")
+	got, err := coatcheck.Get[cart](&session.Session, "cart")
 	fmt.Println(session.UserID(), got.Items, err)
 	// Output: ada [coat hat] <nil>
 }

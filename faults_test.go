@@ -125,15 +125,15 @@ func failNth(w *world, n int, done bool, err error) *string {
 // attempt is a request that may fail. What it shows of itself after a failure is checked here.
 func attempt(t *testing.T, w *world, cookies []string, handler func(*coatcheck.Session)) error {
 	t.Helper()
-	ctx, s := context.Background(), new(coatcheck.Session)
+	ctx, s := context.Background(), new(coatcheck.Request)
 	err := w.m.Open(ctx, s, presented(cookies...), coatcheck.Client{}, w.clock.Now())
 	if err != nil {
-		assert.Empty(t, entries(s))
+		assert.Empty(t, entries(s.Lend()))
 		assert.Empty(t, s.UserID())
-		handler(s)
+		handler(s.Lend())
 		assert.ErrorIs(t, s.Commit(ctx), err, "a handler that goes on regardless does nothing")
 	} else {
-		handler(s)
+		handler(s.Lend())
 		err = s.Commit(ctx)
 		if err != nil {
 			require.NoError(t, s.Insert("late", 1))
@@ -144,7 +144,7 @@ func attempt(t *testing.T, w *world, cookies []string, handler func(*coatcheck.S
 		}
 	}
 	if err != nil {
-		assert.Equal(t, coatcheck.Keep, s.Cookie(), "an outage does not touch the cookie")
+		assert.Equal(t, coatcheck.KeepCookie, s.Cookie(), "an outage does not touch the cookie")
 		token, _ := s.Token(w.clock.Now())
 		assert.Equal(t, coatcheck.Token{}, token)
 	}
@@ -162,7 +162,7 @@ func TestLoginIsUndone(t *testing.T) {
 		err := s.Finish(context.Background())
 		assert.ErrorIs(t, err, coatcheck.ErrUnavailable)
 		assert.ErrorContains(t, err, "could not be ended")
-		assert.Equal(t, coatcheck.Keep, s.Cookie())
+		assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
 	})
 	t.Run("the context ends", func(t *testing.T) {
 		w := newWorld(t)
@@ -205,11 +205,11 @@ func TestNewerRecordIsKept(t *testing.T) {
 		"alone": {cookie}, "beside a live one": {w.login("v"), cookie}, "first": {cookie, "malformed", w.login("v")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := new(coatcheck.Session)
+			s := new(coatcheck.Request)
 			err := w.m.Open(context.Background(), s, presented(cookies...), coatcheck.Client{}, w.clock.Now())
 			assert.ErrorIs(t, err, coatcheck.ErrNewer)
 			assert.NotErrorIs(t, err, coatcheck.ErrUnavailable)
-			assert.Equal(t, coatcheck.Keep, s.Cookie())
+			assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
 			assert.Equal(t, newer, w.data.raw(k), "it stays")
 		})
 	}
@@ -226,7 +226,7 @@ func TestRecordBecomesNewerMeanwhile(t *testing.T) {
 	newer[0]++
 	w.data.put(k, newer)
 	assert.ErrorIs(t, s.Finish(context.Background()), coatcheck.ErrNewer)
-	assert.Equal(t, coatcheck.Keep, s.Cookie())
+	assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
 	assert.Equal(t, newer, w.data.raw(k))
 }
 
@@ -244,8 +244,8 @@ func TestDamagedRecord(t *testing.T) {
 			s := w.open(cookie)
 			assert.Equal(t, 1, s.Report().Damaged)
 			assert.Empty(t, s.UserID())
-			assert.Equal(t, coatcheck.Expire, w.finish(s).cookie)
-			assert.Equal(t, coatcheck.Set, w.do(cookie, insert("x", 1)).cookie, "it may begin again")
+			assert.Equal(t, coatcheck.ClearCookie, w.finish(s).cookie)
+			assert.Equal(t, coatcheck.SetCookie, w.do(cookie, insert("x", 1)).cookie, "it may begin again")
 		})
 	}
 }
@@ -268,7 +268,7 @@ func TestConflictsWithoutEnd(t *testing.T) {
 	err := s.Finish(context.Background())
 	w.store.before = nil
 	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
-	assert.Equal(t, coatcheck.Keep, s.Cookie())
+	assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
 	assert.Equal(t, s.Report().Conflicts, n/2)
 	assert.Empty(t, w.value(cookie, "x"))
 }
@@ -297,7 +297,7 @@ func TestHousekeepingThatFails(t *testing.T) {
 			cookie := tt.setup(w)
 			w.store.before = failOp(opSwap, errDisk)
 			s := w.open(cookie)
-			assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+			assert.Equal(t, coatcheck.KeepCookie, w.finish(s).cookie)
 			assert.Equal(t, 1, s.Report().NotNoted)
 			assert.Zero(t, s.Report().Renewed)
 			assert.Equal(t, "u", s.UserID(), "the request was served")

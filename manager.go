@@ -1,9 +1,13 @@
 package coatcheck
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -61,9 +65,61 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// List calls yield for each live session of the user, in no order, until yield returns false. The record is valid during
-// the call only.
-func (m *Manager) List(ctx context.Context, user string, yield func(*Record) bool) error {
+// Info is what may be shown of a live session to its user and to administrators.
+type Info struct {
+	Key        Key // names the session to Manager.End
+	Handle     Handle
+	ID         ID
+	CreatedAt  time.Time
+	LastSeenAt time.Time  // as coarse as Policy.RenewEvery
+	ExpiresAt  time.Time  // the earlier of idle and absolute expiry
+	CreatedIP  netip.Addr // of the client that began the session; the zero Addr if it is not known
+	UserAgent  string     // as it was sent by the client that began the session, cut to MaxUserAgent bytes
+}
+
+func infoOf(r *Record) Info {
+	return Info{
+		Key: r.Key, Handle: r.Key.Handle(), ID: r.ID,
+		CreatedAt: time.UnixMilli(r.CreatedAt), LastSeenAt: time.UnixMilli(r.LastSeen), ExpiresAt: time.UnixMilli(r.Expiry()),
+		CreatedIP: r.IP(), UserAgent: string(r.UserAgent()),
+	}
+}
+
+// List returns the user's live sessions, newest first.
+func (m *Manager) List(ctx context.Context, user string) ([]Info, error) {
+	var all []Info
+	err := m.each(ctx, user, func(r *Record) bool {
+		all = append(all, infoOf(r))
+		return true
+	})
+	slices.SortFunc(all, func(a, b Info) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), bytes.Compare(a.Handle[:], b.Handle[:]))
+	})
+	return all, err
+}
+
+// Find returns the user's live session that has this name: its handle, its current or its previous ID, in their 22
+// characters. ErrNotFound: there is none.
+func (m *Manager) Find(ctx context.Context, user, name string) (Info, error) {
+	want, ok := ParseID([]byte(name))
+	if !ok || want == (ID{}) {
+		return Info{}, ErrNotFound
+	}
+	var found Info
+	err := m.each(ctx, user, func(r *Record) bool {
+		if r.ID == want || r.PrevID == want || ID(r.Key.Handle()) == want {
+			found = infoOf(r)
+		}
+		return found.Key == Key{}
+	})
+	if err == nil && found.Key == (Key{}) {
+		err = ErrNotFound
+	}
+	return found, err
+}
+
+// each calls yield for each live session of the user, in no order, until yield returns false.
+func (m *Manager) each(ctx context.Context, user string, yield func(*Record) bool) error {
 	if len(user) > MaxUserID {
 		return nil // nobody's
 	}
@@ -76,8 +132,8 @@ func (m *Manager) List(ctx context.Context, user string, yield func(*Record) boo
 	return nil
 }
 
-// End ends one session. ErrNotFound: it does not live any more.
-func (m *Manager) End(ctx context.Context, key Key, user string) error {
+// End ends one session of the user. ErrNotFound: it does not live any more.
+func (m *Manager) End(ctx context.Context, user string, key Key) error {
 	var last Record
 	now := m.policy.Now()
 	err := m.store.End(ctx, key, user, now, m.until(now), &last)
@@ -87,13 +143,25 @@ func (m *Manager) End(ctx context.Context, key Key, user string) error {
 	return err
 }
 
-// EndUser ends all of the user's sessions but the one at keep, and refuses every login of his that has begun; a zero keep
-// spares none. It returns how many it ended. ErrNotFound: the session at keep does not live any more, and nothing was
-// ended.
-func (m *Manager) EndUser(ctx context.Context, user string, keep Key) (int, error) {
-	if len(user) > MaxUserID && keep == (Key{}) {
+// EndUser ends all of the user's sessions, and refuses every login of the user that has begun: the account was disabled, or
+// its password changed (ASVS 7.4.2, 7.4.3). It returns how many sessions it ended.
+func (m *Manager) EndUser(ctx context.Context, user string) (int, error) {
+	if len(user) > MaxUserID {
 		return 0, nil // nobody's, and too long for a store to mark
 	}
+	return m.endAllBut(ctx, user, Key{})
+}
+
+// EndOthers ends all of the user's sessions but the one at keep, and returns how many it ended. ErrNotFound: the session at keep
+// does not live any more, and nothing was ended.
+func (m *Manager) EndOthers(ctx context.Context, user string, keep Key) (int, error) {
+	if keep == (Key{}) {
+		return 0, ErrNotFound
+	}
+	return m.endAllBut(ctx, user, keep)
+}
+
+func (m *Manager) endAllBut(ctx context.Context, user string, keep Key) (int, error) {
 	now := m.policy.Now()
 	n, err := m.store.EndUser(ctx, user, keep, now, m.until(now))
 	if err != nil && !errors.Is(err, ErrNotFound) {

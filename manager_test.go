@@ -17,10 +17,11 @@ import (
 func listed(t *testing.T, w *world, user string) []string {
 	t.Helper()
 	var ids []string
-	require.NoError(t, w.m.List(t.Context(), user, func(r *coatcheck.Record) bool {
-		ids = append(ids, r.ID.String())
-		return true
-	}))
+	sessions, err := w.m.List(t.Context(), user)
+	require.NoError(t, err)
+	for _, s := range sessions {
+		ids = append(ids, s.ID.String())
+	}
 	slices.Sort(ids)
 	return ids
 }
@@ -51,10 +52,6 @@ func TestManagerList(t *testing.T) {
 	assert.Equal(t, ids(t, one, two), listed(t, w, "u"), "the ID after a rotation")
 	assert.Empty(t, listed(t, w, "nobody"))
 	assert.Empty(t, listed(t, w, strings.Repeat("u", 257)))
-
-	n := 0
-	require.NoError(t, w.m.List(t.Context(), "u", func(*coatcheck.Record) bool { n++; return false }))
-	assert.Equal(t, 1, n)
 }
 
 // What --sessions-not-before made dead is not listed either.
@@ -69,32 +66,32 @@ func TestManagerListNotBefore(t *testing.T) {
 func TestManagerEnd(t *testing.T) {
 	w := newWorld(t)
 	one, two := w.login("u"), w.login("u")
-	require.NoError(t, w.m.End(t.Context(), key(t, one), "u"))
+	require.NoError(t, w.m.End(t.Context(), "u", key(t, one)))
 	assert.Empty(t, w.user(one))
 	assert.Equal(t, "u", w.user(two))
-	assert.ErrorIs(t, w.m.End(t.Context(), key(t, one), "u"), coatcheck.ErrNotFound)
-	assert.Equal(t, coatcheck.Keep, w.do(one, nothing).cookie, "a tombstone")
+	assert.ErrorIs(t, w.m.End(t.Context(), "u", key(t, one)), coatcheck.ErrNotFound)
+	assert.Equal(t, coatcheck.KeepCookie, w.do(one, nothing).cookie, "a tombstone")
 	w.clock.Step(grace)
-	assert.Equal(t, coatcheck.Expire, w.do(one, nothing).cookie, "for one grace")
+	assert.Equal(t, coatcheck.ClearCookie, w.do(one, nothing).cookie, "for one grace")
 }
 
 func TestManagerEndUser(t *testing.T) {
 	w := newWorld(t)
 	one, two, other := w.login("u"), w.login("u"), w.login("v")
-	n, err := w.m.EndUser(t.Context(), "u", key(t, one))
+	n, err := w.m.EndOthers(t.Context(), "u", key(t, one))
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
 	assert.Equal(t, []string{"u", "", "v"}, []string{w.user(one), w.user(two), w.user(other)})
 
-	_, err = w.m.EndUser(t.Context(), "u", key(t, two))
+	_, err = w.m.EndOthers(t.Context(), "u", key(t, two))
 	require.ErrorIs(t, err, coatcheck.ErrNotFound, "the session to keep has ended")
 	assert.Equal(t, "u", w.user(one), "so nothing was done")
 
-	n, err = w.m.EndUser(t.Context(), "u", coatcheck.Key{})
+	n, err = w.m.EndUser(t.Context(), "u")
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
 	assert.Empty(t, w.user(one))
-	n, err = w.m.EndUser(t.Context(), strings.Repeat("u", 257), coatcheck.Key{})
+	n, err = w.m.EndUser(t.Context(), strings.Repeat("u", 257))
 	require.NoError(t, err)
 	assert.Zero(t, n)
 	assert.Equal(t, "v", w.user(other))
@@ -111,14 +108,15 @@ func TestManagerTellsOfOutages(t *testing.T) {
 		}
 		return errDisk
 	}
-	_, endUser := w.m.EndUser(ctx, "u", coatcheck.Key{})
-	s := new(coatcheck.Session)
+	_, endUser := w.m.EndUser(ctx, "u")
+	_, list := w.m.List(ctx, "u")
+	s := new(coatcheck.Request)
 	open := func(cookies ...string) error {
 		return w.m.Open(ctx, s, presented(cookies...), coatcheck.Client{}, w.clock.Now())
 	}
 	for name, err := range map[string]error{
-		"list":                        w.m.List(ctx, "u", func(*coatcheck.Record) bool { return true }),
-		"end":                         w.m.End(ctx, key(t, old), "u"),
+		"list":                        list,
+		"end":                         w.m.End(ctx, "u", key(t, old)),
 		"end user":                    endUser,
 		"revoke on reuse":             open(old),
 		"revoke on reuse, of several": open(text(coatcheck.NewToken(coatcheck.TagOf(""))), old),
@@ -126,5 +124,5 @@ func TestManagerTellsOfOutages(t *testing.T) {
 		assert.ErrorIs(t, err, coatcheck.ErrUnavailable, name)
 		assert.ErrorIs(t, err, errDisk, name)
 	}
-	assert.Equal(t, coatcheck.Keep, s.Cookie())
+	assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
 }

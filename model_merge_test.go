@@ -15,7 +15,7 @@ import (
 
 // side is one of the requests that work on a session at the same time.
 type side struct {
-	s     *coatcheck.Session
+	s     *coatcheck.Request
 	log   []func(map[string]string)
 	view  map[string]string
 	cycle bool
@@ -37,7 +37,7 @@ func (d *side) act(t *rapid.T) {
 		d.do(func(v map[string]string) { v[name] = fmt.Sprint(n) })
 	case "update":
 		next := func(old int) int { return (old*10 + n) % 1e9 }
-		require.NoError(t, coatcheck.Update(d.s, name, next))
+		require.NoError(t, coatcheck.Update(d.s.Lend(), name, next))
 		d.do(func(v map[string]string) {
 			old := 0
 			_ = json.Unmarshal([]byte(v[name]), &old)
@@ -89,7 +89,7 @@ func TestParallelRequestsMerge(t *testing.T) {
 				d.act(t)
 			}
 			for _, other := range sides {
-				require.Equal(t, sorted(other.view), entries(other.s), "nobody sees the other before its commit")
+				require.Equal(t, sorted(other.view), entries(other.s.Lend()), "nobody sees the other before its commit")
 			}
 		}
 		commitAll(t, w, cookie, sides, base)
@@ -105,17 +105,17 @@ func commitAll(t *rapid.T, w *world, cookie string, sides []*side, stored map[st
 		case d.ends:
 			open, stored = false, nil
 		case !d.asks:
-			require.Equal(t, coatcheck.Keep, a.cookie)
+			require.Equal(t, coatcheck.KeepCookie, a.cookie)
 		case !open:
-			require.Equal(t, coatcheck.Keep, a.cookie, "shut out")
-			require.Empty(t, entries(d.s))
+			require.Equal(t, coatcheck.KeepCookie, a.cookie, "shut out")
+			require.Empty(t, entries(d.s.Lend()))
 			require.Equal(t, 1, d.s.Report().Dropped)
 		case len(d.log) == 0 && !d.cycle: // a Rotate, which may come second
 		default:
 			for _, f := range d.log {
 				f(stored)
 			}
-			require.Equal(t, sorted(stored), entries(d.s), "after the commit it sees the merged values")
+			require.Equal(t, sorted(stored), entries(d.s.Lend()), "after the commit it sees the merged values")
 			open = !d.cycle
 		}
 	}
@@ -123,7 +123,7 @@ func commitAll(t *rapid.T, w *world, cookie string, sides []*side, stored map[st
 		require.Zero(t, w.data.live(w.clock.Now()))
 		return
 	}
-	require.Equal(t, sorted(stored), entries(w.open(string(j))), "the jar, in the order of the commits, opens the merged session")
+	require.Equal(t, sorted(stored), entries(w.open(string(j)).Lend()), "the jar, in the order of the commits, opens the merged session")
 	require.Equal(t, "u", w.user(string(j)))
 }
 

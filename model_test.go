@@ -24,7 +24,7 @@ type model struct {
 	stored *modelSession
 
 	// The request.
-	s        *coatcheck.Session
+	s        *coatcheck.Request
 	at       time.Time
 	live     bool // it stands on the stored session
 	log      []func(map[string]string)
@@ -35,7 +35,7 @@ type model struct {
 	lost     bool
 	stale    bool
 	issued   bool
-	cookie   coatcheck.Cookie
+	cookie   coatcheck.CookieAction
 }
 
 type modelSession struct {
@@ -81,7 +81,7 @@ func (m *model) open() {
 	m.live = m.stored.lives(m.at)
 	m.stale = !m.live && m.jar != ""
 	m.log, m.login, m.rotation, m.destroy, m.ending = nil, "", false, false, false
-	m.lost, m.issued, m.cookie = false, false, coatcheck.Keep
+	m.lost, m.issued, m.cookie = false, false, coatcheck.KeepCookie
 	if m.jar == "" {
 		m.s = m.w.open()
 	} else {
@@ -104,7 +104,7 @@ func (m *model) commit() {
 		m.stored.values = m.view(true)
 		m.renew()
 		if len(m.log) > 0 || m.rotation {
-			m.cookie = coatcheck.Set
+			m.cookie = coatcheck.SetCookie
 		}
 		m.issued = m.issued || m.rotation
 	default:
@@ -118,7 +118,7 @@ func (m *model) commitRest(now time.Time) {
 		m.stored = nil
 	}
 	if m.destroy {
-		m.cookie = coatcheck.Expire
+		m.cookie = coatcheck.ClearCookie
 	}
 	switch values := m.view(false); {
 	case len(values) == 0:
@@ -131,11 +131,11 @@ func (m *model) commitRest(now time.Time) {
 
 func (m *model) began(user string, values map[string]string, now time.Time) {
 	m.stored = &modelSession{user: user, values: values, seen: now, idle: now.Add(ttl), absolute: now.Add(maxLife)}
-	m.live, m.stale, m.lost, m.issued, m.cookie = true, false, false, true, coatcheck.Set
+	m.live, m.stale, m.lost, m.issued, m.cookie = true, false, false, true, coatcheck.SetCookie
 }
 
 func (m *model) drop() {
-	m.log, m.live, m.lost, m.cookie = nil, false, true, coatcheck.Keep
+	m.log, m.live, m.lost, m.cookie = nil, false, true, coatcheck.KeepCookie
 }
 
 func (m *model) renew() {
@@ -163,8 +163,8 @@ func (m *model) finish(t *rapid.T) {
 	}
 	a := m.w.finish(m.s)
 	want := m.cookie
-	if want == coatcheck.Keep && m.stale {
-		want = coatcheck.Expire
+	if want == coatcheck.KeepCookie && m.stale {
+		want = coatcheck.ClearCookie
 	}
 	require.Equal(t, want, a.cookie)
 	m.check(t)
@@ -187,11 +187,11 @@ func (m *model) check(t *rapid.T) {
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		lines = append(lines, name+"="+want[name])
-		got, err := coatcheck.Get[json.RawMessage](m.s, name)
+		got, err := coatcheck.Get[json.RawMessage](m.s.Lend(), name)
 		require.NoError(t, err)
 		require.Equal(t, want[name], string(got))
 	}
-	require.Equal(t, lines, entries(m.s))
+	require.Equal(t, lines, entries(m.s.Lend()))
 	require.Equal(t, len(want), m.s.Len())
 	require.Equal(t, m.user(), m.s.UserID())
 	require.Equal(t, m.live, m.s.ID() != coatcheck.ID{})
@@ -250,7 +250,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			m.s.Destroy()
 			m.ending = m.ending || m.live
 			m.log, m.live, m.login, m.rotation = nil, false, "", false
-			m.destroy, m.lost, m.cookie = true, false, coatcheck.Keep
+			m.destroy, m.lost, m.cookie = true, false, coatcheck.KeepCookie
 		}),
 		"commit": in(func(t *rapid.T) {
 			m.commit()
@@ -268,7 +268,7 @@ func (m *model) insert(t *rapid.T) {
 
 func (m *model) append(t *rapid.T) {
 	name := names.Draw(t, "name")
-	require.NoError(t, coatcheck.Update(m.s, name, func(n int) int { return (n*10 + 1) % 1e9 }))
+	require.NoError(t, coatcheck.Update(m.s.Lend(), name, func(n int) int { return (n*10 + 1) % 1e9 }))
 	m.do(func(v map[string]string) {
 		n := 0
 		_ = json.Unmarshal([]byte(v[name]), &n)

@@ -54,39 +54,39 @@ type target struct {
 	user string
 }
 
-// Open makes s the session of a request that was read at now. Of several tokens, compared by their Key, exactly one live
+// Open begins r as a request that was read at now, and opens its session. Of several tokens, compared by their Key, exactly one live
 // session is used; two or more make the request anonymous. A request whose tokens open nothing, but may belong to a session
 // that lives or has just been followed by another, begins no session short of a login, since its cookie would replace
 // theirs. An error means that nothing is known about the tokens; the session is then empty, and its Commit returns the
 // same error.
-func (m *Manager) Open(ctx context.Context, s *Session, p *Presented, client Client, now time.Time) error {
-	s.reset(m, client, now)
+func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Client, now time.Time) error {
+	r.reset(m, client, now)
 	var err error
 	switch p.n {
 	case 0:
-		s.stale = p.malformed
+		r.stale = p.malformed
 		return nil
 	case 1:
-		s.stale, err = s.try(ctx, p.tokens[0])
-		if err == nil && s.report.Reused.Key != (Key{}) {
-			err = s.onReuse(ctx)
+		r.stale, err = r.try(ctx, p.tokens[0])
+		if err == nil && r.report.Reused.Key != (Key{}) {
+			err = r.onReuse(ctx)
 		}
 	default:
-		err = s.openSeveral(ctx, p)
+		err = r.openSeveral(ctx, p)
 	}
-	s.lost = !s.live && !s.stale
+	r.lost = !r.live && !r.stale
 	if err != nil {
-		s.forget()
-		s.failed = err
+		r.forget()
+		r.failed = err
 	}
 	return err
 }
 
 // try loads the record of one token and takes it if it admits the token. It reports whether the token is dead: of an
 // unknown Key or an expired session, so that clearing the cookie loses nothing.
-func (s *Session) try(ctx context.Context, token Token) (dead bool, err error) {
+func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	id := token.ID()
-	err = s.m.store.Load(ctx, token.Key(), id, s.now, &s.rec)
+	err = r.m.store.Load(ctx, token.Key(), id, r.now, &r.rec)
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrNotFound):
@@ -94,103 +94,103 @@ func (s *Session) try(ctx context.Context, token Token) (dead bool, err error) {
 	case errors.Is(err, ErrEnded):
 		return false, nil
 	case errors.Is(err, ErrDamaged):
-		s.report.Damaged++
+		r.report.Damaged++
 		return true, nil
 	default:
 		return false, unavailable(err)
 	}
-	if !s.rec.Lives(s.now) || s.m.void(&s.rec) {
+	if !r.rec.Lives(r.now) || r.m.void(&r.rec) {
 		return true, nil
 	}
-	switch standing := s.rec.Standing(id, s.now); standing {
+	switch standing := r.rec.Standing(id, r.now); standing {
 	case Current, Previous:
-		s.hold(token, id)
-		s.first = standing == Current && s.rec.PrevUntil == PrevOpen
+		r.hold(token, id)
+		r.first = standing == Current && r.rec.PrevUntil == PrevOpen
 	case Reused:
-		s.report.Reused = Reuse{Key: s.rec.Key, ID: s.rec.ID, User: s.rec.UserID()}
+		r.report.Reused = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
 	default:
-		s.report.WrongSecret++
+		r.report.WrongSecret++
 	}
 	return false, nil
 }
 
-// hold makes the record in s.rec the session's, opened by token.
-func (s *Session) hold(token Token, id ID) {
-	s.token, s.presented, s.fresh, s.live = token, id, Token{}, true
-	s.values = s.rec.values
+// hold makes the record in r.rec the session's, opened by token.
+func (r *Request) hold(token Token, id ID) {
+	r.token, r.presented, r.fresh, r.live = token, id, Token{}, true
+	r.values = r.rec.values
 }
 
 // openSeveral is Open for several candidates: rare, so that it may load the one that is used twice.
-func (s *Session) openSeveral(ctx context.Context, p *Presented) error {
+func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 	stale := true
 	var used Token
 	var best Standing
 	var reused []Reuse
 	for _, token := range p.tokens[:p.n] {
-		dead, err := s.try(ctx, token)
+		dead, err := r.try(ctx, token)
 		if err != nil {
 			return err
 		}
 		stale = stale && dead
-		if r := s.report.Reused; r.Key != (Key{}) {
-			reused, s.report.Reused = append(reused, r), Reuse{}
+		if reuse := r.report.Reused; reuse.Key != (Key{}) {
+			reused, r.report.Reused = append(reused, reuse), Reuse{}
 		}
-		if !s.live {
+		if !r.live {
 			continue
 		}
-		s.live = false
-		standing := s.rec.Standing(token.ID(), s.now)
-		if s.addOther(token.Key(), s.rec.UserID()) {
+		r.live = false
+		standing := r.rec.Standing(token.ID(), r.now)
+		if r.addOther(token.Key(), r.rec.UserID()) {
 			used, best = token, standing
 		} else if used.Key() == token.Key() && standing > best {
 			used, best = token, standing
 		}
 	}
-	s.values, s.first = nil, false
-	s.stale = stale && !p.more
-	s.report.Duplicate = p.more || len(s.others) > 1
-	if err := s.onReuses(ctx, reused, p.more); err != nil {
+	r.values, r.first = nil, false
+	r.stale = stale && !p.more
+	r.report.Duplicate = p.more || len(r.others) > 1
+	if err := r.onReuses(ctx, reused, p.more); err != nil {
 		return err
 	}
-	if len(s.others) == 1 && !p.more {
-		s.others = s.others[:0]
-		known := s.report.Reused
-		if _, err := s.try(ctx, used); err != nil {
+	if len(r.others) == 1 && !p.more {
+		r.others = r.others[:0]
+		known := r.report.Reused
+		if _, err := r.try(ctx, used); err != nil {
 			return err
 		}
-		s.report.Reused = known
+		r.report.Reused = known
 	}
 	return nil
 }
 
 // onReuses is onReuse for each rotated-out token whose session the request does not also carry a live token of. Only one
 // is reported, a session that was ended before others.
-func (s *Session) onReuses(ctx context.Context, reused []Reuse, more bool) error {
-	for _, r := range reused {
-		if s.carries(r.Key) || more { // of more tokens than were looked up, one may be live
-			if s.report.Reused.Key == (Key{}) {
-				s.report.Reused = r
+func (r *Request) onReuses(ctx context.Context, reused []Reuse, more bool) error {
+	for _, reuse := range reused {
+		if r.carries(reuse.Key) || more { // of more tokens than were looked up, one may be live
+			if r.report.Reused.Key == (Key{}) {
+				r.report.Reused = reuse
 			}
 			continue
 		}
-		s.report.Reused = r
-		if err := s.onReuse(ctx); err != nil {
+		r.report.Reused = reuse
+		if err := r.onReuse(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Session) addOther(key Key, user string) bool {
-	if s.carries(key) {
+func (r *Request) addOther(key Key, user string) bool {
+	if r.carries(key) {
 		return false
 	}
-	s.others = append(s.others, target{key, user})
+	r.others = append(r.others, target{key, user})
 	return true
 }
 
-func (s *Session) carries(key Key) bool {
-	for _, t := range s.others {
+func (r *Request) carries(key Key) bool {
+	for _, t := range r.others {
 		if t.key == key {
 			return true
 		}
@@ -200,15 +200,15 @@ func (s *Session) carries(key Key) bool {
 
 // onReuse ends the session whose rotated-out token was presented, if the policy says so (RFC 9700, section 4.14.2, for the
 // same idea with refresh tokens).
-func (s *Session) onReuse(ctx context.Context) error {
-	if !s.m.policy.RevokeOnReuse {
+func (r *Request) onReuse(ctx context.Context) error {
+	if !r.m.policy.RevokeOnReuse {
 		return nil
 	}
-	r := s.report.Reused
-	err := s.m.store.End(ctx, r.Key, r.User, s.now, s.m.until(s.now), &s.cur)
+	reuse := r.report.Reused
+	err := r.m.store.End(ctx, reuse.Key, reuse.User, r.now, r.m.until(r.now), &r.cur)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return unavailable(err)
 	}
-	s.report.Reused.Revoked = true
+	r.report.Reused.Revoked = true
 	return nil
 }

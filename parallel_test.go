@@ -30,19 +30,19 @@ func onBothStores(t *testing.T, f func(t *testing.T, w *world)) {
 // together runs n requests at once, each with a session object from one pool, and returns their answers.
 func together(t *testing.T, w *world, n int, cookie string, handler func(i int, s *coatcheck.Session)) []answer {
 	t.Helper()
-	pool := sync.Pool{New: func() any { return new(coatcheck.Session) }}
+	pool := sync.Pool{New: func() any { return new(coatcheck.Request) }}
 	answers := make([]answer, n)
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			s := pool.Get().(*coatcheck.Session)
+			s := pool.Get().(*coatcheck.Request)
 			defer pool.Put(s)
 			defer s.Release()
 			ctx := context.Background()
 			if !assert.NoError(t, w.m.Open(ctx, s, presented(cookie), coatcheck.Client{}, w.clock.Now())) {
 				return
 			}
-			handler(i, s)
+			handler(i, s.Lend())
 			assert.NoError(t, s.Finish(ctx))
 			answers[i] = w.answer(s)
 		})
@@ -61,7 +61,7 @@ func TestParallelWritesLoseNothing(t *testing.T) {
 		})
 		s := w.open(cookie)
 		assert.Equal(t, 101, s.Len())
-		wantValue(t, s, "n", 100)
+		wantValue(t, s.Lend(), "n", 100)
 	})
 }
 
@@ -73,7 +73,7 @@ func TestParallelRefreshes(t *testing.T) {
 		rotated, j := 0, jar(cookie)
 		for _, a := range answers {
 			j.apply(a)
-			if a.cookie == coatcheck.Set {
+			if a.cookie == coatcheck.SetCookie {
 				rotated++
 			}
 			assert.Equal(t, "u", w.user(string(j)))

@@ -108,7 +108,7 @@ func TestClientIsRecorded(t *testing.T) {
 			if tt.ip != "" {
 				client.IP = netip.MustParseAddr(tt.ip)
 			}
-			s := new(coatcheck.Session)
+			s := new(coatcheck.Request)
 			require.NoError(t, w.m.Open(t.Context(), s, presented(), client, w.clock.Now()))
 			require.NoError(t, s.Authenticate("u"))
 			a := w.finish(s)

@@ -25,12 +25,12 @@ func TestRaceLoginAndTwoWriters(t *testing.T) {
 			want := []string{"a=1"}
 			for _, r := range []*request{x, y} {
 				require.NoError(t, r.err)
-				if r.ans.cookie == coatcheck.Set {
-					want = append(want, entries(r.s)...)
+				if r.ans.cookie == coatcheck.SetCookie {
+					want = append(want, entries(r.s.Lend())...)
 				}
 			}
 			slices.Sort(want)
-			assert.Equal(t, slices.Compact(want), entries(w.open(login.ans.token)))
+			assert.Equal(t, slices.Compact(want), entries(w.open(login.ans.token).Lend()))
 			assert.Equal(t, 1, w.data.live(w.clock.Now()))
 		}
 	})
@@ -45,7 +45,7 @@ func TestRaceLoginRemovesWhatIsWrittenMeanwhile(t *testing.T) {
 	s.Remove("x")
 	w.do(old, insert("x", 1))
 	a := w.finish(s)
-	assert.Equal(t, []string{"a=1"}, entries(w.open(a.token)))
+	assert.Equal(t, []string{"a=1"}, entries(w.open(a.token).Lend()))
 }
 
 // Values of a session that was logged out before its login-in-progress could end it do not go with the login.
@@ -102,7 +102,7 @@ func TestRaceLoginsAtTheLimit(t *testing.T) {
 					pushed := 0
 					for _, r := range logins {
 						require.NoError(t, r.err)
-						assert.Equal(t, coatcheck.Set, r.ans.cookie)
+						assert.Equal(t, coatcheck.SetCookie, r.ans.cookie)
 						pushed += r.s.Report().LimitEnded
 					}
 					assert.Len(t, w.data.liveOf("u", w.clock.Now()), tt.limit)
@@ -178,7 +178,7 @@ func checkRevoked(t *testing.T, w *world, login *request, began bool, old string
 	assert.Zero(t, live, "a session of a login that began before")
 	if login.err != nil {
 		assert.ErrorIs(t, login.err, coatcheck.ErrRevoked)
-		assert.NotEqual(t, coatcheck.Set, login.ans.cookie)
+		assert.NotEqual(t, coatcheck.SetCookie, login.ans.cookie)
 		assert.Empty(t, login.s.UserID())
 	} else {
 		assert.Empty(t, w.user(login.ans.token), "it was acknowledged, and ended")
@@ -208,7 +208,7 @@ func TestRaceLoginEndedBeforeItsMerge(t *testing.T) {
 			w.do(old, insert("x", 1)) // so that there is something to merge
 			w.store.once(opSwap, func() { end(t.Context(), w) })
 			assert.ErrorIs(t, s.Finish(t.Context()), coatcheck.ErrRevoked)
-			assert.NotEqual(t, coatcheck.Set, s.Cookie())
+			assert.NotEqual(t, coatcheck.SetCookie, s.Cookie())
 			assert.Empty(t, s.UserID())
 		})
 	}
@@ -229,10 +229,10 @@ func TestRefusedLoginLeavesTheCarriedSession(t *testing.T) {
 			err := s.Finish(context.Background())
 			require.ErrorIs(t, err, want)
 			assert.NotErrorIs(t, err, coatcheck.ErrUnavailable)
-			assert.Equal(t, coatcheck.Keep, s.Cookie())
+			assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
 			w.store.before = nil
 			assert.Equal(t, "v", w.user(old))
-			assert.Equal(t, []string{"a=1"}, entries(w.open(old)))
+			assert.Equal(t, []string{"a=1"}, entries(w.open(old).Lend()))
 		})
 	}
 }
@@ -261,7 +261,7 @@ func TestLoginReadsTheMarkOfItsUser(t *testing.T) {
 	s = w.open()
 	require.NoError(t, s.BeginLogin(ctx, "u"))
 	require.NoError(t, s.Authenticate("w"))
-	assert.Equal(t, coatcheck.Set, w.finish(s).cookie, "no mark stands at w")
+	assert.Equal(t, coatcheck.SetCookie, w.finish(s).cookie, "no mark stands at w")
 }
 
 // A login whose values and those that were written meanwhile do not fit together is refused whole.
@@ -273,7 +273,7 @@ func TestLoginThatDoesNotFitBeginsNothing(t *testing.T) {
 	require.NoError(t, s.Insert("x", string(make([]byte, 300)))) // 1800 bytes of \u0000
 	w.do(old, insert("y", string(make([]byte, 300))))
 	assert.ErrorIs(t, s.Finish(context.Background()), coatcheck.ErrTooLarge)
-	assert.Equal(t, coatcheck.Keep, s.Cookie())
+	assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
 	assert.Empty(t, w.data.liveOf("u", w.clock.Now()))
 }
 

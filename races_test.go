@@ -20,13 +20,13 @@ type request struct {
 	cookie  string
 	handler func(s *coatcheck.Session)
 
-	s   *coatcheck.Session
+	s   *coatcheck.Request
 	ans answer
 	err error
 }
 
 func (r *request) run(ctx context.Context) {
-	r.s = new(coatcheck.Session)
+	r.s = new(coatcheck.Request)
 	p := new(coatcheck.Presented)
 	if r.cookie != "" {
 		p.Add([]byte(r.cookie))
@@ -34,7 +34,7 @@ func (r *request) run(ctx context.Context) {
 	if r.err = r.w.m.Open(ctx, r.s, p, coatcheck.Client{}, r.w.clock.Now()); r.err != nil {
 		return
 	}
-	r.handler(r.s)
+	r.handler(r.s.Lend())
 	r.err = r.s.Finish(ctx)
 	r.ans = r.w.answer(r.s)
 }
@@ -72,7 +72,7 @@ func TestRaceLogout(t *testing.T) {
 				return w, []actor{logout.run, racer.run}, func(t *testing.T) {
 					require.NoError(t, logout.err)
 					require.NoError(t, racer.err)
-					assert.Equal(t, coatcheck.Expire, logout.ans.cookie)
+					assert.Equal(t, coatcheck.ClearCookie, logout.ans.cookie)
 					if logout.s.Report().Reused.Key != (coatcheck.Key{}) {
 						return // it came after a CycleID, with a token that was dead then
 					}
@@ -91,14 +91,14 @@ func TestRaceLogoutBeforeRefreshCommits(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
 	s := w.open(cookie)
-	refreshIn(t, s)
+	refreshIn(t, s.Lend())
 	w.logout(cookie)
 	require.NoError(t, s.Commit(context.Background()))
 	assert.Empty(t, s.UserID())
 	assert.Zero(t, s.ID())
 	assert.Zero(t, s.Len())
 	assert.Equal(t, 1, s.Report().Dropped)
-	assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+	assert.Equal(t, coatcheck.KeepCookie, w.finish(s).cookie)
 }
 
 // What a handler sets after its session was found gone is dropped too: a session begun for it would take the place of the
@@ -119,14 +119,14 @@ func TestRaceInsertAfterTheSessionWasLost(t *testing.T) {
 	assert.Equal(t, 2, s.Report().Dropped)
 
 	require.NoError(t, s.Authenticate("u"), "who proves who he is begins a session nevertheless")
-	assert.Equal(t, coatcheck.Set, w.finish(s).cookie)
+	assert.Equal(t, coatcheck.SetCookie, w.finish(s).cookie)
 	s = w.open(fresh)
 	require.NoError(t, s.Insert("a", 1))
 	w.logout(fresh)
 	require.NoError(t, s.Commit(context.Background()))
 	s.Destroy()
 	require.NoError(t, s.Insert("b", 1))
-	assert.Equal(t, coatcheck.Set, w.finish(s).cookie, "and so does who asks for a new one")
+	assert.Equal(t, coatcheck.SetCookie, w.finish(s).cookie, "and so does who asks for a new one")
 }
 
 // CON-04: exactly one of parallel refreshes rotates, and every jar ends with a live cookie that can be refreshed.
@@ -227,7 +227,7 @@ func checkSlow(t *testing.T, w *world, old string, slow, login *request, keeps b
 	t.Helper()
 	require.NoError(t, login.err)
 	require.NoError(t, slow.err)
-	require.Equal(t, coatcheck.Set, login.ans.cookie)
+	require.Equal(t, coatcheck.SetCookie, login.ans.cookie)
 	if what == "cycle" && slow.s.Report().Rotated == 1 {
 		assert.Empty(t, w.value(login.ans.token, "x"), "values behind a token that was not admitted any more")
 		return // it came before, and the token that the other one carried was dead at once: there was nothing to end
@@ -236,7 +236,7 @@ func checkSlow(t *testing.T, w *world, old string, slow, login *request, keeps b
 	assert.Equal(t, "u", w.user(login.ans.token))
 	assert.Empty(t, w.open(old).ID())
 
-	written := slow.ans.cookie == coatcheck.Set
+	written := slow.ans.cookie == coatcheck.SetCookie
 	stored := w.value(login.ans.token, "x") != ""
 	if keeps {
 		assert.Equal(t, written, stored, "what the slow request was told, and what is there")
@@ -264,7 +264,7 @@ func TestRaceCycleAndStolenRefresh(t *testing.T) {
 		return w, []actor{owner.run, thief.run}, func(t *testing.T) {
 			require.NoError(t, owner.err)
 			require.NoError(t, thief.err)
-			require.Equal(t, coatcheck.Set, owner.ans.cookie)
+			require.Equal(t, coatcheck.SetCookie, owner.ans.cookie)
 			assert.Equal(t, "u", w.user(owner.ans.token))
 			assert.Empty(t, w.user(cookie), "the stolen token")
 			if thief.ans.token != "" {
@@ -296,7 +296,7 @@ func TestRaceCycleAndRefreshWithAnOldToken(t *testing.T) {
 					for _, r := range []*request{owner, thief, again} {
 						require.NoError(t, r.err)
 					}
-					require.Equal(t, coatcheck.Set, owner.ans.cookie)
+					require.Equal(t, coatcheck.SetCookie, owner.ans.cookie)
 					assert.Equal(t, "u", w.user(owner.ans.token))
 					assert.Empty(t, thief.ans.token, "the thief got a token")
 					assert.Empty(t, again.ans.token)
@@ -315,7 +315,7 @@ func TestRaceConflictIsCheckedBeforeItIsMerged(t *testing.T) {
 	cookie := w.login("u")
 	thief := w.open(cookie)
 	var seen []string
-	require.NoError(t, coatcheck.Update(thief, "secret", func(old string) string {
+	require.NoError(t, coatcheck.Update(thief.Lend(), "secret", func(old string) string {
 		seen = append(seen, old)
 		return "x"
 	}))
@@ -323,7 +323,7 @@ func TestRaceConflictIsCheckedBeforeItIsMerged(t *testing.T) {
 		s.CycleID()
 		require.NoError(t, s.Insert("secret", "new"))
 	})
-	assert.Equal(t, coatcheck.Keep, w.finish(thief).cookie)
+	assert.Equal(t, coatcheck.KeepCookie, w.finish(thief).cookie)
 	assert.Equal(t, []string{""}, seen)
 	assert.Equal(t, 1, thief.Report().Dropped)
 }
@@ -340,17 +340,17 @@ func TestRaceExpiryInTheMiddleOfARequest(t *testing.T) {
 				cookie := w.login("u")
 				w.clock.Step(ttl - time.Millisecond)
 				s := w.open(cookie)
-				handler(s)
+				handler(s.Lend())
 				w.clock.Step(step)
 				a := w.finish(s)
 				if name == "logout" {
-					assert.Equal(t, coatcheck.Expire, a.cookie)
+					assert.Equal(t, coatcheck.ClearCookie, a.cookie)
 				} else {
-					assert.Equal(t, coatcheck.Keep, a.cookie)
+					assert.Equal(t, coatcheck.KeepCookie, a.cookie)
 					assert.Zero(t, s.Len())
 				}
 				assert.Empty(t, w.user(cookie))
-				assert.Equal(t, coatcheck.Expire, w.do(cookie, func(*coatcheck.Session) {}).cookie)
+				assert.Equal(t, coatcheck.ClearCookie, w.do(cookie, func(*coatcheck.Session) {}).cookie)
 			})
 		}
 	}
@@ -365,7 +365,7 @@ func TestRaceSlowSaveOnAnExpiredSession(t *testing.T) {
 	require.NoError(t, s.Insert("x", 1))
 	w.clock.Step(ttl)
 	w.store.ops()
-	assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+	assert.Equal(t, coatcheck.KeepCookie, w.finish(s).cookie)
 	assert.Empty(t, w.store.ops(), "nor is the store asked to")
 	assert.Equal(t, 1, s.Report().Dropped)
 	assert.Equal(t, before, w.data.raw(key(t, cookie)))

@@ -31,7 +31,7 @@ func TestSessionEndsInItsWindow(t *testing.T) {
 			}
 			last = w.clock.Now()
 			a := w.do(cookie, nothing)
-			require.Equal(t, coatcheck.Keep, a.cookie, "renewal sends no cookie")
+			require.Equal(t, coatcheck.KeepCookie, a.cookie, "renewal sends no cookie")
 		}
 		absolute := began.Add(2 * time.Hour)
 		alive := minTime(last.Add(ttl-max(0, every)), absolute).Add(-time.Millisecond)
@@ -41,7 +41,7 @@ func TestSessionEndsInItsWindow(t *testing.T) {
 		}
 		w.clock.Step(minTime(last.Add(ttl), absolute).Sub(w.clock.Now()))
 		require.Empty(t, w.user(cookie), "too late")
-		require.Equal(t, coatcheck.Expire, w.do(cookie, nothing).cookie)
+		require.Equal(t, coatcheck.ClearCookie, w.do(cookie, nothing).cookie)
 	})
 }
 
@@ -61,7 +61,7 @@ func TestActiveSessionLivesToItsAbsoluteExpiry(t *testing.T) {
 	for range 100 { // refreshes do not lengthen it either
 		w.clock.Step(maxLife/100 - time.Millisecond)
 		a := w.refresh(cookie)
-		require.Equal(t, coatcheck.Set, a.cookie)
+		require.Equal(t, coatcheck.SetCookie, a.cookie)
 		cookie = a.token
 	}
 	w.clock.Step(100 * time.Millisecond)
@@ -93,7 +93,7 @@ func TestExpiredRecordFromALazyStore(t *testing.T) {
 	assert.Equal(t, "u", w.user(cookie))
 	w.clock.Step(time.Millisecond)
 	assert.Empty(t, w.user(cookie))
-	assert.Equal(t, coatcheck.Expire, w.do(cookie, nothing).cookie)
+	assert.Equal(t, coatcheck.ClearCookie, w.do(cookie, nothing).cookie)
 }
 
 // A read writes nothing: at most one write per renew-every.
@@ -161,7 +161,7 @@ func TestRenewalIsJudgedByTheRequest(t *testing.T) {
 	w.clock.Step(renew)
 	w.do(cookie, nothing)
 	seen := w.clock.Now()
-	assert.Equal(t, coatcheck.Keep, w.finish(slow).cookie)
+	assert.Equal(t, coatcheck.KeepCookie, w.finish(slow).cookie)
 	assert.Equal(t, seen.UnixMilli(), w.record(cookie).LastSeen, "judged anew on the conflict")
 	assert.Zero(t, slow.Report().Renewed)
 }
@@ -185,7 +185,7 @@ func TestClockStepsBack(t *testing.T) {
 	before := w.record(cookie).Expiry()
 	w.clock.Step(-time.Hour)
 	a := w.refresh(cookie)
-	require.Equal(t, coatcheck.Set, a.cookie)
+	require.Equal(t, coatcheck.SetCookie, a.cookie)
 	assert.Equal(t, before, w.record(a.token).Expiry())
 	assert.Empty(t, w.user(ended))
 }
@@ -199,10 +199,10 @@ func TestClockStepsForwardAndBack(t *testing.T) {
 	w.store.Store = store
 	cookie := w.login("u")
 	w.clock.Step(time.Hour)
-	require.Equal(t, coatcheck.Expire, w.do(cookie, nothing).cookie)
+	require.Equal(t, coatcheck.ClearCookie, w.do(cookie, nothing).cookie)
 	w.clock.Step(-time.Hour)
 	assert.Empty(t, w.user(cookie))
-	assert.Equal(t, coatcheck.Expire, w.refresh(cookie).cookie)
+	assert.Equal(t, coatcheck.ClearCookie, w.refresh(cookie).cookie)
 }
 
 // SES-07: nodes whose clocks differ by a minute, with a session in use at both all the time: it is over at its absolute expiry
@@ -215,10 +215,10 @@ func TestClocksOfNodesDiffer(t *testing.T) {
 		m, err := coatcheck.NewManager(w.store, coatcheck.Policy{Now: now})
 		require.NoError(t, err)
 		return func(cookie string, handler func(*coatcheck.Session)) (answer, string) {
-			s := new(coatcheck.Session)
+			s := new(coatcheck.Request)
 			require.NoError(t, m.Open(t.Context(), s, presented(cookie), coatcheck.Client{}, now()))
 			user := s.UserID()
-			handler(s)
+			handler(s.Lend())
 			return w.finish(s), user
 		}
 	}
@@ -230,7 +230,7 @@ func TestClocksOfNodesDiffer(t *testing.T) {
 	for w.clock.Now().Before(began.Add(maxLife)) {
 		for _, use := range []func(string, func(*coatcheck.Session)) (answer, string){fast, slow} {
 			next, user := use(a.token, func(s *coatcheck.Session) { refreshIn(t, s) })
-			if require.Equal(t, "u", user, w.clock.Now()); next.cookie == coatcheck.Set {
+			if require.Equal(t, "u", user, w.clock.Now()); next.cookie == coatcheck.SetCookie {
 				a = next
 			}
 		}

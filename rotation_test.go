@@ -67,7 +67,7 @@ func TestGrandparentIsDead(t *testing.T) {
 	require.NotEmpty(t, t2)
 	s := w.open(t0)
 	assert.Empty(t, s.UserID(), "within a second")
-	assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+	assert.Equal(t, coatcheck.KeepCookie, w.finish(s).cookie)
 	assert.Equal(t, 1, s.Report().WrongSecret)
 	assert.Zero(t, s.Report().Reused, "two generations old is not reuse")
 	assert.Equal(t, "u", w.user(t1))
@@ -116,12 +116,12 @@ func TestLostRefreshAnswerHeals(t *testing.T) {
 	for _, later := range []time.Duration{0, time.Second, grace - time.Second} {
 		w.clock.Step(later)
 		again := w.refresh(old)
-		assert.Equal(t, coatcheck.Keep, again.cookie, "%v later: perhaps a parallel request has the answer", later)
+		assert.Equal(t, coatcheck.KeepCookie, again.cookie, "%v later: perhaps a parallel request has the answer", later)
 		assert.Equal(t, "u", w.user(old))
 	}
 	w.clock.Step(time.Minute)
 	healed := w.refresh(old)
-	require.Equal(t, coatcheck.Set, healed.cookie)
+	require.Equal(t, coatcheck.SetCookie, healed.cookie)
 	assert.Equal(t, "u", w.user(healed.token))
 	assert.Equal(t, "u", w.user(old), "this answer may be lost too")
 	assert.Empty(t, w.user(lost), "the unused one is dropped")
@@ -138,7 +138,7 @@ func TestRefreshInTheGraceDoesNotRotate(t *testing.T) {
 	w.clock.Step(time.Minute)
 	w.do(next, nothing)
 	w.clock.Step(grace / 2)
-	assert.Equal(t, coatcheck.Keep, w.refresh(old).cookie)
+	assert.Equal(t, coatcheck.KeepCookie, w.refresh(old).cookie)
 	assert.Equal(t, "u", w.user(next))
 }
 
@@ -257,7 +257,7 @@ func TestReuse(t *testing.T) {
 				assert.Len(t, w.data.liveOf("u", w.clock.Now()), before)
 				if name == "after the grace" || name == "after a CycleID" {
 					assert.Empty(t, s.UserID())
-					assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+					assert.Equal(t, coatcheck.KeepCookie, w.finish(s).cookie)
 				}
 			})
 		}

@@ -29,30 +29,30 @@ func TestGetIsTyped(t *testing.T) {
 	} {
 		require.NoError(t, s.Insert(name, v))
 	}
-	wantValue(t, s, "yes", true)
-	wantValue(t, s, "no", false)
-	wantValue(t, s, "text", "dark")
-	wantValue(t, s, "escaped", "a\"b\\\n")
-	wantValue(t, s, "umlaut", "größe")
-	wantValue(t, s, "n", 42)
-	wantValue(t, s, "f", 1.5)
-	wantValue(t, s, "big", int64(math.MaxInt64))
-	wantValue(t, s, "time", time.Unix(1, 0).UTC())
-	wantValue(t, s, "cart", cart{[]string{"a"}})
-	wantValue(t, s, "list", []int{1, 2})
-	wantValue[any](t, s, "text", "dark")
-	wantValue[any](t, s, "null", nil)
-	wantValue(t, s, "null", "")
+	wantValue(t, s.Lend(), "yes", true)
+	wantValue(t, s.Lend(), "no", false)
+	wantValue(t, s.Lend(), "text", "dark")
+	wantValue(t, s.Lend(), "escaped", "a\"b\\\n")
+	wantValue(t, s.Lend(), "umlaut", "größe")
+	wantValue(t, s.Lend(), "n", 42)
+	wantValue(t, s.Lend(), "f", 1.5)
+	wantValue(t, s.Lend(), "big", int64(math.MaxInt64))
+	wantValue(t, s.Lend(), "time", time.Unix(1, 0).UTC())
+	wantValue(t, s.Lend(), "cart", cart{[]string{"a"}})
+	wantValue(t, s.Lend(), "list", []int{1, 2})
+	wantValue[any](t, s.Lend(), "text", "dark")
+	wantValue[any](t, s.Lend(), "null", nil)
+	wantValue(t, s.Lend(), "null", "")
 
-	wantNo[bool](t, s, "text")
-	wantNo[string](t, s, "yes")
-	wantNo[string](t, s, "cart")
-	wantNo[int](t, s, "text")
-	wantNo[int](t, s, "f")
-	wantNo[uint8](t, s, "big")
-	wantNo[cart](t, s, "list")
+	wantNo[bool](t, s.Lend(), "text")
+	wantNo[string](t, s.Lend(), "yes")
+	wantNo[string](t, s.Lend(), "cart")
+	wantNo[int](t, s.Lend(), "text")
+	wantNo[int](t, s.Lend(), "f")
+	wantNo[uint8](t, s.Lend(), "big")
+	wantNo[cart](t, s.Lend(), "list")
 
-	_, err := coatcheck.Get[string](s, "absent")
+	_, err := coatcheck.Get[string](s.Lend(), "absent")
 	assert.ErrorIs(t, err, coatcheck.ErrNoValue)
 }
 
@@ -81,8 +81,8 @@ func TestGetEqualsJSON(t *testing.T) {
 		require.NoError(t, rec.Write(rec.Key, rec.Header, nil, nil, nil, block(map[string]string{"v": raw})))
 		w.data.put(rec.Key, rec.Bytes())
 		s := w.open(cookie)
-		equalsJSON[string](t, s, raw)
-		equalsJSON[bool](t, s, raw)
+		equalsJSON[string](t, s.Lend(), raw)
+		equalsJSON[bool](t, s.Lend(), raw)
 	}
 	for _, raw := range []string{
 		"", "true", "false", "null", "1", `""`, `"`, " true", "true ", `"a" `, "tru", "\"\x7f\"", "\"\xff\"", "\"\x1f\"", "\"\n\"", `"a"b"`,
@@ -110,7 +110,7 @@ func equalsJSON[T any](t tester, s *coatcheck.Session, raw string) {
 func TestReadingValues(t *testing.T) {
 	s := newWorld(t).open()
 	assert.Zero(t, s.Len())
-	assert.Empty(t, entries(s))
+	assert.Empty(t, entries(s.Lend()))
 	require.NoError(t, s.Insert("b", 2))
 	require.NoError(t, s.Insert("a", "x"))
 	require.NoError(t, s.Insert("c", nil))
@@ -123,7 +123,7 @@ func TestReadingValues(t *testing.T) {
 	assert.True(t, s.Contains("c"), "null is a value")
 	assert.False(t, s.Contains(""))
 	assert.Equal(t, 3, s.Len())
-	assert.Equal(t, []string{`a="x"`, `b=2`, `c=null`}, entries(s), "in order of names")
+	assert.Equal(t, []string{`a="x"`, `b=2`, `c=null`}, entries(s.Lend()), "in order of names")
 
 	for name := range s.Entries() {
 		assert.Equal(t, "a", name)
@@ -131,7 +131,7 @@ func TestReadingValues(t *testing.T) {
 	}
 	s.Remove("b")
 	s.Remove("absent")
-	assert.Equal(t, []string{`a="x"`, `c=null`}, entries(s))
+	assert.Equal(t, []string{`a="x"`, `c=null`}, entries(s.Lend()))
 	s.Clear()
 	assert.Zero(t, s.Len())
 	assert.False(t, s.Contains("a"))
@@ -159,7 +159,7 @@ func TestEntriesWhileChanging(t *testing.T) {
 			if committed {
 				s = w.open(w.do("", fill).token)
 			} else {
-				fill(s)
+				fill(s.Lend())
 			}
 			var seen []string
 			for name := range s.Entries() {
@@ -195,16 +195,16 @@ func TestInsertRefuses(t *testing.T) {
 			cookie := w.begin("a", "kept")
 			s := w.open(cookie)
 			require.NoError(t, s.Insert("b", 1))
-			before := entries(s)
+			before := entries(s.Lend())
 
 			err := s.Insert(tt.name, tt.value)
 			require.Error(t, err)
 			if tt.want != nil {
 				assert.ErrorIs(t, err, tt.want)
 			}
-			assert.Equal(t, before, entries(s), "the session is as it was")
+			assert.Equal(t, before, entries(s.Lend()), "the session is as it was")
 			w.finish(s)
-			assert.Equal(t, before, entries(w.open(cookie)), "and so it is stored")
+			assert.Equal(t, before, entries(w.open(cookie).Lend()), "and so it is stored")
 		})
 	}
 	s := newWorld(t).open()
@@ -252,7 +252,7 @@ func TestUpdateComposes(t *testing.T) {
 			w := newWorld(t)
 			cookie := w.begin("n", 10)
 			s := w.open(cookie)
-			require.NoError(t, tt.handler(s))
+			require.NoError(t, tt.handler(s.Lend()))
 			raw, _ := s.Raw("n")
 			assert.Equal(t, tt.own, string(raw))
 			w.do(cookie, func(s *coatcheck.Session) { require.NoError(t, s.Insert("n", 100)) })
@@ -266,16 +266,16 @@ func TestUpdateComposes(t *testing.T) {
 func TestUpdateRefuses(t *testing.T) {
 	w := newWorld(t)
 	s := w.open(w.begin("text", "x"))
-	assert.Error(t, coatcheck.Update(s, "text", func(n int) int { return n + 1 }), "not a number")
-	assert.Error(t, coatcheck.Update(s, "f", func(float64) float64 { return math.Inf(1) }), "no JSON")
-	assert.ErrorIs(t, coatcheck.Update(s, "", func(n int) int { return n }), coatcheck.ErrName)
-	assert.ErrorIs(t, coatcheck.Update(s, "t", func(string) string { return strings.Repeat("x", 4000) }), coatcheck.ErrTooLarge)
-	assert.Equal(t, []string{`text="x"`}, entries(s))
+	assert.Error(t, coatcheck.Update(s.Lend(), "text", func(n int) int { return n + 1 }), "not a number")
+	assert.Error(t, coatcheck.Update(s.Lend(), "f", func(float64) float64 { return math.Inf(1) }), "no JSON")
+	assert.ErrorIs(t, coatcheck.Update(s.Lend(), "", func(n int) int { return n }), coatcheck.ErrName)
+	assert.ErrorIs(t, coatcheck.Update(s.Lend(), "t", func(string) string { return strings.Repeat("x", 4000) }), coatcheck.ErrTooLarge)
+	assert.Equal(t, []string{`text="x"`}, entries(s.Lend()))
 	w.store.ops()
-	assert.Equal(t, coatcheck.Keep, w.finish(s).cookie)
+	assert.Equal(t, coatcheck.KeepCookie, w.finish(s).cookie)
 	assert.Empty(t, w.store.ops(), "nothing changed, nothing is written")
 
-	require.NoError(t, coatcheck.Update(s, "n", func(old *int) *int { assert.Nil(t, old); return new(1) }), "absent: the zero T")
+	require.NoError(t, coatcheck.Update(s.Lend(), "n", func(old *int) *int { assert.Nil(t, old); return new(1) }), "absent: the zero T")
 }
 
 // An Update that another request's value makes impossible is an error of the commit, and nothing is written.
@@ -283,10 +283,10 @@ func TestUpdateOfAValueThatChangedItsType(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.begin("n", 1)
 	s := w.open(cookie)
-	require.NoError(t, coatcheck.Update(s, "n", func(n int) int { return n + 1 }))
+	require.NoError(t, coatcheck.Update(s.Lend(), "n", func(n int) int { return n + 1 }))
 	w.do(cookie, func(s *coatcheck.Session) { require.NoError(t, s.Insert("n", "text")) })
 	require.Error(t, s.Finish(context.Background()))
-	assert.Equal(t, coatcheck.Keep, s.Cookie())
+	assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
 	assert.Equal(t, `"text"`, w.value(cookie, "n"))
 }
 
@@ -305,8 +305,8 @@ func TestUseAfterReleasePanics(t *testing.T) {
 		"Remove": func() { s.Remove("a") }, "Clear": func() { s.Clear() }, "BeginLogin": func() { _ = s.BeginLogin(ctx, "u") },
 		"Authenticate": func() { _ = s.Authenticate("u") }, "Rotate": func() { s.Rotate() }, "CycleID": func() { s.CycleID() },
 		"Destroy": func() { s.Destroy() }, "Commit": func() { _ = s.Commit(ctx) }, "Finish": func() { _ = s.Finish(ctx) },
-		"Get":    func() { _, _ = coatcheck.Get[bool](s, "a") },
-		"Update": func() { _ = coatcheck.Update(s, "a", func(n int) int { return n }) },
+		"Get":    func() { _, _ = coatcheck.Get[bool](s.Lend(), "a") },
+		"Update": func() { _ = coatcheck.Update(s.Lend(), "a", func(n int) int { return n }) },
 	} {
 		assert.PanicsWithValue(t, "coatcheck: Session used outside its request", use, name)
 	}
@@ -325,7 +325,7 @@ func TestSessionIsReusable(t *testing.T) {
 		require.NoError(t, s.Authenticate("alice"))
 		require.NoError(t, s.Insert("secret", "hers"))
 	}).token
-	s := new(coatcheck.Session)
+	s := new(coatcheck.Request)
 	ctx := context.Background()
 	require.NoError(t, w.m.Open(ctx, s, presented(cookie), coatcheck.Client{}, w.clock.Now()))
 	require.NoError(t, s.Insert("more", 1))
@@ -341,7 +341,7 @@ func TestSessionIsReusable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.NoError(t, w.m.Open(ctx, s, p, coatcheck.Client{}, w.clock.Now()))
-			assert.Empty(t, entries(s))
+			assert.Empty(t, entries(s.Lend()))
 			assert.Empty(t, s.UserID())
 			assert.Zero(t, s.ID())
 			assert.Zero(t, s.Key())

@@ -170,6 +170,9 @@ type ID [keyBytes]byte
 // AppendText appends the 22 base64url characters of the ID to dst.
 func (id ID) AppendText(dst []byte) ([]byte, error) { return encoding.AppendEncode(dst, id[:]), nil }
 
+// MarshalText returns the 22 base64url characters of the ID, so that encoding/json writes them.
+func (id ID) MarshalText() ([]byte, error) { return id.AppendText(nil) }
+
 // String returns the 22 base64url characters of the ID.
 func (id ID) String() string { return encoding.EncodeToString(id[:]) }
 
@@ -183,6 +186,9 @@ const handlePrefix = "handle"
 
 // Handle is a public name of a session that, unlike its ID, stays the same for the session's life.
 type Handle [keyBytes]byte
+
+// MarshalText returns the 22 base64url characters of the handle, so that encoding/json writes them.
+func (h Handle) MarshalText() ([]byte, error) { return encoding.AppendEncode(nil, h[:]), nil }
 
 // String returns the 22 base64url characters of the handle.
 func (h Handle) String() string { return encoding.EncodeToString(h[:]) }

@@ -14,29 +14,40 @@ type change struct {
 
 // change applies c to what readers see, and keeps it for the commit.
 func (s *Session) change(c change) error {
+	r := s.req.Load()
+	switch {
+	case r == nil:
+		return ErrDetached
+	case r.sent && !r.live && !r.login:
+		return ErrHeaderSent
+	}
+	return r.change(c)
+}
+
+func (r *Request) change(c change) error {
 	value := c.value
 	if c.update != nil {
-		old, _, _, _ := findValue(s.values, c.name)
+		old, _, _, _ := findValue(r.values, c.name)
 		var err error
 		if value, err = c.update(old); err != nil {
 			return err
 		}
 	}
-	values, err := setValue(s.ownValues(), c.name, value)
+	values, err := setValue(r.ownValues(), c.name, value)
 	if err != nil {
 		return err
 	}
-	s.values, s.scratch = values, values
-	for i := range s.changes {
-		if s.changes[i].name == c.name {
-			s.changes[i] = s.changes[i].then(c, value)
+	r.values, r.scratch = values, values
+	for i := range r.changes {
+		if r.changes[i].name == c.name {
+			r.changes[i] = r.changes[i].then(c, value)
 			return nil
 		}
 	}
-	if c.update != nil && s.cleared {
+	if c.update != nil && r.cleared {
 		c = change{name: c.name, value: value}
 	}
-	s.changes = append(s.changes, c)
+	r.changes = append(r.changes, c)
 	return nil
 }
 
@@ -59,30 +70,30 @@ func (c change) then(later change, value []byte) change {
 	}
 }
 
-// ownValues returns the values in a buffer that is the session's, not the record's.
-func (s *Session) ownValues() []byte {
-	if len(s.changes) == 0 {
-		s.scratch = append(s.scratch[:0], s.values...)
-		return s.scratch
+// ownValues returns the values in a buffer that is the session's, not the record'r.
+func (r *Request) ownValues() []byte {
+	if len(r.changes) == 0 {
+		r.scratch = append(r.scratch[:0], r.values...)
+		return r.scratch
 	}
-	return s.values
+	return r.values
 }
 
 // rebuild applies the request's changes once more, to the values of the record that the session now stands on. On an
 // error the session is as it was.
-func (s *Session) rebuild() error {
-	if len(s.changes) == 0 {
-		s.values = nil
-		if !s.cleared {
-			s.values = s.baseValues()
+func (r *Request) rebuild() error {
+	if len(r.changes) == 0 {
+		r.values = nil
+		if !r.cleared {
+			r.values = r.baseValues()
 		}
 		return nil
 	}
 	var block []byte
-	if !s.cleared {
-		block = append(block, s.baseValues()...)
+	if !r.cleared {
+		block = append(block, r.baseValues()...)
 	}
-	for _, c := range s.changes {
+	for _, c := range r.changes {
 		value := c.value
 		if c.update != nil {
 			old, _, _, _ := findValue(block, c.name)
@@ -96,24 +107,27 @@ func (s *Session) rebuild() error {
 			return err
 		}
 	}
-	s.values = block
+	r.values = block
 	return nil
 }
 
 // baseValues are those that the request's changes apply to: none where a login leaves another user's session.
-func (s *Session) baseValues() []byte {
-	if !s.live || s.login && len(s.rec.user) > 0 && string(s.rec.user) != s.user {
+func (r *Request) baseValues() []byte {
+	if !r.live || r.login && len(r.rec.user) > 0 && string(r.rec.user) != r.user {
 		return nil
 	}
-	return s.rec.values
+	return r.rec.values
 }
 
-// Get returns a value of the session as a T. ErrNoValue: there is none. Any other error: it is not a T. Reading a string
-// or a bool allocates nothing beyond the value.
+// Get returns a value of the session as a T. ErrNoValue: there is none. ErrDetached: the session is. Any other error: the value
+// is not a T. Reading a string or a bool allocates nothing beyond the value.
 func Get[T any](s *Session, name string) (T, error) {
 	var zero T
 	raw, ok := s.Raw(name)
 	if !ok {
+		if s.req.Load() == nil {
+			return zero, ErrDetached
+		}
 		return zero, ErrNoValue
 	}
 	switch any(zero).(type) {
@@ -130,6 +144,16 @@ func Get[T any](s *Session, name string) (T, error) {
 		}
 	}
 	return decode[T](name, raw)
+}
+
+// Pop is Get of a value that is removed with it, such as a message to show once ("flash"). After an error the value stays. Of two
+// concurrent requests both may get it.
+func Pop[T any](s *Session, name string) (T, error) {
+	v, err := Get[T](s, name)
+	if err == nil {
+		s.Remove(name)
+	}
+	return v, err
 }
 
 // decode is apart from Get because its result escapes to the heap.
@@ -160,7 +184,6 @@ func plainString(raw []byte) ([]byte, bool) {
 // meanwhile, f is run again on the current value at Commit, so that no update is lost; f must therefore have no effect
 // but its result. A stored value that is not a T is an error and stays.
 func Update[T any](s *Session, name string, f func(T) T) error {
-	s.inUse()
 	return s.change(change{name: name, update: func(old []byte) ([]byte, error) {
 		var v T
 		if old != nil {

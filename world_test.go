@@ -171,14 +171,14 @@ func newWorld(t tester, adjust ...func(*coatcheck.Policy)) *world {
 }
 
 // open begins a request with these values of the cookie.
-func (w *world) open(cookies ...string) *coatcheck.Session {
+func (w *world) open(cookies ...string) *coatcheck.Request {
 	w.t.Helper()
 	return w.openCtx(context.Background(), cookies...)
 }
 
-func (w *world) openCtx(ctx context.Context, cookies ...string) *coatcheck.Session {
+func (w *world) openCtx(ctx context.Context, cookies ...string) *coatcheck.Request {
 	w.t.Helper()
-	s := new(coatcheck.Session)
+	s := new(coatcheck.Request)
 	require.NoError(w.t, w.m.Open(ctx, s, presented(cookies...), coatcheck.Client{}, w.clock.Now()))
 	return s
 }
@@ -193,20 +193,20 @@ func presented(cookies ...string) *coatcheck.Presented {
 
 // answer is what a response does to the cookie.
 type answer struct {
-	cookie coatcheck.Cookie
+	cookie coatcheck.CookieAction
 	token  string // with Set
 }
 
 // finish ends a request that must succeed.
-func (w *world) finish(s *coatcheck.Session) answer {
+func (w *world) finish(s *coatcheck.Request) answer {
 	w.t.Helper()
 	require.NoError(w.t, s.Finish(context.Background()))
 	return w.answer(s)
 }
 
-func (w *world) answer(s *coatcheck.Session) answer {
+func (w *world) answer(s *coatcheck.Request) answer {
 	a := answer{cookie: s.Cookie()}
-	if a.cookie == coatcheck.Set {
+	if a.cookie == coatcheck.SetCookie {
 		token, _ := s.Token(w.clock.Now())
 		a.token = string(token.AppendSecretText(nil))
 	}
@@ -221,7 +221,7 @@ func (w *world) do(cookie string, handler func(*coatcheck.Session)) answer {
 		cookies = append(cookies, cookie)
 	}
 	s := w.open(cookies...)
-	handler(s)
+	handler(s.Lend())
 	a := w.finish(s)
 	s.Release()
 	return a
@@ -231,7 +231,7 @@ func (w *world) do(cookie string, handler func(*coatcheck.Session)) answer {
 func (w *world) login(user string) string {
 	w.t.Helper()
 	a := w.do("", func(s *coatcheck.Session) { require.NoError(w.t, s.Authenticate(user)) })
-	require.Equal(w.t, coatcheck.Set, a.cookie)
+	require.Equal(w.t, coatcheck.SetCookie, a.cookie)
 	return a.token
 }
 
@@ -239,7 +239,7 @@ func (w *world) login(user string) string {
 func (w *world) begin(name string, value any) string {
 	w.t.Helper()
 	a := w.do("", func(s *coatcheck.Session) { require.NoError(w.t, s.Insert(name, value)) })
-	require.Equal(w.t, coatcheck.Set, a.cookie)
+	require.Equal(w.t, coatcheck.SetCookie, a.cookie)
 	return a.token
 }
 
@@ -261,7 +261,7 @@ func refreshIn(t tester, s *coatcheck.Session) {
 func (w *world) logout(cookie string) {
 	w.t.Helper()
 	a := w.do(cookie, (*coatcheck.Session).Destroy)
-	require.Equal(w.t, coatcheck.Expire, a.cookie)
+	require.Equal(w.t, coatcheck.ClearCookie, a.cookie)
 }
 
 // user returns whose session the cookie opens, empty for none. It reads only: nothing is finished, so nothing is noted.
@@ -299,11 +299,11 @@ type jar string
 func (j *jar) apply(answers ...answer) {
 	for _, a := range answers {
 		switch a.cookie {
-		case coatcheck.Set:
+		case coatcheck.SetCookie:
 			*j = jar(a.token)
-		case coatcheck.Expire:
+		case coatcheck.ClearCookie:
 			*j = ""
-		case coatcheck.Keep:
+		case coatcheck.KeepCookie:
 		}
 	}
 }
