@@ -179,6 +179,8 @@ func (m *mapStore) EndUser(_ context.Context, user string, keep coatcheck.Key, n
 	return ended, nil
 }
 
+func (*mapStore) Shared() bool { return false }
+
 func (m *mapStore) Ping(context.Context) error { return nil }
 func (m *mapStore) Close() error               { return nil }
 

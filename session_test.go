@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -288,34 +287,6 @@ func TestUpdateOfAValueThatChangedItsType(t *testing.T) {
 	require.Error(t, s.Finish(context.Background()))
 	assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
 	assert.Equal(t, `"text"`, w.value(cookie, "n"))
-}
-
-func TestUseAfterReleasePanics(t *testing.T) {
-	ctx := context.Background()
-	w := newWorld(t)
-	s := w.open(w.login("u"))
-	kept := s.Entries()
-	s.Release()
-	for name, use := range map[string]func(){
-		"ID": func() { s.ID() }, "Key": func() { s.Key() }, "UserID": func() { s.UserID() }, "RawUserID": func() { s.RawUserID() },
-		"ExpiresAt": func() { s.ExpiresAt() }, "CreatedAt": func() { s.CreatedAt() }, "Cookie": func() { s.Cookie() },
-		"Token": func() { s.Token(w.clock.Now()) }, "Report": func() { s.Report() }, "Raw": func() { s.Raw("a") },
-		"Contains": func() { s.Contains("a") }, "Len": func() { s.Len() }, "Entries": func() { s.Entries() },
-		"entries kept": func() { _ = slices.Collect(keys(kept)) }, "Insert": func() { _ = s.Insert("a", 1) },
-		"Remove": func() { s.Remove("a") }, "Clear": func() { s.Clear() }, "BeginLogin": func() { _ = s.BeginLogin(ctx, "u") },
-		"Authenticate": func() { _ = s.Authenticate("u") }, "Rotate": func() { s.Rotate() }, "CycleID": func() { s.CycleID() },
-		"Destroy": func() { s.Destroy() }, "Commit": func() { _ = s.Commit(ctx) }, "Finish": func() { _ = s.Finish(ctx) },
-		"Get":    func() { _, _ = coatcheck.Get[bool](s.Lend(), "a") },
-		"Update": func() { _ = coatcheck.Update(s.Lend(), "a", func(n int) int { return n }) },
-	} {
-		assert.PanicsWithValue(t, "coatcheck: Session used outside its request", use, name)
-	}
-}
-
-func keys(all func(func(string, json.RawMessage) bool)) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		all(func(name string, _ json.RawMessage) bool { return yield(name) })
-	}
 }
 
 // A session object that served one request shows nothing of it in the next.

@@ -85,6 +85,9 @@ type Store interface {
 	// the user lives there at now, it does nothing and returns ErrNotFound.
 	EndUser(ctx context.Context, user string, keep Key, now, until time.Time) (ended int, err error)
 
+	// Shared reports whether other processes with a store of the same settings see the same sessions.
+	Shared() bool
+
 	// Ping reports whether the store can serve.
 	Ping(ctx context.Context) error
 

@@ -101,7 +101,7 @@ func (t Token) Key() Key { return Key(t.b[:keyBytes]) }
 
 // ID returns the public name of this token: the first 16 bytes of its SHA-256.
 func (t Token) ID() ID {
-	sum := sum256(&t.b)
+	sum := sha256.Sum256(t.b[:])
 	return ID(sum[:keyBytes])
 }
 

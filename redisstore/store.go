@@ -102,6 +102,9 @@ func (s *Store) usable() error {
 	return nil
 }
 
+// Shared implements coatcheck.Store: all nodes on one Redis see the same sessions.
+func (*Store) Shared() bool { return true }
+
 // Ping implements coatcheck.Store. It reads a key that does not exist; in a Cluster with a part of it down it tries
 // others, since most sessions can be served then. Every ten minutes it looks at Redis' clock, too, and warns of a wrong one.
 func (s *Store) Ping(ctx context.Context) error {

@@ -203,6 +203,9 @@ func (s *Store) settle(upTo uint64, err error) error {
 func (s *Store) Len() int { return int(s.live.Load()) }
 
 // Ping implements coatcheck.Store.
+// Shared implements coatcheck.Store: the sessions are in this process.
+func (*Store) Shared() bool { return false }
+
 func (s *Store) Ping(context.Context) error { return s.usable() }
 
 // Close implements coatcheck.Store. It returns when the janitor has stopped and all is on disk that belongs there.

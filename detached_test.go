@@ -1,0 +1,159 @@
+package coatcheck_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// A session that is used after its request, or where no middleware ran, is empty and nobody's, and every error says so.
+func TestDetachedSession(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t)
+	cookie := w.login("u")
+	r := w.open(cookie)
+	kept := r.Lend()
+	require.NoError(t, kept.Insert("a", 1))
+	entriesBefore := kept.Entries()
+	w.finish(r)
+	r.Release()
+	// The pool hands the object to somebody else.
+	require.NoError(t, w.m.Open(ctx, r, presented(w.login("v")), coatcheck.Client{}, w.clock.Now()))
+	require.Equal(t, "v", r.UserID())
+
+	for name, s := range map[string]*coatcheck.Session{"kept": kept, "never opened": new(coatcheck.Session)} {
+		t.Run(name, func(t *testing.T) {
+			assert.Empty(t, s.UserID())
+			assert.Empty(t, s.RawUserID())
+			assert.Zero(t, s.ID())
+			assert.Zero(t, s.Key())
+			assert.Zero(t, s.ExpiresAt())
+			assert.Zero(t, s.CreatedAt())
+			assert.False(t, s.Contains("a"))
+			assert.Zero(t, s.Len())
+			assert.Empty(t, entries(s))
+			s.Remove("a")
+			s.Clear()
+			s.Remember(ttl)
+			s.Rotate()
+			s.CycleID()
+			s.Destroy()
+			_, get := coatcheck.Get[int](s, "a")
+			_, pop := coatcheck.Pop[int](s, "a")
+			for name, err := range map[string]error{
+				"Get": get, "Pop": pop, "Insert": s.Insert("a", 1), "Update": coatcheck.Update(s, "a", func(n int) int { return n }),
+				"BeginLogin": s.BeginLogin(ctx, "u"), "Authenticate": s.Authenticate("u"), "Commit": s.Commit(ctx),
+			} {
+				assert.ErrorIs(t, err, coatcheck.ErrDetached, name)
+			}
+		})
+	}
+	for name := range entriesBefore {
+		t.Errorf("an iterator that was kept shows %q", name)
+	}
+	assert.Equal(t, coatcheck.KeepCookie, w.finish(r).cookie, "nothing reached the other request")
+	assert.Equal(t, "u", w.user(cookie))
+}
+
+// One request lends one session, and no session is lent twice.
+func TestLend(t *testing.T) {
+	w := newWorld(t)
+	r, ctx := new(coatcheck.Request), context.Background()
+	seen := make(map[*coatcheck.Session]bool)
+	for range 200 {
+		require.NoError(t, w.m.Open(ctx, r, presented(), coatcheck.Client{}, w.clock.Now()))
+		s := r.Lend()
+		assert.Same(t, s, r.Lend())
+		require.False(t, seen[s], "lent to an earlier request")
+		seen[s] = true
+		r.Release()
+		assert.ErrorIs(t, r.Lend().Insert("a", 1), coatcheck.ErrDetached, "lent after its request")
+	}
+}
+
+// After the response's header has left no cookie can be sent: what needs none is done, what needs one is an error.
+func TestHeaderSent(t *testing.T) {
+	ctx := context.Background()
+	t.Run("values", func(t *testing.T) {
+		w := newWorld(t)
+		cookie := w.login("u")
+		r := w.open(cookie)
+		r.HeaderSent()
+		require.NoError(t, r.Insert("a", 1))
+		require.NoError(t, r.Finish(ctx))
+		assert.Equal(t, "1", w.value(cookie, "a"))
+	})
+	for name, rotate := range map[string]func(*coatcheck.Session){"rotate": (*coatcheck.Session).Rotate, "cycle": (*coatcheck.Session).CycleID} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			cookie := w.login("u")
+			r := w.open(cookie)
+			r.HeaderSent()
+			require.NoError(t, r.Insert("a", 1))
+			rotate(r.Lend())
+			require.ErrorIs(t, r.Commit(ctx), coatcheck.ErrHeaderSent)
+			require.NoError(t, r.Finish(ctx), "the handler was told")
+			assert.Equal(t, "u", w.user(cookie), "the token that the client has still opens the session")
+			assert.Equal(t, "1", w.value(cookie, "a"))
+			assert.Zero(t, r.Report().Rotated)
+		})
+	}
+	t.Run("login", func(t *testing.T) {
+		w := newWorld(t)
+		r := w.open()
+		r.HeaderSent()
+		require.ErrorIs(t, r.Authenticate("u"), coatcheck.ErrHeaderSent)
+		require.NoError(t, r.Finish(ctx))
+		assert.Empty(t, w.data.liveOf("u", w.clock.Now()))
+	})
+	t.Run("a session that would begin", func(t *testing.T) {
+		w := newWorld(t)
+		r := w.open()
+		r.HeaderSent()
+		require.ErrorIs(t, r.Insert("a", 1), coatcheck.ErrHeaderSent)
+		require.ErrorIs(t, coatcheck.Update(r.Lend(), "a", func(n int) int { return n + 1 }), coatcheck.ErrHeaderSent)
+		w.store.ops()
+		require.NoError(t, r.Finish(ctx))
+		assert.Empty(t, w.store.ops())
+	})
+	t.Run("destroy", func(t *testing.T) {
+		w := newWorld(t)
+		cookie := w.login("u")
+		r := w.open(cookie)
+		r.HeaderSent()
+		r.Destroy()
+		require.NoError(t, r.Finish(ctx))
+		assert.Empty(t, w.user(cookie), "signing out needs no cookie")
+	})
+}
+
+func TestPop(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.begin("flash", "saved")
+	w.do(cookie, func(s *coatcheck.Session) {
+		_, err := coatcheck.Pop[int](s, "flash")
+		require.Error(t, err)
+		assert.True(t, s.Contains("flash"), "a value of another type stays")
+		text, err := coatcheck.Pop[string](s, "flash")
+		require.NoError(t, err)
+		assert.Equal(t, "saved", text)
+		_, err = coatcheck.Pop[string](s, "flash")
+		assert.ErrorIs(t, err, coatcheck.ErrNoValue)
+	})
+	assert.Empty(t, w.value(cookie, "flash"))
+}
+
+func TestNamesMarshalAsText(t *testing.T) {
+	w := newWorld(t)
+	s := w.open(w.login("u"))
+	id, err := s.ID().MarshalText()
+	require.NoError(t, err)
+	assert.Equal(t, s.ID().String(), string(id))
+	handle, err := s.Key().Handle().MarshalText()
+	require.NoError(t, err)
+	assert.Equal(t, s.Key().Handle().String(), string(handle))
+}

@@ -1,0 +1,215 @@
+package coatcheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Request is what a middleware keeps of one request: it opens the request's session, lends it to handlers, finishes it and
+// learns what the response's cookie must be. The zero Request is ready for Manager.Open, and again after Release: keep
+// Requests in a pool. The embedded Session is the request's own and is reused with it; the middleware's own code may use it,
+// handlers of an application get what Lend returns. Not safe for concurrent use.
+type Request struct {
+	Session
+
+	m      *Manager
+	now    time.Time
+	client Client
+
+	// The record as it was loaded or last committed, if live, and the token that opens it.
+	rec       Record
+	token     Token
+	presented ID
+	live      bool
+	first     bool // the client presented the current token, and its predecessor is still admitted without end
+	stale     bool // the client's cookie can only be a left-over
+	lost      bool // the client's cookie is not this request's to replace: what the handler sets is dropped
+	issued    bool // the token is of this request: the client does not have it yet
+	sent      bool // the response's header has left
+	others    []target
+
+	// What the handler asked for, not yet committed.
+	values   []byte // what readers see: rec's values with changes applied
+	changes  []change
+	cleared  bool
+	rotation rotation
+	tooLate  bool  // a rotation was asked for after the header had left
+	fresh    Token // the token that the rotation leads to, once made
+	login    bool
+	user     string
+	lifetime time.Duration
+	ending   []target
+	destroy  bool
+
+	marked bool
+	mark   Mark
+	markOf string
+
+	failed error // of the commit that failed: the handler was told, and nothing else is tried
+	action CookieAction
+	report Report
+
+	next, cur Record // buffers of a commit
+	scratch   []byte // backs values once they were changed
+
+	lent  *Session  // what Lend returned for this request
+	spare []Session // sessions that nobody was lent yet
+}
+
+// spareSessions is how many sessions are allocated at a time. A session that was lent is never lent again, so that a handler
+// which keeps one beyond its request cannot meet another's; in one block they cost a request almost nothing.
+const spareSessions = 64
+
+type rotation int
+
+const (
+	noRotation rotation = iota
+	gracefully          // the old token stays admitted for a grace
+	atOnce              // the old token is dead
+)
+
+// CookieAction is what a request's response must do to the session cookie.
+type CookieAction int
+
+const (
+	// KeepCookie means no Set-Cookie.
+	KeepCookie CookieAction = iota
+	// SetCookie means that the response carries Request.Token.
+	SetCookie
+	// ClearCookie means that the response clears the cookie.
+	ClearCookie
+)
+
+// Report is what happened to a session during a request, for logs and metrics.
+type Report struct {
+	Duplicate   bool  // several live sessions, or too many tokens: the request was anonymous
+	Reused      Reuse // a rotated-out token was presented; zero Key: none
+	WrongSecret int   // tokens of a known Key with a secret that was never its previous one
+	Damaged     int   // records that were no records
+	Created     int
+	Rotated     int
+	Renewed     int
+	Ended       int // by Destroy
+	Replaced    int // ended by Authenticate
+	LimitEnded  int // by the limit of sessions per user
+	Conflicts   int // swaps that had to be done again
+	Dropped     int // changes to a session that had ended, or no longer admitted the token
+	NotNoted    int // renewals and first uses that could not be written, and are left to the next request
+}
+
+// Reuse tells of a token that was presented after it ceased to be admitted.
+type Reuse struct {
+	Key     Key
+	ID      ID // the session's current ID
+	User    string
+	Revoked bool // the session was ended for it
+}
+
+// reset is field by field because a Request with its buffers is large: clearing it whole costs more than the rest of Open.
+func (r *Request) reset(m *Manager, client Client, now time.Time) {
+	r.m, r.client, r.now = m, client, now
+	r.live, r.first, r.stale, r.lost, r.issued, r.sent = false, false, false, false, false, false
+	r.values, r.cleared, r.rotation, r.tooLate, r.fresh = nil, false, noRotation, false, Token{}
+	r.login, r.user, r.lifetime, r.destroy = false, "", 0, false
+	r.marked, r.markOf = false, ""
+	r.failed, r.action, r.report = nil, KeepCookie, Report{}
+	clear(r.changes[:cap(r.changes)])
+	r.changes, r.others, r.ending = r.changes[:0], r.others[:0], r.ending[:0]
+	r.detach()
+	r.req.Store(r)
+}
+
+// Lend returns the request's session for the handlers of an application: the same one each time, detached by Release, and never
+// another request's.
+func (r *Request) Lend() *Session {
+	if r.lent == nil {
+		if len(r.spare) == 0 {
+			r.spare = make([]Session, spareSessions)
+		}
+		r.lent, r.spare = &r.spare[0], r.spare[1:]
+		r.lent.req.Store(r.req.Load())
+	}
+	return r.lent
+}
+
+// Release ends the use of the request and detaches its sessions. The tokens go with it: a pool must not hold what opens a
+// session.
+func (r *Request) Release() {
+	r.detach()
+	r.m, r.token, r.fresh = nil, Token{}, Token{}
+}
+
+func (r *Request) detach() {
+	if r.lent != nil {
+		r.lent.req.Store(nil)
+		r.lent = nil
+	}
+	r.req.Store(nil)
+}
+
+// Format keeps the token that the request holds out of every fmt verb, and so out of logs and panics.
+func (*Request) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.Request")) }
+
+// HeaderSent tells the request that the response's header is leaving: from now on nothing can be done that needs a cookie.
+func (r *Request) HeaderSent() { r.sent = true }
+
+// Client returns who sent the request, as given to Open.
+func (r *Request) Client() Client { return r.client }
+
+// Cookie returns what the response must do to the cookie, as of the last commit.
+func (r *Request) Cookie() CookieAction {
+	switch {
+	case r.failed != nil && !errors.Is(r.failed, ErrRevoked):
+		return KeepCookie
+	case r.action == KeepCookie && r.stale:
+		return ClearCookie
+	default:
+		return r.action
+	}
+}
+
+// Token returns the token that the cookie must carry with SetCookie, and for how long: what is left of the absolute
+// lifetime at now. Without a stored session both are zero.
+func (r *Request) Token(now time.Time) (Token, time.Duration) {
+	if !r.live {
+		return Token{}, 0
+	}
+	return r.token, time.UnixMilli(r.rec.AbsoluteExpiry).Sub(now)
+}
+
+// Report returns what happened so far.
+func (r *Request) Report() *Report { return &r.report }
+
+// Finish is Commit at the end of the request, with the housekeeping that is due: the renewal of a rolling session, and the
+// note that a rotated token has arrived. When only housekeeping fails, it is left to the next request. The error of a
+// Commit that the handler made itself is not returned again.
+func (r *Request) Finish(ctx context.Context) error {
+	if r.failed != nil {
+		return nil //nolint:nilerr // the handler was told, and has answered for it
+	}
+	if err := r.commit(ctx); err != nil {
+		return err
+	}
+	if r.live && (r.firstUse(&r.rec) || r.renewalDue(&r.rec)) {
+		r.housekeep(ctx)
+	}
+	return nil
+}
+
+// rotate asks for a new token, unless its cookie could not be sent.
+func (r *Request) rotate(how rotation) {
+	if r.sent {
+		r.tooLate = true
+		return
+	}
+	r.rotation = how
+}
+
+// forget drops the record and everything that was to become of it.
+func (r *Request) forget() {
+	r.live, r.first, r.cleared, r.login = false, false, false, false
+	r.rotation, r.values, r.changes = noRotation, nil, r.changes[:0]
+	r.action = KeepCookie
+}
