@@ -202,10 +202,10 @@ func (s *Store) settle(upTo uint64, err error) error {
 // Len returns how many sessions the store holds. Those that expired since the janitor last came by are among them.
 func (s *Store) Len() int { return int(s.live.Load()) }
 
-// Ping implements coatcheck.Store.
 // Shared implements coatcheck.Store: the sessions are in this process.
 func (*Store) Shared() bool { return false }
 
+// Ping implements coatcheck.Store.
 func (s *Store) Ping(context.Context) error { return s.usable() }
 
 // Close implements coatcheck.Store. It returns when the janitor has stopped and all is on disk that belongs there.
