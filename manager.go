@@ -17,6 +17,8 @@ type Manager struct {
 	store  Store
 	policy Policy
 	since  atomic.Int64 // Policy.NotBefore in Unix milliseconds; written by SetNotBefore
+
+	ownClock bool // the policy came with a clock
 }
 
 // NewManager returns a manager, or all mistakes of the policy.
@@ -27,7 +29,7 @@ func NewManager(store Store, policy Policy) (*Manager, error) {
 	if err := policy.Validate(); err != nil {
 		return nil, fmt.Errorf("coatcheck: policy: %w", err)
 	}
-	m := &Manager{store: store, policy: policy.withDefaults()}
+	m := &Manager{store: store, policy: policy.withDefaults(), ownClock: policy.Now != nil}
 	m.SetNotBefore(policy.NotBefore)
 	return m, nil
 }
@@ -37,6 +39,18 @@ func (m *Manager) Store() Store { return m.store }
 
 // Policy returns the policy in force, defaults filled in.
 func (m *Manager) Policy() Policy { return m.policy }
+
+// Now returns the time by the policy's clock.
+func (m *Manager) Now() time.Time { return m.policy.Now() }
+
+// Arrival returns the time by which a request is judged that a server noted the arrival of: that time, unless the policy has a
+// clock of its own. So a request reads no clock again to load its session.
+func (m *Manager) Arrival(noted time.Time) time.Time {
+	if m.ownClock {
+		return m.policy.Now()
+	}
+	return noted
+}
 
 // until is when the tombstone of a session that is ended at now goes.
 func (m *Manager) until(now time.Time) time.Time {

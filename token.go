@@ -123,6 +123,9 @@ type Key [keyBytes]byte
 // Tag returns the part of the key that places it: the memory shard, the Redis hash tag.
 func (k Key) Tag() Tag { return Tag(k[:tagBytes]) }
 
+// IsZero reports whether the key names no session.
+func (k Key) IsZero() bool { return k == Key{} }
+
 // Handle returns the session's stable public name.
 func (k Key) Handle() Handle {
 	var b [len(handlePrefix) + keyBytes]byte

@@ -160,7 +160,7 @@ func BenchmarkSession(b *testing.B) {
 	r := million(b)
 	m, err := coatcheck.NewManager(r.store, policy)
 	require.NoError(b, err)
-	var s coatcheck.Session
+	var s coatcheck.Request
 	var p coatcheck.Presented
 	ctx, now := context.Background(), time.Now()
 	b.ReportAllocs()

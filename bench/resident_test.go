@@ -104,7 +104,7 @@ func (r *resident) fill(workers int) error {
 // begin logs a user in, past HTTP, gives his session values, and writes the cookie that opens it.
 func begin(m *coatcheck.Manager, user string, values []string, cookie []byte) error {
 	ctx, now := context.Background(), time.Now()
-	var s coatcheck.Session
+	var s coatcheck.Request
 	defer s.Release()
 	if err := m.Open(ctx, &s, &coatcheck.Presented{}, coatcheck.Client{UserAgent: []byte("Mozilla/5.0")}, now); err != nil {
 		return err

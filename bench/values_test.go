@@ -10,7 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
-	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/fibersession"
 )
 
 func valueName(i int) string { return fmt.Sprintf("value-%d", i) }
@@ -48,12 +48,16 @@ func BenchmarkValues(b *testing.B) {
 // valuesApp is somebody's application on the library: one handler that answers a value, one that sets it to another.
 func valuesApp(store coatcheck.Store, value, size int) fasthttp.RequestHandler {
 	app := fiber.New(fiber.Config{CaseSensitive: true, StrictRouting: true, DisableStartupMessage: true})
-	app.Use(server.Sessions(store, server.Config{
-		Cookie: server.Cookie{Name: cookieName, Insecure: true}, Policy: policy, Logger: discard(),
-	}))
+	sessions, err := fibersession.New(store, fibersession.Config{
+		Cookie: fibersession.Cookie{Name: cookieName, Insecure: true}, Policy: policy, Logger: discard(),
+	})
+	if err != nil {
+		panic(err)
+	}
+	app.Use(sessions)
 	name := valueName(value)
 	app.Get("/auth/read", func(c *fiber.Ctx) error {
-		v, err := coatcheck.Get[string](server.Session(c), name)
+		v, err := coatcheck.Get[string](fibersession.Get(c), name)
 		if err != nil {
 			return err
 		}
@@ -63,7 +67,7 @@ func valuesApp(store coatcheck.Store, value, size int) fasthttp.RequestHandler {
 	n := 0
 	app.Post("/auth/write", func(c *fiber.Ctx) error {
 		n++
-		if err := server.Session(c).Insert(name, others[n%2]); err != nil {
+		if err := fibersession.Get(c).Insert(name, others[n%2]); err != nil {
 			return err
 		}
 		return c.SendStatus(fiber.StatusNoContent)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -16,8 +17,8 @@ const accessPerSecond = 100
 // accessLog writes a debug line for a request: what route it met and how it ended, and nothing that the client wrote. It is
 // made only where the logger takes debug lines, so that it costs nothing elsewhere.
 type accessLog struct {
-	log     *slog.Logger
-	proxies proxies
+	log    *slog.Logger
+	client func(*fasthttp.RequestCtx) netip.Addr
 
 	mu      sync.Mutex
 	second  int64 // guarded by mu: the Unix second that shown counts
@@ -25,11 +26,11 @@ type accessLog struct {
 	omitted int   // guarded by mu: requests since the last line
 }
 
-func newAccessLog(log *slog.Logger, trusted proxies) *accessLog {
+func newAccessLog(log *slog.Logger, client func(*fasthttp.RequestCtx) netip.Addr) *accessLog {
 	if !log.Enabled(context.Background(), slog.LevelDebug) {
 		return nil
 	}
-	return &accessLog{log: log, proxies: trusted}
+	return &accessLog{log: log, client: client}
 }
 
 // routeKey is where a request's context keeps the pattern of its route.
@@ -57,7 +58,7 @@ func (a *accessLog) around(handler fasthttp.RequestHandler) fasthttp.RequestHand
 		}
 		a.log.LogAttrs(context.Background(), slog.LevelDebug, "request",
 			slog.String("method", string(ctx.Method())), slog.String("route", route), slog.Int("status", ctx.Response.StatusCode()),
-			slog.Float64("ms", float64(now.Sub(ctx.Time()).Microseconds())/1000), slog.String("client", a.proxies.client(ctx).String()),
+			slog.Float64("ms", float64(now.Sub(ctx.Time()).Microseconds())/1000), slog.String("client", a.client(ctx).String()),
 			slog.Int("omitted", omitted))
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
 // adminRoutes is the whole of the admin contract.
@@ -68,7 +69,7 @@ func (s *Server) ready(c *fiber.Ctx) error {
 		return problemStopping
 	}
 	if err := s.manager.Store().Ping(context.Background()); err != nil {
-		return problemStoreUnavailable
+		return middleware.ProblemOf(coatcheck.ErrUnavailable)
 	}
 	return c.JSON(fiber.Map{"status": "ready"})
 }
@@ -89,7 +90,7 @@ func (s *Server) adminList(c *fiber.Ctx) error {
 	}
 	views, err := s.sessionViews(context.Background(), user, coatcheck.Key{})
 	if err != nil {
-		return s.sessions.fail(c, err)
+		return err
 	}
 	return c.JSON(fiber.Map{"sessions": views})
 }
@@ -99,11 +100,11 @@ func (s *Server) adminEndUser(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	n, err := s.endUser(context.Background(), user, coatcheck.Key{})
+	n, err := s.endUser(context.Background(), user)
 	if err != nil {
-		return s.sessions.fail(c, err)
+		return err
 	}
-	s.audit.ended(c.Context(), eventRevoke, user, "", n)
+	s.audit.ended(s.client(c.Context()), middleware.EventRevoke, user, "", n)
 	return c.JSON(fiber.Map{"revoked": n})
 }
 
@@ -113,16 +114,16 @@ func (s *Server) adminEnd(c *fiber.Ctx) error {
 		return err
 	}
 	ctx := context.Background()
-	key, id, err := s.findSession(ctx, user, c.Params("id"))
+	found, err := s.manager.Find(ctx, user, c.Params("id"))
 	if err == nil {
-		err = s.endOne(ctx, key, user)
+		err = s.endOne(ctx, user, found.Key)
 	}
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):
 		return problemSessionNotFound
 	case err != nil:
-		return s.sessions.fail(c, err)
+		return err
 	}
-	s.audit.ended(c.Context(), eventRevoke, user, id.String(), 1)
+	s.audit.ended(s.client(c.Context()), middleware.EventRevoke, user, found.ID.String(), 1)
 	return c.SendStatus(fiber.StatusNoContent)
 }

@@ -13,13 +13,16 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/fibersession"
+	"github.com/coatcheck/coatcheck/internal/middleware"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
 // Server is the standalone auth API: the public application and the admin one.
 type Server struct {
 	manager  *coatcheck.Manager
-	sessions *middleware
+	sessions *fibersession.Around
+	proxies  middleware.Proxies
 	mode     login.Mode
 	keys     *login.Keys       // of the admin listener; nil: none
 	origins  map[string]string // the trusted ones, by themselves
@@ -45,38 +48,42 @@ type Server struct {
 // New returns a server for the store, or all mistakes of the configuration. The store stays the caller's to close.
 func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	counts := newMetrics()
-	m, err := newMiddleware(counts.store.around(store), cfg)
+	err := cfg.Validate()
 	if cfg.Login == nil {
 		err = errors.Join(err, errors.New("login: a mode must be named"))
 	}
 	if err != nil {
 		return nil, err
 	}
-	m.metrics, m.audit.metrics = counts, counts
-	m.traced = cfg.Trace != nil
 	cfg = cfg.withDefaults()
+	manager, err := coatcheck.NewManager(counts.store.around(store), cfg.Policy)
+	if err != nil {
+		return nil, err
+	}
 	page, err := newDevicesPage(cfg)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		manager:  m.manager,
-		sessions: m,
+		manager:  manager,
+		proxies:  cfg.TrustedProxies,
 		mode:     cfg.Login,
 		keys:     cfg.AdminKeys,
 		origins:  make(map[string]string, len(cfg.TrustedOrigins)),
 		base:     newBaseHeaders(len(cfg.TrustedOrigins) > 0),
 		remember: cfg.RememberTTL,
 		reauth:   cfg.ReauthWithin,
-		audit:    m.audit,
-		access:   newAccessLog(cfg.Logger, cfg.TrustedProxies),
+		audit:    newAudit(cfg.Logger, manager.Now, counts),
 		metrics:  counts,
 		log:      cfg.Logger,
 
 		loginPage: newLoginPage(cfg),
 		trace:     cfg.Trace,
 	}
-	m.base = s.base
+	if s.sessions, err = s.newSessions(cfg); err != nil {
+		return nil, err
+	}
+	s.access = newAccessLog(cfg.Logger, s.client)
 	for _, o := range cfg.TrustedOrigins {
 		s.origins[o] = o
 	}
@@ -102,12 +109,12 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 
 // routes is the whole of the public contract.
 func (s *Server) routes(page []byte) {
-	app, with := s.public, s.sessions.with
+	app, with := s.public, s.with
 	app.Post("/auth/login", s.sameSite, with(s.login))
 	app.Get("/auth/me", with(s.me))
 	app.Post("/auth/refresh", s.sameSite, with(s.refresh))
 	app.Post("/auth/logout", s.sameSite, with(s.logout))
-	app.All("/auth/verify", s.verify)
+	app.All("/auth/verify", noFragment, s.withoutCookie(s.verify))
 	app.Get("/auth/sessions", with(s.listSessions))
 	app.Delete("/auth/sessions", s.sameSite, with(s.endSessions))
 	app.Delete("/auth/sessions/:id", s.sameSite, with(s.endSession))
@@ -125,7 +132,7 @@ func (s *Server) newApp() *fiber.App {
 		BodyLimit:             MaxBody,
 		ReadBufferSize:        MaxHeader,
 		WriteBufferSize:       writeBuffer,
-		ErrorHandler:          writeError,
+		ErrorHandler:          s.writeError,
 		DisableStartupMessage: true,
 		// Without a trusted proxy no X-Forwarded header changes what Fiber says of the request.
 		EnableTrustedProxyCheck:      true,
@@ -193,7 +200,7 @@ func (s *Server) recover(ctx *fasthttp.RequestCtx, pass passage) {
 	}
 	s.log.LogAttrs(context.Background(), slog.LevelError, "panic in a handler", attrs...)
 	s.base.begin(ctx)
-	problemInternal.write(ctx)
+	writeProblem(ctx, problemInternal)
 	s.finish(ctx, pass)
 }
 
@@ -211,7 +218,7 @@ func (s *Server) SetNotBefore(t time.Time) { s.manager.SetNotBefore(t) }
 // EndUser ends all sessions of a user, and refuses his logins that have begun: his account was disabled, or his password
 // changed (ASVS 7.4.2, 7.4.3).
 func (s *Server) EndUser(ctx context.Context, user string) error {
-	n, err := s.endUser(ctx, user, coatcheck.Key{})
+	n, err := s.endUser(ctx, user)
 	if err == nil {
 		s.audit.endedByOperator(user, n)
 	}
@@ -219,15 +226,22 @@ func (s *Server) EndUser(ctx context.Context, user string) error {
 }
 
 // endUser is Manager.EndUser, counted.
-func (s *Server) endUser(ctx context.Context, user string, keep coatcheck.Key) (int, error) {
-	n, err := s.manager.EndUser(ctx, user, keep)
+func (s *Server) endUser(ctx context.Context, user string) (int, error) {
+	n, err := s.manager.EndUser(ctx, user)
+	s.metrics.revoked(n)
+	return n, err
+}
+
+// endOthers is Manager.EndOthers, counted.
+func (s *Server) endOthers(ctx context.Context, user string, keep coatcheck.Key) (int, error) {
+	n, err := s.manager.EndOthers(ctx, user, keep)
 	s.metrics.revoked(n)
 	return n, err
 }
 
 // endOne is Manager.End, counted.
-func (s *Server) endOne(ctx context.Context, key coatcheck.Key, user string) error {
-	err := s.manager.End(ctx, key, user)
+func (s *Server) endOne(ctx context.Context, user string, key coatcheck.Key) error {
+	err := s.manager.End(ctx, user, key)
 	if err == nil {
 		s.metrics.revoked(1)
 	}

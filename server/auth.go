@@ -14,35 +14,35 @@ import (
 const refreshedValue = "refreshed"
 
 // login begins a session for whoever the mode lets in. A refused one leaves the carried session alone.
-func (s *Server) login(c *fiber.Ctx, sess *coatcheck.Session) error {
+func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	attempt, remember, err := readLogin(c.Request())
 	if err != nil {
 		return err
 	}
-	ctx := s.sessions.context(c.Context())
-	carriedUser, carried := sess.UserID(), sess.ID()
-	attempt.Client = s.sessions.proxies.client(c.Context())
-	if err := sess.BeginLogin(ctx, s.userOf(attempt.UserID)); err != nil {
-		return s.sessions.fail(c, err)
+	ctx := s.context(c.Context())
+	carriedUser, carried := r.UserID(), r.ID()
+	attempt.Client = r.Client().IP
+	if err := r.BeginLogin(ctx, s.userOf(attempt.UserID)); err != nil {
+		return err
 	}
 	user, err := s.mode.Check(ctx, attempt)
 	if err == nil {
-		err = sess.Authenticate(user) // fails if what the mode answered is no user ID
+		err = r.Authenticate(user) // fails if what the mode answered is no user ID
 	}
 	if err != nil {
-		return s.refuse(c, attempt.UserID, err)
+		return s.refuse(c, r, attempt.UserID, err)
 	}
-	sess.Remove(refreshedValue)
+	r.Remove(refreshedValue)
 	if remember {
-		sess.Remember(s.remember)
+		r.Remember(s.remember)
 	}
-	if err := sess.Commit(ctx); err != nil {
-		s.audit.loginFailed(c.Context(), user, err)
-		return s.sessions.fail(c, err)
+	if err := r.Commit(ctx); err != nil {
+		s.audit.loginFailed(r.Client().IP, user, err)
+		return err
 	}
-	s.audit.began(c.Context(), sess, carriedUser, carried)
+	s.audit.began(r, carriedUser, carried)
 	s.metrics.login(outcomeOK)
-	return writeView(c, sess)
+	return writeView(c, r)
 }
 
 // userOf returns whom a login by this name is for, where the mode knows before it has checked anything.
@@ -54,8 +54,8 @@ func (s *Server) userOf(name string) string {
 }
 
 // refuse answers for a login that the mode did not let in.
-func (s *Server) refuse(c *fiber.Ctx, user string, err error) error {
-	s.audit.loginFailed(c.Context(), user, err)
+func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, user string, err error) error {
+	s.audit.loginFailed(r.Client().IP, user, err)
 	var throttled *login.Throttled
 	switch {
 	case errors.As(err, &throttled):
@@ -70,43 +70,43 @@ func (s *Server) refuse(c *fiber.Ctx, user string, err error) error {
 	}
 }
 
-func (s *Server) me(c *fiber.Ctx, sess *coatcheck.Session) error { return writeView(c, sess) }
+func (s *Server) me(c *fiber.Ctx, r *coatcheck.Request) error { return writeView(c, r) }
 
 // refresh rotates the token of a user's live session. If the session ends meanwhile, the view is the anonymous one.
-func (s *Server) refresh(c *fiber.Ctx, sess *coatcheck.Session) error {
-	if len(sess.RawUserID()) == 0 {
-		return writeView(c, sess)
+func (s *Server) refresh(c *fiber.Ctx, r *coatcheck.Request) error {
+	if len(r.RawUserID()) == 0 {
+		return writeView(c, r)
 	}
-	if err := sess.Insert(refreshedValue, true); err != nil {
-		return s.sessions.fail(c, err)
+	if err := r.Insert(refreshedValue, true); err != nil {
+		return err
 	}
-	sess.Rotate()
-	if err := sess.Commit(s.sessions.context(c.Context())); err != nil {
-		return s.sessions.fail(c, err)
+	r.Rotate()
+	if err := r.Commit(s.context(c.Context())); err != nil {
+		return err
 	}
-	if sess.Report().Rotated > 0 {
-		s.audit.session(c.Context(), eventRefresh, sess)
+	if r.Report().Rotated > 0 {
+		s.audit.refreshed(r)
 	}
-	return writeView(c, sess)
+	return writeView(c, r)
 }
 
 // logout ends every live session among the request's cookies, and clears the cookie whether there was one or not.
-func (s *Server) logout(c *fiber.Ctx, sess *coatcheck.Session) error {
-	user, id := sess.UserID(), sess.ID()
-	sess.Destroy()
-	if err := sess.Commit(s.sessions.context(c.Context())); err != nil {
-		return s.sessions.fail(c, err)
+func (s *Server) logout(c *fiber.Ctx, r *coatcheck.Request) error {
+	user, id := r.UserID(), r.ID()
+	r.Destroy()
+	if err := r.Commit(s.context(c.Context())); err != nil {
+		return err
 	}
-	if n := sess.Report().Ended; n > 0 {
-		s.audit.ended(c.Context(), eventLogout, user, id.String(), n)
+	if n := r.Report().Ended; n > 0 {
+		s.audit.ended(r.Client().IP, eventLogout, user, id.String(), n)
 	}
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
 // writeView answers with the four members of the contract.
-func writeView(c *fiber.Ctx, sess *coatcheck.Session) error {
+func writeView(c *fiber.Ctx, r *coatcheck.Request) error {
 	var space [256]byte
-	body := appendView(space[:0], sess)
+	body := appendView(space[:0], r)
 	c.Response().Header.SetContentTypeBytes(contentTypeJSON)
 	c.Response().SetBody(body)
 	return nil
@@ -114,20 +114,20 @@ func writeView(c *fiber.Ctx, sess *coatcheck.Session) error {
 
 var contentTypeJSON = []byte("application/json")
 
-func appendView(b []byte, sess *coatcheck.Session) []byte {
-	user := sess.RawUserID()
+func appendView(b []byte, r *coatcheck.Request) []byte {
+	user := r.RawUserID()
 	if len(user) == 0 {
 		return append(b, `{"authenticated":false,"user_id":null,"refreshed":false,"session_id":null}`...)
 	}
 	b = append(b, `{"authenticated":true,"user_id":`...)
 	b = appendJSONString(b, user)
 	b = append(b, `,"refreshed":`...)
-	if raw, _ := sess.Raw(refreshedValue); string(raw) == "true" {
+	if raw, _ := r.Raw(refreshedValue); string(raw) == "true" {
 		b = append(b, "true"...)
 	} else {
 		b = append(b, "false"...)
 	}
 	b = append(b, `,"session_id":"`...)
-	b, _ = sess.ID().AppendText(b) // never fails
+	b, _ = r.ID().AppendText(b) // never fails
 	return append(b, `"}`...)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/fibersession"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
@@ -26,8 +27,7 @@ const (
 // writeBuffer holds any response but long lists, which take a write more. Each open connection keeps one while it waits.
 const writeBuffer = 2 << 10
 
-// Config is how the middleware and the server behave. The zero value of each field is its default and is safe. The
-// middleware alone uses Policy, Cookie, Logger and TrustedProxies.
+// Config is how the server behaves. The zero value of each field is its default and is safe.
 type Config struct {
 	// Policy is how long sessions live.
 	Policy coatcheck.Policy
@@ -69,6 +69,9 @@ type Config struct {
 	MaxConnsPerIP int
 }
 
+// Cookie is what the session cookie looks like.
+type Cookie = fibersession.Cookie
+
 // Validate returns all mistakes of the configuration, joined.
 func (c Config) Validate() error {
 	errs := []error{c.Policy.Validate(), c.Cookie.Validate()}
@@ -109,7 +112,6 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	c.Cookie = c.Cookie.withDefaults()
 	return c
 }
 

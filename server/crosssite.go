@@ -25,7 +25,7 @@ func (s *Server) sameSite(c *fiber.Ctx) error {
 	case origins == 0 || ownOrigin(origin, h.Host(), c.Context().IsTLS()):
 		return c.Next()
 	}
-	s.audit.crossSite(c.Context(), origin)
+	s.audit.crossSite(s.client(c.Context()), origin)
 	return problemCrossSite
 }
 

@@ -10,60 +10,10 @@ import (
 	"net/http/cookiejar"
 	"strings"
 
-	"github.com/gofiber/fiber/v2"
-
-	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
-
-// The middleware in an application of one's own.
-func ExampleSessions() {
-	store, err := shardstore.New(shardstore.Options{})
-	if err != nil {
-		panic(err)
-	}
-	defer store.Close() //nolint:errcheck // nothing is on disk
-	app := fiber.New()
-	app.Use(server.Sessions(store, server.Config{}))
-	app.Get("/visits", func(c *fiber.Ctx) error {
-		if err := coatcheck.Update(server.Session(c), "visits", func(n int) int { return n + 1 }); err != nil {
-			return err
-		}
-		n, err := coatcheck.Get[int](server.Session(c), "visits")
-		if err != nil {
-			return err
-		}
-		return c.SendString(fmt.Sprint(n))
-	})
-
-	cookie := ""
-	for range 3 {
-		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://localhost/visits", http.NoBody)
-		if err != nil {
-			panic(err)
-		}
-		req.Header.Set("Cookie", cookie)
-		resp, err := app.Test(req)
-		if err != nil {
-			panic(err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			panic(err)
-		}
-		_ = resp.Body.Close() // it was read
-		for _, c := range resp.Cookies() {
-			cookie = c.Name + "=" + c.Value
-		}
-		fmt.Println(string(body))
-	}
-	// Output:
-	// 1
-	// 2
-	// 3
-}
 
 // The standalone server inside a program of one's own.
 func ExampleNew() {

@@ -56,7 +56,7 @@ func (g *guests) leave(addr netip.Addr) {
 func (s *Server) refusal(p *problem) []byte {
 	var ctx fasthttp.RequestCtx
 	s.base.begin(&ctx)
-	p.write(&ctx)
+	writeProblem(&ctx, p)
 	ctx.SetConnectionClose()
 	var b bytes.Buffer
 	_, _ = ctx.Response.WriteTo(&b) // a buffer takes all

@@ -29,7 +29,7 @@ func TestHTTPPage(t *testing.T) {
 		return found
 	}
 	rows := regexp.MustCompile("(?m)^\\| (\\d{3}) \\| `(\\w+)` \\| (.*) \\|$").FindAllStringSubmatch(string(page), -1)
-	problems := regexp.MustCompile(`= newProblem\((\d+), "(\w+)", "(.*)"\)`).FindAllStringSubmatch(source("problem.go"), -1)
+	problems := regexp.MustCompile(`NewProblem\((\d+), "(\w+)", "(.*?)"\)`).FindAllStringSubmatch(source("problem.go")+source("../internal/middleware/problem.go"), -1)
 	require.Greater(t, len(problems), 20)
 	cells := func(all [][]string) (rows [][]string) {
 		for _, m := range all {

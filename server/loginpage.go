@@ -8,15 +8,17 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
 // loginPage is where verify sends browsers that have no live session, with the address that they came for if it is one of
 // ours. The redirect is a refusal like the 401 whose place it takes: nothing here changes who is let in.
 type loginPage struct {
-	url     string          // up to the place of the return address
-	origin  string          // the page's own
-	origins map[string]bool // to which the page may send people back with an absolute address
-	proxies proxies         // whose word on the original request counts
+	url     string             // up to the place of the return address
+	origin  string             // the page's own
+	origins map[string]bool    // to which the page may send people back with an absolute address
+	proxies middleware.Proxies // whose word on the original request counts
 }
 
 // maxLocation bounds the Location header. Proxies give the headers of an auth server 4 KiB.
@@ -70,7 +72,7 @@ func confidential(u *url.URL) bool {
 // redirect answers a browser that navigates, and reports whether it did. Scripts, images and programs keep their 401.
 func (l *loginPage) redirect(ctx *fasthttp.RequestCtx) bool {
 	h := &ctx.Request.Header
-	proxied := l.proxies.trust(peer(ctx))
+	proxied := l.proxies.Trust(peer(ctx))
 	if !navigates(h, proxied) {
 		return false
 	}

@@ -30,10 +30,10 @@ func TestSecurityPageNamesTests(t *testing.T) {
 	}
 	rules := map[string]string{"TestContract": goSource(t, "servertest", ".go"), "TestContractOnRedis": goSource(t, "servertest", ".go"), "TestConformance": goSource(t, "../storetest", ".go")}
 	for _, m := range named {
-		assert.Contains(t, sources[m[1]], "func "+m[2]+"(", m[0])
+		assert.True(t, strings.Contains(sources[m[1]], "func "+m[2]+"("), "no test of this name: %s", m[0])
 		for _, part := range strings.Split(strings.TrimPrefix(m[3], "/"), "/") {
 			if part != "" {
-				assert.Contains(t, sources[m[1]]+rules[m[2]], `"`+part+`"`, m[0])
+				assert.True(t, strings.Contains(sources[m[1]]+rules[m[2]], `"`+part+`"`), "no subtest %q: %s", part, m[0])
 			}
 		}
 	}

@@ -70,7 +70,7 @@ func (m *storeMetrics) around(store coatcheck.Store) coatcheck.Store {
 
 // timedStore is a store whose operations are timed and whose failures are counted. Not so Load, which is on the way of every
 // request: it takes no longer than reading the clock twice, and one call more is 2 % of a request's work in process. Its
-// failures are counted where they show, in middleware.notOpened; how long a request to /auth/me takes tells the rest, and a store
+// failures are counted where they show, in observer.Opened; how long a request to /auth/me takes tells the rest, and a store
 // that asks another machine counts that itself.
 type timedStore struct {
 	coatcheck.Store
@@ -79,7 +79,7 @@ type timedStore struct {
 
 // loadFailed is called when a request's session could not be opened. After a reuse it was End that failed, and counted that.
 func (m *metrics) loadFailed(r *coatcheck.Report, err error) {
-	if m != nil && r.Reused.Key == (coatcheck.Key{}) {
+	if r.Reused.Key.IsZero() {
 		m.store.count(opLoad, err)
 	}
 }

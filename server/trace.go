@@ -35,7 +35,7 @@ func (s *Server) beginTrace(ctx *fasthttp.RequestCtx, pass passage) {
 	if knownMethod(ctx.Method()) {
 		r.Method = string(ctx.Method())
 	}
-	if s.sessions.proxies.trust(peer(ctx)) {
+	if s.proxies.Trust(peer(ctx)) {
 		if lines := ctx.Request.Header.PeekAll(headerTraceparent); len(lines) == 1 {
 			r.Traceparent = string(lines[0])
 		}
@@ -51,15 +51,7 @@ func endTrace(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-// context returns the one for what a request asks of the store and of the login mode. It is not the request's own, which
-// fasthttp cancels when the server begins to drain. It is small enough to be inlined where nothing is traced.
-func (m *middleware) context(ctx *fasthttp.RequestCtx) context.Context {
-	if m.traced {
-		return tracedContext(ctx)
-	}
-	return context.Background()
-}
-
+// tracedContext returns the context that Config.Trace made for the request.
 func tracedContext(ctx *fasthttp.RequestCtx) context.Context {
 	if of, ok := ctx.UserValue(spanKey{}).(span); ok {
 		return of.ctx

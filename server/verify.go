@@ -4,24 +4,16 @@ import (
 	"bytes"
 
 	"github.com/gofiber/fiber/v2"
+
+	"github.com/coatcheck/coatcheck"
 )
 
 // verify answers a reverse proxy whether the request that it holds has a live session of a user. The verdict hangs on the
 // session alone: no header, method, path or body changes it; with --verify-login-url a browser hears of a refusal by 302. It
 // renews the session, and never sets or clears a cookie, which most proxies would drop.
-func (s *Server) verify(c *fiber.Ctx) error {
-	ctx, m := c.Context(), s.sessions
-	if bytes.IndexByte(ctx.RequestURI(), '#') >= 0 { // no request target has one, and what follows it was another path to somebody
-		return problemUnauthenticated
-	}
-	r := m.pool.Get().(*request)
-	defer m.release(r)
-	if err := m.open(ctx, r); err != nil {
-		return m.notOpened(c, r, err)
-	}
-	sess := &r.session
-	m.audit.report(ctx, sess)
-	user := sess.RawUserID()
+func (s *Server) verify(c *fiber.Ctx, r *coatcheck.Request) error {
+	ctx := c.Context()
+	user := r.RawUserID()
 	if len(user) == 0 {
 		if s.loginPage != nil && s.loginPage.redirect(ctx) {
 			return nil
@@ -32,13 +24,17 @@ func (s *Server) verify(c *fiber.Ctx) error {
 	name := appendHeaderValue(space[:0], user)
 	h := &ctx.Response.Header
 	h.SetCanonical(headerRemoteUser, name)
-	id, _ := sess.ID().AppendText(name[:0]) // never fails
+	id, _ := r.ID().AppendText(name[:0]) // never fails
 	h.SetCanonical(headerRemoteSession, id)
-	if err := sess.Finish(m.context(ctx)); err != nil {
-		return m.fail(c, err)
-	}
-	m.audit.settled(ctx, sess)
 	return nil
+}
+
+// noFragment refuses a request target with a #: no target has one, and what follows it was another path to somebody.
+func noFragment(c *fiber.Ctx) error {
+	if bytes.IndexByte(c.Context().RequestURI(), '#') >= 0 {
+		return problemUnauthenticated
+	}
+	return c.Next()
 }
 
 var (

@@ -188,7 +188,7 @@ func memoryStoreBytes(tb testing.TB, n int) float64 {
 	before := heapInuse()
 	m, err := coatcheck.NewManager(store, coatcheck.Policy{})
 	require.NoError(tb, err)
-	var s coatcheck.Session
+	var s coatcheck.Request
 	ctx, now := context.Background(), time.Now()
 	for i := range n {
 		require.NoError(tb, m.Open(ctx, &s, &coatcheck.Presented{}, coatcheck.Client{UserAgent: []byte(userAgent)}, now))

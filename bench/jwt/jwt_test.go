@@ -52,7 +52,7 @@ func session(b *testing.B) {
 	defer store.Close() //nolint:errcheck // nothing is on disk
 	m, err := coatcheck.NewManager(store, coatcheck.Policy{})
 	require.NoError(b, err)
-	var s coatcheck.Session
+	var s coatcheck.Request
 	var tokens [inTurn][]byte
 	for i := range n {
 		require.NoError(b, m.Open(ctx, &s, &coatcheck.Presented{}, coatcheck.Client{}, now))

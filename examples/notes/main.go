@@ -15,8 +15,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/fibersession"
 	"github.com/coatcheck/coatcheck/redisstore"
-	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
@@ -34,7 +34,11 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal(newApp(store).Listen(*listen))
+	app, err := newApp(store)
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(app.Listen(*listen))
 }
 
 // openStore is all that has to know which store it is.
@@ -45,23 +49,27 @@ func openStore(ctx context.Context, url string) (coatcheck.Store, error) {
 	return redisstore.New(ctx, redisstore.Options{URL: url, Prefix: "notes:"})
 }
 
-func newApp(store coatcheck.Store) *fiber.App {
-	app := fiber.New(fiber.Config{DisableStartupMessage: true})
-	app.Use(server.Sessions(store, server.Config{
+func newApp(store coatcheck.Store) (*fiber.App, error) {
+	sessions, err := fibersession.New(store, fibersession.Config{
 		// For plain http on loopback. Behind https leave it out: the default is a __Host- cookie with Secure.
-		Cookie: server.Cookie{Name: "notes", Insecure: true},
+		Cookie: fibersession.Cookie{Name: "notes", Insecure: true},
 		Policy: coatcheck.Policy{TTL: time.Hour},
-	}))
+	})
+	if err != nil {
+		return nil, err
+	}
+	app := fiber.New(fiber.Config{DisableStartupMessage: true})
+	app.Use(sessions)
 	app.Get("/", show)
 	app.Post("/notes", add)
 	app.Post("/login", logIn)
 	app.Post("/logout", logOut)
-	return app
+	return app, nil
 }
 
 // show answers for everybody. Reading stores nothing: a visitor who writes no note costs no memory.
 func show(c *fiber.Ctx) error {
-	session := server.Session(c)
+	session := fibersession.Get(c)
 	book, err := coatcheck.Get[notebook](session, "notebook")
 	if err != nil && !errors.Is(err, coatcheck.ErrNoValue) {
 		return err
@@ -72,7 +80,7 @@ func show(c *fiber.Ctx) error {
 // add loses no note to a parallel request: Update is run again on what that one left.
 func add(c *fiber.Ctx) error {
 	note := string(c.Body()) // a copy: c.Body is only valid now
-	err := coatcheck.Update(server.Session(c), "notebook", func(b notebook) notebook {
+	err := coatcheck.Update(fibersession.Get(c), "notebook", func(b notebook) notebook {
 		b.Notes, b.Changed = append(b.Notes, note), time.Now()
 		return b
 	})
@@ -88,7 +96,7 @@ func add(c *fiber.Ctx) error {
 // logIn believes the name; a real application checks a password between BeginLogin and Authenticate. The notes of the visitor
 // become the user's, under a new ticket.
 func logIn(c *fiber.Ctx) error {
-	session, user := server.Session(c), c.FormValue("user")
+	session, user := fibersession.Get(c), c.FormValue("user")
 	if err := session.BeginLogin(c.UserContext(), user); err != nil {
 		return fiber.ErrServiceUnavailable
 	}
@@ -99,6 +107,6 @@ func logIn(c *fiber.Ctx) error {
 }
 
 func logOut(c *fiber.Ctx) error {
-	server.Session(c).Destroy()
+	fibersession.Get(c).Destroy()
 	return c.SendStatus(fiber.StatusNoContent)
 }

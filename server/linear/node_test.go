@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/fibersession"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -62,14 +63,16 @@ func serve(t *testing.T, store coatcheck.Store, limit int) node {
 	srv, err := server.New(store, cfg)
 	require.NoError(t, err)
 	app := fiber.New(fiber.Config{DisableStartupMessage: true, CaseSensitive: true})
-	app.Use(server.Sessions(store, cfg))
-	app.Get("/values", func(c *fiber.Ctx) error { return answer(c, server.Session(c)) })
+	sessions, err := fibersession.New(store, fibersession.Config{Policy: cfg.Policy, Cookie: cfg.Cookie, Logger: cfg.Logger})
+	require.NoError(t, err)
+	app.Use(sessions)
+	app.Get("/values", func(c *fiber.Ctx) error { return answer(c, fibersession.Get(c), false) })
 	app.Post("/set", func(c *fiber.Ctx) error {
-		sess := server.Session(c)
+		sess := fibersession.Get(c)
 		return write(c, sess.Insert(c.Query("name"), c.Query("value")))
 	})
 	app.Post("/count", func(c *fiber.Ctx) error {
-		return write(c, coatcheck.Update(server.Session(c), c.Query("name"), func(n int) int { return n + 1 }))
+		return write(c, coatcheck.Update(fibersession.Get(c), c.Query("name"), func(n int) int { return n + 1 }))
 	})
 
 	var served sync.WaitGroup
@@ -100,11 +103,11 @@ func write(c *fiber.Ctx, err error) error {
 	if err != nil {
 		return err
 	}
-	sess := server.Session(c)
+	sess := fibersession.Get(c)
 	if err := sess.Commit(c.UserContext()); err != nil {
 		return c.SendStatus(http.StatusServiceUnavailable)
 	}
-	return answer(c, sess)
+	return answer(c, sess, sess.ID() == coatcheck.ID{}) // what was set has begun a session, or was dropped
 }
 
 // valuesAnswer is what the application answers.
@@ -115,8 +118,8 @@ type valuesAnswer struct {
 	Dropped bool              `json:"dropped"`
 }
 
-func answer(c *fiber.Ctx, sess *coatcheck.Session) error {
-	a := valuesAnswer{User: sess.UserID(), Dropped: sess.Report().Dropped > 0}
+func answer(c *fiber.Ctx, sess *coatcheck.Session, dropped bool) error {
+	a := valuesAnswer{User: sess.UserID(), Dropped: dropped}
 	if sess.ID() != (coatcheck.ID{}) {
 		a.ID = sess.ID().String()
 	}

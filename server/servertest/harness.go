@@ -24,6 +24,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/fibersession"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -101,11 +102,22 @@ func stop(srv *server.Server) {
 	_ = srv.Shutdown(ctx)
 }
 
+// sessions is the session middleware alone.
+func (h *harness) sessions(edit func(*server.Config)) fiber.Handler {
+	h.Helper()
+	cfg := h.config(edit)
+	m, err := fibersession.New(h.store, fibersession.Config{
+		Policy: cfg.Policy, Cookie: cfg.Cookie, TrustedProxies: cfg.TrustedProxies, Logger: cfg.Logger,
+	})
+	require.NoError(h, err)
+	return m
+}
+
 // serveApp starts a Fiber application of the test's own, behind the session middleware alone.
 func (h *harness) serveApp(edit func(*server.Config), routes func(app *fiber.App)) {
 	h.Helper()
 	app := fiber.New(fiber.Config{DisableStartupMessage: true, CaseSensitive: true})
-	app.Use(server.Sessions(h.store, h.config(edit)))
+	app.Use(h.sessions(edit))
 	routes(app)
 	ln := listen(h.T)
 	h.wire = newWire(ln.Addr())

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck"
-	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/fibersession"
 )
 
 var middlewareRules = []rule{
@@ -45,10 +45,10 @@ func (h *harness) app(handlers map[string]fiber.Handler) {
 			app.Post("/"+name, f)
 		}
 		app.Get("/get/:name", func(c *fiber.Ctx) error {
-			raw, _ := server.Session(c).Raw(c.Params("name"))
+			raw, _ := fibersession.Get(c).Raw(c.Params("name"))
 			return c.Send(raw)
 		})
-		app.Get("/who", func(c *fiber.Ctx) error { return c.SendString(server.Session(c).UserID()) })
+		app.Get("/who", func(c *fiber.Ctx) error { return c.SendString(fibersession.Get(c).UserID()) })
 	})
 }
 
@@ -65,14 +65,14 @@ func (h *harness) who(token string) string {
 // handlers that most rules need.
 func basics() map[string]fiber.Handler {
 	return map[string]fiber.Handler{
-		"login": func(c *fiber.Ctx) error { return server.Session(c).Authenticate(c.Query("user")) },
-		"set":   func(c *fiber.Ctx) error { return server.Session(c).Insert(c.Query("name"), c.Query("value")) },
+		"login": func(c *fiber.Ctx) error { return fibersession.Get(c).Authenticate(c.Query("user")) },
+		"set":   func(c *fiber.Ctx) error { return fibersession.Get(c).Insert(c.Query("name"), c.Query("value")) },
 		"logout": func(c *fiber.Ctx) error {
-			server.Session(c).Destroy()
+			fibersession.Get(c).Destroy()
 			return nil
 		},
 		"rotate": func(c *fiber.Ctx) error {
-			server.Session(c).Rotate()
+			fibersession.Get(c).Rotate()
 			return nil
 		},
 	}
@@ -90,7 +90,7 @@ func checkPersistsAnyStatus(h *harness) {
 	handlers := basics()
 	handlers["status"] = func(c *fiber.Ctx) error {
 		status := c.QueryInt("status")
-		return errors.Join(server.Session(c).Insert("status", status), c.SendStatus(status))
+		return errors.Join(fibersession.Get(c).Insert("status", status), c.SendStatus(status))
 	}
 	h.app(handlers)
 	token := h.begin("u")
@@ -112,10 +112,10 @@ func (h *harness) lastToken(r response) string {
 func checkHandlerError(h *harness) {
 	handlers := basics()
 	handlers["error"] = func(c *fiber.Ctx) error {
-		return errors.Join(server.Session(c).Insert("seen", true), fiber.NewError(418, "short and stout"))
+		return errors.Join(fibersession.Get(c).Insert("seen", true), fiber.NewError(418, "short and stout"))
 	}
 	handlers["plain"] = func(c *fiber.Ctx) error {
-		return errors.Join(server.Session(c).Insert("plain", true), errors.New("out of tea"))
+		return errors.Join(fibersession.Get(c).Insert("plain", true), errors.New("out of tea"))
 	}
 	h.app(handlers)
 	token := h.begin("u")
@@ -133,10 +133,10 @@ func checkPersistFails(h *harness) {
 	handlers["rich"] = func(c *fiber.Ctx) error {
 		c.Set("X-Secret", "yes")
 		c.Cookie(&fiber.Cookie{Name: "theme", Value: "dark"})
-		return errors.Join(server.Session(c).Insert("a", 1), c.Status(201).SendString("done"))
+		return errors.Join(fibersession.Get(c).Insert("a", 1), c.Status(201).SendString("done"))
 	}
 	handlers["error"] = func(c *fiber.Ctx) error {
-		return errors.Join(server.Session(c).Insert("a", 1), fiber.NewError(418))
+		return errors.Join(fibersession.Get(c).Insert("a", 1), fiber.NewError(418))
 	}
 	h.app(handlers)
 	token := h.begin("u")
@@ -173,10 +173,11 @@ func (h *harness) devicesOf(user string) []string {
 	var handles []string
 	m, err := coatcheck.NewManager(h.store, coatcheck.Policy{Now: h.clock.now})
 	require.NoError(h, err)
-	require.NoError(h, m.List(h.Context(), user, func(r *coatcheck.Record) bool {
-		handles = append(handles, r.Key.Handle().String())
-		return true
-	}))
+	sessions, err := m.List(h.Context(), user)
+	require.NoError(h, err)
+	for _, s := range sessions {
+		handles = append(handles, s.Handle.String())
+	}
 	return handles
 }
 
@@ -186,20 +187,20 @@ func checkPanic(h *harness) {
 	})
 	app := fiber.New(fiber.Config{DisableStartupMessage: true})
 	app.Use(recover.New())
-	app.Use(server.Sessions(h.store, h.config(nil)))
+	app.Use(h.sessions(nil))
 	app.Post("/panic", func(c *fiber.Ctx) error {
-		s := server.Session(c)
+		s := fibersession.Get(c)
 		_ = s.Insert("a", 1)
 		s.Rotate()
 		panic("handler")
 	})
 	app.Post("/fresh", func(c *fiber.Ctx) error {
-		_ = server.Session(c).Authenticate("ghost")
+		_ = fibersession.Get(c).Authenticate("ghost")
 		panic("handler")
 	})
-	app.Post("/login", func(c *fiber.Ctx) error { return server.Session(c).Authenticate("u") })
+	app.Post("/login", func(c *fiber.Ctx) error { return fibersession.Get(c).Authenticate("u") })
 	app.Get("/who", func(c *fiber.Ctx) error {
-		return c.SendString(server.Session(c).UserID() + strconv.Itoa(server.Session(c).Len()))
+		return c.SendString(fibersession.Get(c).UserID() + strconv.Itoa(fibersession.Get(c).Len()))
 	})
 	ln := listen(h.T)
 	go func() { _ = app.Listener(ln) }()
@@ -224,7 +225,7 @@ func checkPanic(h *harness) {
 func checkNeverStored(h *harness) {
 	handlers := basics()
 	handlers["nothing"] = func(c *fiber.Ctx) error {
-		s := server.Session(c)
+		s := fibersession.Get(c)
 		s.Remove("a")
 		s.Clear()
 		s.Rotate()
@@ -236,14 +237,14 @@ func checkNeverStored(h *harness) {
 		return s.Commit(c.Context())
 	}
 	handlers["read"] = func(c *fiber.Ctx) error {
-		_, err := coatcheck.Get[string](server.Session(c), "a")
+		_, err := coatcheck.Get[string](fibersession.Get(c), "a")
 		if !errors.Is(err, coatcheck.ErrNoValue) {
 			return err
 		}
 		return nil
 	}
 	handlers["taken"] = func(c *fiber.Ctx) error {
-		s := server.Session(c)
+		s := fibersession.Get(c)
 		_ = s.Insert("a", 1)
 		s.Remove("a")
 		return nil
@@ -286,7 +287,7 @@ func checkUserless(h *harness) {
 func checkCommit(h *harness) {
 	handlers := basics()
 	handlers["commit"] = func(c *fiber.Ctx) error {
-		s := server.Session(c)
+		s := fibersession.Get(c)
 		if err := errors.Join(s.Insert("a", 1), s.Commit(c.Context())); err != nil {
 			return err
 		}
@@ -310,7 +311,7 @@ func checkCommit(h *harness) {
 func checkCommitFails(h *harness) {
 	handlers := basics()
 	handlers["try"] = func(c *fiber.Ctx) error {
-		s := server.Session(c)
+		s := fibersession.Get(c)
 		if err := errors.Join(s.Insert("a", 1), s.Commit(c.Context())); err != nil {
 			return c.Status(409).SendString("the handler answers")
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck"
-	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/fibersession"
 )
 
 var middlewareRaceRules = []rule{
@@ -57,7 +57,7 @@ func checkSameValue(h *harness) {
 func checkUpdates(h *harness) {
 	handlers := basics()
 	handlers["count"] = func(c *fiber.Ctx) error {
-		return coatcheck.Update(server.Session(c), "n", func(n int) int { return n + 1 })
+		return coatcheck.Update(fibersession.Get(c), "n", func(n int) int { return n + 1 })
 	}
 	// The bound on retries is about how long a client waits, and a busy machine is slow; what is lost does not depend on it.
 	h.retryFor = time.Minute
@@ -72,7 +72,7 @@ func checkWriteAfterEnd(h *harness) {
 	handlers := basics()
 	handlers["slow"] = func(c *fiber.Ctx) error {
 		h.rawPost("/logout", c.Query("token"))
-		return errors.Join(server.Session(c).Insert("a", 1), c.SendString("the answer stands"))
+		return errors.Join(fibersession.Get(c).Insert("a", 1), c.SendString("the answer stands"))
 	}
 	h.app(handlers)
 	token := h.begin("u")
@@ -93,12 +93,12 @@ func checkWriteAfterCycle(h *harness) {
 	handlers := basics()
 	var next string
 	handlers["cycle"] = func(c *fiber.Ctx) error {
-		server.Session(c).CycleID()
+		fibersession.Get(c).CycleID()
 		return nil
 	}
 	handlers["slow"] = func(c *fiber.Ctx) error {
 		next = h.token(h.post("/cycle", h.cookie(c.Query("token"))))
-		return server.Session(c).Insert("a", 1)
+		return fibersession.Get(c).Insert("a", 1)
 	}
 	h.app(handlers)
 	token := h.begin("u")
@@ -115,7 +115,7 @@ func checkStolenToken(h *harness) {
 	var owner string
 	handlers["thief"] = func(c *fiber.Ctx) error {
 		owner = h.token(h.post("/rotate", h.cookie(h.token(h.post("/rotate", h.cookie(owner))))))
-		s := server.Session(c)
+		s := fibersession.Get(c)
 		s.Rotate()
 		return s.Insert("stolen", true)
 	}

@@ -1,4 +1,4 @@
-package server
+package middleware
 
 import (
 	"bytes"
@@ -8,8 +8,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-
-	"github.com/gofiber/fiber/v2"
 
 	"github.com/coatcheck/coatcheck"
 )
@@ -22,6 +20,14 @@ import (
 type CSRF struct {
 	keys [][]byte
 }
+
+// Where a request carries its token.
+const (
+	CSRFHeader = "X-CSRF-Token"
+	CSRFField  = "csrf_token" // of an urlencoded or multipart form
+	// CSRFBody bounds the form that is read to find the field, in bytes.
+	CSRFBody = 1 << 20
+)
 
 // MinCSRFKey is the least number of bytes of a CSRF key.
 const MinCSRFKey = 32
@@ -44,7 +50,7 @@ func NewCSRF(keys ...[]byte) (*CSRF, error) {
 }
 
 // Format keeps the keys out of every fmt verb.
-func (c *CSRF) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("server.CSRF")) }
+func (c *CSRF) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.CSRF")) }
 
 // csrfRandom is how many random bytes make two tokens of a session differ, so that a compressed page does not give them
 // away by its length (BREACH).
@@ -86,43 +92,4 @@ func (*CSRF) sign(key []byte, sess *coatcheck.Session, random []byte) []byte {
 	mac.Write(handle[:])
 	mac.Write(random)
 	return mac.Sum(random)
-}
-
-// Check is a handler that refuses unsafe requests (RFC 9110, section 9.2.1) with 403 unless the header X-CSRF-Token, or
-// else the form field csrf_token, holds a valid token. Mount it behind Sessions. Only urlencoded and multipart bodies are
-// looked at.
-func (c *CSRF) Check(ctx *fiber.Ctx) error {
-	switch ctx.Method() {
-	case fiber.MethodGet, fiber.MethodHead, fiber.MethodOptions, fiber.MethodTrace:
-		return ctx.Next()
-	}
-	token := ctx.Get("X-CSRF-Token")
-	if token == "" {
-		token = csrfField(ctx)
-	}
-	if sess := Session(ctx); sess == nil || !c.Valid(sess, token) {
-		return fiber.NewError(fiber.StatusForbidden, "the form has expired; load the page again")
-	}
-	return ctx.Next()
-}
-
-// csrfField is read past Fiber, whose FormValue also looks at the query: what stands in an address ends up in logs. Browsers
-// compress no form, and the form parser would expand one without a limit.
-func csrfField(ctx *fiber.Ctx) string {
-	const name = "csrf_token"
-	req := ctx.Request()
-	if len(req.Header.PeekAll(fiber.HeaderContentEncoding)) > 0 {
-		return ""
-	}
-	if bytes.HasPrefix(req.Header.ContentType(), []byte(fiber.MIMEMultipartForm)) {
-		form, err := req.MultipartForm()
-		if err != nil || len(form.Value[name]) != 1 {
-			return ""
-		}
-		return form.Value[name][0]
-	}
-	if fields := req.PostArgs().PeekMulti(name); len(fields) == 1 {
-		return string(fields[0])
-	}
-	return ""
 }

@@ -1,4 +1,4 @@
-package server_test
+package fibersession_test
 
 import (
 	"bytes"
@@ -17,33 +17,35 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/fibersession"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
 func csrfKey(c string) []byte { return []byte("canary-csrf-key-" + strings.Repeat(c, 32)) }
 
-func newCSRF(t *testing.T, keys ...[]byte) *server.CSRF {
+func newCSRF(t *testing.T, keys ...[]byte) fibersession.CSRF {
 	t.Helper()
-	c, err := server.NewCSRF(keys...)
+	c, err := fibersession.NewCSRF(keys...)
 	require.NoError(t, err)
 	return c
 }
 
 // formApp is an application with a form: GET /in/:user logs in, GET /form answers with a token, POST /form wants one.
-func formApp(t *testing.T) (send func(c *server.CSRF, method, path, cookie string, head map[string]string, body string) reply) {
+func formApp(t *testing.T) (send func(c fibersession.CSRF, method, path, cookie string, head map[string]string, body string) reply) {
 	t.Helper()
 	store, err := shardstore.New(shardstore.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, store.Close()) })
-	return func(c *server.CSRF, method, path, cookie string, head map[string]string, body string) reply {
+	return func(c fibersession.CSRF, method, path, cookie string, head map[string]string, body string) reply {
 		t.Helper()
 		app := fiber.New(fiber.Config{DisableStartupMessage: true})
-		app.Use(server.Sessions(store, server.Config{}))
-		app.Get("/in/:user", func(c *fiber.Ctx) error { return server.Session(c).Authenticate(strings.Clone(c.Params("user"))) })
+		sessions, err := fibersession.New(store, fibersession.Config{})
+		require.NoError(t, err)
+		app.Use(sessions)
+		app.Get("/in/:user", func(c *fiber.Ctx) error { return fibersession.Get(c).Authenticate(strings.Clone(c.Params("user"))) })
 		app.Use(c.Check)
-		app.Get("/form", func(ctx *fiber.Ctx) error { return ctx.SendString(c.Token(server.Session(ctx))) })
-		app.Get("/rotate", func(ctx *fiber.Ctx) error { server.Session(ctx).Rotate(); return nil })
+		app.Get("/form", func(ctx *fiber.Ctx) error { return ctx.SendString(c.Token(fibersession.Get(ctx))) })
+		app.Get("/rotate", func(ctx *fiber.Ctx) error { fibersession.Get(ctx).Rotate(); return nil })
 		app.All("/form", func(ctx *fiber.Ctx) error { return ctx.SendString("done") })
 		req := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 		if cookie != "" {
@@ -156,7 +158,7 @@ func TestCSRFKeyRotation(t *testing.T) {
 	send := formApp(t)
 	before, both, after := newCSRF(t, csrfKey("a")), newCSRF(t, csrfKey("b"), csrfKey("a")), newCSRF(t, csrfKey("b"))
 	cookie := cookieOf(t, send(before, "GET", "/in/a", "", nil, ""))
-	post := func(c *server.CSRF, token string) int {
+	post := func(c fibersession.CSRF, token string) int {
 		return send(c, "POST", "/form", cookie, map[string]string{"X-CSRF-Token": token}, "").status
 	}
 	old := send(before, "GET", "/form", cookie, nil, "").text
@@ -170,9 +172,9 @@ func TestCSRFKeyRotation(t *testing.T) {
 }
 
 func TestCSRFMistakes(t *testing.T) {
-	_, err := server.NewCSRF()
+	_, err := fibersession.NewCSRF()
 	require.Error(t, err)
-	_, err = server.NewCSRF(csrfKey("a"), []byte("canary-short"))
+	_, err = fibersession.NewCSRF(csrfKey("a"), []byte("canary-short"))
 	require.ErrorContains(t, err, "key 2 has 12 bytes")
 	assert.NotContains(t, err.Error(), "canary")
 	assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s", newCSRF(t, csrfKey("a")), newCSRF(t, csrfKey("a")), newCSRF(t, csrfKey("a")), newCSRF(t, csrfKey("a"))), "canary")
@@ -185,15 +187,19 @@ func ExampleCSRF() {
 		panic(err)
 	}
 	defer func() { _ = store.Close() }()
-	csrf, err := server.NewCSRF([]byte("at least 32 bytes that only this application knows"))
+	csrf, err := fibersession.NewCSRF([]byte("at least 32 bytes that only this application knows"))
+	if err != nil {
+		panic(err)
+	}
+	sessions, err := fibersession.New(store, fibersession.Config{})
 	if err != nil {
 		panic(err)
 	}
 	app := fiber.New(fiber.Config{DisableStartupMessage: true})
-	app.Use(server.Sessions(store, server.Config{}), csrf.Check)
+	app.Use(sessions, csrf.Check)
 	app.Get("/settings", func(c *fiber.Ctx) error {
 		c.Type("html")
-		return c.SendString(`<form method="post"><input type="hidden" name="csrf_token" value="` + csrf.Token(server.Session(c)) + `"></form>`)
+		return c.SendString(`<form method="post"><input type="hidden" name="csrf_token" value="` + csrf.Token(fibersession.Get(c)) + `"></form>`)
 	})
 	app.Post("/settings", func(c *fiber.Ctx) error { return c.SendString("changed") })
 

@@ -1,0 +1,141 @@
+// Package fibersession is the session middleware for Fiber v2.
+//
+//	sessions, err := fibersession.New(store, fibersession.Config{})
+//	app.Use(sessions)
+//	app.Get("/", func(c *fiber.Ctx) error { return c.SendString(fibersession.Get(c).UserID()) })
+//
+// Before the handlers behind it the middleware opens the session that the request's cookie names; afterwards, whatever status
+// they chose, it persists what they changed and sets the cookie. If that fails the client gets 503 and no Set-Cookie in place of
+// the handlers' answer; a panic persists nothing. Mount it ahead of anything that reads cookies.
+package fibersession
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/cookie"
+	"github.com/coatcheck/coatcheck/internal/middleware"
+)
+
+// Config is how the middleware behaves: Policy, Cookie, TrustedProxies and Logger. The zero value of each field is its default
+// and is safe: a __Host- cookie with Secure, 30 minutes idle, 12 hours at most. It is the same for all frameworks.
+type Config = middleware.Config
+
+// Cookie is what the session cookie looks like: Name, Domain, Path, Insecure, ScriptAccess and SameSite. On plain http give it
+// another name and Insecure.
+type Cookie = cookie.Config
+
+// New returns the session middleware for a store, or all mistakes of the configuration. In a child of Prefork a store that is not
+// shared is a mistake: each process would have sessions of its own.
+func New(store coatcheck.Store, cfg Config) (fiber.Handler, error) {
+	m, err := middleware.NewFor(store, cfg)
+	return mounted(m, err)
+}
+
+// NewFor is New for a manager of the application's, by which it lists and ends sessions elsewhere and sets Policy.NotBefore at run
+// time. The policy is the manager's: cfg.Policy must be zero.
+func NewFor(manager *coatcheck.Manager, cfg Config) (fiber.Handler, error) {
+	m, err := middleware.New(manager, cfg, nil)
+	return mounted(m, err)
+}
+
+func mounted(m *middleware.Middleware, err error) (fiber.Handler, error) {
+	if err != nil {
+		return nil, err
+	}
+	if fiber.IsChild() && !m.Manager.Store().Shared() {
+		return nil, errors.New("coatcheck: with Prefork each process would have sessions of its own: the store must be shared, such as redisstore")
+	}
+	return (&Around{m: m, host: Host{Context: background, Peer: peer}}).handle, nil
+}
+
+func background(*fasthttp.RequestCtx) context.Context { return context.Background() }
+
+// peer returns the address of the connection's other end, the zero Addr where it has none.
+func peer(fctx *fasthttp.RequestCtx) netip.Addr {
+	tcp, ok := fctx.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	addr, _ := netip.AddrFromSlice(tcp.IP)
+	return addr.Unmap()
+}
+
+// Get returns the session of the request: of the innermost middleware, if there are several. Where none is mounted, in an error
+// handler and after the request it is a detached one, nobody's. It must not be kept beyond the request.
+func Get(c *fiber.Ctx) *coatcheck.Session { return exchangeOf(c.Context()).Session("") }
+
+// Named is Get for an application with several session middlewares: it returns the session that the cookie of this name holds.
+func Named(c *fiber.Ctx, cookieName string) *coatcheck.Session {
+	return exchangeOf(c.Context()).Session(cookieName)
+}
+
+// exchangeKey is where a request's context keeps its *middleware.Exchange.
+type exchangeKey struct{}
+
+func exchangeOf(ctx *fasthttp.RequestCtx) *middleware.Exchange {
+	x, _ := ctx.UserValue(exchangeKey{}).(*middleware.Exchange)
+	return x
+}
+
+// handle is the middleware as an application mounts it: the handlers behind it find the session in their context.
+func (a *Around) handle(c *fiber.Ctx) error {
+	fctx := c.Context()
+	outer := exchangeOf(fctx)
+	if mounted, err := a.m.Mounted(outer); mounted {
+		return c.Next()
+	} else if err != nil {
+		return err
+	}
+	x := a.m.Acquire(outer)
+	defer a.m.Release(x)
+	ctx := a.host.Context(fctx)
+	if err := a.open(ctx, fctx, x); err != nil {
+		return a.fail(fctx, err)
+	}
+	before := headers.Get().(*fasthttp.ResponseHeader) // what middlewares around this one have set
+	defer headers.Put(before)
+	fctx.Response.Header.CopyTo(before)
+	handlerErr := next(c, x)
+	if err := a.m.Finish(ctx, x); err != nil {
+		before.CopyTo(&fctx.Response.Header)
+		return a.fail(fctx, err)
+	}
+	if a.setCookie(&fctx.Response.Header, x) {
+		keepPrivate(fctx)
+	}
+	return handlerErr
+}
+
+// next calls the handlers behind the middleware, which find x in their context until they return or panic.
+func next(c *fiber.Ctx, x *middleware.Exchange) error {
+	fctx := c.Context()
+	outer := fctx.UserValue(exchangeKey{})
+	fctx.SetUserValue(exchangeKey{}, x)
+	defer fctx.SetUserValue(exchangeKey{}, outer)
+	return c.Next()
+}
+
+// open reads what the request carries and opens its session.
+func (a *Around) open(ctx context.Context, fctx *fasthttp.RequestCtx, x *middleware.Exchange) error {
+	h := &fctx.Request.Header
+	for _, line := range h.PeekAll(fasthttp.HeaderCookie) {
+		a.m.Cookie.Find(line, &x.Presented)
+	}
+	return a.m.Open(ctx, x, a.Client(fctx), h.UserAgent(), fctx.Time())
+}
+
+func (a *Around) setCookie(h *fasthttp.ResponseHeader, x *middleware.Exchange) bool {
+	var space [512]byte
+	line := a.m.SetCookie(space[:0], x)
+	if len(line) > 0 {
+		h.AddBytesV(fasthttp.HeaderSetCookie, line)
+	}
+	return len(line) > 0
+}

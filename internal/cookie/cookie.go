@@ -1,0 +1,85 @@
+// Package cookie has every rule about the session cookie, on bytes: what it may look like, how it is found among the others of
+// a request, and the Set-Cookie lines that set and clear it (RFC 6265bis). It knows no HTTP library; the session middlewares of
+// all frameworks share it.
+package cookie
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// Cookie finds and writes the session cookie. It is made once and is safe for concurrent use.
+type Cookie struct {
+	name  string
+	pair  []byte // "name="
+	attrs string // what follows Max-Age
+	clear string // the whole line that clears the cookie
+}
+
+// New returns the cookie of a valid Config, or all of the mistakes.
+func New(c Config) (*Cookie, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	attrs := "; Path=" + c.Path
+	if c.Domain != "" {
+		attrs += "; Domain=" + c.Domain
+	}
+	if !c.Insecure {
+		attrs += "; Secure"
+	}
+	if !c.ScriptAccess {
+		attrs += "; HttpOnly"
+	}
+	attrs += "; SameSite=" + sameSite[c.SameSite]
+	return &Cookie{
+		name:  c.Name,
+		pair:  []byte(c.Name + "="),
+		attrs: attrs,
+		clear: c.Name + "=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT" + attrs,
+	}, nil
+}
+
+// Name returns the cookie's name.
+func (c *Cookie) Name() string { return c.name }
+
+// Find adds every value of the session cookie in one Cookie header line to p. In a line ; ends a pair whatever quotes there
+// are, and the name is matched byte by byte, with only the blanks after a ; taken off. Find allocates nothing and keeps nothing.
+func (c *Cookie) Find(line []byte, p *coatcheck.Presented) {
+	for len(line) > 0 {
+		pair := line
+		if i := bytes.IndexByte(line, ';'); i >= 0 {
+			pair, line = line[:i], line[i+1:]
+		} else {
+			line = nil
+		}
+		for len(pair) > 0 && (pair[0] == ' ' || pair[0] == '\t') {
+			pair = pair[1:]
+		}
+		if bytes.HasPrefix(pair, c.pair) {
+			p.Add(pair[len(c.pair):])
+		}
+	}
+}
+
+// AppendLine appends to dst the value of the Set-Cookie line that a finished request needs at now; nothing if it needs none.
+func (c *Cookie) AppendLine(dst []byte, r *coatcheck.Request, now time.Time) []byte {
+	switch r.Cookie() {
+	case coatcheck.ClearCookie:
+		return append(dst, c.clear...)
+	case coatcheck.SetCookie:
+		token, left := r.Token(now)
+		dst = append(dst, c.pair...)
+		dst = token.AppendSecretText(dst)
+		dst = append(dst, "; Max-Age="...)
+		// At least 1, because 0 would be a clear; the session's own end does not depend on it.
+		dst = strconv.AppendInt(dst, max(1, int64(min(left, maxAge)/time.Second)), 10)
+		return append(dst, c.attrs...)
+	default:
+		return dst
+	}
+}

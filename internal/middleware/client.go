@@ -1,0 +1,47 @@
+package middleware
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// Proxies are the addresses whose X-Forwarded-For is believed.
+type Proxies []netip.Prefix
+
+// Client returns the address of the client: peer, the connection's other end, unless that is a trusted proxy; then the
+// right-most element of the X-Forwarded-For lines that is not one. Elements to the left of it are the client's own claims. An
+// element that is no IP address ends the search at the last proxy that vouched for something.
+func (p Proxies) Client(peer netip.Addr, forwarded Lines) netip.Addr {
+	if len(p) == 0 || !p.Trust(peer) {
+		return peer
+	}
+	addr := peer
+	lines := forwarded()
+	for i := len(lines) - 1; i >= 0; i-- {
+		elements := strings.Split(lines[i], ",")
+		for j := len(elements) - 1; j >= 0; j-- {
+			next, err := netip.ParseAddr(strings.Trim(elements[j], " \t"))
+			if err != nil {
+				return addr
+			}
+			addr = next.Unmap().WithZone("")
+			if !p.Trust(addr) {
+				return addr
+			}
+		}
+	}
+	return addr
+}
+
+// Lines returns the lines of one header. It is called only where they count.
+type Lines func() []string
+
+// Trust reports whether the address is one of the proxies.
+func (p Proxies) Trust(addr netip.Addr) bool {
+	for _, prefix := range p {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}

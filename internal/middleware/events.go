@@ -1,0 +1,156 @@
+package middleware
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// Events writes the security events of sessions as structured log lines. None of them holds a token; every attribute is of
+// bounded length. Safe for concurrent use.
+type Events struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu       sync.Mutex
+	reported map[coatcheck.Key]time.Time // guarded by mu: when a reuse was last reported
+	purged   time.Time                   // guarded by mu: when reported was last looked through
+	lastErr  time.Time                   // guarded by mu: when a store error was last reported
+	errs     int                         // guarded by mu: store errors since
+}
+
+// The stable names of the events.
+const (
+	eventRenew      = "renew"
+	EventRevoke     = "revoke" // a session was ended by somebody else than its own request
+	eventReuse      = "reuse"
+	eventDuplicate  = "duplicate_cookie"
+	eventStoreError = "store_error"
+)
+
+const (
+	// reuseEvery is how often one session's reuse is reported at most.
+	reuseEvery = time.Minute
+	// reuseMax bounds the memory of reported; beyond it, within a minute, reuse is counted and not reported.
+	reuseMax = 10_000
+	// storeErrorEvery keeps an outage from filling the log with one line a request.
+	storeErrorEvery = time.Second
+)
+
+// NewEvents returns events that go to log and are limited by the clock now.
+func NewEvents(log *slog.Logger, now func() time.Time) *Events {
+	return &Events{log: log, now: now, reported: make(map[coatcheck.Key]time.Time)}
+}
+
+// Write writes one event about a request of client.
+func (e *Events) Write(client netip.Addr, level slog.Level, event, outcome string, attrs ...slog.Attr) {
+	all := append([]slog.Attr{
+		slog.String("event", event), slog.String("outcome", outcome), slog.String("client", client.String()),
+	}, attrs...)
+	e.log.LogAttrs(context.Background(), level, "audit", all...)
+}
+
+// User is the attribute of a user ID. It is cut, because what stands in an administrator's path has no bound.
+func User(user string) slog.Attr {
+	return slog.String("user", user[:min(len(user), coatcheck.MaxUserID)])
+}
+
+// Expires is when a session ends if nobody uses it any more. No event tells of that end: a store may notice it late, and
+// Redis tells nobody.
+func Expires(s *coatcheck.Session) slog.Attr { return slog.Time("expires", s.ExpiresAt().UTC()) }
+
+// Opened writes what opening the request's session brought up; err is the error of Manager.Open.
+func (e *Events) Opened(r *coatcheck.Request, err error) {
+	if err != nil {
+		e.failed(r, err)
+		return
+	}
+	rep, client := r.Report(), r.Client().IP
+	if rep.Duplicate {
+		e.Write(client, slog.LevelWarn, eventDuplicate, "anonymous")
+	}
+	if rep.Reused.Key != (coatcheck.Key{}) && e.mayReport(rep.Reused.Key) {
+		outcome := "refused"
+		if rep.Reused.Revoked {
+			outcome = "revoked"
+		}
+		e.Write(client, slog.LevelWarn, eventReuse, outcome, User(rep.Reused.User), slog.String("session_id", rep.Reused.ID.String()))
+	}
+	if rep.Reused.Revoked { // told in any case: that a session ended must not drown in the limit above
+		e.Write(client, slog.LevelWarn, EventRevoke, "ok", slog.String("reason", "reuse"), User(rep.Reused.User),
+			slog.String("session_id", rep.Reused.ID.String()), slog.Int("sessions", 1))
+	}
+}
+
+// Finished writes what persisting the request's session brought up; err is the error of Request.Finish.
+func (e *Events) Finished(r *coatcheck.Request, err error) {
+	if err != nil {
+		e.failed(r, err)
+		return
+	}
+	rep := r.Report()
+	if rep.LimitEnded > 0 {
+		e.Write(r.Client().IP, slog.LevelInfo, EventRevoke, "ok", slog.String("reason", "limit"), User(r.UserID()), slog.Int("sessions", rep.LimitEnded))
+	}
+	if rep.Renewed > 0 && len(r.RawUserID()) > 0 && e.log.Enabled(context.Background(), slog.LevelDebug) {
+		e.Write(r.Client().IP, slog.LevelDebug, eventRenew, "ok", User(r.UserID()), slog.String("session_id", r.ID().String()), Expires(&r.Session))
+	}
+}
+
+func (e *Events) failed(r *coatcheck.Request, err error) {
+	if ProblemOf(err).Status == http.StatusServiceUnavailable {
+		e.StoreFailed(r.Client().IP, err)
+	}
+}
+
+// StoreFailed writes that the store could not do what a request of client asked for, once a second.
+func (e *Events) StoreFailed(client netip.Addr, err error) {
+	e.mu.Lock()
+	e.errs++
+	n, now := e.errs, e.now()
+	quiet := !passed(e.lastErr, now, storeErrorEvery)
+	if !quiet {
+		e.errs, e.lastErr = 0, now
+	}
+	e.mu.Unlock()
+	if !quiet {
+		e.Write(client, slog.LevelError, eventStoreError, "unavailable", slog.String("error", err.Error()), slog.Int("count", n))
+	}
+}
+
+func (e *Events) mayReport(key coatcheck.Key) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.now()
+	if last, ok := e.reported[key]; ok && !passed(last, now, reuseEvery) {
+		return false
+	}
+	if len(e.reported) >= reuseMax && passed(e.purged, now, time.Second) { // not with each: it looks at all of them
+		e.purged = now
+		for k, t := range e.reported {
+			if passed(t, now, reuseEvery) {
+				delete(e.reported, k)
+			}
+		}
+	}
+	if len(e.reported) >= reuseMax {
+		return false
+	}
+	e.reported[key] = now
+	return true
+}
+
+// passed reports whether a time has passed since last. A clock that was ahead and went back must not silence anything until it
+// has caught up.
+func passed(last, now time.Time, d time.Duration) bool {
+	since := now.Sub(last)
+	return since >= d || since < 0
+}
+
+// Released does nothing: events are written when they happen.
+func (*Events) Released(*coatcheck.Request) {}

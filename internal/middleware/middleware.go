@@ -1,0 +1,167 @@
+// Package middleware is what the session middlewares of all frameworks share, beside the cookie: their configuration, the
+// state of a request, the client's address (client.go), audit events (events.go) and error answers (problem.go). It knows no
+// framework: an adapter hands it what a request says, and writes what it is told.
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/cookie"
+)
+
+// Config is how a session middleware behaves. The zero value of each field is its default and is safe.
+type Config struct {
+	// Policy is how long sessions live, and how many a user may have.
+	Policy coatcheck.Policy
+	// Cookie is what the session cookie looks like: by default __Host-coatcheck with Secure, HttpOnly and SameSite=Lax.
+	Cookie cookie.Config
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed, for the address that sessions and audit events show.
+	// None: nobody's.
+	TrustedProxies []netip.Prefix
+	// Logger receives audit events and errors. Nil: slog.Default().
+	Logger *slog.Logger
+}
+
+// Observer learns what happens to the session of a request: Events, or a host's own.
+type Observer interface {
+	// Opened is called before the handler, with the error of Manager.Open.
+	Opened(r *coatcheck.Request, err error)
+	// Finished is called after the handler, unless it panicked, with the error of Request.Finish.
+	Finished(r *coatcheck.Request, err error)
+	// Released is called last, whatever happened.
+	Released(r *coatcheck.Request)
+}
+
+// Middleware opens and finishes the sessions of requests. Safe for concurrent use.
+type Middleware struct {
+	Manager *coatcheck.Manager
+	Cookie  *cookie.Cookie
+	Proxies Proxies
+
+	observer Observer
+	pool     sync.Pool // of *Exchange
+}
+
+// New returns a middleware, or all mistakes of the configuration. A nil observer: Events that go to cfg.Logger.
+func New(manager *coatcheck.Manager, cfg Config, observer Observer) (*Middleware, error) {
+	var errs []error
+	if manager == nil {
+		errs = append(errs, errors.New("a manager is needed"))
+	}
+	if !reflect.ValueOf(cfg.Policy).IsZero() {
+		errs = append(errs, errors.New("the policy is the manager's: the configuration must have none"))
+	}
+	c, err := cookie.New(cfg.Cookie)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return nil, fmt.Errorf("coatcheck: session middleware: %w", err)
+	}
+	if observer == nil {
+		log := cfg.Logger
+		if log == nil {
+			log = slog.Default()
+		}
+		observer = NewEvents(log, manager.Now)
+	}
+	return &Middleware{
+		Manager: manager, Cookie: c, Proxies: cfg.TrustedProxies, observer: observer,
+		pool: sync.Pool{New: func() any { return new(Exchange) }},
+	}, nil
+}
+
+// NewFor returns a middleware with a manager of its own for the store, or all mistakes of the configuration.
+func NewFor(store coatcheck.Store, cfg Config) (*Middleware, error) {
+	manager, err := coatcheck.NewManager(store, cfg.Policy)
+	if err != nil {
+		return nil, errors.Join(err, cfg.Cookie.Validate())
+	}
+	cfg.Policy = coatcheck.Policy{}
+	return New(manager, cfg, nil)
+}
+
+// Exchange is what a middleware keeps of one request: pooled, owned by the middleware, released when the handler and the
+// commit are done.
+type Exchange struct {
+	coatcheck.Request
+	Presented coatcheck.Presented
+
+	of    *Middleware
+	outer *Exchange // that of the middleware around this one; nil: none
+}
+
+// Acquire returns the state of a request that came through the middlewares of outer before; nil: through none.
+func (m *Middleware) Acquire(outer *Exchange) *Exchange {
+	x := m.pool.Get().(*Exchange)
+	x.of, x.outer = m, outer
+	return x
+}
+
+// Release ends the use of x.
+func (m *Middleware) Release(x *Exchange) {
+	m.observer.Released(&x.Request)
+	x.Request.Release()
+	x.Presented = coatcheck.Presented{} // a pool must not hold what opens a session
+	x.outer = nil
+	m.pool.Put(x)
+}
+
+// Open opens the session that x.Presented names, for a request that arrived at a noted time. The user agent must stay as it is
+// until Release.
+func (m *Middleware) Open(ctx context.Context, x *Exchange, client netip.Addr, userAgent []byte, noted time.Time) error {
+	err := m.Manager.Open(ctx, &x.Request, &x.Presented, coatcheck.Client{IP: client, UserAgent: userAgent}, m.Manager.Arrival(noted))
+	m.observer.Opened(&x.Request, err)
+	return err
+}
+
+// Finish persists what the handler changed.
+func (m *Middleware) Finish(ctx context.Context, x *Exchange) error {
+	err := x.Request.Finish(ctx)
+	m.observer.Finished(&x.Request, err)
+	return err
+}
+
+// SetCookie appends to dst the value of the Set-Cookie line that the response needs; nothing if it needs none.
+func (m *Middleware) SetCookie(dst []byte, x *Exchange) []byte {
+	if x.Request.Cookie() == coatcheck.KeepCookie {
+		return dst
+	}
+	return m.Cookie.AppendLine(dst, &x.Request, m.Manager.Now())
+}
+
+// Mounted reports whether a request has come through this middleware already, or through one of the same cookie and store, so
+// that it has its session. An error means that a middleware around this one keeps another store's sessions in the same cookie.
+func (m *Middleware) Mounted(outer *Exchange) (bool, error) {
+	for x := outer; x != nil; x = x.outer {
+		if x.of == m {
+			return true, nil
+		}
+		if x.of.Cookie.Name() == m.Cookie.Name() {
+			if same(x.of.Manager.Store(), m.Manager.Store()) {
+				return true, nil
+			}
+			return false, fmt.Errorf("coatcheck: two session middlewares with stores of their own use the cookie %q: name one of them otherwise", m.Cookie.Name())
+		}
+	}
+	return false, nil
+}
+
+// same compares two stores, of which one may be of a type that cannot be compared.
+func same(a, b coatcheck.Store) bool { return reflect.TypeOf(a).Comparable() && a == b }
+
+// Session returns the session that handlers see: the innermost middleware's if name is empty, else that of the cookie of this
+// name. Where there is none it is a detached one. x may be nil.
+func (x *Exchange) Session(name string) *coatcheck.Session {
+	for ; x != nil; x = x.outer {
+		if name == "" || x.of.Cookie.Name() == name {
+			return x.Lend()
+		}
+	}
+	return new(coatcheck.Session)
+}

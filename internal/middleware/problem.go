@@ -1,0 +1,72 @@
+package middleware
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// Problem is an error answer: RFC 9457 problem details with a stable code and a constant text. It is an error, so that
+// handlers return it; it never holds a byte of the request.
+type Problem struct {
+	Status     int
+	Code       string
+	Body       []byte
+	RetryAfter string // of the header of that name; empty: none
+}
+
+// ProblemType is the media type of a Problem.
+const ProblemType = "application/problem+json"
+
+// NewProblem returns a problem. Each of status 503 asks to come back after a second.
+func NewProblem(status int, code, detail string) *Problem {
+	body, err := json.Marshal(struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Code   string `json:"code"`
+		Detail string `json:"detail"`
+	}{"about:blank", http.StatusText(status), status, code, detail})
+	if err != nil {
+		panic(err) // constants of the source
+	}
+	p := &Problem{Status: status, Code: code, Body: body}
+	if status == http.StatusServiceUnavailable {
+		p.RetryAfter = "1"
+	}
+	return p
+}
+
+// Error returns the problem's code.
+func (p *Problem) Error() string { return p.Code }
+
+var (
+	loginRevoked = NewProblem(401, "login_revoked", "The user's sessions were ended while this login was on its way.")
+	// Internal is the answer to an error of no other kind.
+	Internal         = NewProblem(500, "internal", "The server failed to answer.")
+	storeUnavailable = NewProblem(503, "store_unavailable", "The session store cannot be reached. The session is not affected.")
+	storeFull        = NewProblem(503, "store_full", "The session store takes no more sessions.")
+	recordNewer      = NewProblem(503, "record_newer", "The session was written by a newer release.")
+	tooLarge         = NewProblem(503, "session_too_large", "The changes of parallel requests do not fit one session.")
+)
+
+// ProblemOf decides which answer an error of a session becomes. It is the only place that does. An error of anything else is
+// the problem "internal".
+func ProblemOf(err error) *Problem {
+	switch {
+	case errors.Is(err, coatcheck.ErrRevoked):
+		return loginRevoked
+	case errors.Is(err, coatcheck.ErrFull):
+		return storeFull
+	case errors.Is(err, coatcheck.ErrNewer):
+		return recordNewer
+	case errors.Is(err, coatcheck.ErrTooLarge):
+		return tooLarge
+	case errors.Is(err, coatcheck.ErrUnavailable):
+		return storeUnavailable
+	default:
+		return Internal
+	}
+}
