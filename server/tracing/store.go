@@ -19,24 +19,31 @@ const operationKey = attribute.Key("coatcheck.store.operation")
 // Store returns the store with a span for each operation that a recorded request asks for. Others, such as those of the admin API
 // and of readiness, have none: they would be traces of their own, every few seconds.
 func (t *Tracer) Store(store coatcheck.Store) coatcheck.Store {
-	return &tracedStore{Store: store, tracer: t.tracer}
+	return server.ObserveStore(store, operationSpans{t.tracer})
 }
 
-type tracedStore struct {
-	coatcheck.Store
-	tracer trace.Tracer
-}
+// operationSpans makes a span of each operation whose context has one that is recorded.
+type operationSpans struct{ tracer trace.Tracer }
 
-// start begins the span of an operation; it is one that records nothing if the request's does not.
-func (s *tracedStore) start(ctx context.Context, operation string) (context.Context, trace.Span) {
-	if parent := trace.SpanFromContext(ctx); !parent.IsRecording() {
-		return ctx, parent
+// operationSpan is where the context of an operation keeps its own span, apart from the request's.
+type operationSpan struct{}
+
+// Begin implements server.StoreObserver.
+func (s operationSpans) Begin(ctx context.Context, op server.Operation) context.Context {
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return ctx
 	}
-	return s.tracer.Start(ctx, "coatcheck.store "+operation, trace.WithAttributes(operationKey.String(operation)))
+	ctx, span := s.tracer.Start(ctx, "coatcheck.store "+op.String(), trace.WithAttributes(operationKey.String(op.String())))
+	return context.WithValue(ctx, operationSpan{}, span)
 }
 
-// end ends an operation's span. Of an error it keeps what kind it is: its text may name a key, a user or an address.
-func end(span trace.Span, err error) {
+// Done implements server.StoreObserver. Of an error the span keeps what kind it is: its text may name a key, a user or an
+// address.
+func (operationSpans) Done(ctx context.Context, _ server.Operation, _ time.Time, err error) {
+	span, ok := ctx.Value(operationSpan{}).(trace.Span)
+	if !ok {
+		return
+	}
 	if server.StoreFailed(err) {
 		kind := semconv.ErrorTypeOther
 		if errors.Is(err, coatcheck.ErrUnavailable) {
@@ -46,60 +53,4 @@ func end(span trace.Span, err error) {
 		span.SetStatus(codes.Error, "")
 	}
 	span.End()
-}
-
-// Load implements coatcheck.Store.
-func (s *tracedStore) Load(ctx context.Context, key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) error {
-	ctx, span := s.start(ctx, "load")
-	err := s.Store.Load(ctx, key, id, now, rec)
-	end(span, err)
-	return err
-}
-
-// Mark implements coatcheck.Store.
-func (s *tracedStore) Mark(ctx context.Context, user string, now time.Time) (coatcheck.Mark, error) {
-	ctx, span := s.start(ctx, "mark")
-	mark, err := s.Store.Mark(ctx, user, now)
-	end(span, err)
-	return mark, err
-}
-
-// Create implements coatcheck.Store.
-func (s *tracedStore) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (int, error) {
-	ctx, span := s.start(ctx, "create")
-	ended, err := s.Store.Create(ctx, rec, opt, now)
-	end(span, err)
-	return ended, err
-}
-
-// Swap implements coatcheck.Store.
-func (s *tracedStore) Swap(ctx context.Context, rec *coatcheck.Record, old uint64, now time.Time, cur *coatcheck.Record) error {
-	ctx, span := s.start(ctx, "swap")
-	err := s.Store.Swap(ctx, rec, old, now, cur)
-	end(span, err)
-	return err
-}
-
-// End implements coatcheck.Store.
-func (s *tracedStore) End(ctx context.Context, key coatcheck.Key, user string, now, until time.Time, last *coatcheck.Record) error {
-	ctx, span := s.start(ctx, "end")
-	err := s.Store.End(ctx, key, user, now, until, last)
-	end(span, err)
-	return err
-}
-
-// List implements coatcheck.Store.
-func (s *tracedStore) List(ctx context.Context, user string, now time.Time, yield func(*coatcheck.Record) bool) error {
-	ctx, span := s.start(ctx, "list")
-	err := s.Store.List(ctx, user, now, yield)
-	end(span, err)
-	return err
-}
-
-// EndUser implements coatcheck.Store.
-func (s *tracedStore) EndUser(ctx context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
-	ctx, span := s.start(ctx, "end_user")
-	ended, err := s.Store.EndUser(ctx, user, keep, now, until)
-	end(span, err)
-	return ended, err
 }
