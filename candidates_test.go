@@ -35,7 +35,7 @@ func TestCandidates(t *testing.T) {
 		{"h", anonymous, expire, false, ""},
 		{"t", anonymous, keep, false, ""},
 		{"w", anonymous, keep, false, ""},
-		{"r", anonymous, keep, false, ""},
+		{"r", anonymous, keep, false, "r"},
 		{"mm", anonymous, expire, false, ""},
 		{"mmmmm", anonymous, expire, false, ""},
 		{"AA", "a", keep, false, "a"},
@@ -50,7 +50,7 @@ func TestCandidates(t *testing.T) {
 		{"xuA", "a", keep, false, "a"},
 		{"tA", "a", keep, false, "a"},
 		{"Atw", "a", keep, false, "a"},
-		{"rwA", "a", keep, false, "a"},
+		{"rwA", "a", keep, false, "ar"},
 		{"hA", "a", keep, false, "a"},
 		{"mxA", "a", keep, false, "a"},
 		{"mu", anonymous, expire, false, ""},
@@ -62,8 +62,8 @@ func TestCandidates(t *testing.T) {
 		{"tu", anonymous, keep, false, ""},
 		{"xw", anonymous, keep, false, ""},
 		{"wx", anonymous, keep, false, ""},
-		{"ur", anonymous, keep, false, ""},
-		{"twr", anonymous, keep, false, ""},
+		{"ur", anonymous, keep, false, "r"},
+		{"twr", anonymous, keep, false, "r"},
 		{"AB", anonymous, keep, true, "ab"},
 		{"BA", anonymous, keep, true, "ab"},
 		{"aB", anonymous, keep, true, "ab"},
@@ -72,10 +72,12 @@ func TestCandidates(t *testing.T) {
 		{"ABm", anonymous, keep, true, "ab"},
 		{"AuB", anonymous, keep, true, "ab"},
 		{"ABC", anonymous, keep, true, "abc"},
-		{"ABCD", anonymous, keep, true, "abc"},
-		{"DCBA", anonymous, keep, true, "bcd"},
+		{"ABCD", anonymous, keep, true, "abcd"},
+		{"DCBA", anonymous, keep, true, "abcd"},
 		{"Auxt", anonymous, keep, true, "a"},
-		{"uxtA", anonymous, keep, true, ""},
+		{"uxtA", anonymous, keep, true, "a"},
+		{"uxtr", anonymous, keep, true, "r"},
+		{"ABCr", anonymous, keep, true, "abcr"},
 		{"uxhw", anonymous, keep, true, ""},
 		{"AAmAAaA", "a", keep, false, "a"},
 	}
@@ -116,7 +118,7 @@ func checkEnds(t *testing.T, kinds, ends string, handler func(*coatcheck.Session
 	s := w.open(candidates(t, w, kinds)...)
 	handler(s.Lend())
 	assert.Equal(t, want, w.finish(s).cookie)
-	for _, user := range strings.Split("abcd", "") {
+	for _, user := range strings.Split("abcdr", "") {
 		live := len(w.data.liveOf(user, w.clock.Now()))
 		if strings.Contains(ends, user) {
 			assert.Zero(t, live, "the session of %s lives", user)
@@ -168,6 +170,42 @@ func TestPairOfOneKey(t *testing.T) {
 			assert.Equal(t, answer{coatcheck.SetCookie, pair[1]}, w.finish(s))
 			w.clock.Step(grace)
 			assert.Empty(t, w.user(old), "the first use was noted")
+		})
+	}
+}
+
+// A login and a logout end the sessions of the first sixteen tokens, and look up no more.
+func TestSixteenTokensEnd(t *testing.T) {
+	for name, handler := range map[string]func(*coatcheck.Session){"logout": (*coatcheck.Session).Destroy, "login": authenticate("new")} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			var many []string
+			for range 40 {
+				many = append(many, w.login("u"))
+			}
+			s := w.open(many...)
+			handler(s.Lend())
+			w.finish(s)
+			for i, cookie := range many {
+				assert.Equal(t, i >= 16, w.user(cookie) == "u", "token %d", i)
+			}
+		})
+	}
+}
+
+// Signing out holds, and so does a login, although somebody else has gone on with the session (CASES A8).
+func TestLogoutWithATokenThatWasRotatedOut(t *testing.T) {
+	for name, handler := range map[string]func(*coatcheck.Session){"logout": (*coatcheck.Session).Destroy, "login": authenticate("new")} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			owner := w.login("u")
+			thief := w.refresh(owner).token
+			w.do(thief, nothing) // the first use begins the grace
+			w.clock.Step(grace)
+			assert.Empty(t, w.user(owner))
+			a := w.do(owner, handler)
+			assert.NotEqual(t, coatcheck.KeepCookie, a.cookie)
+			assert.Empty(t, w.user(thief), "the session goes on with the thief")
 		})
 	}
 }

@@ -186,13 +186,16 @@ func (r *Request) committed(rotated bool, now time.Time) {
 // commitRest is the commit of a request without a session, or one that ended its session: end what must end, then begin a
 // session if there is anything to keep.
 func (r *Request) commitRest(ctx context.Context, now time.Time) error {
+	if r.destroy {
+		if err := r.openRest(ctx, &r.ending); err != nil {
+			return err
+		}
+		r.action = ClearCookie
+	}
 	if _, err := r.endAll(ctx, r.ending, now, &r.report.Ended); err != nil {
 		return err
 	}
 	r.ending = r.ending[:0]
-	if r.destroy {
-		r.action = ClearCookie
-	}
 	if len(r.values) == 0 {
 		return nil
 	}

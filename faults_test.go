@@ -30,6 +30,12 @@ func scenarios() map[string]scenario {
 	user := one(func(w *world) string { return w.login("u") })
 	leftOver := one(func(*world) string { return text(coatcheck.NewToken(coatcheck.TagOf(""))) })
 	guest := one(func(w *world) string { return w.begin("a", 1) })
+	five := func(_ *testing.T, w *world) (cookies []string) {
+		for _, user := range []string{"u", "v", "w", "x", "y"} {
+			cookies = append(cookies, w.login(user))
+		}
+		return cookies
+	}
 	two := func(_ *testing.T, w *world) []string { return []string{w.login("u"), w.login("v")} }
 	return map[string]scenario{
 		"insert":                  {user, insert("x", 1), stillLives},
@@ -40,6 +46,8 @@ func scenarios() map[string]scenario {
 		"begin, with a left-over": {leftOver, insert("x", 1), nil},
 		"logout":                  {user, (*coatcheck.Session).Destroy, endedOnlyIfDone},
 		"logout of two":           {two, (*coatcheck.Session).Destroy, nil},
+		"logout of five":          {five, (*coatcheck.Session).Destroy, nil},
+		"login with five cookies": {five, authenticate("n"), noLogin},
 		"logout and insert":       {user, func(s *coatcheck.Session) { s.Destroy(); insert("x", 1)(s) }, nil},
 		"login from nothing":      {func(*testing.T, *world) []string { return nil }, authenticate("n"), noLogin},
 		"login from a guest":      {guest, authenticate("n"), noLogin},

@@ -75,6 +75,11 @@ func (r *Request) leave(ctx context.Context, replaced bool, now time.Time) error
 	if _, err := r.endAll(ctx, r.ending, now, &r.report.Ended); err != nil {
 		return err
 	}
+	r.others = append(r.others, r.former...)
+	r.former = r.former[:0]
+	if err := r.openRest(ctx, &r.others); err != nil {
+		return err
+	}
 	_, err := r.endAll(ctx, r.others, now, &r.report.Replaced)
 	return err
 }

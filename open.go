@@ -14,15 +14,24 @@ type Client struct {
 	UserAgent []byte
 }
 
-// MaxCandidates is how many different tokens of one request are looked up.
-const MaxCandidates = 3
+const (
+	// MaxCandidates is how many different tokens of one request may open a session. A request with more is anonymous.
+	MaxCandidates = 3
+	// MaxEnded is how many different tokens of one request a login or a logout ends the sessions of.
+	MaxEnded = 16
+)
 
 // Presented is what a request carried under the cookie's name.
 type Presented struct {
-	tokens    [MaxCandidates]Token
+	tokens    [MaxEnded]Token
 	n         int
-	more      bool
 	malformed bool
+}
+
+// Reset makes p that of the next request. The tokens go: a pool must not hold what opens a session.
+func (p *Presented) Reset() {
+	clear(p.tokens[:p.n])
+	p.n, p.malformed = 0, false
 }
 
 // Add takes one value of the cookie. It does not allocate and keeps nothing of text.
@@ -37,12 +46,10 @@ func (p *Presented) Add(text []byte) {
 			return
 		}
 	}
-	if p.n == MaxCandidates {
-		p.more = true
-		return
+	if p.n < MaxEnded {
+		p.tokens[p.n] = token
+		p.n++
 	}
-	p.tokens[p.n] = token
-	p.n++
 }
 
 // Format keeps the tokens out of every fmt verb.
@@ -107,6 +114,7 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 		r.hold(token, id)
 		r.first = standing == Current && r.rec.PrevUntil == PrevOpen
 	case Reused:
+		r.former = append(r.former, target{r.rec.Key, r.rec.UserID()})
 		r.report.Reused = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
 	default:
 		r.report.WrongSecret++
@@ -122,11 +130,13 @@ func (r *Request) hold(token Token, id ID) {
 
 // openSeveral is Open for several candidates: rare, so that it may load the one that is used twice.
 func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
-	stale := true
+	stale, more := true, p.n > MaxCandidates
 	var used Token
 	var best Standing
 	var reused []Reuse
-	for _, token := range p.tokens[:p.n] {
+	candidates := p.tokens[:min(p.n, MaxCandidates)]
+	r.unopened = append(r.unopened, p.tokens[len(candidates):p.n]...)
+	for _, token := range candidates {
 		dead, err := r.try(ctx, token)
 		if err != nil {
 			return err
@@ -147,12 +157,12 @@ func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 		}
 	}
 	r.values, r.first = nil, false
-	r.stale = stale && !p.more
-	r.report.Duplicate = p.more || len(r.others) > 1
-	if err := r.onReuses(ctx, reused, p.more); err != nil {
+	r.stale = stale && !more
+	r.report.Duplicate = more || len(r.others) > 1
+	if err := r.onReuses(ctx, reused, more); err != nil {
 		return err
 	}
-	if len(r.others) == 1 && !p.more {
+	if len(r.others) == 1 && !more {
 		r.others = r.others[:0]
 		known := r.report.Reused
 		if _, err := r.try(ctx, used); err != nil {
@@ -160,6 +170,25 @@ func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 		}
 		r.report.Reused = known
 	}
+	return nil
+}
+
+// openRest adds to targets the sessions of the tokens beyond MaxCandidates: those that a token opens, and those that it was
+// rotated out of.
+func (r *Request) openRest(ctx context.Context, targets *[]target) error {
+	for _, token := range r.unopened {
+		err := r.m.store.Load(ctx, token.Key(), token.ID(), r.now, &r.cur)
+		switch {
+		case err == nil:
+			if r.cur.Lives(r.now) && r.cur.Standing(token.ID(), r.now) != Unknown {
+				*targets = append(*targets, target{r.cur.Key, r.cur.UserID()})
+			}
+		case errors.Is(err, ErrNotFound), errors.Is(err, ErrEnded), errors.Is(err, ErrDamaged):
+		default:
+			return unavailable(err)
+		}
+	}
+	r.dropUnopened()
 	return nil
 }
 

@@ -23,12 +23,14 @@ type Request struct {
 	token     Token
 	presented ID
 	live      bool
-	first     bool // the client presented the current token, and its predecessor is still admitted without end
-	stale     bool // the client's cookie can only be a left-over
-	lost      bool // the client's cookie is not this request's to replace: what the handler sets is dropped
-	issued    bool // the token is of this request: the client does not have it yet
-	sent      bool // the response's header has left
-	others    []target
+	first     bool     // the client presented the current token, and its predecessor is still admitted without end
+	stale     bool     // the client's cookie can only be a left-over
+	lost      bool     // the client's cookie is not this request's to replace: what the handler sets is dropped
+	issued    bool     // the token is of this request: the client does not have it yet
+	sent      bool     // the response's header has left
+	others    []target // sessions that the request also carried a token of
+	former    []target // sessions that one of the request's tokens was rotated out of (reuse)
+	unopened  []Token  // tokens beyond MaxCandidates, which only a login or a logout looks up
 
 	// What the handler asked for, not yet committed.
 	values   []byte // what readers see: rec's values with changes applied
@@ -116,7 +118,8 @@ func (r *Request) reset(m *Manager, client Client, now time.Time) {
 	r.marked, r.markOf = false, ""
 	r.failed, r.action, r.report = nil, KeepCookie, Report{}
 	clear(r.changes[:cap(r.changes)])
-	r.changes, r.others, r.ending = r.changes[:0], r.others[:0], r.ending[:0]
+	r.changes, r.others, r.former, r.ending = r.changes[:0], r.others[:0], r.former[:0], r.ending[:0]
+	r.dropUnopened()
 	r.detach()
 	r.req.Store(r)
 }
@@ -139,6 +142,12 @@ func (r *Request) Lend() *Session {
 func (r *Request) Release() {
 	r.detach()
 	r.m, r.token, r.fresh = nil, Token{}, Token{}
+	r.dropUnopened()
+}
+
+func (r *Request) dropUnopened() {
+	clear(r.unopened)
+	r.unopened = r.unopened[:0]
 }
 
 func (r *Request) detach() {

@@ -177,7 +177,7 @@ func (s *Session) BeginLogin(ctx context.Context, user string) error {
 }
 
 // Authenticate makes the user the session's: a new session begins, with a new Key, and every live session that the
-// request carried ends (ASVS 7.2.4). Its values are kept if it was anonymous or the same user's. Commit tells whether it
+// request carried ends, and so does every one that one of its tokens was rotated out of (ASVS 7.2.4). Its values are kept if it was anonymous or the same user's. Commit tells whether it
 // went through. ErrUserID: the user ID is empty or too long. ErrHeaderSent: the new session's cookie cannot be sent.
 func (s *Session) Authenticate(user string) error {
 	r := s.req.Load()
@@ -219,7 +219,8 @@ func (s *Session) CycleID() {
 	}
 }
 
-// Destroy ends the session, and every other live one that the request carried, and clears the cookie. An Insert
+// Destroy ends the session, every other live one that the request carried, and every one that one of its tokens was rotated out
+// of, so that signing out holds although somebody else has gone on with the session; and it clears the cookie. An Insert
 // afterwards begins a new session with a new Key.
 func (s *Session) Destroy() {
 	r := s.req.Load()
@@ -229,8 +230,8 @@ func (s *Session) Destroy() {
 	if r.live {
 		r.ending = append(r.ending, target{r.rec.Key, r.rec.UserID()})
 	}
-	r.ending = append(r.ending, r.others...)
-	r.others = r.others[:0]
+	r.ending = append(append(r.ending, r.others...), r.former...)
+	r.others, r.former = r.others[:0], r.former[:0]
 	r.forget()
 	r.destroy, r.lost = true, false
 }

@@ -107,7 +107,7 @@ func (m *Middleware) Acquire(outer *Exchange) *Exchange {
 func (m *Middleware) Release(x *Exchange) {
 	m.observer.Released(&x.Request)
 	x.Request.Release()
-	x.Presented = coatcheck.Presented{} // a pool must not hold what opens a session
+	x.Presented.Reset()
 	x.outer = nil
 	m.pool.Put(x)
 }
