@@ -94,6 +94,9 @@ func readCookiesPlainly(lines []string, known map[string]string) (user string, c
 		for _, pair := range strings.Split(strings.Trim(line, " \t"), ";") {
 			name, value, isPair := strings.Cut(strings.TrimLeft(pair, " \t"), "=")
 			if isPair && name == cookieName {
+				if len(value) >= 2 && strings.HasPrefix(value, `"`) && strings.HasSuffix(value, `"`) {
+					value = value[1 : len(value)-1]
+				}
 				values = append(values, value)
 			}
 		}

@@ -40,7 +40,8 @@ func New(c Config) (*Cookie, error) {
 		name:  c.Name,
 		pair:  []byte(c.Name + "="),
 		attrs: attrs,
-		clear: c.Name + "=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT" + attrs,
+		// Without Expires: Apache HttpClient 4.5 refuses a cookie whose date it cannot read in the format that it expects.
+		clear: c.Name + "=; Max-Age=0" + attrs,
 	}, nil
 }
 
@@ -61,9 +62,18 @@ func (c *Cookie) Find(line []byte, p *coatcheck.Presented) {
 			pair = pair[1:]
 		}
 		if bytes.HasPrefix(pair, c.pair) {
-			p.Add(pair[len(c.pair):])
+			p.Add(unquoted(pair[len(c.pair):]))
 		}
 	}
+}
+
+// unquoted returns a value without the pair of DQUOTE that may stand around it (RFC 6265, section 4.1.1), as Java's cookie
+// managers send it.
+func unquoted(value []byte) []byte {
+	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
+		return value[1 : n-1]
+	}
+	return value
 }
 
 // AppendLine appends to dst the value of the Set-Cookie line that a finished request needs at now; nothing if it needs none.

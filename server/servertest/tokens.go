@@ -35,7 +35,7 @@ func checkVariants(h *harness) {
 		}
 	}
 	for name, value := range map[string]string{
-		"padded": token + "=", "padded twice": token + "==", "quoted": `"` + token + `"`, "quote before": `"` + token, "percent": "%" + strings.ToUpper(hex(token[0])) + token[1:],
+		"padded": token + "=", "padded twice": token + "==", "quoted twice": `""` + token + `""`, "quote before": `"` + token, "percent": "%" + strings.ToUpper(hex(token[0])) + token[1:],
 		"twice": token + token, "with its ID": token + idOf(h, token), "blank before": " " + token, "tab before": "\t" + token, "blank inside": token[:20] + " " + token[20:],
 		"cut": token[:42], "cut at the front": token[1:], "one more": token + "A", "one more before": "A" + token, "half": token[:22], "upper": strings.ToUpper(token), "lower": strings.ToLower(token),
 		"dot": token + ".", "signed": "s:" + token, "comma": token + ",", "trailing bits": nonCanonical(token), "NBSP": token + "\u00a0", "obs-text": token + "\xff", "equals before": "=" + token,
@@ -52,7 +52,7 @@ func hex(c byte) string { return string("0123456789abcdef"[c>>4]) + string("0123
 func checkMalformedNoCall(h *harness) {
 	token := madeUp()
 	for _, value := range []string{
-		"", "x", token[:42], token + "A", token + "=", `"` + token + `"`, strings.Repeat("A", 42), strings.Repeat("A", 44), strings.Repeat("A", 4000), nonCanonical(token),
+		"", "x", token[:42], token + "A", token + "=", `""` + token + `""`, strings.Repeat("A", 42), strings.Repeat("A", 44), strings.Repeat("A", 4000), nonCanonical(token),
 		strings.Replace(token, token[:1], "+", 1), strings.Replace(token, token[:1], "/", 1), strings.Replace(token, token[:1], "%", 1), token[:20] + "=" + token[21:], token[:42] + "\x7f", token[:42] + "\xff",
 	} {
 		for _, route := range allRoutes {
