@@ -10,6 +10,7 @@ import (
 
 // beginLogin is Session.BeginLogin.
 func (r *Request) beginLogin(ctx context.Context, user string) error {
+	r.markedAt = r.m.sinceBoot() // before the mark is read: one that is left later must live until the commit
 	mark, err := r.m.store.Mark(ctx, user, r.m.policy.Now())
 	if err != nil {
 		r.failed = unavailable(err)
@@ -18,6 +19,9 @@ func (r *Request) beginLogin(ctx context.Context, user string) error {
 	r.marked, r.mark, r.markOf = true, mark, user
 	return nil
 }
+
+// started is what sinceBoot counts from where there is no better clock.
+var started = time.Now()
 
 // commitLogin begins the user's session and ends what the request carried. Where both stand under one Tag the store does it
 // in one step; else the new one is created first, so that a failure in between leaves the old one alone.
@@ -31,6 +35,9 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 		// Only the credential check told whose login this is, and what stood at his name when it began is not known any more.
 		// So any mark refuses it.
 		r.mark = 0
+	}
+	if r.outlivedMark() {
+		return ErrRevoked
 	}
 	token, err := r.newRecord(r.user, now)
 	if err != nil {
@@ -46,6 +53,9 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 		return createError(err)
 	}
 	r.report.LimitEnded += pushedOut
+	if r.outlivedMark() { // the process may have been stopped on the way to the store
+		return r.undoLogin(ctx, token, ErrRevoked)
+	}
 	if err := r.leave(ctx, opt.Replace != Key{}, now); err != nil {
 		return r.undoLogin(ctx, token, err)
 	}
@@ -53,6 +63,10 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 	r.began(token)
 	return nil
 }
+
+// outlivedMark reports whether the login has taken so long that the user's sessions may have been ended since it began, and the
+// mark of that is gone.
+func (r *Request) outlivedMark() bool { return r.m.sinceBoot()-r.markedAt >= MarkLife }
 
 // leave ends what the request carried, and corrects the new session, r.next, where that shows that its values were not
 // the last: newer ones are merged in, those of a session that had ended before are taken out.

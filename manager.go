@@ -18,7 +18,8 @@ type Manager struct {
 	policy Policy
 	since  atomic.Int64 // Policy.NotBefore in Unix milliseconds; written by SetNotBefore
 
-	ownClock bool // the policy came with a clock
+	ownClock  bool                 // the policy came with a clock
+	sinceBoot func() time.Duration // measures how long a login takes
 }
 
 // NewManager returns a manager, or all mistakes of the policy.
@@ -29,7 +30,7 @@ func NewManager(store Store, policy Policy) (*Manager, error) {
 	if err := policy.Validate(); err != nil {
 		return nil, fmt.Errorf("coatcheck: policy: %w", err)
 	}
-	m := &Manager{store: store, policy: policy.withDefaults(), ownClock: policy.Now != nil}
+	m := &Manager{store: store, policy: policy.withDefaults(), ownClock: policy.Now != nil, sinceBoot: sinceBoot}
 	m.SetNotBefore(policy.NotBefore)
 	return m, nil
 }

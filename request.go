@@ -45,9 +45,10 @@ type Request struct {
 	ending   []target
 	destroy  bool
 
-	marked bool
-	mark   Mark
-	markOf string
+	marked   bool
+	mark     Mark
+	markOf   string
+	markedAt time.Duration // by Manager.sinceBoot
 
 	failed error // of the commit that failed: the handler was told, and nothing else is tried
 	action CookieAction

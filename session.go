@@ -168,7 +168,8 @@ func (s *Session) Clear() {
 }
 
 // BeginLogin notes where the user's sessions stand before the user's credentials are checked: if all of them are ended between
-// BeginLogin and the Commit of Authenticate, that Commit returns ErrRevoked. An error is like one of Commit.
+// BeginLogin and the Commit of Authenticate, that Commit returns ErrRevoked. So it does when more than MarkLife has passed between the
+// two, because what was ended that long ago leaves no trace. An error is like one of Commit.
 func (s *Session) BeginLogin(ctx context.Context, user string) error {
 	if r := s.req.Load(); r != nil {
 		return r.beginLogin(ctx, user)

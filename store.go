@@ -36,7 +36,7 @@ var (
 // never ordered.
 type Mark uint64
 
-// MarkLife is how long a Mark stands: longer than any login may take.
+// MarkLife is how long a Mark stands. A login that takes longer is refused.
 const MarkLife = 60 * time.Second
 
 // Store keeps records. It is a compare-and-swap register per Key, with an index per user: any implementation in which

@@ -1,0 +1,59 @@
+package coatcheck_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// A login that takes longer than a mark lives is refused, wherever the time went: the user's sessions may have been ended
+// meanwhile, and nothing would tell (CASES A5). The process's own clock stands still while it is stopped.
+func TestSlowLoginIsRefused(t *testing.T) {
+	for name, where := range map[string]struct {
+		op      string // the time passes before this operation of the store; empty: while the password is checked
+		passes  time.Duration
+		refused bool
+	}{
+		"while the password is checked": {"", coatcheck.MarkLife, true},
+		"on the way to the store":       {opCreate, coatcheck.MarkLife, true},
+		"just in time":                  {"", coatcheck.MarkLife - time.Millisecond, false},
+		"just in time, at the store":    {opCreate, coatcheck.MarkLife - time.Millisecond, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			var sinceBoot time.Duration
+			w.m.SetSinceBoot(func() time.Duration { return sinceBoot })
+			ctx := context.Background()
+			s := w.open()
+			require.NoError(t, s.BeginLogin(ctx, "u"))
+			if where.op == "" {
+				sinceBoot += where.passes
+			} else {
+				w.store.once(where.op, func() { sinceBoot += where.passes })
+			}
+			require.NoError(t, s.Authenticate("u"))
+			err := s.Finish(ctx)
+			if !where.refused {
+				require.NoError(t, err)
+				assert.Len(t, w.data.liveOf("u", w.clock.Now()), 1)
+				return
+			}
+			require.ErrorIs(t, err, coatcheck.ErrRevoked)
+			assert.Empty(t, w.data.liveOf("u", w.clock.Now()))
+			assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
+		})
+	}
+}
+
+// Without BeginLogin the login begins at its commit.
+func TestLoginWithoutBeginIsNotSlow(t *testing.T) {
+	w := newWorld(t)
+	sinceBoot := time.Hour
+	w.m.SetSinceBoot(func() time.Duration { return sinceBoot })
+	assert.Equal(t, "u", w.user(w.login("u")))
+}
