@@ -142,9 +142,9 @@ func (s *Session) Entries() iter.Seq2[string, json.RawMessage] {
 // a session would begin whose cookie cannot be sent; else the value cannot be encoded as JSON. After an error the session is
 // as it was.
 func (s *Session) Insert(name string, value any) error {
-	raw, err := json.Marshal(value)
+	raw, err := encode(name, value)
 	if err != nil {
-		return fmt.Errorf("session value %.40q: %w", name, err)
+		return err
 	}
 	return s.change(change{name: name, value: raw})
 }

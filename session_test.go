@@ -55,6 +55,25 @@ func TestGetIsTyped(t *testing.T) {
 	assert.ErrorIs(t, err, coatcheck.ErrNoValue)
 }
 
+// What other programs write into values comes back as it was (CASES B16).
+func TestValuesKeepTheirBytes(t *testing.T) {
+	w := newWorld(t)
+	s := w.open()
+	text := strings.Repeat("&<>", 340)
+	require.NoError(t, s.Insert("text", text), "a character takes one byte")
+	wantValue(t, s.Lend(), "text", text)
+	raw, _ := s.Raw("text")
+	assert.Len(t, raw, len(text)+2)
+
+	require.NoError(t, s.Insert("large", map[string]any{"n": uint64(math.MaxUint64)}))
+	wantValue[any](t, s.Lend(), "large", map[string]any{"n": json.Number("18446744073709551615")})
+	require.NoError(t, coatcheck.Update(s.Lend(), "large", func(v any) any { return v }))
+	raw, _ = s.Raw("large")
+	assert.Equal(t, `{"n":18446744073709551615}`, string(raw))
+	require.NoError(t, s.Insert("raw", json.RawMessage(`[1.0, 1e400]`)))
+	wantValue[any](t, s.Lend(), "raw", []any{json.Number("1.0"), json.Number("1e400")})
+}
+
 func wantValue[T any](t *testing.T, s *coatcheck.Session, name string, want T) {
 	t.Helper()
 	got, err := coatcheck.Get[T](s, name)

@@ -1,7 +1,9 @@
 package coatcheck
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -120,7 +122,7 @@ func (r *Request) baseValues() []byte {
 }
 
 // Get returns a value of the session as a T. ErrNoValue: there is none. ErrDetached: the session is. Any other error: the value
-// is not a T. Reading a string or a bool allocates nothing beyond the value.
+// is not a T. A number within an any is a json.Number. Reading a string or a bool allocates nothing beyond the value.
 func Get[T any](s *Session, name string) (T, error) {
 	var zero T
 	raw, ok := s.Raw(name)
@@ -159,11 +161,28 @@ func Pop[T any](s *Session, name string) (T, error) {
 // decode is apart from Get because its result escapes to the heap.
 func decode[T any](name string, raw []byte) (T, error) {
 	var v T
-	if err := json.Unmarshal(raw, &v); err != nil {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber() // a large integer keeps its digits in an any
+	err := d.Decode(&v)
+	if err == nil && len(bytes.TrimSpace(raw[d.InputOffset():])) > 0 {
+		err = errors.New("more than one JSON value")
+	}
+	if err != nil {
 		var zero T
 		return zero, fmt.Errorf("session value %.40q: %w", name, err)
 	}
 	return v, nil
+}
+
+// encode returns the JSON of a value. What is kept for a handler is no HTML: "&" takes one byte of the session's, not six.
+func encode(name string, value any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		return nil, fmt.Errorf("session value %.40q: %w", name, err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // plainString returns the inside of a JSON string without escapes.
@@ -192,10 +211,6 @@ func Update[T any](s *Session, name string, f func(T) T) error {
 				return nil, err
 			}
 		}
-		raw, err := json.Marshal(f(v))
-		if err != nil {
-			return nil, fmt.Errorf("session value %.40q: %w", name, err)
-		}
-		return raw, nil
+		return encode(name, f(v))
 	}})
 }
