@@ -75,3 +75,21 @@ func (a *Around) Client(fctx *fasthttp.RequestCtx) netip.Addr {
 		return lines
 	})
 }
+
+// open reads what the request carries and opens its session.
+func (a *Around) open(ctx context.Context, fctx *fasthttp.RequestCtx, x *middleware.Exchange) error {
+	h := &fctx.Request.Header
+	for _, line := range h.PeekAll(fasthttp.HeaderCookie) {
+		a.m.Cookie.Find(line, &x.Presented)
+	}
+	return a.m.Open(ctx, x, a.Client(fctx), h.UserAgent(), fctx.Time())
+}
+
+func (a *Around) setCookie(h *fasthttp.ResponseHeader, x *middleware.Exchange) bool {
+	var space [512]byte
+	line := a.m.SetCookie(space[:0], x)
+	if len(line) > 0 {
+		h.AddBytesV(fasthttp.HeaderSetCookie, line)
+	}
+	return len(line) > 0
+}
