@@ -15,6 +15,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/fibersession"
 	"github.com/coatcheck/coatcheck/internal/middleware"
+	"github.com/coatcheck/coatcheck/server/internal/conn"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
@@ -41,7 +42,7 @@ type Server struct {
 
 	public   *fiber.App
 	admin    *fiber.App
-	doors    [2]door     // of public and admin
+	doors    [2]conn.Door // of public and admin
 	draining atomic.Bool // written once, by Shutdown
 }
 
@@ -100,10 +101,10 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	s.admin = s.newApp()
 	s.adminRoutes(shown)
 	s.prepare(s.admin, s.admin.Handler(), nil)
-	s.doors[0].srv, s.doors[1].srv = s.public.Server(), s.admin.Server()
-	s.doors[0].limits = limits{request: cfg.ReadTimeout, idle: cfg.IdleTimeout}
-	s.doors[1].limits = s.doors[0].limits
-	s.doors[0].guests = guests{max: cfg.MaxConnsPerIP, refuse: func() []byte { return s.refusal(problemTooManyConns) }}
+	s.doors[0].Srv, s.doors[1].Srv = s.public.Server(), s.admin.Server()
+	s.doors[0].Limits = conn.Limits{Request: cfg.ReadTimeout, Idle: cfg.IdleTimeout}
+	s.doors[1].Limits = s.doors[0].Limits
+	s.doors[0].Guests = conn.Guests{Max: cfg.MaxConnsPerIP, Refuse: func() []byte { return s.refusal(problemTooManyConns) }}
 	return s, nil
 }
 

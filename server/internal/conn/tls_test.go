@@ -1,4 +1,4 @@
-package server
+package conn
 
 import (
 	"context"
@@ -30,17 +30,17 @@ func localhost(t *testing.T) (serverSide, clientSide *tls.Config) {
 }
 
 // serveTLS serves "ok" over TLS on ln until the test ends.
-func serveTLS(t *testing.T, l limits, ln net.Listener) (d *door, client *tls.Config, served <-chan error) {
+func serveTLS(t *testing.T, l Limits, ln net.Listener) (d *Door, client *tls.Config, served <-chan error) {
 	t.Helper()
 	srv := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("ok") }}
 	serverSide, client := localhost(t)
-	d = &door{srv: srv, limits: l}
+	d = &Door{Srv: srv, Limits: l}
 	done := make(chan error, 1)
-	go func() { done <- d.serve(ln, serverSide, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- d.Serve(ln, serverSide, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		_ = d.shut(ctx)
+		_ = d.Shut(ctx)
 	})
 	return d, client, done
 }
@@ -61,7 +61,7 @@ func ask(t *testing.T, conn net.Conn, client *tls.Config) string {
 // A client that takes its time over the handshake holds nobody up, whoever came later, and is cut within the read timeout.
 func TestSlowHandshake(t *testing.T) {
 	ln := listenLocal(t)
-	_, client, _ := serveTLS(t, limits{request: 300 * time.Millisecond, idle: time.Minute}, ln)
+	_, client, _ := serveTLS(t, Limits{Request: 300 * time.Millisecond, Idle: time.Minute}, ln)
 	var slow []net.Conn
 	began := time.Now()
 	for _, first := range []string{"", "\x16", "\x16\x03\x01\x02\x00\x01\x00"} { // nothing, and parts of a ClientHello
@@ -88,9 +88,9 @@ func TestTooManyOverTLS(t *testing.T) {
 	ln := listenLocal(t)
 	srv := &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}
 	serverSide, client := localhost(t)
-	d := &door{srv: srv, limits: limits{request: time.Minute}, guests: guests{max: 1, refuse: func() []byte { return []byte("plain text") }}}
+	d := &Door{Srv: srv, Limits: Limits{Request: time.Minute}, Guests: Guests{Max: 1, Refuse: func() []byte { return []byte("plain text") }}}
 	served := make(chan error, 1)
-	go func() { served <- d.serve(ln, serverSide, slog.New(slog.DiscardHandler)) }()
+	go func() { served <- d.Serve(ln, serverSide, slog.New(slog.DiscardHandler)) }()
 	one := connect(t, ln)
 	assert.Equal(t, "HTTP/1.1 200 OK", ask(t, one, client))
 	two := connect(t, ln)
@@ -100,26 +100,26 @@ func TestTooManyOverTLS(t *testing.T) {
 	assert.Empty(t, text)
 	require.NoError(t, one.Close())
 	require.Eventually(t, func() bool {
-		d.guests.mu.Lock()
-		defer d.guests.mu.Unlock()
-		return len(d.guests.n) == 0
+		d.Guests.mu.Lock()
+		defer d.Guests.mu.Unlock()
+		return len(d.Guests.n) == 0
 	}, 20*time.Second, time.Millisecond, "who left is forgotten")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.NoError(t, d.shut(ctx))
+	require.NoError(t, d.Shut(ctx))
 	require.NoError(t, <-served)
 }
 
 // A shortage of descriptors, and what stands in the kernel's queue when the listener closes, are no different over TLS.
 func TestDoorOverTLS(t *testing.T) {
 	ln := listenLocal(t)
-	d, client, served := serveTLS(t, limits{request: time.Minute}, &short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE}})
+	d, client, served := serveTLS(t, Limits{Request: time.Minute}, &short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE}})
 	conn := connect(t, ln)
 	assert.Equal(t, "HTTP/1.1 200 OK", ask(t, conn, client))
 	connect(t, ln) // never says a word
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.NoError(t, d.shut(ctx))
+	require.NoError(t, d.Shut(ctx))
 	require.NoError(t, <-served)
 }
 
@@ -143,14 +143,13 @@ func TestQueueOverTLS(t *testing.T) {
 
 // HTTP/1.1 is what is offered, to those who ask for more as well; versions before TLS 1.2 are not spoken.
 func TestTLSVersions(t *testing.T) {
-	s := &Server{log: slog.New(slog.DiscardHandler)}
 	var asked atomic.Int32
-	s.doors[0].srv = &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) { asked.Add(1) }}
+	d := &Door{Srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) { asked.Add(1) }}}
 	serverSide, client := localhost(t)
 	serverSide.MinVersion, serverSide.NextProtos = tls.VersionTLS10, []string{"h2"}
 	ln := listenLocal(t)
 	served := make(chan error, 1)
-	go func() { served <- s.ServeTLS(ln, serverSide) }()
+	go func() { served <- d.ServeTLS(ln, serverSide, slog.New(slog.DiscardHandler)) }()
 	for _, tt := range []struct {
 		protocols []string
 		version   uint16
@@ -179,7 +178,7 @@ func TestTLSVersions(t *testing.T) {
 	assert.Equal(t, uint16(tls.VersionTLS10), serverSide.MinVersion, "the caller's configuration stays")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.NoError(t, s.doors[0].shut(ctx))
+	require.NoError(t, d.Shut(ctx))
 	require.NoError(t, <-served)
 	assert.Zero(t, asked.Load())
 }

@@ -1,6 +1,6 @@
 //go:build !race && !386
 
-package server
+package conn
 
 import (
 	"syscall"

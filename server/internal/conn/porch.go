@@ -1,4 +1,4 @@
-package server
+package conn
 
 import (
 	"crypto/tls"
@@ -22,8 +22,8 @@ import (
 type porch struct {
 	net.Listener
 	tls    *tls.Config // nil: plain
-	guests *guests
-	limits limits
+	guests *Guests
+	limits Limits
 	log    *slog.Logger
 
 	close  sync.Once
@@ -41,10 +41,10 @@ type porch struct {
 	visitors map[*visitor]struct{} // guarded by mu: the open connections
 }
 
-// limits are how long a request or a response, and the wait for the next one, may take. Zero: as long as they like.
-type limits struct{ request, idle time.Duration }
+// Limits are how long a request or a response, and the wait for the next one, may take. Zero: as long as they like.
+type Limits struct{ Request, Idle time.Duration }
 
-func newPorch(ln net.Listener, secure *tls.Config, g *guests, l limits, log *slog.Logger) *porch {
+func newPorch(ln net.Listener, secure *tls.Config, g *Guests, l Limits, log *slog.Logger) *porch {
 	return &porch{Listener: ln, tls: secure, guests: g, limits: l, log: log, ended: make(chan struct{}), visitors: make(map[*visitor]struct{})}
 }
 
@@ -113,10 +113,10 @@ func (p *porch) visit(conn net.Conn) net.Conn {
 	secure, encrypted := conn.(tlsConn)
 	if ok, tell := p.guests.enter(v.remote, v.came); !ok {
 		if tell {
-			p.log.Warn("a client has too many connections; its next ones are closed", "client", v.remote, "max_conns_per_ip", p.guests.max)
+			p.log.Warn("a client has too many connections; its next ones are closed", "client", v.remote, "max_conns_per_ip", p.guests.Max)
 		}
 		if !encrypted && p.tls == nil { // an answer over TLS would wait for the client
-			_, _ = conn.Write(p.guests.refuse()) // fits the socket's buffer, which is empty
+			_, _ = conn.Write(p.guests.Refuse()) // fits the socket's buffer, which is empty
 		}
 		_ = conn.Close()
 		return nil
@@ -125,7 +125,7 @@ func (p *porch) visit(conn net.Conn) net.Conn {
 		own := tls.Server(v.wire, p.tls)
 		v.Conn, secure, encrypted = own, own, true
 	}
-	v.wire.expect(p.limits.request, p.limits.request)
+	v.wire.expect(p.limits.Request, p.limits.Request)
 	p.mu.Lock()
 	p.visitors[v] = struct{}{}
 	p.mu.Unlock()
@@ -226,7 +226,7 @@ func (v *visitor) note(state fasthttp.ConnState) {
 	case fasthttp.StateActive:
 		v.begin()
 	case fasthttp.StateIdle:
-		v.wire.expect(v.porch.limits.idle, v.porch.limits.request)
+		v.wire.expect(v.porch.limits.Idle, v.porch.limits.Request)
 		v.state.Store(waiting)
 	}
 }
@@ -238,9 +238,9 @@ func (v *visitor) begin() {
 	case busy:
 		return
 	case unused:
-		v.wire.writes.begin(v.porch.limits.request)
+		v.wire.writes.begin(v.porch.limits.Request)
 	case waiting:
-		v.wire.expect(v.porch.limits.request, v.porch.limits.request)
+		v.wire.expect(v.porch.limits.Request, v.porch.limits.Request)
 	}
 	v.state.Store(busy)
 }
@@ -258,7 +258,7 @@ func (v *visitor) Read(b []byte) (int, error) {
 		patience := drainFor // it is there
 		switch {
 		case state == busy, v.wire.began:
-			patience = v.porch.limits.request // it had just begun; over TLS a record may be there in part
+			patience = v.porch.limits.Request // it had just begun; over TLS a record may be there in part
 		case !unread(v.Conn):
 			return 0, io.EOF
 		}
@@ -337,4 +337,21 @@ func (v *visitor) Close() error {
 		return v.wire.Close()
 	}
 	return v.Conn.Close()
+}
+
+// RemoteAddr is the address of the other end of the request's connection, without the zone of a link-local one.
+func RemoteAddr(ctx *fasthttp.RequestCtx) netip.Addr {
+	if v := visitorOf(ctx.Conn()); v != nil {
+		return v.remote
+	}
+	return addrOf(ctx.RemoteAddr())
+}
+
+func addrOf(end net.Addr) netip.Addr {
+	tcp, ok := end.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	addr, _ := netip.AddrFromSlice(tcp.IP)
+	return addr.Unmap()
 }

@@ -1,4 +1,4 @@
-package server
+package conn
 
 import (
 	"context"
@@ -81,16 +81,16 @@ func TestVisitorsWake(t *testing.T) {
 // Nobody accepts what stood in the queue when the last Accept had failed before: it is closed, and forgotten.
 func TestQueueThatNobodyAccepts(t *testing.T) {
 	ln := listenLocal(t)
-	d := &door{srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}}
+	d := &Door{Srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}}
 	broken := errors.New("the listener is broken")
-	require.ErrorIs(t, d.serve(&short{Listener: ln, errors: []error{broken}}, nil, slog.New(slog.DiscardHandler)), broken)
+	require.ErrorIs(t, d.Serve(&short{Listener: ln, errors: []error{broken}}, nil, slog.New(slog.DiscardHandler)), broken)
 	p := d.open[0]
 	p.Listener = ln // whose queue can be had
 	client := connect(t, ln)
 	require.NoError(t, client.SetReadDeadline(time.Now().Add(2*time.Second)))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	require.NoError(t, d.shut(ctx))
+	require.NoError(t, d.Shut(ctx))
 	_, err := client.Read(make([]byte, 1))
 	require.Error(t, err)
 	assert.NotErrorIs(t, err, os.ErrDeadlineExceeded)

@@ -1,6 +1,6 @@
 //go:build unix && (!linux || race || 386)
 
-package server
+package conn
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package server
+package conn
 
 import (
 	"context"
@@ -21,9 +21,9 @@ func TestListenerThatSpeaksTLS(t *testing.T) {
 	const soon = 100 * time.Millisecond
 	ln := listenLocal(t)
 	serverSide, client := localhost(t)
-	d := &door{srv: &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("ok") }}, limits: limits{request: soon, idle: time.Minute}}
+	d := &Door{Srv: &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("ok") }}, Limits: Limits{Request: soon, Idle: time.Minute}}
 	served := make(chan error, 1)
-	go func() { served <- d.serve(tls.NewListener(ln, serverSide), nil, slog.New(slog.DiscardHandler)) }()
+	go func() { served <- d.Serve(tls.NewListener(ln, serverSide), nil, slog.New(slog.DiscardHandler)) }()
 	for _, first := range []string{"", "\x16\x03\x01\x02\x00\x01\x00"} {
 		conn := connect(t, ln)
 		_, err := io.WriteString(conn, first)
@@ -46,7 +46,7 @@ func TestListenerThatSpeaksTLS(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.NoError(t, d.shut(ctx))
+	require.NoError(t, d.Shut(ctx))
 	require.NoError(t, <-served)
 }
 
@@ -67,7 +67,7 @@ func (c *torn) Write(b []byte) (int, error) {
 }
 
 // secured is a visitor over TLS after its handshake, with its client, and what carries that one.
-func secured(t *testing.T, l limits) (v secureVisitor, client *tls.Conn, below *torn) {
+func secured(t *testing.T, l Limits) (v secureVisitor, client *tls.Conn, below *torn) {
 	t.Helper()
 	ln := listenLocal(t)
 	serverSide, clientSide := localhost(t)
@@ -92,7 +92,7 @@ func secured(t *testing.T, l limits) (v secureVisitor, client *tls.Conn, below *
 // OPS-01. A request of which a part has come is a request, though TLS shows nothing of it before it is whole.
 func TestFarewellToHalfARecord(t *testing.T) {
 	for _, kept := range []bool{false, true} {
-		v, client, below := secured(t, limits{request: time.Minute, idle: time.Minute})
+		v, client, below := secured(t, Limits{Request: time.Minute, Idle: time.Minute})
 		if kept {
 			_, err := io.WriteString(client, "one")
 			require.NoError(t, err)
@@ -130,7 +130,7 @@ func TestFarewellToHalfARecord(t *testing.T) {
 
 // The time that a handshake and the wait for the first request took is not taken from the answer's.
 func TestFirstAnswerHasItsOwnTime(t *testing.T) {
-	v, client, _ := secured(t, limits{request: time.Minute})
+	v, client, _ := secured(t, Limits{Request: time.Minute})
 	require.NotZero(t, v.wire.writes.by)
 	_, err := io.WriteString(client, "one")
 	require.NoError(t, err)
@@ -142,7 +142,7 @@ func TestFirstAnswerHasItsOwnTime(t *testing.T) {
 // The end of TLS is told, but not by who may not write: another goroutine when the time to leave is over, and one whose client
 // takes nothing.
 func TestLastWords(t *testing.T) {
-	l := limits{request: 50 * time.Millisecond, idle: time.Minute}
+	l := Limits{Request: 50 * time.Millisecond, Idle: time.Minute}
 	for name, may := range map[string]struct {
 		edit func(secureVisitor)
 		word bool

@@ -1,4 +1,4 @@
-package server
+package conn
 
 import (
 	"context"
@@ -55,7 +55,7 @@ func connect(t *testing.T, ln net.Listener) net.Conn {
 }
 
 func quietPorch(ln net.Listener) *porch {
-	return newPorch(ln, nil, new(guests), limits{}, slog.New(slog.DiscardHandler))
+	return newPorch(ln, nil, new(Guests), Limits{}, slog.New(slog.DiscardHandler))
 }
 
 func TestShortageIsWaitedOut(t *testing.T) {
@@ -95,10 +95,10 @@ func TestCloseHandsOutTheQueue(t *testing.T) {
 
 // Browsers open connections in advance. One over which nothing ever came holds up no stop.
 func TestUnusedConnectionsAreSentHome(t *testing.T) {
-	d := &door{srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, limits: limits{request: time.Minute}}
+	d := &Door{Srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, Limits: Limits{Request: time.Minute}}
 	ln := listenLocal(t)
 	served := make(chan error, 1)
-	go func() { served <- d.serve(ln, nil, slog.New(slog.DiscardHandler)) }()
+	go func() { served <- d.Serve(ln, nil, slog.New(slog.DiscardHandler)) }()
 	conn := connect(t, ln)
 	require.Eventually(t, func() bool {
 		d.mu.Lock()
@@ -112,7 +112,7 @@ func TestUnusedConnectionsAreSentHome(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	require.NoError(t, d.shut(ctx))
+	require.NoError(t, d.Shut(ctx))
 	require.NoError(t, <-served)
 	_, err := conn.Read(make([]byte, 1))
 	assert.Error(t, err)
@@ -192,10 +192,10 @@ func TestDeafListener(t *testing.T) {
 
 // Go's transport and browsers open connections in advance, and would take a 408 that comes before they ask for their answer.
 func TestUnusedConnectionsEndSilently(t *testing.T) {
-	d := &door{srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, limits: limits{request: 20 * time.Millisecond}}
+	d := &Door{Srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, Limits: Limits{Request: 20 * time.Millisecond}}
 	ln := listenLocal(t)
 	served := make(chan error, 1)
-	go func() { served <- d.serve(ln, nil, slog.New(slog.DiscardHandler)) }()
+	go func() { served <- d.Serve(ln, nil, slog.New(slog.DiscardHandler)) }()
 	text, err := io.ReadAll(connect(t, ln))
 	require.NoError(t, err)
 	assert.Empty(t, string(text))
@@ -207,6 +207,6 @@ func TestUnusedConnectionsEndSilently(t *testing.T) {
 	assert.Contains(t, string(text), "HTTP/1.1 4", "who has begun is told")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	require.NoError(t, d.shut(ctx))
+	require.NoError(t, d.Shut(ctx))
 	require.NoError(t, <-served)
 }

@@ -1,0 +1,2 @@
+// Package conn is the listener and its connections: limits, deadlines, draining.
+package conn
