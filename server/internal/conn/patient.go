@@ -26,7 +26,6 @@ type patient struct {
 	raw     syscall.RawConn // nil: it cannot be tried
 	reads   allowance
 	writes  allowance
-	slept   bool        // a read found nothing; whoever wants to know sets it to false before
 	began   bool        // something has come since expect
 	stuck   bool        // a write has failed
 	leaving atomic.Bool // written by interrupt and stay
@@ -128,7 +127,6 @@ func (p *patient) readNow(fd uintptr) bool {
 	case syscall.EINTR:
 		return p.readNow(fd)
 	case syscall.EAGAIN:
-		p.slept = true
 		p.err = p.reads.wait()
 		return p.err != nil
 	default:

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -33,9 +32,6 @@ type porch struct {
 	ended  chan struct{} // closed by the last Accept
 	queue  []net.Conn    // what stood in the kernel's queue when the listener closed; written once, before closed
 	err    error         // of closing
-
-	wakes atomic.Int64 // of visitors
-	turns atomic.Int64 // since the last of them, reads after an answer by who may be polite
 
 	mu       sync.Mutex
 	visitors map[*visitor]struct{} // guarded by mu: the open connections
@@ -199,8 +195,6 @@ type visitor struct {
 	came     time.Time
 	state    atomic.Int32 // written by the goroutine that serves it
 	gone     sync.Once
-	woke     int64 // which of the wakes was its last
-	alone    bool  // nobody else woke between the last two times that this one did
 }
 
 // visitorOf is what a connection that a porch handed out is, or nil.
@@ -248,7 +242,7 @@ func (v *visitor) begin() {
 // Read marks the visitor as busy as soon as anything comes. Who was told to leave hears the end, unless a request came
 // meanwhile: a deadline that has passed hides it.
 func (v *visitor) Read(b []byte) (int, error) {
-	n, err := v.politely(b)
+	n, err := v.Conn.Read(b)
 	if n > 0 || err == nil {
 		v.begin()
 		return n, err
@@ -272,42 +266,6 @@ func (v *visitor) Read(b []byte) (int, error) {
 		return 0, io.EOF // no 408: a client that takes this connection up at last would take that for its answer
 	}
 	return n, err
-}
-
-// politely reads. After an answer it may let others go first: by its next turn a busy client's request is there, and a read
-// that finds nothing, and the sleep after it, are saved (decision 34 has the measurement).
-func (v *visitor) politely(b []byte) (int, error) {
-	if v.state.Load() != waiting {
-		return v.Conn.Read(b)
-	}
-	if v.polite() {
-		runtime.Gosched()
-		return v.Conn.Read(b)
-	}
-	v.wire.slept = false
-	n, err := v.Conn.Read(b)
-	if v.wire.slept {
-		v.wakes()
-	}
-	return n, err
-}
-
-// politeFor is for how many answers, whoever's they are, visitors let others go first after anybody woke.
-const politeFor = 32
-
-// polite reports whether the visitor lets others go first. As long as anybody is ready to run, Go does not look, for up to
-// 10 ms, who else has become ready. So some answers after anybody last woke nobody is polite, all that are ready come to sleep,
-// Go looks, and they wake.
-func (v *visitor) polite() bool {
-	return !v.alone && v.porch.turns.Add(1) < politeFor
-}
-
-// wakes notes that the visitor slept in a read. Where nobody else woke meanwhile there is nobody to be polite to.
-func (v *visitor) wakes() {
-	v.porch.turns.Store(0)
-	n := v.porch.wakes.Add(1)
-	v.alone = n == v.woke+1
-	v.woke = n
 }
 
 // farewell ends the wait for a next request, unless one is there and has not been read yet. Browsers open connections in
