@@ -14,8 +14,8 @@ import (
 // patient is a connection that keeps its own time. fasthttp would look at the clock and tell the network poller of a deadline
 // three times a request, though most of what it reads and writes need not be waited for: here the system call is made first,
 // and only who is about to wait looks at the clock. The poller hears only of a deadline that comes before the one it knows, so
-// of one in seconds; when that has passed and no longer counts, it is told of the one that does. The system call is made
-// without telling Go's scheduler, which it could not hold up: it does not wait (decision 34 has the measurement).
+// of one in seconds; when that has passed and no longer counts, it is told of the one that does (decision 34
+// has the measurement).
 //
 // Of a connection that is not a socket of Go's own nothing can be tried: one that wraps a socket may do more than it. There the
 // poller hears of each new end before the first call, because TLS below would take an end that has passed for its own.
@@ -116,21 +116,19 @@ func (p *patient) readOnce(b []byte) (int, error) {
 
 // readNow is what the poller calls now, and when there may be something to read. It reports whether the read is over.
 func (p *patient) readNow(fd uintptr) bool {
-	n, errno := readFD(fd, p.in)
-	if n > 0 && errno == 0 {
+	n, err := readFD(fd, p.in)
+	switch {
+	case err == nil && n > 0:
 		p.n = n
-		return true
-	}
-	switch errno {
-	case 0:
+	case err == nil:
 		p.err = io.EOF
-	case syscall.EINTR:
+	case errors.Is(err, syscall.EINTR):
 		return p.readNow(fd)
-	case syscall.EAGAIN:
+	case errors.Is(err, syscall.EAGAIN):
 		p.err = p.reads.wait()
 		return p.err != nil
 	default:
-		p.err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", errno)}
+		p.err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
 	}
 	return true
 }
@@ -163,16 +161,16 @@ func (p *patient) writeOnce(b []byte) (int, error) {
 // writeNow is readNow for what is left to write.
 func (p *patient) writeNow(fd uintptr) bool {
 	for p.n < len(p.out) {
-		n, errno := writeFD(fd, p.out[p.n:])
-		switch errno {
-		case 0:
+		n, err := writeFD(fd, p.out[p.n:])
+		switch {
+		case err == nil:
 			p.n += n
-		case syscall.EINTR:
-		case syscall.EAGAIN:
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EAGAIN):
 			p.err = p.writes.wait()
 			return p.err != nil
 		default:
-			p.err = &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", errno)}
+			p.err = &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", err)}
 			return true
 		}
 	}
