@@ -40,10 +40,10 @@ type Server struct {
 
 	trace func(TracedRequest) (context.Context, func(status int)) // nil: off
 
-	public   *fiber.App
-	admin    *fiber.App
-	doors    [2]conn.Door // of public and admin
-	draining atomic.Bool // written once, by Shutdown
+	public    *fiber.App
+	admin     *fiber.App
+	listeners [2]conn.Server // of public and admin
+	draining  atomic.Bool    // written once, by Shutdown
 }
 
 // New returns a server for the store, or all mistakes of the configuration. The store stays the caller's to close.
@@ -101,10 +101,10 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	s.admin = s.newApp()
 	s.adminRoutes(shown)
 	s.prepare(s.admin, s.admin.Handler(), nil)
-	s.doors[0].Srv, s.doors[1].Srv = s.public.Server(), s.admin.Server()
-	s.doors[0].Limits = conn.Limits{Request: cfg.ReadTimeout, Idle: cfg.IdleTimeout}
-	s.doors[1].Limits = s.doors[0].Limits
-	s.doors[0].Guests = conn.Guests{Max: cfg.MaxConnsPerIP, Refuse: func() []byte { return s.refusal(problemTooManyConns) }}
+	s.listeners[0].HTTP, s.listeners[1].HTTP = s.public.Server(), s.admin.Server()
+	s.listeners[0].Timeouts = conn.Timeouts{Request: cfg.ReadTimeout, Idle: cfg.IdleTimeout}
+	s.listeners[1].Timeouts = s.listeners[0].Timeouts
+	s.listeners[0].ConnLimit = conn.ConnLimit{Max: cfg.MaxConnsPerIP, Refusal: func() []byte { return s.refusal(problemTooManyConns) }}
 	return s, nil
 }
 

@@ -30,17 +30,17 @@ func localhost(t *testing.T) (serverSide, clientSide *tls.Config) {
 }
 
 // serveTLS serves "ok" over TLS on ln until the test ends.
-func serveTLS(t *testing.T, l Limits, ln net.Listener) (d *Door, client *tls.Config, served <-chan error) {
+func serveTLS(t *testing.T, l Timeouts, ln net.Listener) (d *Server, client *tls.Config, served <-chan error) {
 	t.Helper()
 	srv := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("ok") }}
 	serverSide, client := localhost(t)
-	d = &Door{Srv: srv, Limits: l}
+	d = &Server{HTTP: srv, Timeouts: l}
 	done := make(chan error, 1)
 	go func() { done <- d.Serve(ln, serverSide, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		_ = d.Shut(ctx)
+		_ = d.Drain(ctx)
 	})
 	return d, client, done
 }
@@ -59,11 +59,11 @@ func ask(t *testing.T, conn net.Conn, client *tls.Config) string {
 }
 
 // A client that takes its time over the handshake holds nobody up, whoever came later, and is cut within the read timeout.
-func TestSlowHandshake(t *testing.T) {
+func TestSlowTLSHandshake(t *testing.T) {
 	ln := listenLocal(t)
-	_, client, _ := serveTLS(t, Limits{Request: 300 * time.Millisecond, Idle: time.Minute}, ln)
+	_, client, _ := serveTLS(t, Timeouts{Request: 300 * time.Millisecond, Idle: time.Minute}, ln)
 	var slow []net.Conn
-	began := time.Now()
+	received := time.Now()
 	for _, first := range []string{"", "\x16", "\x16\x03\x01\x02\x00\x01\x00"} { // nothing, and parts of a ClientHello
 		for range 50 {
 			conn := connect(t, ln)
@@ -80,15 +80,15 @@ func TestSlowHandshake(t *testing.T) {
 			require.ErrorIs(t, err, syscall.ECONNRESET, "it is closed")
 		}
 	}
-	assert.Less(t, time.Since(began), 10*time.Second)
+	assert.Less(t, time.Since(received), 10*time.Second)
 }
 
 // One whose connection is one too many is closed without a word over TLS, and nobody waits for him.
-func TestTooManyOverTLS(t *testing.T) {
+func TestConnLimitOverTLS(t *testing.T) {
 	ln := listenLocal(t)
 	srv := &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}
 	serverSide, client := localhost(t)
-	d := &Door{Srv: srv, Limits: Limits{Request: time.Minute}, Guests: Guests{Max: 1, Refuse: func() []byte { return []byte("plain text") }}}
+	d := &Server{HTTP: srv, Timeouts: Timeouts{Request: time.Minute}, ConnLimit: ConnLimit{Max: 1, Refusal: func() []byte { return []byte("plain text") }}}
 	served := make(chan error, 1)
 	go func() { served <- d.Serve(ln, serverSide, slog.New(slog.DiscardHandler)) }()
 	one := connect(t, ln)
@@ -100,35 +100,35 @@ func TestTooManyOverTLS(t *testing.T) {
 	assert.Empty(t, text)
 	require.NoError(t, one.Close())
 	require.Eventually(t, func() bool {
-		d.Guests.mu.Lock()
-		defer d.Guests.mu.Unlock()
-		return len(d.Guests.n) == 0
+		d.ConnLimit.mu.Lock()
+		defer d.ConnLimit.mu.Unlock()
+		return len(d.ConnLimit.n) == 0
 	}, 20*time.Second, time.Millisecond, "who left is forgotten")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.NoError(t, d.Shut(ctx))
+	require.NoError(t, d.Drain(ctx))
 	require.NoError(t, <-served)
 }
 
 // A shortage of descriptors, and what stands in the kernel's queue when the listener closes, are no different over TLS.
-func TestDoorOverTLS(t *testing.T) {
+func TestDrainOverTLS(t *testing.T) {
 	ln := listenLocal(t)
-	d, client, served := serveTLS(t, Limits{Request: time.Minute}, &short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE}})
+	d, client, served := serveTLS(t, Timeouts{Request: time.Minute}, &short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE}})
 	conn := connect(t, ln)
 	assert.Equal(t, "HTTP/1.1 200 OK", ask(t, conn, client))
 	connect(t, ln) // never says a word
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.NoError(t, d.Shut(ctx))
+	require.NoError(t, d.Drain(ctx))
 	require.NoError(t, <-served)
 }
 
-func TestQueueOverTLS(t *testing.T) {
+func TestBacklogOverTLS(t *testing.T) {
 	ln := listenLocal(t)
 	serverSide, client := localhost(t)
-	p := quietPorch(ln)
+	p := newTestListener(ln)
 	p.tls = serverSide
-	waiting := connect(t, ln)
+	stateIdle := connect(t, ln)
 	require.NoError(t, p.Close())
 	conn, err := p.Accept()
 	require.NoError(t, err)
@@ -136,7 +136,7 @@ func TestQueueOverTLS(t *testing.T) {
 	require.True(t, ok, "fasthttp must see that it is TLS")
 	done := make(chan error, 1)
 	go func() { done <- secure.Handshake() }()
-	require.NoError(t, tls.Client(waiting, client).HandshakeContext(t.Context()))
+	require.NoError(t, tls.Client(stateIdle, client).HandshakeContext(t.Context()))
 	require.NoError(t, <-done)
 	require.NoError(t, conn.Close())
 }
@@ -144,7 +144,7 @@ func TestQueueOverTLS(t *testing.T) {
 // HTTP/1.1 is what is offered, to those who ask for more as well; versions before TLS 1.2 are not spoken.
 func TestTLSVersions(t *testing.T) {
 	var asked atomic.Int32
-	d := &Door{Srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) { asked.Add(1) }}}
+	d := &Server{HTTP: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) { asked.Add(1) }}}
 	serverSide, client := localhost(t)
 	serverSide.MinVersion, serverSide.NextProtos = tls.VersionTLS10, []string{"h2"}
 	ln := listenLocal(t)
@@ -178,7 +178,7 @@ func TestTLSVersions(t *testing.T) {
 	assert.Equal(t, uint16(tls.VersionTLS10), serverSide.MinVersion, "the caller's configuration stays")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.NoError(t, d.Shut(ctx))
+	require.NoError(t, d.Drain(ctx))
 	require.NoError(t, <-served)
 	assert.Zero(t, asked.Load())
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// patient is a connection that keeps its own time. fasthttp would look at the clock and tell the network poller of a deadline
+// deadlineConn is a connection that keeps its own time. fasthttp would look at the clock and tell the network poller of a deadline
 // three times a request, though most of what it reads and writes need not be waited for: here the system call is made first,
 // and only who is about to wait looks at the clock. The poller hears only of a deadline that comes before the one it knows, so
 // of one in seconds; when that has passed and no longer counts, it is told of the one that does (decision 34
@@ -21,101 +21,101 @@ import (
 // poller hears of each new end before the first call, because TLS below would take an end that has passed for its own.
 //
 // It belongs to the goroutine that serves it, but for interrupt and Close.
-type patient struct {
+type deadlineConn struct {
 	net.Conn
-	raw     syscall.RawConn // nil: it cannot be tried
-	reads   allowance
-	writes  allowance
-	began   bool        // something has come since expect
-	stuck   bool        // a write has failed
-	leaving atomic.Bool // written by interrupt and stay
+	raw         syscall.RawConn // nil: it cannot be tried
+	reads       deadline
+	writes      deadline
+	received    bool        // something has come since expect
+	writeFailed bool        // a write has failed
+	interrupted atomic.Bool // written by interrupt and stay
 
 	// What tryRead and tryWrite are about. They are made once, because a closure for each call would be an allocation.
-	tryRead, tryWrite func(fd uintptr) bool
-	in, out           []byte
-	n                 int
-	err               error
+	onReadable, onWritable func(fd uintptr) bool
+	in, out                []byte
+	n                      int
+	err                    error
 }
 
-func newPatient(conn net.Conn) *patient {
+func newDeadlineConn(conn net.Conn) *deadlineConn {
 	switch c := conn.(type) {
 	case *net.TCPConn:
-		return newPatientOn(conn, c)
+		return newDeadlineConnOn(conn, c)
 	case *net.UnixConn:
-		return newPatientOn(conn, c)
+		return newDeadlineConnOn(conn, c)
 	}
-	return newPatientOn(conn, nil)
+	return newDeadlineConnOn(conn, nil)
 }
 
-// newPatientOn is newPatient of a connection that does what its socket does; nil: that is not known.
-func newPatientOn(conn net.Conn, socket syscall.Conn) *patient {
-	p := &patient{Conn: conn}
+// newDeadlineConnOn is newPatient of a connection that does what its socket does; nil: that is not known.
+func newDeadlineConnOn(conn net.Conn, socket syscall.Conn) *deadlineConn {
+	p := &deadlineConn{Conn: conn}
 	p.reads.set, p.writes.set = conn.SetReadDeadline, conn.SetWriteDeadline
 	if socket != nil && canTry {
 		if raw, err := socket.SyscallConn(); err == nil {
-			p.raw, p.tryRead, p.tryWrite = raw, p.readNow, p.writeNow
+			p.raw, p.onReadable, p.onWritable = raw, p.tryRead, p.tryWrite
 		}
 	}
 	return p
 }
 
 // NetConn is the connection below, as with crypto/tls.
-func (p *patient) NetConn() net.Conn { return p.Conn }
+func (p *deadlineConn) NetConn() net.Conn { return p.Conn }
 
-// expect begins new allowances: what is read, and what is written, from now on may take so long, from when it is first waited for.
+// setTimeouts begins new allowances: what is read, and what is written, from now on may take so long, from when it is first waited for.
 // Zero: as long as it likes.
-func (p *patient) expect(read, write time.Duration) {
-	p.began = false
+func (p *deadlineConn) setTimeouts(read, write time.Duration) {
+	p.received = false
 	p.reads.begin(read)
 	p.writes.begin(write)
 }
 
 // start lets the time of both run from now, for what does not read and write through p.
-func (p *patient) start() error { return errors.Join(p.reads.tell(), p.writes.tell()) }
+func (p *deadlineConn) start() error { return errors.Join(p.reads.tell(), p.writes.tell()) }
 
-// interrupt ends a read that waits, or the next one that is about to. One that comes when the read has just told the poller of
+// interruptRead ends a read that waits, or the next one that is about to. One that comes when the read has just told the poller of
 // another deadline is lost, so whoever means it says it again.
-func (p *patient) interrupt() {
-	p.leaving.Store(true)
+func (p *deadlineConn) interruptRead() {
+	p.interrupted.Store(true)
 	_ = p.SetReadDeadline(time.Unix(1, 0)) // a connection that cannot be told is closed already
 }
 
-// stay takes an interrupt back. What is read next may take so long.
-func (p *patient) stay(d time.Duration) {
-	p.leaving.Store(false)
+// resumeRead takes an interrupt back. What is read next may take so long.
+func (p *deadlineConn) resumeRead(d time.Duration) {
+	p.interrupted.Store(false)
 	p.reads.begin(d)
 	_ = p.reads.tell() // as above
 }
 
-func (p *patient) Read(b []byte) (int, error) {
+func (p *deadlineConn) Read(b []byte) (int, error) {
 	for {
 		n, err := p.readOnce(b)
 		if n > 0 {
-			p.began = true
+			p.received = true
 		}
-		if n > 0 || err == nil || p.raw == nil || p.leaving.Load() || !p.reads.goesOn(err) {
+		if n > 0 || err == nil || p.raw == nil || p.interrupted.Load() || !p.reads.superseded(err) {
 			return n, err
 		}
 	}
 }
 
-func (p *patient) readOnce(b []byte) (int, error) {
+func (p *deadlineConn) readOnce(b []byte) (int, error) {
 	if p.raw == nil || len(b) == 0 {
-		if err := p.reads.tellNew(); err != nil {
+		if err := p.reads.sync(); err != nil {
 			return 0, err
 		}
 		return p.Conn.Read(b)
 	}
 	p.in, p.n, p.err = b, 0, nil
-	err := p.raw.Read(p.tryRead)
+	err := p.raw.Read(p.onReadable)
 	if err == nil {
 		err = p.err
 	}
 	return p.n, err
 }
 
-// readNow is what the poller calls now, and when there may be something to read. It reports whether the read is over.
-func (p *patient) readNow(fd uintptr) bool {
+// tryRead is what the poller calls now, and when there may be something to read. It reports whether the read is over.
+func (p *deadlineConn) tryRead(fd uintptr) bool {
 	n, err := readFD(fd, p.in)
 	switch {
 	case err == nil && n > 0:
@@ -123,7 +123,7 @@ func (p *patient) readNow(fd uintptr) bool {
 	case err == nil:
 		p.err = io.EOF
 	case errors.Is(err, syscall.EINTR):
-		return p.readNow(fd)
+		return p.tryRead(fd)
 	case errors.Is(err, syscall.EAGAIN):
 		p.err = p.reads.wait()
 		return p.err != nil
@@ -133,33 +133,33 @@ func (p *patient) readNow(fd uintptr) bool {
 	return true
 }
 
-func (p *patient) Write(b []byte) (n int, err error) {
+func (p *deadlineConn) Write(b []byte) (n int, err error) {
 	for {
 		some, err := p.writeOnce(b[n:])
-		if n += some; err == nil || p.raw == nil || !p.writes.goesOn(err) {
-			p.stuck = p.stuck || err != nil
+		if n += some; err == nil || p.raw == nil || !p.writes.superseded(err) {
+			p.writeFailed = p.writeFailed || err != nil
 			return n, err
 		}
 	}
 }
 
-func (p *patient) writeOnce(b []byte) (int, error) {
+func (p *deadlineConn) writeOnce(b []byte) (int, error) {
 	if p.raw == nil || len(b) == 0 {
-		if err := p.writes.tellNew(); err != nil {
+		if err := p.writes.sync(); err != nil {
 			return 0, err
 		}
 		return p.Conn.Write(b)
 	}
 	p.out, p.n, p.err = b, 0, nil
-	err := p.raw.Write(p.tryWrite)
+	err := p.raw.Write(p.onWritable)
 	if err == nil {
 		err = p.err
 	}
 	return p.n, err
 }
 
-// writeNow is readNow for what is left to write.
-func (p *patient) writeNow(fd uintptr) bool {
+// tryWrite is readNow for what is left to write.
+func (p *deadlineConn) tryWrite(fd uintptr) bool {
 	for p.n < len(p.out) {
 		n, err := writeFD(fd, p.out[p.n:])
 		switch {
@@ -177,9 +177,9 @@ func (p *patient) writeNow(fd uintptr) bool {
 	return true
 }
 
-// allowance bounds how long something may take that a connection reads, or writes. The zero value bounds nothing. Times are since
+// deadline bounds how long something may take that a connection reads, or writes. The zero value bounds nothing. Times are since
 // epoch.
-type allowance struct {
+type deadline struct {
 	max  time.Duration // from when it is first waited for; 0: no bound
 	by   time.Duration // when it is over; 0: nobody has waited yet
 	told time.Duration // the deadline that the poller knows; 0: none
@@ -188,10 +188,10 @@ type allowance struct {
 
 var epoch = time.Now()
 
-func (s *allowance) begin(most time.Duration) { s.max, s.by = most, 0 }
+func (s *deadline) begin(most time.Duration) { s.max, s.by = most, 0 }
 
 // end is when it is over, counted from now if nobody has waited yet.
-func (s *allowance) end() time.Duration {
+func (s *deadline) end() time.Duration {
 	if s.max > 0 && s.by == 0 {
 		now := time.Since(epoch)
 		s.by = now + min(s.max, math.MaxInt64-now)
@@ -200,22 +200,22 @@ func (s *allowance) end() time.Duration {
 }
 
 // wait is called by who is about to wait. An earlier end that the poller knows is let pass: see goesOn.
-func (s *allowance) wait() error {
+func (s *deadline) wait() error {
 	if s.told != 0 && s.told < s.end() {
 		return nil
 	}
-	return s.tellNew()
+	return s.sync()
 }
 
 // tellNew tells the poller of the end, unless it knows.
-func (s *allowance) tellNew() error {
+func (s *deadline) sync() error {
 	if s.told == s.end() {
 		return nil
 	}
 	return s.tell()
 }
 
-func (s *allowance) tell() error {
+func (s *deadline) tell() error {
 	s.told = s.end()
 	if s.told == 0 {
 		return s.set(time.Time{})
@@ -223,9 +223,9 @@ func (s *allowance) tell() error {
 	return s.set(epoch.Add(s.told))
 }
 
-// goesOn reports whether err comes from an end that the poller was told of and that does not count any more; then it knows the
+// superseded reports whether err comes from an end that the poller was told of and that does not count any more; then it knows the
 // one that does.
-func (s *allowance) goesOn(err error) bool {
+func (s *deadline) superseded(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}

@@ -54,18 +54,18 @@ func connect(t *testing.T, ln net.Listener) net.Conn {
 	return conn
 }
 
-func quietPorch(ln net.Listener) *porch {
-	return newPorch(ln, nil, new(Guests), Limits{}, slog.New(slog.DiscardHandler))
+func newTestListener(ln net.Listener) *listener {
+	return newListener(ln, nil, new(ConnLimit), Timeouts{}, slog.New(slog.DiscardHandler))
 }
 
-func TestShortageIsWaitedOut(t *testing.T) {
+func TestAcceptRetriesWithoutDescriptors(t *testing.T) {
 	ln := listenLocal(t)
-	p := quietPorch(&short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED}})
+	p := newTestListener(&short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED}})
 	connect(t, ln)
 	conn, err := p.Accept()
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
-	assert.Empty(t, p.visitors, "a connection that was closed is forgotten")
+	assert.Empty(t, p.conns, "a connection that was closed is forgotten")
 
 	other := errors.New("the listener is broken")
 	p.Listener.(*short).errors = []error{other}
@@ -75,9 +75,9 @@ func TestShortageIsWaitedOut(t *testing.T) {
 }
 
 // Closing a listener resets what stands in the kernel's queue, which clients believe to be connected.
-func TestCloseHandsOutTheQueue(t *testing.T) {
+func TestCloseAcceptsTheBacklog(t *testing.T) {
 	ln := listenLocal(t)
-	p := quietPorch(ln)
+	p := newTestListener(ln)
 	const n = 3
 	for range n {
 		connect(t, ln)
@@ -94,8 +94,8 @@ func TestCloseHandsOutTheQueue(t *testing.T) {
 }
 
 // Browsers open connections in advance. One over which nothing ever came holds up no stop.
-func TestUnusedConnectionsAreSentHome(t *testing.T) {
-	d := &Door{Srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, Limits: Limits{Request: time.Minute}}
+func TestDrainClosesNewConnections(t *testing.T) {
+	d := &Server{HTTP: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, Timeouts: Timeouts{Request: time.Minute}}
 	ln := listenLocal(t)
 	served := make(chan error, 1)
 	go func() { served <- d.Serve(ln, nil, slog.New(slog.DiscardHandler)) }()
@@ -108,11 +108,11 @@ func TestUnusedConnectionsAreSentHome(t *testing.T) {
 		}
 		d.open[0].mu.Lock()
 		defer d.open[0].mu.Unlock()
-		return len(d.open[0].visitors) == 1
+		return len(d.open[0].conns) == 1
 	}, 10*time.Second, time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	require.NoError(t, d.Shut(ctx))
+	require.NoError(t, d.Drain(ctx))
 	require.NoError(t, <-served)
 	_, err := conn.Read(make([]byte, 1))
 	assert.Error(t, err)
@@ -120,35 +120,35 @@ func TestUnusedConnectionsAreSentHome(t *testing.T) {
 
 // A stop cuts nobody off: who has sent a request before he was told to leave is answered, whatever the scheduler does
 // meanwhile, and who has not is told by the end of the connection.
-func TestFarewell(t *testing.T) {
+func TestCloseIdle(t *testing.T) {
 	ln := listenLocal(t)
-	p := quietPorch(ln)
+	p := newTestListener(ln)
 	client := connect(t, ln)
 	conn, err := p.Accept()
 	require.NoError(t, err)
-	v, ok := conn.(*visitor)
+	v, ok := conn.(*trackedConn)
 	require.True(t, ok)
 	require.IsType(t, &net.TCPAddr{}, v.RemoteAddr(), "fasthttp's RemoteIP knows no other")
 	b := make([]byte, 10)
-	arrived := func() bool { return unread(v.Conn) }
+	arrived := func() bool { return hasUnread(v.Conn) }
 
-	assert.Equal(t, 1, p.farewell(time.Minute))
-	assert.False(t, v.wire.leaving.Load(), "it has only just come")
+	assert.Equal(t, 1, p.closeIdle(time.Minute))
+	assert.False(t, v.wire.interrupted.Load(), "it has only just come")
 
 	_, err = client.Write([]byte("one"))
 	require.NoError(t, err)
 	require.Eventually(t, arrived, 10*time.Second, time.Millisecond)
-	p.farewell(0)
-	assert.False(t, v.wire.leaving.Load(), "its request is there")
+	p.closeIdle(0)
+	assert.False(t, v.wire.interrupted.Load(), "its request is there")
 	n, err := v.Read(b)
 	require.NoError(t, err)
 	assert.Equal(t, "one", string(b[:n]))
-	p.farewell(0)
-	assert.False(t, v.wire.leaving.Load(), "it is being served")
+	p.closeIdle(0)
+	assert.False(t, v.wire.interrupted.Load(), "it is being served")
 
-	noteState(v, fasthttp.StateIdle)
-	p.farewell(0)
-	assert.True(t, v.wire.leaving.Load())
+	setState(v, fasthttp.StateIdle)
+	p.closeIdle(0)
+	assert.True(t, v.wire.interrupted.Load())
 	_, err = client.Write([]byte("two"))
 	require.NoError(t, err)
 	require.Eventually(t, arrived, 10*time.Second, time.Millisecond)
@@ -156,20 +156,20 @@ func TestFarewell(t *testing.T) {
 	require.NoError(t, err, "the deadline has passed, but a request came first")
 	assert.Equal(t, "two", string(b[:n]))
 
-	noteState(v, fasthttp.StateIdle)
-	p.farewell(0)
+	setState(v, fasthttp.StateIdle)
+	p.closeIdle(0)
 	_, err = v.Read(b)
 	require.ErrorIs(t, err, io.EOF)
 	require.NoError(t, v.Close())
-	assert.Zero(t, p.farewell(0))
+	assert.Zero(t, p.closeIdle(0))
 	require.NoError(t, p.Close())
 }
 
 // A deaf listener accepts what is open, and lets nobody open more: nobody can come between the last look and closing.
-func TestDeafListener(t *testing.T) {
+func TestDropSYNs(t *testing.T) {
 	ln := listenLocal(t)
 	before := connect(t, ln)
-	if !deafen(ln) {
+	if !dropSYNs(ln) {
 		require.NotEqual(t, "linux", runtime.GOOS)
 		t.Log("no socket filters on " + runtime.GOOS)
 	} else {
@@ -191,8 +191,8 @@ func TestDeafListener(t *testing.T) {
 }
 
 // Go's transport and browsers open connections in advance, and would take a 408 that comes before they ask for their answer.
-func TestUnusedConnectionsEndSilently(t *testing.T) {
-	d := &Door{Srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, Limits: Limits{Request: 20 * time.Millisecond}}
+func TestNewConnectionsTimeOutSilently(t *testing.T) {
+	d := &Server{HTTP: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, Timeouts: Timeouts{Request: 20 * time.Millisecond}}
 	ln := listenLocal(t)
 	served := make(chan error, 1)
 	go func() { served <- d.Serve(ln, nil, slog.New(slog.DiscardHandler)) }()
@@ -207,6 +207,6 @@ func TestUnusedConnectionsEndSilently(t *testing.T) {
 	assert.Contains(t, string(text), "HTTP/1.1 4", "who has begun is told")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	require.NoError(t, d.Shut(ctx))
+	require.NoError(t, d.Drain(ctx))
 	require.NoError(t, <-served)
 }

@@ -12,10 +12,10 @@ import (
 )
 
 // What is there, and what the socket takes, costs neither a deadline nor an allocation.
-func TestPatientAllocatesAndTellsNothing(t *testing.T) {
+func TestReadyReadsAndWritesAllocateNothing(t *testing.T) {
 	conn, client := accepted(t)
 	below := &told{Conn: conn}
-	p := newPatientOn(below, conn.(*net.TCPConn))
+	p := newDeadlineConnOn(below, conn.(*net.TCPConn))
 	defer func() { _ = p.Close() }()
 	if p.raw == nil {
 		require.False(t, canTry)
@@ -23,7 +23,7 @@ func TestPatientAllocatesAndTellsNothing(t *testing.T) {
 	}
 	b := make([]byte, 100)
 	exchange := func() {
-		p.expect(time.Minute, time.Minute)
+		p.setTimeouts(time.Minute, time.Minute)
 		n, err := p.Read(b[:3])
 		if n != 3 || err != nil {
 			t.Errorf("read %d bytes: %v", n, err)
@@ -35,7 +35,7 @@ func TestPatientAllocatesAndTellsNothing(t *testing.T) {
 	const runs = 100
 	_, err := client.Write(make([]byte, 3*(runs+1))) // AllocsPerRun makes one more
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return unread(conn) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return hasUnread(conn) }, 10*time.Second, time.Millisecond)
 	assert.Zero(t, testing.AllocsPerRun(runs, exchange))
 	reads, writes := below.times()
 	assert.Zero(t, reads)

@@ -14,9 +14,9 @@ import (
 )
 
 // Nobody accepts what stood in the queue when the last Accept had failed before: it is closed, and forgotten.
-func TestQueueThatNobodyAccepts(t *testing.T) {
+func TestDrainClosesABacklogThatNobodyAccepts(t *testing.T) {
 	ln := listenLocal(t)
-	d := &Door{Srv: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}}
+	d := &Server{HTTP: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}}
 	broken := errors.New("the listener is broken")
 	require.ErrorIs(t, d.Serve(&short{Listener: ln, errors: []error{broken}}, nil, slog.New(slog.DiscardHandler)), broken)
 	p := d.open[0]
@@ -25,9 +25,9 @@ func TestQueueThatNobodyAccepts(t *testing.T) {
 	require.NoError(t, client.SetReadDeadline(time.Now().Add(2*time.Second)))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	require.NoError(t, d.Shut(ctx))
+	require.NoError(t, d.Drain(ctx))
 	_, err := client.Read(make([]byte, 1))
 	require.Error(t, err)
 	assert.NotErrorIs(t, err, os.ErrDeadlineExceeded)
-	assert.Empty(t, p.visitors)
+	assert.Empty(t, p.conns)
 }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onlyHandshakes is a socket filter (BPF, over the TCP header) that drops what opens a connection: SYN without ACK.
-var onlyHandshakes = []unix.SockFilter{
+// dropSYN is a socket filter (BPF, over the TCP header) that drops what opens a connection: SYN without ACK.
+var dropSYN = []unix.SockFilter{
 	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 13}, // the flags
 	{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0x12},
 	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0x02, Jf: 1},
@@ -17,10 +17,10 @@ var onlyHandshakes = []unix.SockFilter{
 	{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
 }
 
-// deafen makes a TCP listener drop, as a bad link would, what opens a connection; those that are half open still come. Between
+// dropSYNs makes a TCP listener drop, as a bad link would, what opens a connection; those that are half open still come. Between
 // a look into the queue and closing there is always time for one more connection, which closing resets although its client has
 // sent a request. Who is dropped tries again after a second, and is refused.
-func deafen(ln net.Listener) (deaf bool) {
+func dropSYNs(ln net.Listener) (deaf bool) {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
 		return false // TLS around one
@@ -30,14 +30,14 @@ func deafen(ln net.Listener) (deaf bool) {
 		return false
 	}
 	_ = raw.Control(func(fd uintptr) {
-		program := unix.SockFprog{Len: uint16(len(onlyHandshakes)), Filter: &onlyHandshakes[0]}
+		program := unix.SockFprog{Len: uint16(len(dropSYN)), Filter: &dropSYN[0]}
 		deaf = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program) == nil
 	})
 	return deaf
 }
 
-// drain accepts, without waiting, what stands in the queue of a TCP listener.
-func drain(ln net.Listener) []net.Conn {
+// acceptBacklog accepts, without waiting, what stands in the queue of a TCP listener.
+func acceptBacklog(ln net.Listener) []net.Conn {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
 		return nil // TLS around one: its queue is reset, as it was before
@@ -64,8 +64,8 @@ func drain(ln net.Listener) []net.Conn {
 	return conns
 }
 
-// unread reports whether bytes have come that nobody has read yet.
-func unread(conn net.Conn) bool {
+// hasUnread reports whether bytes have come that nobody has read yet.
+func hasUnread(conn net.Conn) bool {
 	for { // out of TLS and patience
 		outer, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {

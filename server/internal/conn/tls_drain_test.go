@@ -17,11 +17,11 @@ import (
 
 // Who brings a listener that speaks TLS by itself has the same limits: a handshake that does not end is cut, and a pause between
 // two requests may be as long as connections may be idle.
-func TestListenerThatSpeaksTLS(t *testing.T) {
+func TestListenerThatIsTLS(t *testing.T) {
 	const soon = 100 * time.Millisecond
 	ln := listenLocal(t)
 	serverSide, client := localhost(t)
-	d := &Door{Srv: &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("ok") }}, Limits: Limits{Request: soon, Idle: time.Minute}}
+	d := &Server{HTTP: &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("ok") }}, Timeouts: Timeouts{Request: soon, Idle: time.Minute}}
 	served := make(chan error, 1)
 	go func() { served <- d.Serve(tls.NewListener(ln, serverSide), nil, slog.New(slog.DiscardHandler)) }()
 	for _, first := range []string{"", "\x16\x03\x01\x02\x00\x01\x00"} {
@@ -46,7 +46,7 @@ func TestListenerThatSpeaksTLS(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.NoError(t, d.Shut(ctx))
+	require.NoError(t, d.Drain(ctx))
 	require.NoError(t, <-served)
 }
 
@@ -67,12 +67,12 @@ func (c *torn) Write(b []byte) (int, error) {
 }
 
 // secured is a visitor over TLS after its handshake, with its client, and what carries that one.
-func secured(t *testing.T, l Limits) (v secureVisitor, client *tls.Conn, below *torn) {
+func secured(t *testing.T, l Timeouts) (v tlsTrackedConn, client *tls.Conn, below *torn) {
 	t.Helper()
 	ln := listenLocal(t)
 	serverSide, clientSide := localhost(t)
-	p := quietPorch(ln)
-	p.tls, p.limits = serverSide, l
+	p := newTestListener(ln)
+	p.tls, p.timeouts = serverSide, l
 	p.tls.SessionTicketsDisabled = true // nothing comes but what is answered
 	below = &torn{Conn: connect(t, ln)}
 	client = tls.Client(below, clientSide)
@@ -80,25 +80,25 @@ func secured(t *testing.T, l Limits) (v secureVisitor, client *tls.Conn, below *
 	go func() { shaken <- client.HandshakeContext(t.Context()) }()
 	conn, err := p.Accept()
 	require.NoError(t, err)
-	v, ok := conn.(secureVisitor)
+	v, ok := conn.(tlsTrackedConn)
 	require.True(t, ok)
 	require.NoError(t, v.Handshake())
 	require.NoError(t, <-shaken)
-	require.False(t, v.wire.began, "a handshake is no part of a request")
+	require.False(t, v.wire.received, "a handshake is no part of a request")
 	t.Cleanup(func() { _ = v.Close(); _ = p.Close() })
 	return v, client, below
 }
 
 // OPS-01. A request of which a part has come is a request, though TLS shows nothing of it before it is whole.
-func TestFarewellToHalfARecord(t *testing.T) {
+func TestCloseIdleKeepsHalfARecord(t *testing.T) {
 	for _, kept := range []bool{false, true} {
-		v, client, below := secured(t, Limits{Request: time.Minute, Idle: time.Minute})
+		v, client, below := secured(t, Timeouts{Request: time.Minute, Idle: time.Minute})
 		if kept {
 			_, err := io.WriteString(client, "one")
 			require.NoError(t, err)
 			_, err = v.Read(make([]byte, 10))
 			require.NoError(t, err)
-			noteState(v, fasthttp.StateIdle)
+			setState(v, fasthttp.StateIdle)
 		}
 		type result struct {
 			text string
@@ -113,8 +113,8 @@ func TestFarewellToHalfARecord(t *testing.T) {
 		below.first = 9
 		_, err := io.WriteString(client, "two")
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return !unread(v.Conn) }, 10*time.Second, time.Millisecond, "TLS has it")
-		v.porch.farewell(0)
+		require.Eventually(t, func() bool { return !hasUnread(v.Conn) }, 10*time.Second, time.Millisecond, "TLS has it")
+		v.listener.closeIdle(0)
 		select {
 		case r := <-read:
 			require.Fail(t, "it is let go", "%v", r)
@@ -129,8 +129,8 @@ func TestFarewellToHalfARecord(t *testing.T) {
 }
 
 // The time that a handshake and the wait for the first request took is not taken from the answer's.
-func TestFirstAnswerHasItsOwnTime(t *testing.T) {
-	v, client, _ := secured(t, Limits{Request: time.Minute})
+func TestFirstAnswerHasItsOwnDeadline(t *testing.T) {
+	v, client, _ := secured(t, Timeouts{Request: time.Minute})
 	require.NotZero(t, v.wire.writes.by)
 	_, err := io.WriteString(client, "one")
 	require.NoError(t, err)
@@ -141,15 +141,15 @@ func TestFirstAnswerHasItsOwnTime(t *testing.T) {
 
 // The end of TLS is told, but not by who may not write: another goroutine when the time to leave is over, and one whose client
 // takes nothing.
-func TestLastWords(t *testing.T) {
-	l := Limits{Request: 50 * time.Millisecond, Idle: time.Minute}
+func TestTLSCloseNotify(t *testing.T) {
+	l := Timeouts{Request: 50 * time.Millisecond, Idle: time.Minute}
 	for name, may := range map[string]struct {
-		edit func(secureVisitor)
+		edit func(tlsTrackedConn)
 		word bool
 	}{
-		"it ends":            {func(secureVisitor) {}, true},
-		"the time is over":   {func(v secureVisitor) { v.porch.cut.Store(true) }, false},
-		"nothing gets there": {func(v secureVisitor) { v.wire.stuck = true }, false},
+		"it ends":            {func(tlsTrackedConn) {}, true},
+		"the time is over":   {func(v tlsTrackedConn) { v.listener.hardClose.Store(true) }, false},
+		"nothing gets there": {func(v tlsTrackedConn) { v.wire.writeFailed = true }, false},
 	} {
 		v, _, below := secured(t, l)
 		may.edit(v)
@@ -162,5 +162,5 @@ func TestLastWords(t *testing.T) {
 	v, _, _ := secured(t, l)
 	_, err := v.Write(make([]byte, 64<<20))
 	require.Error(t, err)
-	assert.True(t, v.wire.stuck)
+	assert.True(t, v.wire.writeFailed)
 }

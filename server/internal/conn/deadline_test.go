@@ -55,14 +55,14 @@ func accepted(t *testing.T) (conn, client net.Conn) {
 }
 
 // onPatients runs a test on a connection whose socket is tried first, and on one whose socket cannot be had.
-func onPatients(t *testing.T, test func(t *testing.T, p *patient, below *told, client net.Conn)) {
+func onDeadlineConns(t *testing.T, test func(t *testing.T, p *deadlineConn, below *told, client net.Conn)) {
 	for _, try := range []bool{true, false} {
 		t.Run(map[bool]string{true: "tried", false: "not tried"}[try], func(t *testing.T) {
 			conn, client := accepted(t)
 			below := &told{Conn: conn}
-			p := newPatient(below)
+			p := newDeadlineConn(below)
 			if try {
-				p = newPatientOn(below, conn.(*net.TCPConn))
+				p = newDeadlineConnOn(below, conn.(*net.TCPConn))
 			}
 			require.Equal(t, try && canTry, p.raw != nil)
 			t.Cleanup(func() { _ = p.Close() })
@@ -72,9 +72,9 @@ func onPatients(t *testing.T, test func(t *testing.T, p *patient, below *told, c
 }
 
 // A wait has the time that it was given, from when it began; the poller is troubled only with an earlier end than it knows.
-func TestWaitsEndWhenTheyShould(t *testing.T) {
+func TestDeadlines(t *testing.T) {
 	const soon = 20 * time.Millisecond
-	onPatients(t, func(t *testing.T, p *patient, below *told, client net.Conn) {
+	onDeadlineConns(t, func(t *testing.T, p *deadlineConn, below *told, client net.Conn) {
 		b := make([]byte, 1)
 		arrive := func() {
 			t.Helper()
@@ -90,7 +90,7 @@ func TestWaitsEndWhenTheyShould(t *testing.T) {
 			require.NoError(t, <-done)
 		}
 		for range 3 {
-			p.expect(time.Hour, time.Hour) // idle
+			p.setTimeouts(time.Hour, time.Hour) // idle
 			arrive()
 		}
 		reads, _ := below.times()
@@ -100,7 +100,7 @@ func TestWaitsEndWhenTheyShould(t *testing.T) {
 			assert.Equal(t, 3, reads, "TLS below would take one that has passed for its own")
 		}
 		for range 3 {
-			p.expect(time.Minute, time.Minute) // a request
+			p.setTimeouts(time.Minute, time.Minute) // a request
 			arrive()
 			arrive()
 		}
@@ -112,7 +112,7 @@ func TestWaitsEndWhenTheyShould(t *testing.T) {
 		}
 
 		start := time.Now()
-		p.expect(soon, soon)
+		p.setTimeouts(soon, soon)
 		_, err := p.Read(b)
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 		assert.GreaterOrEqual(t, time.Since(start), soon)
@@ -126,9 +126,9 @@ func TestWaitsEndWhenTheyShould(t *testing.T) {
 		assert.GreaterOrEqual(t, time.Since(start), soon)
 
 		for _, long := range []time.Duration{time.Hour, 0, math.MaxInt64} {
-			p.expect(long, long)
+			p.setTimeouts(long, long)
 			arrive() // the end that has passed counts no more
-			p.expect(soon, soon)
+			p.setTimeouts(soon, soon)
 			_, err = p.Read(b)
 			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 		}
@@ -136,9 +136,9 @@ func TestWaitsEndWhenTheyShould(t *testing.T) {
 }
 
 // A connection that wraps a socket, and does more than it, is not bypassed.
-func TestPatientKeepsToTheWrapper(t *testing.T) {
+func TestDeadlineConnUsesTheWrapper(t *testing.T) {
 	conn, client := accepted(t)
-	p := newPatient(shouting{conn.(*net.TCPConn)})
+	p := newDeadlineConn(shouting{conn.(*net.TCPConn)})
 	defer func() { _ = p.Close() }()
 	_, err := client.Write([]byte("a"))
 	require.NoError(t, err)
@@ -158,8 +158,8 @@ func (c shouting) Read(b []byte) (int, error) {
 }
 
 // One who drips gets the time of one wait for all of them.
-func TestDripsShareOneAllowance(t *testing.T) {
-	onPatients(t, func(t *testing.T, p *patient, _ *told, client net.Conn) {
+func TestBytesShareOneDeadline(t *testing.T) {
+	onDeadlineConns(t, func(t *testing.T, p *deadlineConn, _ *told, client net.Conn) {
 		const soon = 50 * time.Millisecond
 		stop := make(chan struct{})
 		dripped := make(chan struct{})
@@ -174,7 +174,7 @@ func TestDripsShareOneAllowance(t *testing.T) {
 				}
 			}
 		}()
-		p.expect(soon, soon)
+		p.setTimeouts(soon, soon)
 		var err error
 		for n := 0; err == nil; n++ {
 			_, err = p.Read(make([]byte, 1))
@@ -187,13 +187,13 @@ func TestDripsShareOneAllowance(t *testing.T) {
 }
 
 // A write that an end of before interrupts goes on where it was.
-func TestPatientWriteLosesNothing(t *testing.T) {
-	onPatients(t, func(t *testing.T, p *patient, below *told, client net.Conn) {
+func TestWriteResumesAfterASupersededDeadline(t *testing.T) {
+	onDeadlineConns(t, func(t *testing.T, p *deadlineConn, below *told, client net.Conn) {
 		text := make([]byte, 16<<20)
 		for i := range text {
 			text[i] = byte(i % 251)
 		}
-		p.expect(time.Minute, time.Minute)
+		p.setTimeouts(time.Minute, time.Minute)
 		p.writes.told = 1 // what it was told of has passed
 		require.NoError(t, below.Conn.SetWriteDeadline(time.Now().Add(5*time.Millisecond)))
 		written := make(chan error, 1)
@@ -212,8 +212,8 @@ func TestPatientWriteLosesNothing(t *testing.T) {
 }
 
 // An interrupt ends a read that waits, and the next one that is about to; who stays after all reads on.
-func TestPatientReadIsInterrupted(t *testing.T) {
-	onPatients(t, func(t *testing.T, p *patient, below *told, client net.Conn) {
+func TestReadIsInterrupted(t *testing.T) {
+	onDeadlineConns(t, func(t *testing.T, p *deadlineConn, below *told, client net.Conn) {
 		failed := make(chan error, 1)
 		read := func() {
 			_, err := p.Read(make([]byte, 1))
@@ -228,16 +228,16 @@ func TestPatientReadIsInterrupted(t *testing.T) {
 				require.Fail(t, "it reads on")
 			}
 		}
-		p.expect(time.Hour, time.Hour)
+		p.setTimeouts(time.Hour, time.Hour)
 		go read()
 		require.Eventually(t, func() bool { reads, _ := below.times(); return reads == 1 }, 10*time.Second, time.Millisecond)
-		p.interrupt()
+		p.interruptRead()
 		interrupted()
 		_, err := client.Write([]byte("x"))
 		require.NoError(t, err)
 		go read()
 		interrupted()
-		p.stay(0)
+		p.resumeRead(0)
 		n, err := p.Read(make([]byte, 1))
 		require.NoError(t, err)
 		assert.Equal(t, 1, n)
@@ -245,8 +245,8 @@ func TestPatientReadIsInterrupted(t *testing.T) {
 }
 
 // The end, and what went wrong, are told as any connection tells them.
-func TestPatientErrors(t *testing.T) {
-	onPatients(t, func(t *testing.T, p *patient, _ *told, client net.Conn) {
+func TestDeadlineConnErrors(t *testing.T) {
+	onDeadlineConns(t, func(t *testing.T, p *deadlineConn, _ *told, client net.Conn) {
 		require.NoError(t, client.(*net.TCPConn).CloseWrite())
 		_, err := p.Read(make([]byte, 1))
 		require.Equal(t, io.EOF, err)

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// Guests counts the connections of each client address. The zero value lets everybody in.
-type Guests struct {
-	Max    int           // 0: no bound
-	Refuse func() []byte // what is said over plain http to one too many
+// ConnLimit counts the connections of each client address. The zero value lets everybody in.
+type ConnLimit struct {
+	Max     int           // 0: no bound
+	Refusal func() []byte // what is said over plain http to one too many
 
 	mu     sync.Mutex
 	n      map[netip.Addr]int // guarded by mu; no zeros
 	warned time.Time          // guarded by mu
 }
 
-// enter counts one more connection of the address, unless it has as many as it may; and reports then whether that is worth a
+// acquire counts one more connection of the address, unless it has as many as it may; and reports then whether that is worth a
 // line in the log, which it is once a minute. What is no IP address, as over a Unix socket, is not counted.
-func (g *Guests) enter(addr netip.Addr, now time.Time) (ok, tell bool) {
+func (g *ConnLimit) acquire(addr netip.Addr, now time.Time) (ok, tell bool) {
 	if g.Max == 0 || !addr.IsValid() {
 		return true, false
 	}
@@ -38,7 +38,7 @@ func (g *Guests) enter(addr netip.Addr, now time.Time) (ok, tell bool) {
 	return true, false
 }
 
-func (g *Guests) leave(addr netip.Addr) {
+func (g *ConnLimit) release(addr netip.Addr) {
 	if g.Max == 0 || !addr.IsValid() {
 		return
 	}
