@@ -42,8 +42,8 @@ type Server struct {
 
 	public    *fiber.App
 	admin     *fiber.App
-	listeners [2]conn.Server // of public and admin
-	draining  atomic.Bool    // written once, by Shutdown
+	listeners [2]*conn.Server // of public and admin
+	draining  atomic.Bool     // written once, by Shutdown
 }
 
 // New returns a server for the store, or all mistakes of the configuration. The store stays the caller's to close.
@@ -101,10 +101,10 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	s.admin = s.newApp()
 	s.adminRoutes(shown)
 	s.prepare(s.admin, s.admin.Handler(), nil)
-	s.listeners[0].HTTP, s.listeners[1].HTTP = s.public.Server(), s.admin.Server()
-	s.listeners[0].Timeouts = conn.Timeouts{Request: cfg.ReadTimeout, Idle: cfg.IdleTimeout}
-	s.listeners[1].Timeouts = s.listeners[0].Timeouts
-	s.listeners[0].ConnLimit = conn.ConnLimit{Max: cfg.MaxConnsPerIP, Refusal: func() []byte { return s.refusal(problemTooManyConns) }}
+	opts := conn.Options{RequestTimeout: cfg.ReadTimeout, IdleTimeout: cfg.IdleTimeout, Log: s.log}
+	s.listeners[1] = conn.New(s.admin.Server(), opts)
+	opts.MaxPerClient, opts.Refusal = cfg.MaxConnsPerIP, func() []byte { return s.refusal(problemTooManyConns) }
+	s.listeners[0] = conn.New(s.public.Server(), opts)
 	return s, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 
 	"github.com/valyala/fasthttp"
@@ -13,32 +12,31 @@ import (
 )
 
 // Serve answers the public API on ln until Shutdown.
-func (s *Server) Serve(ln net.Listener) error { return s.listeners[0].Serve(ln, nil, s.log) }
+func (s *Server) Serve(ln net.Listener) error { return s.listeners[0].Serve(ln) }
 
-// ServeTLS is Serve over TLS. Of cfg, which is copied, the certificates count; HTTP/1.1 is the only protocol that is offered
-// (RFC 7301), and nothing below TLS 1.2. A handshake must be done within Config.ReadTimeout, and holds nobody else up.
+// ServeTLS is Serve over TLS. It copies cfg, of which the certificates count: HTTP/1.1 is the only protocol that is offered
+// (RFC 7301), and nothing below TLS 1.2. A handshake must end within Config.ReadTimeout, and holds up no other connection.
 func (s *Server) ServeTLS(ln net.Listener, cfg *tls.Config) error {
-	return s.listeners[0].ServeTLS(ln, cfg, s.log)
+	return s.listeners[0].ServeTLS(ln, cfg)
 }
 
 // ServeAdmin answers the admin API on ln until Shutdown.
-func (s *Server) ServeAdmin(ln net.Listener) error { return s.listeners[1].Serve(ln, nil, s.log) }
+func (s *Server) ServeAdmin(ln net.Listener) error { return s.listeners[1].Serve(ln) }
 
-// Shutdown turns readiness red, lets clients that are talking leave, stops accepting, waits for requests in flight and
-// closes idle connections; the admin listener goes last. An error means that ctx ended first.
+// Shutdown turns readiness red, answers requests with "Connection: close" for a moment, stops accepting, waits for requests in
+// flight and closes idle connections; the admin listener is the last to stop. An error means that ctx ended first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
-	conn.Announce(ctx)
-	return errors.Join(s.listeners[0].Drain(ctx), s.listeners[1].Drain(ctx))
+	return conn.Drain(ctx, s.listeners[0], s.listeners[1])
 }
 
-// refusal is a whole response for a connection that is closed before it has asked for anything.
+// refusal returns the bytes of a whole response, for a connection that is closed before a request was read.
 func (s *Server) refusal(p *problem) []byte {
 	var ctx fasthttp.RequestCtx
 	s.base.begin(&ctx)
 	writeProblem(&ctx, p)
 	ctx.SetConnectionClose()
 	var b bytes.Buffer
-	_, _ = ctx.Response.WriteTo(&b) // a buffer takes all
+	_, _ = ctx.Response.WriteTo(&b) // a bytes.Buffer returns no error
 	return b.Bytes()
 }

@@ -14,48 +14,48 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// tlsConn is by what fasthttp knows that a connection is TLS.
+// The states of a trackedConn. A connection that is new or idle may be closed by draining, an active one may not.
+const (
+	stateNew    int32 = iota // nothing was received yet
+	stateActive              // in the middle of a request
+	stateIdle                // answered, no part of the next request was received yet
+)
+
+// trackedConn is a connection whose state and client are known. It is used by the goroutine that serves it, except for
+// closeIfIdle and Close.
+type trackedConn struct {
+	net.Conn // wire, or TLS over it
+	wire     *deadlineConn
+	server   *Server
+	remote   netip.Addr // of the other end
+	accepted time.Time
+	state    atomic.Int32 // written by the goroutine that serves the connection
+	untrack  sync.Once
+}
+
+// tlsConn is how fasthttp recognises a TLS connection.
 type tlsConn interface {
 	Handshake() error
 	ConnectionState() tls.ConnectionState
 }
 
-// tlsTrackedConn is a visitor over TLS.
+// tlsTrackedConn is a trackedConn over TLS.
 type tlsTrackedConn struct {
 	*trackedConn
 	tlsConn
 }
 
-// Handshake is what fasthttp calls first, in the goroutine that serves the connection. Where TLS is the listener's own, the
-// handshake goes past the wire.
-func (v tlsTrackedConn) Handshake() error {
-	if err := v.wire.start(); err != nil {
+// Handshake is called by fasthttp, in the goroutine that serves the connection, before anything is read.
+func (c tlsTrackedConn) Handshake() error {
+	if err := c.wire.startNow(); err != nil { // the handshake of a listener that itself speaks TLS does not go through wire
 		return err
 	}
-	err := v.tlsConn.Handshake()
-	v.wire.received = false
+	err := c.tlsConn.Handshake()
+	c.wire.received = false // no part of a request yet
 	return err
 }
 
-// What a visitor is doing.
-const (
-	stateNew    int32 = iota // connected, and nothing has come yet
-	stateActive              // in the middle of a request
-	stateIdle                // answered
-)
-
-// trackedConn is a connection that knows whether anybody waits for it, and for how long it may be waited.
-type trackedConn struct {
-	net.Conn    // wire, or TLS over it
-	wire        *deadlineConn
-	listener    *listener
-	remote      netip.Addr // of the other end
-	accepted    time.Time
-	state       atomic.Int32 // written by the goroutine that serves it
-	untrackOnce sync.Once
-}
-
-// tracked is what a connection that a porch handed out is, or nil.
+// tracked returns what a connection that Accept returned is, or nil for any other.
 func tracked(conn net.Conn) *trackedConn {
 	switch c := conn.(type) {
 	case *trackedConn:
@@ -66,99 +66,11 @@ func tracked(conn net.Conn) *trackedConn {
 	return nil
 }
 
-// setState is fasthttp's ConnState.
-func setState(conn net.Conn, state fasthttp.ConnState) {
-	if v := tracked(conn); v != nil {
-		v.setState(state)
-	}
-}
-
-func (v *trackedConn) setState(state fasthttp.ConnState) {
-	switch state {
-	case fasthttp.StateActive:
-		v.begin()
-	case fasthttp.StateIdle:
-		v.wire.setTimeouts(v.listener.timeouts.Idle, v.listener.timeouts.Request)
-		v.state.Store(stateIdle)
-	}
-}
-
-// begin notes that a request has come, or a part of it. The time to read the first one counts from when it was first waited for,
-// a handshake included.
-func (v *trackedConn) begin() {
-	switch v.state.Load() {
-	case stateActive:
-		return
-	case stateNew:
-		v.wire.writes.begin(v.listener.timeouts.Request)
-	case stateIdle:
-		v.wire.setTimeouts(v.listener.timeouts.Request, v.listener.timeouts.Request)
-	}
-	v.state.Store(stateActive)
-}
-
-// Read marks the visitor as busy as soon as anything comes. Who was told to leave hears the end, unless a request came
-// meanwhile: a deadline that has passed hides it.
-func (v *trackedConn) Read(b []byte) (int, error) {
-	n, err := v.Conn.Read(b)
-	if n > 0 || err == nil {
-		v.begin()
-		return n, err
-	}
-	state := v.state.Load()
-	if v.wire.interrupted.Load() {
-		patience := noticePeriod // it is there
-		switch {
-		case state == stateActive, v.wire.received:
-			patience = v.listener.timeouts.Request // it had just begun; over TLS a record may be there in part
-		case !hasUnread(v.Conn):
-			return 0, io.EOF
-		}
-		v.wire.resumeRead(patience)
-		if n, err = v.Conn.Read(b); n > 0 {
-			v.begin()
-		}
-		return n, err
-	}
-	if state == stateNew && errors.Is(err, os.ErrDeadlineExceeded) {
-		return 0, io.EOF // no 408: a client that takes this connection up at last would take that for its answer
-	}
-	return n, err
-}
-
-// closeIdle ends the wait for a next request, unless one is there and has not been read yet. Browsers open connections in
-// advance; one that has not been used gets grace from its opening to begin a request. The deadline and not a Close: where a
-// request comes at this very moment, Read finds it.
-func (v *trackedConn) closeIdle(grace time.Duration) {
-	switch v.state.Load() {
-	case stateActive:
-		return
-	case stateNew:
-		if time.Since(v.accepted) < grace {
-			return
-		}
-	}
-	if !hasUnread(v.Conn) {
-		v.wire.interruptRead()
-	}
-}
-
-func (v *trackedConn) Close() error {
-	v.untrackOnce.Do(func() {
-		v.listener.untrack(v)
-		v.listener.limit.release(v.remote)
-	})
-	if v.listener.hardClose.Load() || v.wire.writeFailed {
-		// TLS would say a last word: at the side of the goroutine that serves, or to one who takes nothing any more.
-		return v.wire.Close()
-	}
-	return v.Conn.Close()
-}
-
-// RemoteAddr is the address of the other end of the request's connection, without the zone of a link-local one.
+// RemoteAddr returns the IP address of the request's client or proxy, without the zone of a link-local one. It is invalid if the
+// connection is none of TCP.
 func RemoteAddr(ctx *fasthttp.RequestCtx) netip.Addr {
-	if v := tracked(ctx.Conn()); v != nil {
-		return v.remote
+	if c := tracked(ctx.Conn()); c != nil {
+		return c.remote
 	}
 	return addrOf(ctx.RemoteAddr())
 }
@@ -170,4 +82,97 @@ func addrOf(end net.Addr) netip.Addr {
 	}
 	addr, _ := netip.AddrFromSlice(tcp.IP)
 	return addr.Unmap()
+}
+
+// setState is the ConnState hook of fasthttp, which calls it for pipelined requests too: those are not seen by Read.
+func setState(conn net.Conn, state fasthttp.ConnState) {
+	c := tracked(conn)
+	if c == nil {
+		return
+	}
+	switch state {
+	case fasthttp.StateActive:
+		c.activate()
+	case fasthttp.StateIdle:
+		c.wire.setTimeouts(c.server.opts.IdleTimeout, c.server.opts.RequestTimeout)
+		c.state.Store(stateIdle)
+	}
+}
+
+// activate is called when a request has begun to arrive. The deadline of the first request counts from the first wait, a
+// handshake included, that of a later one from now; the response has a deadline of its own.
+func (c *trackedConn) activate() {
+	timeout := c.server.opts.RequestTimeout
+	switch c.state.Load() {
+	case stateActive:
+		return
+	case stateNew:
+		c.wire.writes.reset(timeout)
+	case stateIdle:
+		c.wire.setTimeouts(timeout, timeout)
+	}
+	c.state.Store(stateActive)
+}
+
+// Read reads for fasthttp. It returns io.EOF where draining closes the connection, and where a new connection reaches its
+// deadline: a client that begins to use it just then would take a 408 for the answer to its request.
+func (c *trackedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	switch {
+	case n > 0 || err == nil:
+		c.activate()
+	case c.wire.interrupted.Load():
+		return c.readInterrupted(b)
+	case c.state.Load() == stateNew && errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// readInterrupted is called after closeIfIdle ended a read. It reads on if a request has arrived, or a part of one, because the
+// deadline that closeIfIdle sets hides bytes that arrive at the same moment.
+func (c *trackedConn) readInterrupted(b []byte) (int, error) {
+	timeout := noticePeriod // the bytes are there
+	if c.state.Load() == stateActive || c.wire.received {
+		timeout = c.server.opts.RequestTimeout // the rest of the request, or of a TLS record, may be on its way
+	} else if !hasUnread(c.Conn) {
+		return 0, io.EOF
+	}
+	c.wire.resumeRead(timeout)
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.activate()
+	}
+	return n, err
+}
+
+// closeIfIdle makes Read return io.EOF if no request has arrived, upon which fasthttp closes the connection. It does not close
+// the connection itself, because a request may arrive at the same moment. A new connection is left alone until it is minAge old.
+func (c *trackedConn) closeIfIdle(minAge time.Duration) {
+	switch c.state.Load() {
+	case stateActive:
+		return
+	case stateNew:
+		if time.Since(c.accepted) < minAge {
+			return
+		}
+	}
+	if !hasUnread(c.Conn) {
+		c.wire.interruptRead()
+	}
+}
+
+// Close closes the connection. TLS's close_notify is left out where writing it could block or race: at a client that takes
+// nothing, and when drain closes a connection that is still being served.
+func (c *trackedConn) Close() error {
+	c.untrack.Do(func() {
+		c.server.mu.Lock()
+		delete(c.server.open, c)
+		c.server.mu.Unlock()
+		c.server.limit.release(c.remote)
+	})
+	if c.server.abort.Load() || c.wire.writeFailed {
+		return c.wire.Close()
+	}
+	return c.Conn.Close()
 }

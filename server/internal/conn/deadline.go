@@ -11,28 +11,28 @@ import (
 	"time"
 )
 
-// deadlineConn is a connection that keeps its own time. fasthttp would look at the clock and tell the network poller of a deadline
-// three times a request, though most of what it reads and writes need not be waited for: here the system call is made first,
-// and only who is about to wait looks at the clock. The poller hears only of a deadline that comes before the one it knows, so
-// of one in seconds; when that has passed and no longer counts, it is told of the one that does (decision 34
-// has the measurement).
+// deadlineConn is a connection with lazy deadlines. With fasthttp's own timeouts each request looks at the clock and sets a
+// deadline in Go's network poller three times, though most reads find bytes and most writes fit the socket's buffer. Here the
+// system call is made first, and only when it would block does a deadline begin to count and does the poller hear of it; and the
+// poller hears only of a deadline that is earlier than the one it has. When that one passes and no longer counts, the poller is
+// given the one that does, and the read or write goes on.
 //
-// Of a connection that is not a socket of Go's own nothing can be tried: one that wraps a socket may do more than it. There the
-// poller hears of each new end before the first call, because TLS below would take an end that has passed for its own.
+// A connection that is not one of Go's sockets is read and written through its own methods, and its deadlines are set before each
+// read and write: TLS inside it would take a passed deadline for its own.
 //
-// It belongs to the goroutine that serves it, but for interrupt and Close.
+// It is used by the goroutine that serves it, except for interruptRead and Close.
 type deadlineConn struct {
 	net.Conn
-	raw         syscall.RawConn // nil: it cannot be tried
+	raw         syscall.RawConn // nil: not one of Go's sockets
 	reads       deadline
 	writes      deadline
-	received    bool        // something has come since expect
+	received    bool        // bytes were read since setTimeouts
 	writeFailed bool        // a write has failed
-	interrupted atomic.Bool // written by interrupt and stay
+	interrupted atomic.Bool // written by interruptRead and resumeRead
 
-	// What tryRead and tryWrite are about. They are made once, because a closure for each call would be an allocation.
-	onReadable, onWritable func(fd uintptr) bool
-	in, out                []byte
+	// The call in progress. The two functions are made once, because a closure for each call would be an allocation.
+	onReadable, onWritable func(fd uintptr) (done bool)
+	buf                    []byte
 	n                      int
 	err                    error
 }
@@ -40,198 +40,197 @@ type deadlineConn struct {
 func newDeadlineConn(conn net.Conn) *deadlineConn {
 	switch c := conn.(type) {
 	case *net.TCPConn:
-		return newDeadlineConnOn(conn, c)
+		return newSocketConn(conn, c)
 	case *net.UnixConn:
-		return newDeadlineConnOn(conn, c)
+		return newSocketConn(conn, c)
 	}
-	return newDeadlineConnOn(conn, nil)
+	return newSocketConn(conn, nil) // it may wrap a socket, and do more than it
 }
 
-// newDeadlineConnOn is newPatient of a connection that does what its socket does; nil: that is not known.
-func newDeadlineConnOn(conn net.Conn, socket syscall.Conn) *deadlineConn {
-	p := &deadlineConn{Conn: conn}
-	p.reads.set, p.writes.set = conn.SetReadDeadline, conn.SetWriteDeadline
+// newSocketConn is newDeadlineConn for a conn that does no more than its socket does; nil: that is not known.
+func newSocketConn(conn net.Conn, socket syscall.Conn) *deadlineConn {
+	c := &deadlineConn{Conn: conn, reads: deadline{set: conn.SetReadDeadline}, writes: deadline{set: conn.SetWriteDeadline}}
 	if socket != nil && canTry {
 		if raw, err := socket.SyscallConn(); err == nil {
-			p.raw, p.onReadable, p.onWritable = raw, p.tryRead, p.tryWrite
+			c.raw, c.onReadable, c.onWritable = raw, c.tryRead, c.tryWrite
 		}
 	}
-	return p
+	return c
 }
 
-// NetConn is the connection below, as with crypto/tls.
-func (p *deadlineConn) NetConn() net.Conn { return p.Conn }
+// NetConn returns the connection below, as that of tls.Conn does.
+func (c *deadlineConn) NetConn() net.Conn { return c.Conn }
 
-// setTimeouts begins new allowances: what is read, and what is written, from now on may take so long, from when it is first waited for.
-// Zero: as long as it likes.
-func (p *deadlineConn) setTimeouts(read, write time.Duration) {
-	p.received = false
-	p.reads.begin(read)
-	p.writes.begin(write)
+// setTimeouts gives all reads from now on, together, and all writes so much time, each counted from its first wait. Zero: no limit.
+func (c *deadlineConn) setTimeouts(read, write time.Duration) {
+	c.received = false
+	c.reads.reset(read)
+	c.writes.reset(write)
 }
 
-// start lets the time of both run from now, for what does not read and write through p.
-func (p *deadlineConn) start() error { return errors.Join(p.reads.tell(), p.writes.tell()) }
+// startNow lets both deadlines count from now.
+func (c *deadlineConn) startNow() error { return errors.Join(c.reads.tell(), c.writes.tell()) }
 
-// interruptRead ends a read that waits, or the next one that is about to. One that comes when the read has just told the poller of
-// another deadline is lost, so whoever means it says it again.
-func (p *deadlineConn) interruptRead() {
-	p.interrupted.Store(true)
-	_ = p.SetReadDeadline(time.Unix(1, 0)) // a connection that cannot be told is closed already
+// interruptRead makes the read in progress, or the next one that blocks, fail. It is lost if that read sets its deadline at the
+// same moment, so callers repeat it.
+func (c *deadlineConn) interruptRead() {
+	c.interrupted.Store(true)
+	_ = c.SetReadDeadline(time.Unix(1, 0)) // fails only if the connection is closed
 }
 
-// resumeRead takes an interrupt back. What is read next may take so long.
-func (p *deadlineConn) resumeRead(d time.Duration) {
-	p.interrupted.Store(false)
-	p.reads.begin(d)
-	_ = p.reads.tell() // as above
+// resumeRead undoes interruptRead, and gives the reads from now on so much time.
+func (c *deadlineConn) resumeRead(timeout time.Duration) {
+	c.interrupted.Store(false)
+	c.reads.reset(timeout)
+	_ = c.reads.tell() // as above
 }
 
-func (p *deadlineConn) Read(b []byte) (int, error) {
+func (c *deadlineConn) Read(b []byte) (int, error) {
 	for {
-		n, err := p.readOnce(b)
+		n, err := c.readOnce(b)
 		if n > 0 {
-			p.received = true
+			c.received = true
 		}
-		if n > 0 || err == nil || p.raw == nil || p.interrupted.Load() || !p.reads.superseded(err) {
+		if n > 0 || err == nil || c.raw == nil || c.interrupted.Load() || !c.reads.superseded(err) {
 			return n, err
 		}
 	}
 }
 
-func (p *deadlineConn) readOnce(b []byte) (int, error) {
-	if p.raw == nil || len(b) == 0 {
-		if err := p.reads.sync(); err != nil {
+func (c *deadlineConn) readOnce(b []byte) (int, error) {
+	if c.raw == nil || len(b) == 0 {
+		if err := c.reads.sync(); err != nil {
 			return 0, err
 		}
-		return p.Conn.Read(b)
+		return c.Conn.Read(b)
 	}
-	p.in, p.n, p.err = b, 0, nil
-	err := p.raw.Read(p.onReadable)
-	if err == nil {
-		err = p.err
-	}
-	return p.n, err
+	c.buf, c.n, c.err = b, 0, nil
+	return c.result(c.raw.Read(c.onReadable))
 }
 
-// tryRead is what the poller calls now, and when there may be something to read. It reports whether the read is over.
-func (p *deadlineConn) tryRead(fd uintptr) bool {
-	n, err := readFD(fd, p.in)
+// result is what the call in progress returns; err is the poller's.
+func (c *deadlineConn) result(err error) (int, error) {
+	c.buf = nil
+	if err == nil {
+		err = c.err
+	}
+	return c.n, err
+}
+
+// tryRead is called by RawConn.Read at once, and again whenever the socket may have become readable.
+func (c *deadlineConn) tryRead(fd uintptr) (done bool) {
+	n, err := readFD(fd, c.buf)
 	switch {
 	case err == nil && n > 0:
-		p.n = n
+		c.n = n
 	case err == nil:
-		p.err = io.EOF
+		c.err = io.EOF
 	case errors.Is(err, syscall.EINTR):
-		return p.tryRead(fd)
+		return c.tryRead(fd)
 	case errors.Is(err, syscall.EAGAIN):
-		p.err = p.reads.wait()
-		return p.err != nil
+		c.err = c.reads.beforeWait()
+		return c.err != nil
 	default:
-		p.err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
+		c.err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", err)}
 	}
 	return true
 }
 
-func (p *deadlineConn) Write(b []byte) (n int, err error) {
+func (c *deadlineConn) Write(b []byte) (n int, err error) {
 	for {
-		some, err := p.writeOnce(b[n:])
-		if n += some; err == nil || p.raw == nil || !p.writes.superseded(err) {
-			p.writeFailed = p.writeFailed || err != nil
+		written, err := c.writeOnce(b[n:])
+		if n += written; err == nil || c.raw == nil || !c.writes.superseded(err) {
+			c.writeFailed = c.writeFailed || err != nil
 			return n, err
 		}
 	}
 }
 
-func (p *deadlineConn) writeOnce(b []byte) (int, error) {
-	if p.raw == nil || len(b) == 0 {
-		if err := p.writes.sync(); err != nil {
+func (c *deadlineConn) writeOnce(b []byte) (int, error) {
+	if c.raw == nil || len(b) == 0 {
+		if err := c.writes.sync(); err != nil {
 			return 0, err
 		}
-		return p.Conn.Write(b)
+		return c.Conn.Write(b)
 	}
-	p.out, p.n, p.err = b, 0, nil
-	err := p.raw.Write(p.onWritable)
-	if err == nil {
-		err = p.err
-	}
-	return p.n, err
+	c.buf, c.n, c.err = b, 0, nil
+	return c.result(c.raw.Write(c.onWritable))
 }
 
-// tryWrite is readNow for what is left to write.
-func (p *deadlineConn) tryWrite(fd uintptr) bool {
-	for p.n < len(p.out) {
-		n, err := writeFD(fd, p.out[p.n:])
+// tryWrite is tryRead for writing, which is done when all is written.
+func (c *deadlineConn) tryWrite(fd uintptr) (done bool) {
+	for c.n < len(c.buf) {
+		n, err := writeFD(fd, c.buf[c.n:])
 		switch {
 		case err == nil:
-			p.n += n
+			c.n += n
 		case errors.Is(err, syscall.EINTR):
 		case errors.Is(err, syscall.EAGAIN):
-			p.err = p.writes.wait()
-			return p.err != nil
+			c.err = c.writes.beforeWait()
+			return c.err != nil
 		default:
-			p.err = &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", err)}
+			c.err = &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", err)}
 			return true
 		}
 	}
 	return true
 }
 
-// deadline bounds how long something may take that a connection reads, or writes. The zero value bounds nothing. Times are since
-// epoch.
+// deadline is a lazy deadline for reading or for writing. Points in time are durations since epoch. The zero value never passes.
 type deadline struct {
-	max  time.Duration // from when it is first waited for; 0: no bound
-	by   time.Duration // when it is over; 0: nobody has waited yet
-	told time.Duration // the deadline that the poller knows; 0: none
-	set  func(time.Time) error
+	timeout time.Duration // counted from the first wait; 0: no limit
+	at      time.Duration // when it passes; 0: nothing has waited since reset, or there is no limit
+	told    time.Duration // the deadline that the poller has; 0: none
+	set     func(time.Time) error
 }
 
 var epoch = time.Now()
 
-func (s *deadline) begin(most time.Duration) { s.max, s.by = most, 0 }
+func (d *deadline) reset(timeout time.Duration) { d.timeout, d.at = timeout, 0 }
 
-// end is when it is over, counted from now if nobody has waited yet.
-func (s *deadline) end() time.Duration {
-	if s.max > 0 && s.by == 0 {
+// start returns when the deadline passes, which it fixes if nothing has waited yet.
+func (d *deadline) start() time.Duration {
+	if d.timeout > 0 && d.at == 0 {
 		now := time.Since(epoch)
-		s.by = now + min(s.max, math.MaxInt64-now)
+		d.at = now + min(d.timeout, math.MaxInt64-now)
 	}
-	return s.by
+	return d.at
 }
 
-// wait is called by who is about to wait. An earlier end that the poller knows is let pass: see goesOn.
-func (s *deadline) wait() error {
-	if s.told != 0 && s.told < s.end() {
+// beforeWait is called when a read or write is about to block. An earlier deadline that the poller has is left to it: superseded
+// deals with it if it ever passes.
+func (d *deadline) beforeWait() error {
+	if d.told != 0 && d.told < d.start() {
 		return nil
 	}
-	return s.sync()
+	return d.sync()
 }
 
-// tellNew tells the poller of the end, unless it knows.
-func (s *deadline) sync() error {
-	if s.told == s.end() {
+// sync tells the poller of the deadline, unless it has it.
+func (d *deadline) sync() error {
+	if d.told == d.start() {
 		return nil
 	}
-	return s.tell()
+	return d.tell()
 }
 
-func (s *deadline) tell() error {
-	s.told = s.end()
-	if s.told == 0 {
-		return s.set(time.Time{})
+func (d *deadline) tell() error {
+	d.told = d.start()
+	if d.told == 0 {
+		return d.set(time.Time{})
 	}
-	return s.set(epoch.Add(s.told))
+	return d.set(epoch.Add(d.told))
 }
 
-// superseded reports whether err comes from an end that the poller was told of and that does not count any more; then it knows the
+// superseded reports whether err comes from a deadline that the poller had and that no longer counts. The poller then has the
 // one that does.
-func (s *deadline) superseded(err error) bool {
+func (d *deadline) superseded(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	now := time.Since(epoch)
-	if s.told == 0 || s.told > now || s.by != 0 && s.by <= now {
+	if d.told == 0 || d.told > now || d.at != 0 && d.at <= now {
 		return false
 	}
-	return s.tell() == nil
+	return d.tell() == nil
 }

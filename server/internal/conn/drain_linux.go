@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropSYN is a socket filter (BPF, over the TCP header) that drops what opens a connection: SYN without ACK.
+// dropSYN is a socket filter (BPF, over the TCP header) that drops segments with SYN and without ACK: new connections.
 var dropSYN = []unix.SockFilter{
 	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 13}, // the flags
 	{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0x12},
@@ -17,13 +17,13 @@ var dropSYN = []unix.SockFilter{
 	{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
 }
 
-// dropSYNs makes a TCP listener drop, as a bad link would, what opens a connection; those that are half open still come. Between
-// a look into the queue and closing there is always time for one more connection, which closing resets although its client has
-// sent a request. Who is dropped tries again after a second, and is refused.
-func dropSYNs(ln net.Listener) (deaf bool) {
+// dropSYNs makes a TCP listener drop new connections, and reports whether it could; handshakes in progress go on. Without it a
+// connection could be made between acceptBacklog and closing, which would reset it although its client has sent a request. A
+// client whose SYN was dropped tries again after a second, and is refused.
+func dropSYNs(ln net.Listener) (dropping bool) {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
-		return false // TLS around one
+		return false
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
@@ -31,16 +31,16 @@ func dropSYNs(ln net.Listener) (deaf bool) {
 	}
 	_ = raw.Control(func(fd uintptr) {
 		program := unix.SockFprog{Len: uint16(len(dropSYN)), Filter: &dropSYN[0]}
-		deaf = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program) == nil
+		dropping = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program) == nil
 	})
-	return deaf
+	return dropping
 }
 
-// acceptBacklog accepts, without waiting, what stands in the queue of a TCP listener.
+// acceptBacklog accepts what is in the accept backlog of a TCP listener, without blocking. Other listeners' are left to be reset.
 func acceptBacklog(ln net.Listener) []net.Conn {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
-		return nil // TLS around one: its queue is reset, as it was before
+		return nil
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
@@ -54,7 +54,7 @@ func acceptBacklog(ln net.Listener) []net.Conn {
 				return
 			}
 			file := os.NewFile(uintptr(nfd), "accepted")
-			conn, err := net.FileConn(file) // a copy
+			conn, err := net.FileConn(file) // duplicates the descriptor
 			_ = file.Close()
 			if err == nil {
 				conns = append(conns, conn)
@@ -64,9 +64,9 @@ func acceptBacklog(ln net.Listener) []net.Conn {
 	return conns
 }
 
-// hasUnread reports whether bytes have come that nobody has read yet.
+// hasUnread reports whether the socket's receive buffer holds bytes.
 func hasUnread(conn net.Conn) bool {
-	for { // out of TLS and patience
+	for { // unwraps tls.Conn and deadlineConn
 		outer, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {
 			break

@@ -4,11 +4,11 @@ package conn
 
 import "net"
 
-// dropSYNs does nothing where there are no socket filters.
+// dropSYNs does nothing: there are no socket filters for TCP.
 func dropSYNs(net.Listener) bool { return false }
 
-// acceptBacklog does nothing where accept cannot be asked not to wait.
+// acceptBacklog does nothing: net has no accept that does not block.
 func acceptBacklog(net.Listener) []net.Conn { return nil }
 
-// hasUnread reports nothing where the kernel is not asked.
+// hasUnread reports nothing: golang.org/x/sys/unix does not have the request (FIONREAD) on all of these systems.
 func hasUnread(net.Conn) bool { return false }

@@ -2,14 +2,11 @@ package conn
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"runtime"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,154 +15,175 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// short is a listener that runs out of file descriptors now and then.
-type short struct {
-	net.Listener
-	mu     sync.Mutex
-	errors []error // guarded by mu: what Accept returns first
-}
-
-func (s *short) Accept() (net.Conn, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.errors) > 0 {
-		err := s.errors[0]
-		s.errors = s.errors[1:]
-		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", err)}
-	}
-	return s.Listener.Accept()
-}
-
-func listenLocal(t *testing.T) net.Listener {
-	t.Helper()
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // it takes no socket filter
-	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	return ln
-}
-
-func connect(t *testing.T, ln net.Listener) net.Conn {
-	t.Helper()
-	var d net.Dialer
-	conn, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-func newTestListener(ln net.Listener) *listener {
-	return newListener(ln, nil, new(ConnLimit), Timeouts{}, slog.New(slog.DiscardHandler))
-}
-
-func TestAcceptRetriesWithoutDescriptors(t *testing.T) {
-	ln := listenLocal(t)
-	p := newTestListener(&short{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED}})
-	connect(t, ln)
-	conn, err := p.Accept()
-	require.NoError(t, err)
-	require.NoError(t, conn.Close())
-	assert.Empty(t, p.conns, "a connection that was closed is forgotten")
-
-	other := errors.New("the listener is broken")
-	p.Listener.(*short).errors = []error{other}
-	_, err = p.Accept()
-	require.ErrorIs(t, err, other)
-	require.NoError(t, p.Close())
-}
-
-// Closing a listener resets what stands in the kernel's queue, which clients believe to be connected.
+// Closing a listener resets the connections in the kernel's accept backlog, which their clients believe to be open.
 func TestCloseAcceptsTheBacklog(t *testing.T) {
 	ln := listenLocal(t)
-	p := newTestListener(ln)
+	l := newListener(newServer(Options{}), ln, nil)
 	const n = 3
 	for range n {
 		connect(t, ln)
 	}
-	require.NoError(t, p.Close())
+	require.NoError(t, l.Close())
 	for range n {
-		conn, err := p.Accept()
+		conn, err := l.Accept()
 		require.NoError(t, err)
 		require.NoError(t, conn.Close())
 	}
-	_, err := p.Accept()
+	_, err := l.Accept()
 	require.ErrorIs(t, err, net.ErrClosed)
-	require.NoError(t, p.Close(), "twice")
+	require.NoError(t, l.Close(), "twice")
 }
 
-// Browsers open connections in advance. One over which nothing ever came holds up no stop.
-func TestDrainClosesNewConnections(t *testing.T) {
-	d := &Server{HTTP: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, Timeouts: Timeouts{Request: time.Minute}}
+func TestBacklogOverTLS(t *testing.T) {
 	ln := listenLocal(t)
-	served := make(chan error, 1)
-	go func() { served <- d.Serve(ln, nil, slog.New(slog.DiscardHandler)) }()
-	conn := connect(t, ln)
-	require.Eventually(t, func() bool {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if len(d.open) == 0 {
-			return false
-		}
-		d.open[0].mu.Lock()
-		defer d.open[0].mu.Unlock()
-		return len(d.open[0].conns) == 1
-	}, 10*time.Second, time.Millisecond)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	require.NoError(t, d.Drain(ctx))
-	require.NoError(t, <-served)
-	_, err := conn.Read(make([]byte, 1))
-	assert.Error(t, err)
+	serverSide, client := localhost(t)
+	l := newListener(newServer(Options{}), ln, serverSide)
+	waiting := connect(t, ln)
+	require.NoError(t, l.Close())
+	conn, err := l.Accept()
+	require.NoError(t, err)
+	secure, ok := conn.(tlsConn)
+	require.True(t, ok, "fasthttp must see that it is TLS")
+	done := make(chan error, 1)
+	go func() { done <- secure.Handshake() }()
+	require.NoError(t, tls.Client(waiting, client).HandshakeContext(t.Context()))
+	require.NoError(t, <-done)
+	require.NoError(t, conn.Close())
 }
 
-// A stop cuts nobody off: who has sent a request before he was told to leave is answered, whatever the scheduler does
-// meanwhile, and who has not is told by the end of the connection.
+// A backlog that nobody accepts, because Accept had failed before, is closed and not tracked.
+func TestDrainClosesABacklogThatNobodyAccepts(t *testing.T) {
+	ln := listenLocal(t)
+	s := newServer(Options{})
+	require.ErrorIs(t, s.Serve(&failing{Listener: ln, errors: []error{errBroken}}), errBroken)
+	s.listeners[0].Listener = ln // a TCP listener, whose backlog can be accepted
+	client := connect(t, ln)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, s.drain(ctx))
+	_, err := client.Read(make([]byte, 1))
+	require.Error(t, err)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	assert.Empty(t, s.open)
+}
+
+// Browsers open connections in advance. Those over which nothing was received do not hold up draining.
+func TestDrainClosesNewConnections(t *testing.T) {
+	ln := listenLocal(t)
+	s := newServer(Options{RequestTimeout: time.Minute})
+	stop := start(t, s, ln, nil)
+	conn := connect(t, ln)
+	eventually(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.open) == 1
+	})
+	stop()
+	_, err := conn.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+}
+
+// A server that was drained before it serves closes the listener.
+func TestServeAfterDrain(t *testing.T) {
+	s := newServer(Options{})
+	require.NoError(t, Drain(t.Context(), s))
+	ln := listenLocal(t)
+	require.NoError(t, s.Serve(ln))
+	_, err := ln.Accept()
+	require.ErrorIs(t, err, net.ErrClosed)
+}
+
+// A connection whose request arrives before it is closed, or at the same moment, goes on. Others read io.EOF.
 func TestCloseIdle(t *testing.T) {
 	ln := listenLocal(t)
-	p := newTestListener(ln)
+	s := newServer(Options{})
+	l := newListener(s, ln, nil)
 	client := connect(t, ln)
-	conn, err := p.Accept()
+	conn, err := l.Accept()
 	require.NoError(t, err)
-	v, ok := conn.(*trackedConn)
-	require.True(t, ok)
-	require.IsType(t, &net.TCPAddr{}, v.RemoteAddr(), "fasthttp's RemoteIP knows no other")
+	c := tracked(conn)
+	require.NotNil(t, c)
+	require.IsType(t, &net.TCPAddr{}, c.RemoteAddr(), "fasthttp's RemoteIP knows no other type")
+	arrived := func() bool { return hasUnread(c.Conn) }
+	send := func(text string) {
+		t.Helper()
+		_, err := io.WriteString(client, text)
+		require.NoError(t, err)
+		eventually(t, arrived)
+	}
 	b := make([]byte, 10)
-	arrived := func() bool { return hasUnread(v.Conn) }
+	read := func(want string) {
+		t.Helper()
+		n, err := c.Read(b)
+		require.NoError(t, err)
+		assert.Equal(t, want, string(b[:n]))
+	}
 
-	assert.Equal(t, 1, p.closeIdle(time.Minute))
-	assert.False(t, v.wire.interrupted.Load(), "it has only just come")
+	assert.Equal(t, 1, s.closeIdle(time.Minute))
+	assert.False(t, c.wire.interrupted.Load(), "it is new")
 
-	_, err = client.Write([]byte("one"))
-	require.NoError(t, err)
-	require.Eventually(t, arrived, 10*time.Second, time.Millisecond)
-	p.closeIdle(0)
-	assert.False(t, v.wire.interrupted.Load(), "its request is there")
-	n, err := v.Read(b)
-	require.NoError(t, err)
-	assert.Equal(t, "one", string(b[:n]))
-	p.closeIdle(0)
-	assert.False(t, v.wire.interrupted.Load(), "it is being served")
+	send("one")
+	s.closeIdle(0)
+	assert.False(t, c.wire.interrupted.Load(), "a request has arrived")
+	read("one")
+	s.closeIdle(0)
+	assert.False(t, c.wire.interrupted.Load(), "it is active")
 
-	setState(v, fasthttp.StateIdle)
-	p.closeIdle(0)
-	assert.True(t, v.wire.interrupted.Load())
-	_, err = client.Write([]byte("two"))
-	require.NoError(t, err)
-	require.Eventually(t, arrived, 10*time.Second, time.Millisecond)
-	n, err = v.Read(b)
-	require.NoError(t, err, "the deadline has passed, but a request came first")
-	assert.Equal(t, "two", string(b[:n]))
+	setState(c, fasthttp.StateIdle)
+	s.closeIdle(0)
+	assert.True(t, c.wire.interrupted.Load())
+	send("two")
+	read("two") // although the deadline has passed
 
-	setState(v, fasthttp.StateIdle)
-	p.closeIdle(0)
-	_, err = v.Read(b)
+	setState(c, fasthttp.StateIdle)
+	s.closeIdle(0)
+	_, err = c.Read(b)
 	require.ErrorIs(t, err, io.EOF)
-	require.NoError(t, v.Close())
-	assert.Zero(t, p.closeIdle(0))
-	require.NoError(t, p.Close())
+	require.NoError(t, c.Close())
+	assert.Zero(t, s.closeIdle(0))
+	require.NoError(t, l.Close())
 }
 
-// A deaf listener accepts what is open, and lets nobody open more: nobody can come between the last look and closing.
+// OPS-01. A connection that has received a part of a TLS record is not closed, although TLS returns nothing before the whole.
+func TestCloseIdleKeepsHalfARecord(t *testing.T) {
+	for name, idle := range map[string]bool{"new": false, "idle": true} {
+		t.Run(name, func(t *testing.T) {
+			c, client, below := acceptTLS(t, Options{RequestTimeout: time.Minute, IdleTimeout: time.Minute})
+			if idle {
+				_, err := io.WriteString(client, "one")
+				require.NoError(t, err)
+				_, err = c.Read(make([]byte, 10))
+				require.NoError(t, err)
+				setState(c, fasthttp.StateIdle)
+			}
+			type result struct {
+				text string
+				err  error
+			}
+			read := make(chan result, 1)
+			go func() {
+				b := make([]byte, 10)
+				n, err := c.Read(b)
+				read <- result{string(b[:n]), err}
+			}()
+			below.first = 9
+			_, err := io.WriteString(client, "two")
+			require.NoError(t, err)
+			eventually(t, func() bool {
+				c.server.closeIdle(0)
+				return c.wire.interrupted.Load() || len(read) > 0
+			}, "TLS has read the part")
+			eventually(t, func() bool { return !c.wire.interrupted.Load() || len(read) > 0 }, "it reads on")
+			_, err = below.Conn.Write(below.rest)
+			require.NoError(t, err)
+			r := <-read
+			require.NoError(t, r.err)
+			assert.Equal(t, "two", r.text)
+		})
+	}
+}
+
+// A listener that drops SYNs still accepts the connections that were made before.
 func TestDropSYNs(t *testing.T) {
 	ln := listenLocal(t)
 	before := connect(t, ln)
@@ -188,25 +206,4 @@ func TestDropSYNs(t *testing.T) {
 	assert.Equal(t, 1, n)
 	require.NoError(t, conn.Close())
 	require.NoError(t, ln.Close())
-}
-
-// Go's transport and browsers open connections in advance, and would take a 408 that comes before they ask for their answer.
-func TestNewConnectionsTimeOutSilently(t *testing.T) {
-	d := &Server{HTTP: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}, Timeouts: Timeouts{Request: 20 * time.Millisecond}}
-	ln := listenLocal(t)
-	served := make(chan error, 1)
-	go func() { served <- d.Serve(ln, nil, slog.New(slog.DiscardHandler)) }()
-	text, err := io.ReadAll(connect(t, ln))
-	require.NoError(t, err)
-	assert.Empty(t, string(text))
-	slow := connect(t, ln)
-	_, err = slow.Write([]byte("GET / HTT"))
-	require.NoError(t, err)
-	text, err = io.ReadAll(slow)
-	require.NoError(t, err)
-	assert.Contains(t, string(text), "HTTP/1.1 4", "who has begun is told")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	require.NoError(t, d.Drain(ctx))
-	require.NoError(t, <-served)
 }

@@ -6,45 +6,49 @@ import (
 	"time"
 )
 
-// ConnLimit counts the connections of each client address. The zero value lets everybody in.
-type ConnLimit struct {
-	Max     int           // 0: no bound
-	Refusal func() []byte // what is said over plain http to one too many
+// connLimit counts the open connections of each client. Addresses that are not IP, as of a Unix socket, are not counted.
+type connLimit struct {
+	max int // of one client; 0: no limit, and nothing is counted
 
 	mu     sync.Mutex
-	n      map[netip.Addr]int // guarded by mu; no zeros
+	open   map[netip.Addr]int // guarded by mu; by client; entries are never zero
 	warned time.Time          // guarded by mu
 }
 
-// acquire counts one more connection of the address, unless it has as many as it may; and reports then whether that is worth a
-// line in the log, which it is once a minute. What is no IP address, as over a Unix socket, is not counted.
-func (g *ConnLimit) acquire(addr netip.Addr, now time.Time) (ok, tell bool) {
-	if g.Max == 0 || !addr.IsValid() {
+// acquire counts a connection from addr unless its client has reached the limit. warn tells a refusal that is to be logged: the
+// first one in a minute.
+func (l *connLimit) acquire(addr netip.Addr, now time.Time) (ok, warn bool) {
+	if l.max == 0 || !addr.IsValid() {
 		return true, false
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.n[addr] >= g.Max {
-		tell = now.Sub(g.warned) >= time.Minute
-		if tell {
-			g.warned = now
+	client := clientOf(addr)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[client] >= l.max {
+		warn = now.Sub(l.warned) >= time.Minute
+		if warn {
+			l.warned = now
 		}
-		return false, tell
+		return false, warn
 	}
-	if g.n == nil {
-		g.n = make(map[netip.Addr]int)
+	if l.open == nil {
+		l.open = make(map[netip.Addr]int)
 	}
-	g.n[addr]++
+	l.open[client]++
 	return true, false
 }
 
-func (g *ConnLimit) release(addr netip.Addr) {
-	if g.Max == 0 || !addr.IsValid() {
+// release takes back an acquire that was ok.
+func (l *connLimit) release(addr netip.Addr) {
+	if l.max == 0 || !addr.IsValid() {
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.n[addr]--; g.n[addr] == 0 {
-		delete(g.n, addr)
+	client := clientOf(addr)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[client]--; l.open[client] == 0 {
+		delete(l.open, client)
 	}
 }
+
+func clientOf(addr netip.Addr) netip.Addr { return addr }

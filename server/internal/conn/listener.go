@@ -9,70 +9,118 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
-// listener is a listener that outlasts a shortage: fasthttp takes any error of Accept for the end, and a server that ran out
-// of file descriptors for a moment would end with all its sessions.
+// Options say how a Server treats its connections.
+type Options struct {
+	// RequestTimeout bounds reading a request, a TLS handshake included, and writing a response. Zero: no bound.
+	RequestTimeout time.Duration
+	// IdleTimeout bounds the wait for the next request of a connection. Zero: no bound.
+	IdleTimeout time.Duration
+	// MaxPerClient bounds the open connections of one client: of one address. Zero: no bound.
+	MaxPerClient int
+	// Refusal returns the HTTP response that a connection beyond MaxPerClient gets. One over TLS is closed without a response.
+	Refusal func() []byte
+	// Log gets a line when connections cannot be accepted and when a client has too many. It must be set.
+	Log *slog.Logger
+}
+
+// Server accepts connections of any number of listeners for one fasthttp.Server, until it is drained.
+type Server struct {
+	http  *fasthttp.Server
+	opts  Options
+	limit connLimit
+	abort atomic.Bool // written once, by drain: what is still open is closed without TLS's close_notify
+
+	mu        sync.Mutex
+	draining  bool                      // guarded by mu
+	listeners []*listener               // guarded by mu
+	open      map[*trackedConn]struct{} // guarded by mu
+}
+
+// New returns a Server that serves with srv, which must have no timeouts of its own. Its ConnState is taken.
+func New(srv *fasthttp.Server, opts Options) *Server {
+	srv.ConnState = setState
+	return &Server{http: srv, opts: opts, limit: connLimit{max: opts.MaxPerClient}, open: make(map[*trackedConn]struct{})}
+}
+
+// Serve serves the connections of ln until Drain, before which it returns only if ln fails. After Drain it closes ln.
+func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, nil) }
+
+// ServeTLS is Serve over TLS. It copies cfg, of which the certificates count: HTTP/1.1 is the only protocol that is offered
+// (RFC 7301), and nothing below TLS 1.2. A slow handshake holds up no other connection.
+func (s *Server) ServeTLS(ln net.Listener, cfg *tls.Config) error {
+	cfg = cfg.Clone()
+	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
+	cfg.NextProtos = []string{"http/1.1"}
+	return s.serve(ln, cfg)
+}
+
+func (s *Server) serve(ln net.Listener, cfg *tls.Config) error {
+	l := newListener(s, ln, cfg)
+	s.mu.Lock()
+	if s.draining { // fasthttp would forget a Shutdown that came before Serve
+		s.mu.Unlock()
+		return ln.Close()
+	}
+	s.listeners = append(s.listeners, l)
+	s.mu.Unlock()
+	return s.http.Serve(l)
+}
+
+// listener is what fasthttp accepts from. fasthttp takes every error of Accept for the end, so Accept retries those that pass.
 type listener struct {
 	net.Listener
-	tls      *tls.Config // nil: plain
-	limit    *ConnLimit
-	timeouts Timeouts
-	log      *slog.Logger
-
-	close     sync.Once
-	end       sync.Once
-	closed    atomic.Bool   // written by Close
-	hardClose atomic.Bool   // the time to leave is over: connections end without a last word
-	ended     chan struct{} // closed by the last Accept
-	backlog   []net.Conn    // what stood in the kernel's queue when the listener closed; written once, before closed
-	err       error         // of closing
-
-	mu    sync.Mutex
-	conns map[*trackedConn]struct{} // guarded by mu: the open connections
+	server    *Server
+	tls       *tls.Config // nil: plain HTTP
+	closeOnce func() error
+	closed    atomic.Bool   // written by Close, after backlog
+	backlog   []net.Conn    // what was in the kernel's accept backlog at Close; from then on only Accept uses it, until done
+	done      chan struct{} // closed when Accept has failed for good
+	endOnce   func()        // closes done
 }
 
-// Timeouts are how long a request or a response, and the wait for the next one, may take. Zero: as long as they like.
-type Timeouts struct{ Request, Idle time.Duration }
-
-func newListener(ln net.Listener, secure *tls.Config, g *ConnLimit, l Timeouts, log *slog.Logger) *listener {
-	return &listener{Listener: ln, tls: secure, limit: g, timeouts: l, log: log, ended: make(chan struct{}), conns: make(map[*trackedConn]struct{})}
+func newListener(s *Server, ln net.Listener, cfg *tls.Config) *listener {
+	l := &listener{Listener: ln, server: s, tls: cfg, done: make(chan struct{})}
+	l.closeOnce = sync.OnceValue(l.acceptRestAndClose)
+	l.endOnce = sync.OnceFunc(func() { close(l.done) })
+	return l
 }
 
-// Accept waits out what is going to pass, and hands out what stood in the queue when the listener closed.
-func (p *listener) Accept() (net.Conn, error) {
-	wait := firstRetry
+const (
+	minRetry = 5 * time.Millisecond // between two tries to accept
+	maxRetry = time.Second
+)
+
+// Accept returns the next connection that is not over its client's limit. After Close it returns those of the backlog.
+func (l *listener) Accept() (net.Conn, error) {
+	retry := minRetry
 	for {
-		conn, err := p.Listener.Accept()
+		conn, err := l.Listener.Accept()
 		if err == nil {
-			if v := p.track(conn); v != nil {
-				return v, nil
+			if c := l.track(conn); c != nil {
+				return c, nil
 			}
 			continue
 		}
-		if p.closed.Load() && len(p.backlog) > 0 {
-			conn, p.backlog = p.backlog[0], p.backlog[1:]
+		closed := l.closed.Load()
+		if closed && len(l.backlog) > 0 {
+			conn, l.backlog = l.backlog[0], l.backlog[1:]
 			return conn, nil
 		}
-		if p.closed.Load() || !temporary(err) {
-			return nil, p.acceptFailed(err)
+		if closed || !temporary(err) {
+			l.endOnce()
+			return nil, err
 		}
-		p.log.Warn("a connection could not be accepted", "error", err, "again_in", wait)
-		time.Sleep(wait)
-		wait = min(2*wait, time.Second)
+		l.server.opts.Log.Warn("a connection could not be accepted", "error", err, "again_in", retry)
+		time.Sleep(retry)
+		retry = min(2*retry, maxRetry)
 	}
 }
 
-// firstRetry is how long it is first waited for descriptors.
-const firstRetry = 5 * time.Millisecond
-
-// acceptFailed notes that nobody is accepted any more.
-func (p *listener) acceptFailed(err error) error {
-	p.end.Do(func() { close(p.ended) })
-	return err
-}
-
-// temporary reports whether an error of accept says nothing about the listener (accept(2)).
+// temporary reports whether an error of accept(2) says nothing about the listener.
 func temporary(err error) bool {
 	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPROTO} {
 		if errors.Is(err, e) {
@@ -82,71 +130,46 @@ func temporary(err error) bool {
 	return false
 }
 
-// Close takes what clients believe is connected out of the kernel's queue, which closing would reset, and closes.
-func (p *listener) Close() error {
-	p.close.Do(func() {
-		for _, conn := range acceptBacklog(p.Listener) {
-			if v := p.track(conn); v != nil {
-				p.backlog = append(p.backlog, v)
-			}
+// Close closes the listener, after the accept backlog was moved out of the kernel: closing resets the connections in it.
+func (l *listener) Close() error { return l.closeOnce() }
+
+func (l *listener) acceptRestAndClose() error {
+	for _, conn := range acceptBacklog(l.Listener) {
+		if c := l.track(conn); c != nil {
+			l.backlog = append(l.backlog, c)
 		}
-		p.closed.Store(true)
-		p.err = p.Listener.Close()
-	})
-	return p.err
+	}
+	l.closed.Store(true)
+	return l.Listener.Close()
 }
 
-// track makes a visitor of a connection, nil if its client has too many. TLS is put on here, and not around the listener, so
-// that Close can drain that one.
-func (p *listener) track(conn net.Conn) net.Conn {
-	v := &trackedConn{listener: p, wire: newDeadlineConn(conn), accepted: time.Now(), remote: addrOf(conn.RemoteAddr())}
-	v.Conn = v.wire
-	secure, encrypted := conn.(tlsConn)
-	if ok, tell := p.limit.acquire(v.remote, v.accepted); !ok {
-		if tell {
-			p.log.Warn("a client has too many connections; its next ones are closed", "client", v.remote, "max_conns_per_ip", p.limit.Max)
+// track makes a tracked connection of conn, or closes it and returns nil if its client has too many. TLS is put on here and not
+// around the listener, because acceptBacklog needs the TCP listener.
+func (l *listener) track(conn net.Conn) net.Conn {
+	s := l.server
+	c := &trackedConn{server: s, wire: newDeadlineConn(conn), accepted: time.Now(), remote: addrOf(conn.RemoteAddr())}
+	c.Conn = c.wire
+	secure, encrypted := conn.(tlsConn) // ln itself speaks TLS
+	if ok, warn := s.limit.acquire(c.remote, c.accepted); !ok {
+		if warn {
+			s.opts.Log.Warn("a client has too many connections; its next ones are closed", "client", c.remote, "max_conns_per_ip", s.limit.max)
 		}
-		if !encrypted && p.tls == nil { // an answer over TLS would wait for the client
-			_, _ = conn.Write(p.limit.Refusal()) // fits the socket's buffer, which is empty
+		if !encrypted && l.tls == nil { // a response over TLS would have to wait for the client's handshake
+			_, _ = conn.Write(s.opts.Refusal()) // does not block: the socket's buffer is empty
 		}
 		_ = conn.Close()
 		return nil
 	}
-	if p.tls != nil {
-		own := tls.Server(v.wire, p.tls)
-		v.Conn, secure, encrypted = own, own, true
+	if l.tls != nil {
+		own := tls.Server(c.wire, l.tls)
+		c.Conn, secure, encrypted = own, own, true
 	}
-	v.wire.setTimeouts(p.timeouts.Request, p.timeouts.Request)
-	p.mu.Lock()
-	p.conns[v] = struct{}{}
-	p.mu.Unlock()
+	c.wire.setTimeouts(s.opts.RequestTimeout, s.opts.RequestTimeout)
+	s.mu.Lock()
+	s.open[c] = struct{}{}
+	s.mu.Unlock()
 	if encrypted {
-		return tlsTrackedConn{v, secure}
+		return tlsTrackedConn{c, secure}
 	}
-	return v
-}
-
-func (p *listener) untrack(v *trackedConn) {
-	p.mu.Lock()
-	delete(p.conns, v)
-	p.mu.Unlock()
-}
-
-// closeBacklog closes what stood in the queue and nobody accepts: the last Accept failed for another reason.
-func (p *listener) closeBacklog() {
-	for _, conn := range p.backlog {
-		_ = conn.Close()
-	}
-	p.backlog = nil
-}
-
-// closeIdle lets everybody go who waits for nothing, and returns how many are still there. Unused connections are let go when
-// they are older than grace.
-func (p *listener) closeIdle(grace time.Duration) (left int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for v := range p.conns {
-		v.closeIdle(grace)
-	}
-	return len(p.conns)
+	return c
 }

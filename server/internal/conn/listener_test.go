@@ -1,33 +1,163 @@
 package conn
 
 import (
-	"context"
+	"crypto/tls"
 	"errors"
-	"log/slog"
+	"io"
+	"net"
 	"os"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/valyala/fasthttp"
 )
 
-// Nobody accepts what stood in the queue when the last Accept had failed before: it is closed, and forgotten.
-func TestDrainClosesABacklogThatNobodyAccepts(t *testing.T) {
+// failing is a listener whose Accept returns errors first.
+type failing struct {
+	net.Listener
+	mu     sync.Mutex
+	errors []error // guarded by mu
+}
+
+func (f *failing) Accept() (net.Conn, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.errors) > 0 {
+		err := f.errors[0]
+		f.errors = f.errors[1:]
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", err)}
+	}
+	return f.Listener.Accept()
+}
+
+var errBroken = errors.New("the listener is broken")
+
+func TestAcceptRetriesWithoutDescriptors(t *testing.T) {
 	ln := listenLocal(t)
-	d := &Server{HTTP: &fasthttp.Server{Handler: func(*fasthttp.RequestCtx) {}}}
-	broken := errors.New("the listener is broken")
-	require.ErrorIs(t, d.Serve(&short{Listener: ln, errors: []error{broken}}, nil, slog.New(slog.DiscardHandler)), broken)
-	p := d.open[0]
-	p.Listener = ln // whose queue can be had
-	client := connect(t, ln)
-	require.NoError(t, client.SetReadDeadline(time.Now().Add(2*time.Second)))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	require.NoError(t, d.Drain(ctx))
-	_, err := client.Read(make([]byte, 1))
-	require.Error(t, err)
-	assert.NotErrorIs(t, err, os.ErrDeadlineExceeded)
-	assert.Empty(t, p.conns)
+	f := &failing{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED}}
+	l := newListener(newServer(Options{}), f, nil)
+	connect(t, ln)
+	conn, err := l.Accept()
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	assert.Empty(t, l.server.open, "a connection that was closed is not tracked")
+
+	f.errors = []error{errBroken}
+	_, err = l.Accept()
+	require.ErrorIs(t, err, errBroken)
+	require.NoError(t, l.Close())
+}
+
+// ask sends a request over TLS and returns the first line of the response.
+func ask(t *testing.T, conn net.Conn, client *tls.Config) string {
+	t.Helper()
+	secure := tls.Client(conn, client)
+	_, err := io.WriteString(secure, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	require.NoError(t, err)
+	text := make([]byte, len("HTTP/1.1 200 OK"))
+	_, err = io.ReadFull(secure, text)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// readToEnd returns what comes until the server closes the connection, which it may do by a reset.
+func readToEnd(t *testing.T, conn net.Conn) string {
+	t.Helper()
+	text, err := io.ReadAll(conn)
+	if err != nil {
+		require.ErrorIs(t, err, syscall.ECONNRESET, "it is closed")
+	}
+	return string(text)
+}
+
+// Running out of descriptors is retried, and a connection that nobody uses is drained, over TLS too.
+func TestAcceptRetriesOverTLS(t *testing.T) {
+	ln := listenLocal(t)
+	serverSide, client := localhost(t)
+	stop := start(t, newServer(Options{RequestTimeout: time.Minute}), &failing{Listener: ln, errors: []error{syscall.EMFILE, syscall.ENFILE}}, serverSide)
+	assert.Equal(t, "HTTP/1.1 200 OK", ask(t, connect(t, ln), client))
+	connect(t, ln) // sends nothing
+	stop()
+}
+
+// Connections whose handshake is slow delay no others, and are closed after the request timeout.
+func TestSlowTLSHandshake(t *testing.T) {
+	ln := listenLocal(t)
+	serverSide, client := localhost(t)
+	start(t, newServer(Options{RequestTimeout: 300 * time.Millisecond, IdleTimeout: time.Minute}), ln, serverSide)
+	var slow []net.Conn
+	for _, first := range []string{"", "\x16", "\x16\x03\x01\x02\x00\x01\x00"} { // nothing, and parts of a ClientHello
+		for range 50 {
+			conn := connect(t, ln)
+			_, err := io.WriteString(conn, first)
+			require.NoError(t, err)
+			slow = append(slow, conn)
+		}
+	}
+	assert.Equal(t, "HTTP/1.1 200 OK", ask(t, connect(t, ln), client))
+	for _, conn := range slow {
+		readToEnd(t, conn)
+	}
+}
+
+// A listener that itself speaks TLS has the same timeouts: a handshake that does not end is cut off, and a pause between two
+// requests may be as long as the idle timeout.
+func TestListenerThatIsTLS(t *testing.T) {
+	const timeout = 100 * time.Millisecond
+	ln := listenLocal(t)
+	serverSide, client := localhost(t)
+	start(t, newServer(Options{RequestTimeout: timeout, IdleTimeout: time.Minute}), tls.NewListener(ln, serverSide), nil)
+	for _, first := range []string{"", "\x16\x03\x01\x02\x00\x01\x00"} {
+		conn := connect(t, ln)
+		_, err := io.WriteString(conn, first)
+		require.NoError(t, err)
+		readToEnd(t, conn)
+	}
+	conn := tls.Client(connect(t, ln), client)
+	text := make([]byte, 4096)
+	for range 2 {
+		_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		require.NoError(t, err)
+		n, err := conn.Read(text)
+		require.NoError(t, err)
+		assert.Contains(t, string(text[:n]), "200 OK")
+		time.Sleep(timeout * 3 / 2) // the pause
+	}
+}
+
+// HTTP/1.1 is what is offered, to clients that ask for more as well; versions before TLS 1.2 are refused.
+func TestTLSVersions(t *testing.T) {
+	serverSide, client := localhost(t)
+	serverSide.MinVersion, serverSide.NextProtos = tls.VersionTLS10, []string{"h2"}
+	ln := listenLocal(t)
+	start(t, newServer(Options{}), ln, serverSide)
+	for _, tt := range []struct {
+		protocols []string
+		version   uint16
+		good      bool
+	}{
+		{nil, tls.VersionTLS13, true},
+		{[]string{"h2", "http/1.1"}, tls.VersionTLS13, true},
+		{[]string{"http/1.1"}, tls.VersionTLS12, true},
+		{[]string{"h2"}, tls.VersionTLS13, false},
+		{nil, tls.VersionTLS11, false},
+		{nil, tls.VersionTLS10, false},
+	} {
+		cfg := client.Clone()
+		cfg.NextProtos, cfg.MinVersion, cfg.MaxVersion = tt.protocols, tls.VersionTLS10, tt.version
+		conn := tls.Client(connect(t, ln), cfg)
+		err := conn.HandshakeContext(t.Context())
+		if !tt.good {
+			require.Error(t, err, tt)
+			continue
+		}
+		require.NoError(t, err, tt)
+		assert.Contains(t, []string{"", "http/1.1"}, conn.ConnectionState().NegotiatedProtocol)
+		assert.Equal(t, tt.version, conn.ConnectionState().Version)
+		require.NoError(t, conn.Close())
+	}
+	assert.Equal(t, uint16(tls.VersionTLS10), serverSide.MinVersion, "the caller's configuration is not changed")
 }
