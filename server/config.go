@@ -65,7 +65,7 @@ type Config struct {
 	// the login mode get the context that it returns, which must end no earlier than the request; done is called once, when the
 	// response is complete, with its status. Package tracing has one for OpenTelemetry. Nil costs nothing.
 	Trace func(TracedRequest) (_ context.Context, done func(status int))
-	// MaxConnsPerIP bounds the connections of one client address. Zero: no bound.
+	// MaxConnsPerIP bounds the connections of one client: of an IPv4 address, or of the /64 of an IPv6 address. Zero: no bound.
 	MaxConnsPerIP int
 }
 

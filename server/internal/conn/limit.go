@@ -51,4 +51,11 @@ func (l *connLimit) release(addr netip.Addr) {
 	}
 }
 
-func clientOf(addr netip.Addr) netip.Addr { return addr }
+// clientOf returns what stands for the client at addr. For an IPv6 address that is its /64, the least that one client has.
+func clientOf(addr netip.Addr) netip.Addr {
+	if addr.Is4() {
+		return addr
+	}
+	network, _ := addr.Prefix(64) // fails only for an address that is not valid
+	return network.Addr()
+}

@@ -19,7 +19,7 @@ type Options struct {
 	RequestTimeout time.Duration
 	// IdleTimeout bounds the wait for the next request of a connection. Zero: no bound.
 	IdleTimeout time.Duration
-	// MaxPerClient bounds the open connections of one client: of one address. Zero: no bound.
+	// MaxPerClient bounds the open connections of one client: of an IPv4 address, or of the /64 of an IPv6 address. Zero: no bound.
 	MaxPerClient int
 	// Refusal returns the HTTP response that a connection beyond MaxPerClient gets. One over TLS is closed without a response.
 	Refusal func() []byte
