@@ -140,7 +140,7 @@ func about(stack []string) string {
 
 const (
 	deadlines   = "deadlines of the connection"
-	ownTime     = "coatcheck: the connection's time and turns"
+	ownTime     = "coatcheck: the connection's lazy deadlines"
 	kernelWrite = "kernel: write or send, the way to the other socket included"
 	kernelRead  = "kernel: read or recv"
 )
@@ -148,9 +148,7 @@ const (
 // userRules are tried in order on each function, from the innermost outwards.
 var userRules = []struct{ contains, name string }{
 	{"coatcheck/shardstore.", "coatcheck: the store"},
-	{"coatcheck/server.(*patient)", ownTime},
-	{"coatcheck/server.(*visitor)", ownTime},
-	{"coatcheck/server.call", ownTime}, // recv and send
+	{"coatcheck/server/internal/conn.", ownTime},
 	{"coatcheck/server.", "coatcheck: cookie, middleware, view, headers"},
 	{"coatcheck/coatcheck.", "coatcheck: the session (SHA-256 included)"},
 	{"gofiber/fiber", "Fiber: context and router"},

@@ -29,14 +29,14 @@ func TestSortStacks(t *testing.T) {
 	        43bbbb runtime.mcall
 
 	ffffffff81b0 tcp_recvmsg
-	ffffffff8128 __x64_sys_recvfrom
+	ffffffff8128 __x64_sys_read
 	          4021 internal/runtime/syscall.Syscall6
-	          71bb syscall.RawSyscall6
-	          71cc github.com/coatcheck/coatcheck/server.call
+	          71bb syscall.Syscall
+	          71cc github.com/coatcheck/coatcheck/server/internal/conn.readFD
 	          5c00 github.com/valyala/fasthttp.(*Server).serveConn
 
 	        409999 runtime.nanotime1
-	        71dd20 github.com/coatcheck/coatcheck/server.(*visitor).Read
+	        71dd20 github.com/coatcheck/coatcheck/server/internal/conn.(*trackedConn).Read
 	        5c1234 github.com/valyala/fasthttp.(*Server).serveConn
 
 	ffffffff8300 asm_sysvec_apic_timer_interrupt
