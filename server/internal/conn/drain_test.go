@@ -88,7 +88,15 @@ func TestServeAfterDrain(t *testing.T) {
 	s := newServer(Options{})
 	require.NoError(t, Drain(t.Context(), s))
 	ln := listenLocal(t)
-	require.NoError(t, s.Serve(ln))
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	select {
+	case err := <-served:
+		require.NoError(t, err)
+	case <-time.After(patience):
+		require.NoError(t, ln.Close())
+		require.Fail(t, "it serves")
+	}
 	_, err := ln.Accept()
 	require.ErrorIs(t, err, net.ErrClosed)
 }
