@@ -145,10 +145,10 @@ func (s *Server) newApp() *fiber.App {
 	return app
 }
 
-// prepare sets what Fiber's configuration does not reach, and wraps the application's handler. Requests are counted in seen.
-func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, seen *requests) {
+// prepare sets what Fiber's configuration does not reach, and wraps the application's handler. A nil counted counts nothing.
+func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, counted *requests) {
 	srv := app.Server()
-	srv.Handler = func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler, seen) }
+	srv.Handler = func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler, counted) }
 	if s.access != nil {
 		srv.Handler = s.access.around(srv.Handler)
 	}
@@ -156,7 +156,7 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, seen *
 	srv.ErrorHandler = func(ctx *fasthttp.RequestCtx, err error) {
 		s.base.begin(ctx)
 		onError(ctx, err)
-		seen.refused(ctx)
+		counted.refused(ctx)
 	}
 	// Else an unparsable request is logged, and answered, with its bytes: the cookie included.
 	srv.SecureErrorLogMessage = true
@@ -165,32 +165,32 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, seen *
 
 // serve is the way into an application: it recovers panics, sends methods that Fiber does not know where they are refused
 // like any other wrong one, and begins every response with the headers that all of them have.
-func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler, seen *requests) {
-	pass := seen.enter(ctx)
-	if s.trace != nil && seen != nil {
-		s.beginTrace(ctx, pass)
+func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler, counted *requests) {
+	req := counted.begin(ctx)
+	if s.trace != nil && counted != nil {
+		s.beginTrace(ctx, req)
 	}
-	defer s.recover(ctx, pass)
+	defer s.recover(ctx, req)
 	s.base.begin(ctx)
 	if !knownMethod(ctx.Method()) {
 		ctx.Request.Header.SetMethod(fasthttp.MethodTrace)
 	}
 	app(ctx)
-	s.finish(ctx, pass)
+	s.finish(ctx, req)
 }
 
-func (s *Server) finish(ctx *fasthttp.RequestCtx, pass passage) {
+func (s *Server) finish(ctx *fasthttp.RequestCtx, req countedRequest) {
 	if s.draining.Load() {
 		ctx.SetConnectionClose()
 	}
-	pass.leave(ctx)
+	req.end(ctx)
 	if s.trace != nil {
 		endTrace(ctx)
 	}
 }
 
 // recover answers 500 for a panic. The panic's value is not logged: it may hold anything, a cookie included.
-func (s *Server) recover(ctx *fasthttp.RequestCtx, pass passage) {
+func (s *Server) recover(ctx *fasthttp.RequestCtx, req countedRequest) {
 	v := recover()
 	if v == nil {
 		return
@@ -202,7 +202,7 @@ func (s *Server) recover(ctx *fasthttp.RequestCtx, pass passage) {
 	s.log.LogAttrs(context.Background(), slog.LevelError, "panic in a handler", attrs...)
 	s.base.begin(ctx)
 	writeProblem(ctx, problemInternal)
-	s.finish(ctx, pass)
+	s.finish(ctx, req)
 }
 
 func knownMethod(m []byte) bool {

@@ -1,6 +1,23 @@
-// Package server is coatcheck over HTTP: the session middleware for any Fiber application, and the standalone auth API
-// with its admin listener. It knows stores only by the coatcheck.Store contract.
+// Package server is the standalone auth API over a store: login, me, refresh, logout, verify for reverse proxies, the user's own
+// sessions, and an admin listener. Session work is package fibersession's; who may log in is package login's.
 //
-// A request's way: the cookie header is scanned for tokens (cookie.go), the session is opened (sessions.go), the handler
-// runs (auth.go, devices.go, verify.go), what it asked for is committed, and the response gets its Set-Cookie.
+//	app.go           New, the routes, and what stands around every request
+//	config.go        the configuration
+//	serve.go         listening and stopping; the connections are internal/conn's
+//	sessions.go      the session around a handler
+//	auth.go          login, me, refresh, logout
+//	json.go          the body of a login; JSON that is written on the hot path
+//	verify.go        verify for reverse proxies
+//	loginpage.go     where verify sends browsers to log in
+//	devices.go       the user's own sessions; devicespage.go and page/ are the page for them
+//	admin.go         the admin listener; pprof.go its profiles
+//	problem.go       every error answer, and the one place where an error becomes an answer
+//	crosssite.go     refusing what another site's page sends; cors.go admits origins
+//	headers.go       the headers of every response
+//	client.go        the client's address
+//	audit.go         security events; access.go the access log
+//	requests.go      counting requests; metrics.go counts sessions and logins, storemetrics.go the store's operations
+//	storeobserver.go observing a store's operations
+//	trace.go         the hook for traces
+//	openapi.go       the OpenAPI document
 package server

@@ -18,34 +18,33 @@ import (
 
 // requests counts the public listener's requests by route and status, and times them. It is a prometheus.Collector.
 //
-// Counting is on the way of every request, so it costs one addition: in one of several tables, chosen by the connection, so
-// that cores do not wait for each other. A scrape adds the tables up. A nil *requests counts nothing.
+// Each request is counted, so counting costs one addition: in one of several tables, chosen by the connection, so that cores do
+// not write the same cache line. A scrape adds the tables up. A nil *requests counts nothing.
 type requests struct {
 	byLength [maxPath]uint8 // the first route of that length, counted from one; 0: none
 	byPrefix uint8          // the first route with a parameter, likewise
 	routes   []route        // the last one stands for all requests that are none's
 	tables   []table        // a power of two of them; never resized
 
-	slots    [600]atomic.Uint32 // of a status, its place in a table; 0: none yet; written by place
+	slotOf   [600]atomic.Uint32 // the slot of each status in a table; 0: none yet; written by slot
 	assign   sync.Mutex
-	statuses []int // guarded by assign: the status of each place
+	statuses []int // guarded by assign: the status of each slot
 
 	counted     *prometheus.Desc
 	duration    *prometheus.HistogramVec
 	connections prometheus.GaugeFunc
 }
 
-// table has for each route a counter for each place.
+// table has a counter for each status slot of each route.
 type table []atomic.Uint64
 
-// route is one line of the contract. What a request needs of it stands in its first cache line: beside a session's work,
-// lines cost more than instructions.
+// route is one route of the application. Its first cache line has all that matching a request needs.
 type route struct {
 	path    [maxPath]byte // up to the parameter, if there is one
 	size    uint8         // of path
-	next    uint8         // the next one to look at, as in requests.byLength
-	anyOne  bool          // of all methods
-	getting bool          // of GET and HEAD
+	next    uint8         // the next route to compare, as in requests.byLength
+	anyOne  bool          // the route is for all methods
+	getting bool          // the route is for GET and HEAD
 
 	method string
 	label  string
@@ -54,28 +53,28 @@ type route struct {
 
 const (
 	maxTables = 64
-	// timedOf: one in so many requests that only read is timed.
+	// timedOf says that one in so many requests that only read is timed.
 	timedOf = 16
-	// places is how many statuses are told apart; all others are in place 0, which is nobody's.
-	places = 32
-	// placeOK is that of 200.
-	placeOK = 1
-	// noRoute is what is shown for requests of no route: an unknown path, a wrong method, what could not be parsed.
+	// statusSlots is how many statuses have a counter of their own; all others share slot 0.
+	statusSlots = 32
+	// slotOK is the slot of status 200.
+	slotOK = 1
+	// noRoute is the label of requests that no route matches: an unknown path, a wrong method, bytes that are no request.
 	noRoute = "none"
 	// maxPath is longer than any route up to its parameter.
 	maxPath = 48
 )
 
-// durationBuckets are those of requests and of the store's operations: from a read in memory to a login that hashes a
-// password beside many others.
+// durationBuckets are the histogram buckets of requests and of the store's operations, in seconds: from a read in memory to a
+// login that waits for other logins' password hashes.
 var durationBuckets = []float64{
 	5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5,
 }
 
-// newRequests returns counters for the application's routes. The error is about a route that it cannot recognize.
+// newRequests returns counters for the application's routes. The error names a route that it cannot match.
 func newRequests(app *fiber.App) (*requests, error) {
 	q := &requests{
-		statuses: []int{placeOK: fiber.StatusOK},
+		statuses: []int{slotOK: fiber.StatusOK},
 		counted:  prometheus.NewDesc("coatcheck_http_requests_total", "Requests on the public listener, by route and status.", []string{"route", "code"}, nil),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "coatcheck_http_request_duration_seconds",
@@ -86,7 +85,7 @@ func newRequests(app *fiber.App) (*requests, error) {
 			Name: "coatcheck_http_connections", Help: "Open connections of the public listener.",
 		}, func() float64 { return float64(app.Server().GetOpenConnectionsCount()) }),
 	}
-	if err := q.learn(app); err != nil {
+	if err := q.readRoutes(app); err != nil {
 		return nil, err
 	}
 	for i := range q.routes {
@@ -97,14 +96,14 @@ func newRequests(app *fiber.App) (*requests, error) {
 		n *= 2
 	}
 	for range n {
-		q.tables = append(q.tables, make(table, len(q.routes)*places))
+		q.tables = append(q.tables, make(table, len(q.routes)*statusSlots))
 	}
 	return q, nil
 }
 
-// learn reads the contract from the router, so that no route is forgotten. HEAD is counted as GET, and a route of all
+// readRoutes takes the routes from the router, so that none is forgotten. HEAD is counted as GET, and a route for all
 // methods once.
-func (q *requests) learn(app *fiber.App) error {
+func (q *requests) readRoutes(app *fiber.App) error {
 	methods := make(map[string][]string)
 	var paths []string
 	for _, r := range app.GetRoutes(true) {
@@ -143,13 +142,13 @@ func (q *requests) learn(app *fiber.App) error {
 	return nil
 }
 
-// route returns a request's route. The path is as it was sent, which is how the router has it.
+// route returns the index of the request's route. The path is compared as it was sent, as the router does.
 func (q *requests) route(ctx *fasthttp.RequestCtx) int {
 	method, path := ctx.Method(), ctx.URI().PathOriginal()
 	if len(path) < maxPath {
 		for n := q.byLength[len(path)]; n != 0; {
 			r := &q.routes[n-1]
-			if string(path) == string(r.path[:r.size]) && r.takes(method) {
+			if string(path) == string(r.path[:r.size]) && r.matches(method) {
 				return int(n - 1)
 			}
 			n = r.next
@@ -158,22 +157,22 @@ func (q *requests) route(ctx *fasthttp.RequestCtx) int {
 	for n := q.byPrefix; n != 0; n = q.routes[n-1].next {
 		r := &q.routes[n-1]
 		rest, ok := bytes.CutPrefix(path, r.path[:r.size])
-		if ok && len(rest) > 0 && bytes.IndexByte(rest, '/') < 0 && r.takes(method) {
+		if ok && len(rest) > 0 && bytes.IndexByte(rest, '/') < 0 && r.matches(method) {
 			return int(n - 1)
 		}
 	}
 	return len(q.routes) - 1
 }
 
-// takes reports whether the route is one for the method.
-func (r *route) takes(method []byte) bool {
+// matches reports whether the route is for the method.
+func (r *route) matches(method []byte) bool {
 	if r.getting {
 		return string(method) == fiber.MethodGet || string(method) == fiber.MethodHead || r.anyOne
 	}
 	return r.anyOne || string(method) == r.method
 }
 
-// pattern is the route's path with its parameter named, empty for the route that is none.
+// pattern returns the route's path with its parameter named; empty for noRoute.
 func (r *route) pattern() string {
 	if r.label == noRoute {
 		return ""
@@ -181,60 +180,60 @@ func (r *route) pattern() string {
 	return strings.TrimPrefix(r.label, r.method+" ")
 }
 
-// passage is one request on its way.
-type passage struct {
-	seen  *requests // nil: it is not counted
-	route int
+// countedRequest is a request that is being answered.
+type countedRequest struct {
+	requests *requests // nil: the request is not counted
+	route    int
 }
 
-// enter is called before a request is answered.
-func (q *requests) enter(ctx *fasthttp.RequestCtx) passage {
+// begin is called before a request is answered.
+func (q *requests) begin(ctx *fasthttp.RequestCtx) countedRequest {
 	if q == nil {
-		return passage{}
+		return countedRequest{}
 	}
-	return passage{seen: q, route: q.route(ctx)}
+	return countedRequest{requests: q, route: q.route(ctx)}
 }
 
-// leave is called when the response is complete. Of routes that only read a session each 16th request of a status is timed,
-// whatever it took: reading the clock costs as much as a tenth of what the session costs.
-func (p passage) leave(ctx *fasthttp.RequestCtx) {
-	q := p.seen
+// end is called when the response is complete. Of routes that only read a session, each 16th request of a status is timed,
+// because reading the clock costs a tenth of what the session costs.
+func (p countedRequest) end(ctx *fasthttp.RequestCtx) {
+	q := p.requests
 	if q == nil {
 		return
 	}
-	n := q.tables[ctx.ConnID()&uint64(len(q.tables)-1)][p.route*places+q.place(ctx.Response.StatusCode())].Add(1)
+	n := q.tables[ctx.ConnID()&uint64(len(q.tables)-1)][p.route*statusSlots+q.slot(ctx.Response.StatusCode())].Add(1)
 	if r := &q.routes[p.route]; n%timedOf == 1 || !r.getting && !r.anyOne {
 		r.timed.Observe(time.Since(ctx.Time()).Seconds())
 	}
 }
 
-// refused counts what was no request.
+// refused counts bytes that could not be parsed as a request.
 func (q *requests) refused(ctx *fasthttp.RequestCtx) {
 	if q != nil {
-		q.tables[0][(len(q.routes)-1)*places+q.place(ctx.Response.StatusCode())].Add(1)
+		q.tables[0][(len(q.routes)-1)*statusSlots+q.slot(ctx.Response.StatusCode())].Add(1)
 	}
 }
 
-func (q *requests) place(status int) int {
+func (q *requests) slot(status int) int {
 	if status == fiber.StatusOK {
-		return placeOK
+		return slotOK
 	}
-	if uint(status) >= uint(len(q.slots)) {
+	if uint(status) >= uint(len(q.slotOf)) {
 		return 0
 	}
-	if n := q.slots[status].Load(); n != 0 {
+	if n := q.slotOf[status].Load(); n != 0 {
 		return int(n)
 	}
 	q.assign.Lock()
 	defer q.assign.Unlock()
-	if n := q.slots[status].Load(); n != 0 {
+	if n := q.slotOf[status].Load(); n != 0 {
 		return int(n)
 	}
-	if len(q.statuses) == places {
+	if len(q.statuses) == statusSlots {
 		return 0
 	}
 	q.statuses = append(q.statuses, status)
-	q.slots[status].Store(uint32(len(q.statuses) - 1))
+	q.slotOf[status].Store(uint32(len(q.statuses) - 1))
 	return len(q.statuses) - 1
 }
 
@@ -253,16 +252,16 @@ func (q *requests) Collect(ch chan<- prometheus.Metric) {
 	statuses := q.statuses
 	q.assign.Unlock()
 	for i := range q.routes {
-		for place, status := range statuses {
+		for slot, status := range statuses {
 			var n uint64
 			for _, t := range q.tables {
-				n += t[i*places+place].Load()
+				n += t[i*statusSlots+slot].Load()
 			}
 			if n == 0 {
 				continue
 			}
 			code := "other"
-			if place > 0 {
+			if slot > 0 {
 				code = strconv.Itoa(status)
 			}
 			ch <- prometheus.MustNewConstMetric(q.counted, prometheus.CounterValue, float64(n), q.routes[i].label, code)

@@ -30,8 +30,8 @@ type span struct {
 }
 
 // beginTrace tells Config.Trace of a request.
-func (s *Server) beginTrace(ctx *fasthttp.RequestCtx, pass passage) {
-	r := TracedRequest{Method: "_OTHER", Route: pass.seen.routes[pass.route].pattern()}
+func (s *Server) beginTrace(ctx *fasthttp.RequestCtx, req countedRequest) {
+	r := TracedRequest{Method: "_OTHER", Route: req.requests.routes[req.route].pattern()}
 	if knownMethod(ctx.Method()) {
 		r.Method = string(ctx.Method())
 	}
