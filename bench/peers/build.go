@@ -68,12 +68,13 @@ func buildGo(name string) builder {
 // buildNode installs what the lock file names, beside a copy of the scripts, so that no node_modules comes into the tree.
 func buildNode(ctx context.Context, s *settings, module string) (string, error) {
 	dir := filepath.Join(s.work, "node")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	names, err := filepath.Glob(filepath.Join(here(s), "node", "*.js*"))
-	if err != nil {
-		return "", err
+	var names []string
+	for _, pattern := range []string{"*.js*", "*/*.js"} {
+		found, err := filepath.Glob(filepath.Join(servers(s), pattern))
+		if err != nil {
+			return "", err
+		}
+		names = append(names, found...)
 	}
 	stale := false
 	for _, name := range names {
@@ -81,12 +82,19 @@ func buildNode(ctx context.Context, s *settings, module string) (string, error) 
 		if err != nil {
 			return "", err
 		}
-		target := filepath.Join(dir, filepath.Base(name))
+		relative, err := filepath.Rel(servers(s), name)
+		if err != nil {
+			return "", err
+		}
+		target := filepath.Join(dir, relative)
 		old, err := os.ReadFile(target)
 		if err == nil && bytes.Equal(old, data) {
 			continue
 		}
 		stale = stale || strings.HasSuffix(name, ".json")
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return "", err
+		}
 		if err := os.WriteFile(target, data, 0o644); err != nil {
 			return "", err
 		}
@@ -113,10 +121,10 @@ func buildNode(ctx context.Context, s *settings, module string) (string, error) 
 	return manifest.Dependencies[module], nil
 }
 
-// buildRust builds one package of rust/, each by itself, so that one that fails takes no other with it.
+// buildRust builds one package of the workspace in servers/, each by itself, so that one that fails takes no other with it.
 func buildRust(name string) builder {
 	return func(ctx context.Context, s *settings, module string) (string, error) {
-		dir := filepath.Join(here(s), "rust")
+		dir := servers(s)
 		target := "CARGO_TARGET_DIR=" + filepath.Join(s.work, "rust")
 		if err := build(ctx, dir, []string{target}, "cargo", "build", "--release", "--locked", "-p", name); err != nil {
 			return "", err
@@ -135,3 +143,6 @@ func buildRust(name string) builder {
 
 // here is this module's directory.
 func here(s *settings) string { return filepath.Join(s.root, "bench", "peers") }
+
+// servers is the directory that holds a directory for each server.
+func servers(s *settings) string { return filepath.Join(here(s), "servers") }

@@ -72,7 +72,7 @@ func allPeers() []*peer {
 	}
 	script := func(name string) func(s *settings, _, _ string) []string {
 		return func(s *settings, _, _ string) []string {
-			return []string{"node", filepath.Join(s.work, "node", name)}
+			return []string{"node", filepath.Join(s.work, "node", name, "main.js")}
 		}
 	}
 	production := []string{"NODE_ENV=production"}
@@ -128,11 +128,11 @@ func allPeers() []*peer {
 			module: "github.com/gorilla/sessions", redis: true,
 		},
 		{
-			name: "express", title: "express-session", build: buildNode, command: script("express.js"), env: production,
+			name: "express", title: "express-session", build: buildNode, command: script("express"), env: production,
 			module: "express-session", redis: true,
 		},
 		{
-			name: "fastify", title: "@fastify/session", build: buildNode, command: script("fastify.js"), env: production,
+			name: "fastify", title: "@fastify/session", build: buildNode, command: script("fastify"), env: production,
 			module: "@fastify/session", redis: true,
 		},
 		{
