@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
 // times returns n times as a hash takes them: a floor, and a tail of disturbances.
@@ -45,16 +47,6 @@ func TestJudge(t *testing.T) {
 	assert.Error(t, err)
 }
 
-func TestPercentile(t *testing.T) {
-	sample := make([]float64, 100)
-	for i := range sample {
-		sample[i] = float64(100 - i)
-	}
-	assert.InDelta(t, 50, percentile(sample, 50), 0)
-	assert.InDelta(t, 99, percentile(sample, 99), 0)
-	assert.InDelta(t, 100, percentile(sample, 100), 0)
-}
-
 // A few attempts through the real program: the harness reaches it, throttling does not get in the way, and every reason is
 // there. What the times say takes more of them.
 func TestRefusals(t *testing.T) {
@@ -72,7 +64,7 @@ func TestRefusals(t *testing.T) {
 	require.Len(t, took, len(reasons))
 	for _, reason := range reasons {
 		assert.Len(t, took[reason], n)
-		assert.Greater(t, percentile(took[reason], 1), 2.0, fmt.Sprintf("%s: a hash takes its time", reason))
+		assert.Greater(t, report.Quantile(took[reason], 0.01), 2.0, fmt.Sprintf("%s: a hash takes its time", reason))
 	}
 }
 

@@ -9,10 +9,12 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"runtime"
 	"time"
 )
 
 func main() {
+	runtime.LockOSThread() // the servers end with this thread, see process.Start
 	log.SetFlags(0)
 	if err := run(os.Args[1:]); err != nil {
 		log.Fatal("logins: ", err)

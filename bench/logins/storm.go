@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
 // storm is how many log in at once, and how it is measured.
@@ -61,7 +64,7 @@ func (s storm) measure(ctx context.Context, t, other *target) error {
 	if _, err := probe(ctx, t.address, cookie, s); err != nil { // warm
 		return err
 	}
-	before, err := t.residentKiB()
+	before, err := t.peakResident()
 	if err != nil {
 		return err
 	}
@@ -74,7 +77,7 @@ func (s storm) measure(ctx context.Context, t, other *target) error {
 			switch k.at {
 			case nil:
 				took, err = probe(ctx, t.address, cookie, s)
-				quiet = percentile(took, 99)
+				quiet = report.Quantile(took, 0.99)
 			case t:
 				took, err = s.loaded(ctx, t, t, cookie, all)
 			default:
@@ -83,19 +86,21 @@ func (s storm) measure(ctx context.Context, t, other *target) error {
 			if err != nil {
 				return err
 			}
-			fmt.Printf("me, %s: p50 %.2f p99 %.2f max %.2f ms (%d)\n", k.name, percentile(took, 50), percentile(took, 99), percentile(took, 100), len(took))
-			k.took, k.ratios = append(k.took, took...), append(k.ratios, percentile(took, 99)/quiet)
+			fmt.Printf("me, %s: p50 %.2f p99 %.2f max %.2f ms (%d)\n",
+				k.name, report.Quantile(took, 0.5), report.Quantile(took, 0.99), slices.Max(took), len(took))
+			k.took, k.ratios = append(k.took, took...), append(k.ratios, report.Quantile(took, 0.99)/quiet)
 		}
 	}
-	after, err := t.residentKiB()
+	after, err := t.peakResident()
 	if err != nil {
 		return err
 	}
 	fmt.Printf("%d logins at once, answers %v, slowest refusal to check %.0f ms\n", s.logins, all.statuses, all.slowest)
 	for _, k := range kinds {
-		fmt.Printf("me p99, %s: %.2f ms; times the quiet one of its round: %.2f (median)\n", k.name, percentile(k.took, 99), percentile(k.ratios, 50))
+		fmt.Printf("me p99, %s: %.2f ms; times the quiet one of its round: %.2f (median)\n",
+			k.name, report.Quantile(k.took, 0.99), report.Median(k.ratios))
 	}
-	fmt.Printf("resident at most: %.1f MiB before, %.1f MiB after\n", float64(before)/1024, float64(after)/1024)
+	fmt.Printf("resident at most: %.1f MiB before, %.1f MiB after\n", float64(before)/(1<<20), float64(after)/(1<<20))
 	return nil
 }
 

@@ -11,8 +11,8 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// The reasons for a refusal whose time must not tell them apart. An unknown user comes first: the others are compared to
-// him.
+// The reasons for a refusal whose time must not tell them apart. An unknown user comes first: the others are
+// compared with that.
 var reasons = []string{"unknown", "wrongpw", "disable", "nohash_"}
 
 // limits of AUT-02.

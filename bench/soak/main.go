@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -41,6 +42,7 @@ func (l lifetimes) flags() []string {
 }
 
 func main() {
+	runtime.LockOSThread() // the servers end with this thread, see process.Start
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command(ctx, os.Args[1:]); err != nil {
@@ -71,7 +73,7 @@ func command(ctx context.Context, args []string) error {
 	case fs.Arg(0) == "run":
 		return run(ctx, s)
 	case fs.Arg(0) == "report":
-		return report(s.page, fs.Args()[1:])
+		return writeReport(s.page, fs.Args()[1:])
 	}
 	return errors.New("what to do: run or report")
 }

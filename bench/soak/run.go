@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +12,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
 // workers send requests at once, at most.
@@ -39,7 +41,7 @@ type result struct {
 // soak is a run: a server, its store, visitors, and who looks at them.
 type soak struct {
 	settings
-	server  *process
+	server  *process.Process
 	redis   *redis // nil: the memory store
 	client  *client
 	sampler *sampler
@@ -52,7 +54,7 @@ func run(ctx context.Context, s settings) (err error) {
 	k := &soak{settings: s, tally: newTally()}
 	k.result = result{Store: s.store, Date: time.Now().UTC(), Length: s.length.String(), Rate: s.rate, Visitors: s.visitors}
 	defer func() { err = errors.Join(err, k.stop()) }()
-	if err := k.start(); err != nil {
+	if err := k.start(ctx); err != nil {
 		return err
 	}
 	if err := k.traffic(ctx); err != nil {
@@ -72,22 +74,22 @@ func run(ctx context.Context, s settings) (err error) {
 	return k.result.verdict()
 }
 
-func (k *soak) start() (err error) {
+func (k *soak) start(ctx context.Context) (err error) {
 	store := "memory"
 	if k.store == "redis" {
-		if k.redis, err = startRedis(k.settings); err != nil {
+		if k.redis, err = startRedis(ctx, k.settings); err != nil {
 			return err
 		}
-		store = "redis://127.0.0.1:" + k.redis.port
+		store = "redis://" + k.redis.address
 	}
 	var url, admin string
-	if k.server, url, admin, err = serve(k.settings, store); err != nil {
+	if k.server, url, admin, err = serve(ctx, k.settings, store); err != nil {
 		return err
 	}
 	k.client = newClient(url, admin, k.tally)
 	k.sampler = &sampler{
-		pid: k.server.cmd.Process.Pid, admin: admin, tally: k.tally, last: time.Now(),
-		http: &http.Client{Transport: new(http.Transport), Timeout: patience},
+		pid: k.server.PID(), admin: admin, tally: k.tally, last: time.Now(),
+		http: &http.Client{Transport: new(http.Transport), Timeout: process.Patience},
 	}
 	k.sampler.sessions = k.sampler.inMemory
 	if k.redis != nil {
@@ -99,10 +101,10 @@ func (k *soak) start() (err error) {
 // stop ends what was started. A server that does not end with 0 is a failure like any other.
 func (k *soak) stop() (err error) {
 	if k.server != nil {
-		err = k.server.stop()
+		err = k.server.Stop()
 	}
 	if k.redis != nil {
-		err = errors.Join(err, k.redis.stop(), os.RemoveAll(k.redis.dir))
+		err = errors.Join(err, k.redis.Stop(), os.RemoveAll(k.redis.dir))
 	}
 	return err
 }
@@ -132,7 +134,7 @@ func (k *soak) traffic(ctx context.Context) error {
 			}
 			return nil
 		case <-outage:
-			if err := k.restart(began); err != nil {
+			if err := k.restart(ctx, began); err != nil {
 				return err
 			}
 		case <-tick.C:
@@ -152,14 +154,14 @@ func (k *soak) traffic(ctx context.Context) error {
 const away = 3 * time.Second
 
 // restart takes Redis away for a moment. It keeps its data, so that nobody may be signed out by that.
-func (k *soak) restart(began time.Time) error {
+func (k *soak) restart(ctx context.Context, began time.Time) error {
 	k.tally.away(true)
 	k.result.Outage[0] = time.Since(began).Seconds()
-	if err := k.redis.stop(); err != nil {
+	if err := k.redis.Stop(); err != nil {
 		return err
 	}
 	time.Sleep(away)
-	if err := k.redis.start(); err != nil {
+	if err := k.redis.start(context.WithoutCancel(ctx)); err != nil { // the run may end meanwhile
 		return err
 	}
 	k.tally.away(false)
@@ -215,11 +217,7 @@ func (k *soak) emptied(ctx context.Context) error {
 }
 
 func (r *result) save(base string) error {
-	text, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(base+".json", text, 0o644); err != nil { //nolint:gosec // a report
+	if err := report.WriteJSON(base+".json", r); err != nil {
 		return err
 	}
 	return r.plot(base + ".svg")

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
 )
 
 // series are what is sampled, in the order of the plot. What has no allowance is shown and not judged: a shared machine's
@@ -73,16 +75,9 @@ func (s *sampler) rate() float64 {
 	return rate
 }
 
-var vmRSS = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB`)
-
 func (s *sampler) rss(context.Context) (float64, error) {
-	name := fmt.Sprintf("/proc/%d/status", s.pid)
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return 0, err
-	}
-	kib, err := number(name, vmRSS, text)
-	return kib / 1024, err
+	bytes, err := process.Resident(s.pid)
+	return float64(bytes) / (1 << 20), err
 }
 
 func (s *sampler) descriptors(context.Context) (float64, error) {

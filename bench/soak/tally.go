@@ -2,9 +2,10 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
 // tally is what the visitors saw.
@@ -72,10 +73,6 @@ func (t *tally) latency() (p50, p99 float64) {
 	took := t.took
 	t.took = make([]time.Duration, 0, len(took))
 	t.mu.Unlock()
-	if len(took) == 0 {
-		return 0, 0
-	}
-	slices.Sort(took)
 	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-	return ms(took[len(took)/2]), ms(took[len(took)*99/100])
+	return ms(report.Quantile(took, 0.5)), ms(report.Quantile(took, 0.99))
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
 // trend is what a series does in its second half. The first half is for caches to fill and sessions to come to the number
@@ -53,20 +55,8 @@ func trendOf(at, values []float64) (trend, error) {
 	spread := z * math.Sqrt(float64(n)*float64(n-1)*float64(2*n+5)/18)
 	low := int((float64(len(slopes)) - spread) / 2)
 	return trend{
-		Median:  median(values),
-		Growth:  middle(slopes) * length,
+		Median:  report.Median(values),
+		Growth:  report.Median(slopes) * length,
 		AtLeast: slopes[min(max(low, 0), len(slopes)-1)] * length,
 	}, nil
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Clone(values)
-	slices.Sort(sorted)
-	return middle(sorted)
-}
-
-// middle is the median of what is in order.
-func middle(sorted []float64) float64 {
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }

@@ -135,11 +135,19 @@ func (v *visitor) mustBeGone(ctx context.Context, what, token string) {
 	}
 }
 
-func (v *visitor) me(ctx context.Context) {
-	want := v.life(time.Now())
-	a, ok := v.c.ask(ctx, http.MethodGet, "/auth/me", v.token, "")
-	if !ok {
+// ask sends a request with the visitor's token, and returns what the session must be for it. Without an answer, ok is false,
+// the session may have been renewed or rotated, and its token is still admitted.
+func (v *visitor) ask(ctx context.Context, method, path string) (a answer, want int, ok bool) {
+	want = v.life(time.Now())
+	if a, ok = v.c.ask(ctx, method, path, v.token, ""); !ok {
 		v.back = a.back
+	}
+	return a, want, ok
+}
+
+func (v *visitor) me(ctx context.Context) {
+	a, want, ok := v.ask(ctx, http.MethodGet, "/auth/me")
+	if !ok {
 		return
 	}
 	if a.status != http.StatusOK || a.view.Authenticated && a.view.UserID != v.user {
@@ -149,10 +157,8 @@ func (v *visitor) me(ctx context.Context) {
 }
 
 func (v *visitor) verify(ctx context.Context) {
-	want := v.life(time.Now())
-	a, ok := v.c.ask(ctx, http.MethodGet, "/auth/verify", v.token, "")
+	a, want, ok := v.ask(ctx, http.MethodGet, "/auth/verify")
 	if !ok {
-		v.back = a.back
 		return
 	}
 	if a.status != http.StatusOK && a.status != http.StatusUnauthorized || a.token != "" || a.cleared {
@@ -162,10 +168,8 @@ func (v *visitor) verify(ctx context.Context) {
 }
 
 func (v *visitor) refresh(ctx context.Context) {
-	want := v.life(time.Now())
-	a, ok := v.c.ask(ctx, http.MethodPost, "/auth/refresh", v.token, "")
+	a, want, ok := v.ask(ctx, http.MethodPost, "/auth/refresh")
 	if !ok {
-		v.back = a.back // whether it rotated or not: the old token is still admitted
 		return
 	}
 	if a.status != http.StatusOK || a.view.Authenticated && (a.token == "" || !a.view.Refreshed) {
@@ -223,10 +227,8 @@ func later(a, b time.Time) time.Time {
 }
 
 func (v *visitor) list(ctx context.Context) {
-	want := v.life(time.Now())
-	a, ok := v.c.ask(ctx, http.MethodGet, "/auth/sessions", v.token, "")
+	a, want, ok := v.ask(ctx, http.MethodGet, "/auth/sessions")
 	if !ok {
-		v.back = a.back
 		return
 	}
 	if a.status == http.StatusOK && a.sessions == 0 && want == alive && a.back.Sub(a.sent) < slack {
@@ -244,10 +246,8 @@ func (v *visitor) phone(ctx context.Context) {
 }
 
 func (v *visitor) revokeOthers(ctx context.Context) {
-	want := v.life(time.Now())
-	a, ok := v.c.ask(ctx, http.MethodDelete, "/auth/sessions", v.token, "")
+	a, want, ok := v.ask(ctx, http.MethodDelete, "/auth/sessions")
 	if !ok {
-		v.back = a.back
 		return
 	}
 	v.check("revoke elsewhere", want, a, a.status == http.StatusOK)

@@ -80,8 +80,11 @@ func pinned(cpus []int, args []string) []string {
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Stop asks the program to end, with SIGTERM, kills it if it has not ended within Patience, and returns an error if its exit
-// status is not 0.
+// status is not 0. A nil Process has nothing to stop.
 func (p *Process) Stop() error {
+	if p == nil {
+		return nil
+	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // the program may have ended already
 	select {
 	case <-p.exited:
