@@ -56,6 +56,9 @@ func buildGo(name string) builder {
 		if err != nil {
 			return "", err
 		}
+		if module == standard {
+			return info.GoVersion, nil
+		}
 		for _, dep := range info.Deps {
 			if dep.Path == module {
 				return dep.Version, nil

@@ -11,11 +11,11 @@ import (
 	"slices"
 	"strings"
 
-	shared "github.com/coatcheck/coatcheck/bench/peers/internal/peer"
+	twins "github.com/coatcheck/coatcheck/bench/peers/internal/peer"
 )
 
-// walk takes one user through the four routes, so that nobody is measured while he answers errors. It returns what was
-// answered, by method and path.
+// walk takes one user through the routes, so that no server is measured that answers wrongly. It returns what was answered, by
+// method and path.
 func walk(address string) (map[string]*answer, error) {
 	c, err := dial(address)
 	if err != nil {
@@ -96,9 +96,9 @@ func same(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b
 
 // record writes the answers for the twins.
 func record(answers map[string]*answer, file string) error {
-	canned := map[string]shared.Answer{}
+	canned := map[string]twins.Answer{}
 	for route, a := range answers {
-		c := shared.Answer{Status: a.status, Body: string(a.body)}
+		c := twins.Answer{Status: a.status, Body: string(a.body)}
 		for name, values := range a.header {
 			if name != "Date" && name != "Content-Length" {
 				c.Headers = append(c.Headers, [2]string{name, strings.Join(values, ", ")})
@@ -141,7 +141,7 @@ func essence(raw []byte) string {
 	return strings.Join(lines, "\r\n") + "\r\n\r\n" + string(body)
 }
 
-// checkLive reports whether every cookie still names a live session: what was measured was the answer to somebody known.
+// checkLive reports whether every cookie still names a live session, so that what was measured was the answer to a known user.
 func checkLive(address string, cookies []string) error {
 	c, err := dial(address)
 	if err != nil {

@@ -31,7 +31,7 @@ func ShareCPUs(n int) (CPUs, error) {
 
 func share(allowed []int, n int) (CPUs, error) {
 	if n < 1 || len(allowed) < 2*n {
-		return CPUs{}, fmt.Errorf("%d cores for the server and as many for the load are %d, and there are %d here", n, 2*n, len(allowed))
+		return CPUs{}, fmt.Errorf("the server on %d cores and the load on as many others need %d cores, and this machine gives %d", n, 2*n, len(allowed))
 	}
 	return CPUs{Server: allowed[:n], Load: allowed[n : 2*n], Redis: allowed[min(2*n, len(allowed)-1)]}, nil
 }

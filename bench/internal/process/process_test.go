@@ -81,7 +81,7 @@ func TestCPUs(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, fmt.Sprint(cpus.Load[0]), found[1])
 	_, err = process.ShareCPUs(1 << 20)
-	assert.ErrorContains(t, err, "1048576 cores for the server and as many for the load are 2097152, and there are")
+	assert.ErrorContains(t, err, "the server on 1048576 cores and the load on as many others need 2097152 cores, and this machine gives")
 }
 
 func TestRedis(t *testing.T) {
