@@ -18,7 +18,7 @@ import (
 // resultEnv names the file that a run at full size is written to.
 const resultEnv = "COATCHECK_CAPACITY"
 
-// size is how much a run looks at.
+// size is the extent of a run.
 type size struct {
 	constants, sessions          int
 	requests, refreshes, logouts float64 // a second
@@ -104,10 +104,10 @@ func scaledRun(t *testing.T, c *Constants, sz size) Run {
 	}}
 }
 
-// pass lets traffic go on for a while: the one thing here that takes time by its nature.
+// pass lets the traffic go on for a while. It is no wait for a state: the run observes this span of time.
 func pass(d time.Duration) { <-time.After(d) }
 
-// observation is what all have counted up to a moment.
+// observation is the counters of Redis, the nodes and the traffic at a moment.
 type observation struct {
 	at                         time.Time
 	redis                      counts

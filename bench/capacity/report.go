@@ -66,7 +66,7 @@ func (r *Result) comparison() string {
 	return b.String()
 }
 
-// worked is the model's answer for some deployments with the default settings.
+// worked is the model's prediction for some deployments with the default settings.
 func (c *Constants) worked() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }

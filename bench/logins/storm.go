@@ -15,26 +15,26 @@ import (
 	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
-// storm is how many log in at once, and how it is measured.
+// storm says how many clients log in at once, and how that is measured.
 type storm struct {
 	logins, rounds int
 	window, every  time.Duration
 }
 
-// tally is what the logins of a storm were answered.
+// tally counts the answers to the logins of a storm.
 type tally struct {
 	mu       sync.Mutex
 	statuses map[int]int // guarded by mu
-	slowest  float64     // guarded by mu: ms, of the answers that say to come back
+	slowest  float64     // guarded by mu: milliseconds, of the 503s
 	serial   atomic.Int64
 }
 
-// arrival is the time in which the clients of a storm come.
+// arrival is the time over which the clients of a storm begin.
 const arrival = time.Second
 
-// runStorm measures GET /auth/me in quiet windows, in windows in which so many clients log in at once, and again when the
-// server's answer lets them, and in windows in which they do so at another server on the same machine: what the server can
-// do nothing about. All of them are wrong, because those are an attacker's.
+// runStorm measures GET /auth/me in three kinds of windows: quiet ones; ones in which many clients log in at once, and again as soon
+// as the server's answer allows; and ones in which these clients do so at another server on the same machine, which shows the
+// part of the slow-down that no server can prevent. All passwords are wrong, as an attacker's are.
 func runStorm(ctx context.Context, program string, s storm) (err error) {
 	var targets [2]*target
 	for i := range targets {
@@ -48,7 +48,7 @@ func runStorm(ctx context.Context, program string, s storm) (err error) {
 	return s.measure(ctx, targets[0], targets[1])
 }
 
-// kind is a way that a window can be.
+// kind is a kind of window.
 type kind struct {
 	name   string
 	at     *target // where the logins go; nil: none
@@ -104,7 +104,7 @@ func (s storm) measure(ctx context.Context, t, other *target) error {
 	return nil
 }
 
-// loaded probes a target while the storm goes on at another one, or there.
+// loaded probes a target while the clients log in at the same one or at another.
 func (s storm) loaded(ctx context.Context, t, at *target, cookie string, all *tally) ([]float64, error) {
 	conns := make([]*conn, s.logins)
 	for i := range conns {
@@ -126,7 +126,7 @@ func (s storm) loaded(ctx context.Context, t, at *target, cookie string, all *ta
 	return took, err
 }
 
-// client logs in with a name and an address of its own, again and again; when told to come back later it waits a second.
+// client logs in again and again, each time with another name and address; after a 503 it waits about a second.
 func (all *tally) client(c *conn, end time.Time) {
 	time.Sleep(rand.N(arrival))
 	for time.Now().Before(end) {

@@ -14,7 +14,7 @@ type verdict struct {
 	p       float64 // of the Mann-Whitney U test
 }
 
-// judge compares two samples. It is benchstat's comparison: nothing is assumed about the distribution.
+// judge compares two samples. It is benchstat's comparison: it assumes nothing about the distribution.
 func judge(was, is []float64) (verdict, error) {
 	if len(was) == 0 || len(is) == 0 {
 		return verdict{}, errors.New("nothing was measured")

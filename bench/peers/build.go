@@ -14,11 +14,11 @@ import (
 	"strings"
 )
 
-// A builder makes a server that can be started, or says why it cannot be had here. It returns the version of a module in what
-// it built; an empty module asks for nothing.
+// A builder builds a server, or returns the reason why that is not possible here. It returns the version of the module that the
+// server was built with.
 type builder func(ctx context.Context, s *settings, module string) (version string, err error)
 
-// build runs a tool and returns what it said last when it fails, which is where tools put the reason.
+// build runs a tool. Its error contains the last lines of the output, where tools print the reason.
 func build(ctx context.Context, dir string, env []string, name string, args ...string) error {
 	if _, err := exec.LookPath(name); err != nil {
 		return fmt.Errorf("%s is not installed", name)
@@ -39,13 +39,13 @@ func buildCoatcheck(ctx context.Context, s *settings, _ string) (string, error) 
 	describe := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty")
 	describe.Dir = s.root
 	version := "unknown"
-	if out, err := describe.Output(); err == nil { // a source archive has no git to ask
+	if out, err := describe.Output(); err == nil { // a source archive is no git checkout
 		version = strings.TrimSpace(string(out))
 	}
 	return version, build(ctx, s.root, nil, "go", "build", "-trimpath", "-ldflags", "-X main.version="+version, "-o", bin, "./cmd/coatcheck")
 }
 
-// buildGo builds one of servers/.
+// buildGo builds a server in Go.
 func buildGo(name string) builder {
 	return func(ctx context.Context, s *settings, module string) (string, error) {
 		bin := filepath.Join(s.work, "go-"+name)
@@ -68,7 +68,7 @@ func buildGo(name string) builder {
 	}
 }
 
-// buildNode installs what the lock file names, beside a copy of the scripts, so that no node_modules comes into the tree.
+// buildNode installs the packages of the lock file beside a copy of the scripts, so that no node_modules appears in the source tree.
 func buildNode(ctx context.Context, s *settings, module string) (string, error) {
 	dir := filepath.Join(s.work, "node")
 	var names []string
@@ -103,7 +103,7 @@ func buildNode(ctx context.Context, s *settings, module string) (string, error) 
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "redis")); err != nil || stale {
-		// No scripts: nothing here needs one, and nothing of a stranger's is to run while this is built.
+		// Install scripts stay off: no package here needs one, and no foreign code is to run during a build.
 		if err := build(ctx, dir, nil, "npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"); err != nil {
 			return "", errors.Join(err, os.RemoveAll(filepath.Join(dir, "node_modules")))
 		}
@@ -124,7 +124,7 @@ func buildNode(ctx context.Context, s *settings, module string) (string, error) 
 	return manifest.Dependencies[module], nil
 }
 
-// buildRust builds one package of the workspace in servers/, each by itself, so that one that fails takes no other with it.
+// buildRust builds one package of the workspace in servers/, each by itself, so that one can be built where another one fails.
 func buildRust(name string) builder {
 	return func(ctx context.Context, s *settings, module string) (string, error) {
 		dir := servers(s)

@@ -37,7 +37,7 @@ func walk(address string) (map[string]*answer, error) {
 		w.err = errors.New("refresh left the cookie as it was")
 	}
 	answers := w.answers
-	w.answers = map[string]*answer{} // what follows is not what a live session is answered
+	w.answers = map[string]*answer{} // the twins do not need the answers that follow
 	w.step("me after refresh", http.MethodGet, "/auth/me", "")
 	w.expect(view{Authenticated: true, UserID: &user, Refreshed: true})
 	ended := w.cookie
@@ -48,7 +48,7 @@ func walk(address string) (map[string]*answer, error) {
 	return answers, w.err
 }
 
-// walker remembers the cookie, and the first mistake.
+// walker keeps the cookie, and the first mistake.
 type walker struct {
 	client  *client
 	cookie  string
@@ -76,7 +76,7 @@ func (w *walker) step(name, method, path, body string) {
 	}
 }
 
-// expect compares the last view; which session ID an authenticated one shows is the server's business.
+// expect compares the last view; the session ID of an authenticated one may be anything but empty.
 func (w *walker) expect(want view) {
 	if w.err != nil {
 		return
@@ -114,7 +114,7 @@ func record(answers map[string]*answer, file string) error {
 	return os.WriteFile(file, data, 0o600)
 }
 
-// checkTwin reports whether the server at address answers GET /auth/me as coatcheck did, with the same lines of header.
+// checkTwin reports whether the server at address answers GET /auth/me as coatcheck did, with the same header lines.
 func checkTwin(address string, like *answer) error {
 	c, err := dial(address)
 	if err != nil {

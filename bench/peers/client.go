@@ -99,7 +99,7 @@ func (c *client) receive(method string) (*answer, error) {
 	return &answer{resp.StatusCode, resp.Header, body, bytes.Clone(c.raw.Bytes())}, nil
 }
 
-// cookie is the name and value of the cookie that a response set, as they came: some libraries escape them.
+// cookie is the name and value of the cookie that a response set, unchanged: some libraries escape them.
 func (a *answer) cookie() (string, error) {
 	for _, set := range a.header.Values("Set-Cookie") {
 		pair, _, _ := strings.Cut(set, ";")
@@ -119,13 +119,13 @@ func (a *answer) view() (v view, err error) {
 	return v, d.Decode(&v)
 }
 
-// userID is the n-th user's. All are of one length, so that all responses of a server are.
+// userID is the n-th user's ID. All have the same length, so that all responses of a server have.
 func userID(n int) string { return fmt.Sprintf("user-%07d", n) }
 
 func loginBody(n int) string { return `{"user_id":"` + userID(n) + `"}` }
 
-// logins logs users in, in turn, until there are n sessions, and returns their cookies. So many requests are on their way at a
-// time that a million take seconds.
+// logins logs users in, in turn, until there are n sessions, and returns their cookies. It sends many requests before it
+// reads their answers, so that a million logins take seconds.
 func (c *client) logins(n, users int) ([]string, error) {
 	const batch = 100
 	cookies := make([]string, 0, n)

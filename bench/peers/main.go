@@ -1,4 +1,5 @@
-// Command peers measures coatcheck beside what people would use in its place. README.md here says what is compared, and how.
+// Command peers measures coatcheck beside the libraries that people would use in its place. README.md describes what is compared,
+// and how.
 //
 // Files: main.go (commands and flags), plan.go (the servers), build.go (how they are built), measure.go, turn.go and wrk.go
 // (the measurement with wrk), client.go and check.go (whether a server answers rightly), result.go, report.go, budgets.go and
@@ -99,7 +100,7 @@ func (s *settings) parse(f *flag.FlagSet, args []string) error {
 	if f.NArg() > 0 {
 		return fmt.Errorf("%s: there are only flags", f.Arg(0))
 	}
-	// Bounds: this loads a server, so it must end by itself whatever it is asked for.
+	// Every run has to end by itself, so every number has a bound.
 	for _, b := range []struct {
 		flag             string
 		value, low, high int
@@ -121,7 +122,7 @@ func (s *settings) parse(f *flag.FlagSet, args []string) error {
 	return s.absolute()
 }
 
-// absolute makes the directories of the settings ones that a child finds wherever it runs.
+// absolute makes the directories absolute, so that child processes find them in whatever directory they run.
 func (s *settings) absolute() (err error) {
 	if s.root, err = filepath.Abs(s.root); err != nil {
 		return err

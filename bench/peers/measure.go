@@ -93,7 +93,7 @@ func (m *measurement) required(peers []*peer) error {
 	return nil
 }
 
-// skip says, now and in the result, what is left out and why.
+// skip prints, and notes in the result, what is left out and why.
 func (m *measurement) skip(p *peer, store string, err error) {
 	fmt.Printf("  left out: %s %s: %v\n", p.name, store, err)
 	m.result.Skipped = append(m.result.Skipped, skipped{p.name, store, err.Error()})
@@ -121,7 +121,7 @@ func (m *measurement) store(ctx context.Context, store string) error {
 			return err
 		}
 		fmt.Printf("\n%s, %s\n\n%s", scenario, store, m.result.table(scenario, store))
-		if err := report.WriteJSON(m.out, m.result); err != nil { // an hour's work is not lost to what comes after
+		if err := report.WriteJSON(m.out, m.result); err != nil { // a failure later on does not lose what was measured
 			return err
 		}
 	}
@@ -142,7 +142,7 @@ func (m *measurement) stopRedis() {
 	m.redis, m.redisAt = nil, ""
 }
 
-// flush empties the Redis: no peer finds what another left.
+// flush empties Redis, so that no peer meets the data of another.
 func (m *measurement) flush(ctx context.Context) error {
 	reply, err := process.AskRedis(ctx, m.redisAt, "FLUSHALL")
 	if err == nil && reply != "+OK" {
@@ -235,7 +235,7 @@ func (m *measurement) measureOn(ctx context.Context, scenario, store string, pee
 	return m.turns(ctx, scenario, store, running)
 }
 
-// turns gives every peer its turn, in each round beginning with another one, so that what drifts hits all alike.
+// turns gives every peer its turn, in each round beginning with another one, so that a slow drift of the machine affects all alike.
 func (m *measurement) turns(ctx context.Context, scenario, store string, running []*peer) error {
 	defer m.stopStanding()
 	for round := range m.rounds {
@@ -269,7 +269,7 @@ func (m *measurement) turns(ctx context.Context, scenario, store string, running
 	return nil
 }
 
-// progress shows on a terminal what is going on.
+// progress shows on a terminal what is being measured.
 func progress(format string, args ...any) {
 	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		fmt.Fprintf(os.Stderr, "\r%-78s\r", fmt.Sprintf(format, args...))

@@ -28,7 +28,7 @@ type peer struct {
 	env       []string // more variables than the driver's
 	module    string   // the library whose version is shown
 
-	twin      bool     // answers what coatcheck answered, to everybody
+	twin      bool     // answers what coatcheck answered, whatever the request
 	redis     bool     // can keep its sessions in Redis
 	scenarios []string // empty: all
 	only      string   // the one store that it is measured with; empty: all
@@ -91,7 +91,7 @@ func inRust(p peer) *peer {
 	return &p
 }
 
-// allPeers are all servers. A server more is a line more here, and its source in servers/NAME.
+// allPeers are all servers. A new server needs a line here and its source in servers/NAME.
 func allPeers() []*peer {
 	resident := func(s *settings) int { return s.resident }
 	cached := func(s *settings) int { return min(s.resident, 100_000) } // what the cache of one node holds well

@@ -206,7 +206,7 @@ func numbers(cpus []int) string {
 	return fmt.Sprintf("%d to %d", cpus[0], cpus[len(cpus)-1])
 }
 
-// saturated is the share of its cores from which on the server was the limit, and not wrk, Redis or other programs.
+// saturated is the share of its cores that a server has to use for the rate to be its own limit, and not that of wrk or Redis.
 const saturated = 0.9
 
 // quiet is how much of one core other programs may use before a turn counts as disturbed.
@@ -277,7 +277,7 @@ func thousands(n int) string {
 	return s
 }
 
-// micros writes microseconds in the unit that reads best.
+// micros writes microseconds, as milliseconds from a thousand on.
 func micros(us float64) string {
 	if us >= 10_000 {
 		return fmt.Sprintf("%.0f ms", us/1000)

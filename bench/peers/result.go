@@ -89,11 +89,11 @@ func newSample(l *load, server process.CPU, rss int64) *sample {
 	}
 }
 
-// digits leaves as many as the figures are good for, and a reader of the JSON wants.
+// digits rounds to three decimals, more than any of these figures is exact to.
 func digits(f float64) float64 { return math.Round(f*1000) / 1000 }
 
 func newResult(ctx context.Context, s *settings, cpus process.CPUs) *result {
-	// The first number with a point in what a program says of itself; empty if it is not here.
+	// The first number with a point in what a program prints; empty if the program is not installed.
 	tool := func(name string, args ...string) string {
 		out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput() // wrk -v ends with 1
 		return versionForm.FindString(string(out))

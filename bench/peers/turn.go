@@ -34,7 +34,7 @@ func (m *measurement) quietTurn(ctx context.Context, p *peer, scenario string) (
 	return best, nil
 }
 
-// standing is a server that runs, with sessions.
+// standing is a running server with sessions.
 type standing struct {
 	*process.Process
 	address string
@@ -42,9 +42,9 @@ type standing struct {
 	size    int // bytes of the response that a request gets
 }
 
-// stand starts a peer and logs its users in. For me it does so once: a server is as good in the last round as in the first, and
-// the rounds lie closer together, so that what drifts in the machine drifts less between the two that are compared. Logins and
-// refreshes leave sessions behind, so each turn has a fresh server, and an empty Redis.
+// stand starts a peer and logs its users in. For me it does so once, because reads leave the server as it was, and because the turns of
+// a round then lie closer together, so that the machine changes less between two that are compared. Logins and refreshes leave
+// sessions behind, so each of their turns has a fresh server and an empty Redis.
 func (m *measurement) stand(ctx context.Context, p *peer, scenario string) (s *standing, err error) {
 	if s := m.standing[p.name]; s != nil {
 		return s, nil
@@ -68,7 +68,7 @@ func (m *measurement) stand(ctx context.Context, p *peer, scenario string) (s *s
 	return s, nil
 }
 
-// stopStanding stops the servers that stand.
+// stopStanding stops the servers that stand has started for me.
 func (m *measurement) stopStanding() {
 	for _, s := range m.standing {
 		_ = s.Stop() // most servers end with a status of their own
@@ -86,14 +86,14 @@ func (m *measurement) turn(ctx context.Context, p *peer, scenario string) (*samp
 		defer server.Stop() //nolint:errcheck // most servers end with a status of their own
 	}
 	if p.spread && m.redis != nil {
-		// The cache in front of Redis is to be warm, and the warm-up alone may not come to all of them.
+		// The warm-up alone may not reach all sessions, and the cache in front of Redis has to hold them all.
 		if err := checkLive(server.address, server.cookies); err != nil {
 			return nil, err
 		}
 	}
 	warm := server.cookies
 	if scenario == refresh {
-		// The warm-up leaves other cookies than it began with, so it has sessions of its own.
+		// A refresh changes the cookie, so the warm-up has sessions of its own.
 		if warm, _, err = m.sessions(p, server.address, scenario); err != nil {
 			return nil, err
 		}
@@ -191,7 +191,7 @@ func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int
 			if err := checkLive(address, cookies); err != nil {
 				return nil, 0, err
 			}
-			c.close() // it stood idle meanwhile, perhaps for longer than the server lets it
+			c.close() // it was idle meanwhile, perhaps for longer than the server allows
 			if c, err = dial(address); err != nil {
 				return nil, 0, err
 			}
@@ -215,13 +215,13 @@ func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int
 	return cookies, len(a.raw), nil
 }
 
-// honest reports whether what was measured were right answers, all of them: no error, and the bytes that they have.
+// honest returns an error unless all of the measured answers were right: no errors, and the size of a right answer.
 func (m *measurement) honest(p *peer, scenario string, server *standing, seen *load) error {
 	if seen.Requests == 0 || seen.Errors > 0 {
 		return fmt.Errorf("%d of %d requests failed: %s", seen.Errors, seen.Requests, seen.Kinds)
 	}
 	each := float64(seen.Bytes) / float64(seen.Requests)
-	// What was on its way at the end counts in bytes and not in requests; escaped cookies differ by a few bytes.
+	// Responses that were on their way at the end count in bytes and not in requests; escaped cookies differ by a few bytes.
 	slack := 0.01 + 4*float64(m.connections)/float64(seen.Requests)
 	if want := float64(server.size); want > 0 && math.Abs(each-want) > slack*want {
 		return fmt.Errorf("responses of %.1f bytes were measured, a right one has %.0f", each, want)

@@ -16,7 +16,7 @@ import (
 	"github.com/coatcheck/coatcheck/bench/internal/process"
 )
 
-// The scripts that tell wrk what to send, and what both begin with.
+// The scripts for wrk, and the part that both begin with.
 var (
 	//go:embed wrk/clock.lua
 	clockScript string

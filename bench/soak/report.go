@@ -40,8 +40,8 @@ func (r *result) column(i int) (at, values []float64) {
 	return at, values
 }
 
-// judged is what the verdict is about: the column, and for sessions what it would be at the run's mean load. As many sessions
-// are open as were begun in the last minutes, so that a machine which lets fewer requests through has fewer of them.
+// judged is the series that the verdict uses: the column, but for sessions what the column would be at the run's mean load. The number
+// of open sessions follows the number of logins in the last minutes, so it falls when the machine is slow for a while.
 func (r *result) judged(nth int) (at, values []float64) {
 	at, values = r.column(nth)
 	if nth != countSeries {

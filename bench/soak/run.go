@@ -17,7 +17,7 @@ import (
 	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
-// workers send requests at once, at most.
+// workers is how many requests are on their way at once, at most.
 const workers = 32
 
 // result is what a run leaves.
@@ -38,7 +38,7 @@ type result struct {
 	Samples  []sample       `json:"samples"`
 }
 
-// soak is a run: a server, its store, visitors, and who looks at them.
+// soak is a run: a server, its store, the visitors' client, and the sampler.
 type soak struct {
 	settings
 	server  *process.Process
@@ -49,7 +49,7 @@ type soak struct {
 	result  result
 }
 
-// run does it all, writes the result and its plot, and returns what was wrong.
+// run starts the servers, sends the traffic, writes the result and its plot, and returns what was wrong.
 func run(ctx context.Context, s settings) (err error) {
 	k := &soak{settings: s, tally: newTally()}
 	k.result = result{Store: s.store, Date: time.Now().UTC(), Length: s.length.String(), Rate: s.rate, Visitors: s.visitors}
@@ -98,7 +98,7 @@ func (k *soak) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// stop ends what was started. A server that does not end with 0 is a failure like any other.
+// stop stops the servers. An exit status other than 0 is an error like any other.
 func (k *soak) stop() (err error) {
 	if k.server != nil {
 		err = k.server.Stop()
@@ -109,7 +109,8 @@ func (k *soak) stop() (err error) {
 	return err
 }
 
-// traffic sends the visitors, restarts Redis at two fifths, so that the second half comes after it, and samples all along.
+// traffic sends the visitors' requests and takes samples. It restarts Redis after two fifths of the time, so that the second half,
+// which is judged, comes after that.
 func (k *soak) traffic(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, k.length)
 	defer cancel()
@@ -150,10 +151,10 @@ func (k *soak) traffic(ctx context.Context) error {
 	}
 }
 
-// away is how long Redis is gone.
+// away is how long Redis stays stopped.
 const away = 3 * time.Second
 
-// restart takes Redis away for a moment. It keeps its data, so that nobody may be signed out by that.
+// restart stops Redis for a moment. Redis keeps its data, so no session may end by this.
 func (k *soak) restart(ctx context.Context, began time.Time) error {
 	k.tally.away(true)
 	k.result.Outage[0] = time.Since(began).Seconds()
@@ -194,8 +195,8 @@ func (k *soak) work(ctx context.Context, began time.Time, nth int) {
 	}
 }
 
-// emptied waits until the store has nothing left: sessions, tombstones and the marks of revoked users all end by themselves,
-// the last of them, marks, after a minute.
+// emptied waits until the store is empty: sessions, tombstones and the marks of revoked users all expire, the marks last, after a
+// minute.
 func (k *soak) emptied(ctx context.Context) error {
 	k.client.http.CloseIdleConnections()
 	began := time.Now()

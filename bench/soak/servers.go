@@ -16,7 +16,7 @@ import (
 func serve(ctx context.Context, s settings, store string) (p *process.Process, url, admin string, err error) {
 	args := append([]string{
 		s.server, "serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-level=warn", "--store=" + store,
-		// A machine that stands still for a moment is not what this run looks for.
+		// A machine that pauses for a moment must not look like an outage of Redis.
 		"--redis-timeout=2s",
 	}, rules.flags()...)
 	p, err = process.Start(process.Command{Args: args, Log: filepath.Join(s.out, s.store+"-server.log")})

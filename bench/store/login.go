@@ -38,8 +38,8 @@ const (
 	loginClients = 16
 )
 
-// kept is a store whose new sessions are also put into a database. Neither has what a journal would need beyond that:
-// this is the least that they could cost.
+// kept is a store whose new sessions are also written to a database. A journal would write more than that: these figures are the
+// least that a database could cost.
 type kept struct {
 	coatcheck.Store
 	put  func(key, record []byte) error

@@ -33,7 +33,7 @@ func heap() uint64 {
 	return m.HeapInuse
 }
 
-// walk visits sessions in an order that no cache foresees.
+// walk is the session of a turn, in an order that defeats the prefetcher.
 func walk(turn, n int) int { return int(uint64(turn) * 0x9E3779B97F4A7C15 >> 11 % uint64(n)) }
 
 const operations = 300_000
@@ -43,7 +43,7 @@ func measureMemory(name string, n, bytes int) (memory, error) {
 	if i < 0 {
 		return memory{}, fmt.Errorf("no store is called %q", name)
 	}
-	empty := heap() // some take their memory at once
+	empty := heap() // some stores allocate all of their memory at the start
 	s, err := subjects[i].make(n)
 	if err != nil {
 		return memory{}, err
@@ -141,8 +141,8 @@ type storm struct {
 	Loads, Expired int
 }
 
-// measureStorm loads sessions that live on, at a steady 20,000 a second, first in quiet and then while a million others
-// expire within a second.
+// measureStorm loads live sessions at a steady 20,000 a second, first while nothing else happens and then while a million other
+// sessions expire within a second.
 func measureStorm(n int) ([]storm, error) {
 	const expiring = 1_000_000
 	s, err := newCoatcheck(shardstore.Options{})
@@ -165,7 +165,7 @@ func measureStorm(n int) ([]storm, error) {
 		}
 	}
 	if time.Now().After(storms.Add(-6 * time.Second)) {
-		return nil, fmt.Errorf("the storm came before the quiet: this machine is too slow for 25 s")
+		return nil, fmt.Errorf("the sessions expire before the quiet measurement begins: this machine is too slow for 25 s")
 	}
 	runtime.GC()
 	quiet, err := latency(s, n, "quiet", 4*time.Second)

@@ -85,7 +85,7 @@ func (c *Canned) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(c.body) // the client is gone
 }
 
-// Bytes is the whole response, with a date like a server's.
+// Bytes is the whole response, with the date of now.
 func (c *Canned) Bytes() []byte {
 	var r fasthttp.Response
 	c.Write(&r)
