@@ -35,14 +35,19 @@ func build(ctx context.Context, dir string, env []string, name string, args ...s
 }
 
 func buildCoatcheck(ctx context.Context, s *settings, _ string) (string, error) {
-	bin := filepath.Join(s.work, "coatcheck")
-	describe := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty")
-	describe.Dir = s.root
-	version := "unknown"
-	if out, err := describe.Output(); err == nil { // a source archive is no git checkout
-		version = strings.TrimSpace(string(out))
-	}
+	bin, version := filepath.Join(s.work, "coatcheck"), describe(ctx, s)
 	return version, build(ctx, s.root, nil, "go", "build", "-trimpath", "-ldflags", "-X main.version="+version, "-o", bin, "./cmd/coatcheck")
+}
+
+// describe is the version of coatcheck's sources.
+func describe(ctx context.Context, s *settings) string {
+	git := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty")
+	git.Dir = s.root
+	out, err := git.Output()
+	if err != nil { // a source archive is no git checkout
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // buildGo builds a server in Go.
@@ -56,7 +61,10 @@ func buildGo(name string) builder {
 		if err != nil {
 			return "", err
 		}
-		if module == standard {
+		switch module {
+		case "":
+			return describe(ctx, s), nil
+		case standard:
 			return info.GoVersion, nil
 		}
 		for _, dep := range info.Deps {

@@ -22,11 +22,11 @@ const (
 type peer struct {
 	name      string // in flags, file names and JSON
 	title     string // in tables
-	directory string // of its source in servers/; empty: as its name
+	directory string // of its source in servers/; empty for coatcheck itself
 	build     builder
 	command   func(s *settings) []string
 	env       []string // more variables than the driver's
-	module    string   // the library whose version is shown
+	module    string   // the library whose version is shown; empty: coatcheck
 
 	twin      bool     // answers what coatcheck answered, whatever the request
 	redis     bool     // can keep its sessions in Redis
@@ -80,13 +80,15 @@ func inGo(p peer) *peer {
 }
 
 func inNode(p peer) *peer {
-	p.build, p.env, p.redis = buildNode, []string{"NODE_ENV=production"}, true
-	p.command = func(s *settings) []string { return []string{"node", filepath.Join(s.work, "node", p.name, "main.js")} }
+	p.directory, p.build, p.env, p.redis = p.name, buildNode, []string{"NODE_ENV=production"}, true
+	p.command = func(s *settings) []string {
+		return []string{"node", filepath.Join(s.work, "node", p.directory, "main.js")}
+	}
 	return &p
 }
 
 func inRust(p peer) *peer {
-	p.build, p.redis = buildRust("peer-"+p.name), true
+	p.directory, p.build, p.redis = p.name, buildRust("peer-"+p.name), true
 	p.command = func(s *settings) []string { return []string{filepath.Join(s.work, "rust", "release", "peer-"+p.name)} }
 	return &p
 }
@@ -108,6 +110,7 @@ func allPeers() []*peer {
 		inGo(peer{name: "ceiling-timeouts", title: "ceiling with coatcheck's timeouts", directory: ceiling, env: []string{"PEER_TIMEOUTS=1"}, module: fiberV2, twin: true}),
 		inGo(peer{name: "fasthttp", title: "bare fasthttp, same bytes", module: fasthttpModule, twin: true}),
 		inGo(peer{name: "nethttp", title: "bare net/http, same bytes", module: standard, twin: true}),
+		inGo(peer{name: "coatcheck-nethttp", title: "coatcheck on net/http", redis: true}),
 		inGo(peer{name: "fiberv2", title: "Fiber v2 session middleware", module: fiberV2, redis: true}),
 		inGo(peer{name: "fiberv3", title: "Fiber v3 session middleware", module: "github.com/gofiber/fiber/v3", redis: true}),
 		inGo(peer{name: "scs", title: "scs on net/http", module: "github.com/alexedwards/scs/v2", redis: true}),
