@@ -91,20 +91,28 @@ k6-smoke: ## Call each route once with k6 and check every field
 
 ROUNDS ?= 5
 SECONDS ?= 5
-RESULT ?= bin/peers/result.json
+CORES ?= 1
+RESULT ?= $(or $(wildcard bin/peers/result*.json),bin/peers/result.json)
+
+PEERS_DRIVER := cd bench/peers && go build -o ../../bin/peers/driver . && ../../bin/peers/driver
 
 .PHONY: bench-peers
-bench-peers: ## Measure beside the peers: ROUNDS (5) of SECONDS (5); PEERS=flags for more
+bench-peers: ## Measure beside the peers, the server on CORES (1): ROUNDS (5) of SECONDS (5); PEERS=flags for more
 	@scripts/install-tools wrk:wrk
-	cd bench/peers && go build -o ../../bin/peers/driver . && ../../bin/peers/driver measure -rounds $(ROUNDS) -seconds $(SECONDS) $(PEERS)
+	$(PEERS_DRIVER) measure -cores $(CORES) -rounds $(ROUNDS) -seconds $(SECONDS) $(PEERS)
+
+.PHONY: bench-open
+bench-open: ## Measure latency at fixed rates, the server on CORES (1); OPEN=flags for more
+	@scripts/install-tools wrk:wrk
+	$(PEERS_DRIVER) open -cores $(CORES) -rounds $(ROUNDS) -seconds $(SECONDS) $(OPEN)
 
 .PHONY: layers
-layers: ## Measure what each layer of a request costs, down to the system calls, and write docs/performance.md
+layers: ## Measure what each layer of a request costs, the server on CORES (1), and write docs/performance.md
 	@scripts/install-tools wrk:wrk perf:linux-perf
-	cd bench/peers && go build -o ../../bin/peers/driver . && ../../bin/peers/driver layers -rounds $(ROUNDS) -seconds $(SECONDS) -page ../../docs/performance.md $(LAYERS)
+	$(PEERS_DRIVER) layers -cores $(CORES) -rounds $(ROUNDS) -seconds $(SECONDS) -page ../../docs/performance.md $(LAYERS)
 
 .PHONY: peers-report
-peers-report: ## Put the tables and chart of RESULT (bin/peers/result.json, or several, later ones last) into README.md and docs
+peers-report: ## Put the tables and chart of RESULT (bin/peers/result*.json, one for each CORES; later ones last) into README.md and docs
 	cd bench/peers && go run . report -table ../../docs/peers.md -chart ../../docs/peers.svg -readme ../../README.md $(abspath $(RESULT))
 
 .PHONY: capacity

@@ -2,24 +2,23 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
 // resultEnv names the file that a run at full size is written to.
 const resultEnv = "COATCHECK_CAPACITY"
 
-// size is how much a run looks at.
+// size is the extent of a run.
 type size struct {
 	constants, sessions          int
 	requests, refreshes, logouts float64 // a second
@@ -55,28 +54,13 @@ func TestModel(t *testing.T) {
 		}
 	}
 	if path != "" && !t.Failed() {
-		b, err := json.MarshalIndent(r, "", "  ")
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(path, append(b, '\n'), 0o600))
+		require.NoError(t, report.WriteJSON(path, r))
 	}
 }
 
 func machine(t *testing.T) string {
 	redis := redistest.Start(t)
-	load, _ := os.ReadFile("/proc/loadavg") // not there on other systems
-	minute, _, _ := strings.Cut(string(load), " ")
-	return fmt.Sprintf("%s; %s, %d cores, load average %s at the start; %s, Redis %s", time.Now().UTC().Format(time.DateOnly), cpuModel(),
-		runtime.NumCPU(), minute, runtime.Version(), info(redis)["redis_version"])
-}
-
-func cpuModel() string {
-	b, _ := os.ReadFile("/proc/cpuinfo") // not there on other systems
-	for line := range strings.Lines(string(b)) {
-		if _, model, ok := strings.Cut(line, "model name\t: "); ok {
-			return strings.TrimSpace(model)
-		}
-	}
-	return runtime.GOARCH
+	return fmt.Sprintf("%s; %s; %s, Redis %s", time.Now().UTC().Format(time.DateOnly), report.ThisMachine(), runtime.Version(), info(redis)["redis_version"])
 }
 
 func scaledRun(t *testing.T, c *Constants, sz size) Run {
@@ -120,10 +104,10 @@ func scaledRun(t *testing.T, c *Constants, sz size) Run {
 	}}
 }
 
-// pass lets traffic go on for a while: the one thing here that takes time by its nature.
+// pass lets the traffic go on for a while. It is no wait for a state: the run observes this span of time.
 func pass(d time.Duration) { <-time.After(d) }
 
-// observation is what all have counted up to a moment.
+// observation is the counters of Redis, the nodes and the traffic at a moment.
 type observation struct {
 	at                         time.Time
 	redis                      counts

@@ -16,7 +16,7 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// bed is three nodes on one Redis, and sessions on them.
+// bed is a test bed: three nodes on one Redis.
 type bed struct {
 	tb      testing.TB
 	redis   *redistest.Server
@@ -46,7 +46,7 @@ func each(tb testing.TB, cookies []string, f func(i int, cookie string) error) {
 	require.NoError(tb, errors.Join(errs[:]...))
 }
 
-// price runs f, which does n operations on a node, and returns what one of them cost.
+// price runs f, which does n operations on a node, and returns the cost of one.
 func (b *bed) price(at *node, n int, f func()) Cost {
 	b.tb.Helper()
 	before, cpu := count(b.tb, b.redis), at.cpu()
@@ -99,7 +99,7 @@ func (b *bed) refresh(cookies []string) {
 	})
 }
 
-// measure finds the constants out with n sessions at a time, and what idle processes use in a while.
+// measure measures the constants with n sessions at a time, and what idle processes use in the time idle.
 func measure(tb testing.TB, n int, idle time.Duration) Constants {
 	tb.Helper()
 	var c Constants

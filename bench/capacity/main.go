@@ -31,7 +31,7 @@ type Run struct {
 	Rows []Row
 }
 
-// Row is one figure. Exact ones depend on no machine's speed.
+// Row is one figure. An exact one does not depend on the speed of the machine.
 type Row struct {
 	What                string
 	Predicted, Observed float64

@@ -21,7 +21,7 @@ type Constants struct {
 	Swap   Cost    // beside what a hit costs: a renewal, a refresh, the first use of a new token, a changed value
 	Logout Cost    // beside what a hit costs
 
-	RedisStanding float64 // processor time of a Redis that serves nobody, in microseconds a second
+	RedisStanding float64 // processor time of an idle Redis, in microseconds a second
 	NodeStanding  float64 // the same of a node
 
 	Invalidation      float64 // bytes that Redis writes to one node
@@ -35,7 +35,7 @@ type Constants struct {
 	RedisTrackedBytes float64 // what Redis adds while one node has it in its cache
 }
 
-// Load is what a deployment has to do.
+// Load is the traffic of a deployment and its size.
 type Load struct {
 	Sessions  float64 // that make requests
 	Every     float64 // seconds between two requests of a session, on average, whatever they are; they come at random
@@ -60,7 +60,7 @@ type Prediction struct {
 	CachedOnNode float64 // records in the cache of one node, if it has room for them
 }
 
-// Predict says what the load costs.
+// Predict computes what the load costs.
 //
 // A session's record is written when it is renewed (the first request after RenewEvery), refreshed, or ended. Each write ends
 // an interval in which the record stayed as it was: Redis then tells every node that has read it, and the next request on
@@ -77,10 +77,10 @@ func (c *Constants) Predict(l Load) Prediction {
 	on := cached{rate: rate / reached, ttl: l.CacheTTL.Seconds()}
 
 	// The request that ends an interval misses with the chance late. Where its node had not read the record before, the node
-	// begins the next interval with it (warm). Where it had, and only its copy was too old, the news of the write overtakes the
-	// read for the cache, which is thrown away: Redis believes that the node has it (stale).
+	// begins the next interval with it (warm). Where it had, and only its copy was too old, the invalidation overtakes the
+	// read for the cache, which is dropped: Redis believes that the node has it (stale).
 	var warm, stale, late float64
-	for range 50 { // each follows from the others, in small steps, because they also swing
+	for range 50 { // each value follows from the others; small steps, because large ones oscillate
 		unread := (reached - warm) / reached * math.Exp(-on.rate*between)
 		late = ((reached-warm)*on.absent(between) + warm*on.absent(between-on.ttl)) / reached
 		warm = (warm + (unread*(writes-l.Refreshes)+l.Refreshes)/writes) / 2
@@ -107,7 +107,8 @@ func (c *Constants) Predict(l Load) Prediction {
 	p.RedisMicros += float64(l.Primaries) * c.RedisStanding
 	p.NodeMicros += l.Sessions*rate*c.Hit + float64(l.Nodes)*c.NodeStanding
 
-	// What stands in the tables at some moment: it grows while requests come, and stays while the one is awaited that writes.
+	// How many entries the tables have at a moment: the number grows while requests come, and stays the same between the last of
+	// them and the next write.
 	held := func(n, has, perSecond float64) float64 {
 		grown := has + (n-has)*mean(perSecond*between)
 		full := has + (n-has)*-math.Expm1(-perSecond*between)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Where the answer can be said without the model.
+// Loads whose answer is known without the model.
 func TestPredict(t *testing.T) {
 	c := Constants{Hit: 10, Miss: Cost{Commands: 3}, Swap: Cost{Commands: 10}, Login: Cost{Commands: 20}, Logout: Cost{Commands: 15}, Invalidation: 100}
 	base := Load{Sessions: 1000, Every: 1, Nodes: 1, Reached: 1, Primaries: 1, RenewEvery: 99 * time.Second, CacheTTL: time.Hour}
@@ -40,7 +40,7 @@ func TestPredict(t *testing.T) {
 	assert.LessOrEqual(t, p.Misses, 1000.0)
 }
 
-// No load that is accepted has an answer that is none.
+// Every accepted load has a finite prediction.
 func TestPredictIsFinite(t *testing.T) {
 	c := Constants{Hit: 1, Miss: Cost{1, 1, 1, 1, 1}, Swap: Cost{1, 1, 1, 1, 1}, Login: Cost{1, 1, 1, 1, 1}, Logout: Cost{1, 1, 1, 1, 1}}
 	accepted := 0

@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/bench/internal/process"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
@@ -148,25 +148,17 @@ func (n *node) stats() (st redisstore.Stats) {
 // cpu is the processor time of the node in microseconds, in steps of ten thousand.
 func (n *node) cpu() float64 {
 	n.tb.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.pid))
+	used, err := process.CPUOf(n.pid)
 	require.NoError(n.tb, err)
-	_, rest, _ := strings.Cut(string(b), ") ") // the name in brackets may hold blanks
-	fields := strings.Fields(rest)
-	user, err := strconv.ParseFloat(fields[11], 64)
-	require.NoError(n.tb, err)
-	system, err := strconv.ParseFloat(fields[12], 64)
-	require.NoError(n.tb, err)
-	return (user + system) * 10_000
+	return float64(used.Total().Microseconds())
 }
 
 // resident is how many bytes of memory the node has.
 func (n *node) resident() float64 {
 	n.tb.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", n.pid))
+	bytes, err := process.Resident(n.pid)
 	require.NoError(n.tb, err)
-	pages, err := strconv.ParseFloat(strings.Fields(string(b))[1], 64)
-	require.NoError(n.tb, err)
-	return pages * float64(os.Getpagesize())
+	return float64(bytes)
 }
 
 const userAgent = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"

@@ -2,9 +2,10 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
 // The part of the page between these lines is made by `make capacity-report`.
@@ -14,17 +15,7 @@ const (
 )
 
 func (r *Result) writePage(path string) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	head, rest, ok := strings.Cut(string(b), begins)
-	_, tail, ok2 := strings.Cut(rest, ends)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no %q and %q", path, begins, ends)
-	}
-	text := head + begins + "\n\n" + r.constants() + "\n" + r.comparison() + "\n" + r.Constants.worked() + "\n" + ends + tail
-	return os.WriteFile(path, []byte(text), 0o644) //nolint:gosec // a page of the docs
+	return report.Replace(path, begins, ends, "\n"+r.constants()+"\n"+r.comparison()+"\n"+r.Constants.worked()+"\n")
 }
 
 // constants is the table of what was measured.
@@ -75,7 +66,7 @@ func (r *Result) comparison() string {
 	return b.String()
 }
 
-// worked is the model's answer for some deployments with the default settings.
+// worked is the model's prediction for some deployments with the default settings.
 func (c *Constants) worked() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }

@@ -22,14 +22,14 @@ func dial(tb testing.TB, addr string) net.Conn {
 	return conn
 }
 
-// browser is somebody with one session.
+// browser is a client with one session.
 type browser struct {
 	mu     sync.Mutex
 	user   string
 	cookie string // guarded by mu
 }
 
-// traffic is browsers whose requests come at random, each to any node.
+// traffic is browsers that send requests at random times, each to a random node.
 type traffic struct {
 	nodes    []*node
 	browsers []*browser

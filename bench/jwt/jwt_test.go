@@ -27,7 +27,7 @@ const (
 )
 
 // BenchmarkCheck turns what a request carries into a user ID: a session's token by a look-up among a million, or a JWT by
-// its signature, issue and expiry. Only one of the two can be taken back.
+// its signature, issue and expiry. Only the session can be revoked.
 func BenchmarkCheck(b *testing.B) {
 	b.Run("session", session)
 	secret := make([]byte, 32)

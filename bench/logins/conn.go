@@ -9,7 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// conn is one kept-alive connection, without a client's pools and retries in the way.
+// conn is one kept-alive connection, without the pools and retries of a client library.
 type conn struct {
 	net.Conn
 	r    *bufio.Reader
@@ -26,7 +26,7 @@ func dial(ctx context.Context, address string) (*conn, error) {
 	return &conn{Conn: c, r: bufio.NewReaderSize(c, 2048), w: bufio.NewWriterSize(c, 2048)}, nil
 }
 
-func (c *conn) close() { _ = c.Conn.Close() } // nothing is lost with it
+func (c *conn) close() { _ = c.Conn.Close() } // nothing was left to send
 
 // exchange sends c.req and reads c.resp.
 func (c *conn) exchange() error {

@@ -10,9 +10,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
-// times returns n times as a hash takes them: a floor, and a tail of disturbances.
+// times returns n durations distributed like those of hashing: a minimum and a tail.
 func times(r *rand.Rand, n int, floor float64) []float64 {
 	all := make([]float64, n)
 	for i := range all {
@@ -21,8 +23,7 @@ func times(r *rand.Rand, n int, floor float64) []float64 {
 	return all
 }
 
-// A judge that finds nothing would pass everything: it must find a tenth, and a twentieth, and call no two samples of one
-// distribution different.
+// judge must find a difference of a tenth and of a fiftieth, and must not call two samples of one distribution different.
 func TestJudge(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	false1 := 0
@@ -45,18 +46,8 @@ func TestJudge(t *testing.T) {
 	assert.Error(t, err)
 }
 
-func TestPercentile(t *testing.T) {
-	sample := make([]float64, 100)
-	for i := range sample {
-		sample[i] = float64(100 - i)
-	}
-	assert.InDelta(t, 50, percentile(sample, 50), 0)
-	assert.InDelta(t, 99, percentile(sample, 99), 0)
-	assert.InDelta(t, 100, percentile(sample, 100), 0)
-}
-
-// A few attempts through the real program: the harness reaches it, throttling does not get in the way, and every reason is
-// there. What the times say takes more of them.
+// A few attempts against the real program show that the measurement reaches it, that throttling does not answer, and that every
+// reason occurs. A statement about the times needs more attempts.
 func TestRefusals(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "coatcheck")
 	out, err := build(t, program)
@@ -64,7 +55,7 @@ func TestRefusals(t *testing.T) {
 	const n = 8
 	lines, err := usersOf(n)
 	require.NoError(t, err)
-	target, err := startTarget(context.Background(), program, lines) // the test's own ends before it is stopped
+	target, err := startTarget(context.Background(), program, lines) // the test's context ends before the cleanup
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, target.stop()) })
 	took, err := refusals(t.Context(), target.address, n)
@@ -72,11 +63,11 @@ func TestRefusals(t *testing.T) {
 	require.Len(t, took, len(reasons))
 	for _, reason := range reasons {
 		assert.Len(t, took[reason], n)
-		assert.Greater(t, percentile(took[reason], 1), 2.0, fmt.Sprintf("%s: a hash takes its time", reason))
+		assert.Greater(t, report.Quantile(took[reason], 0.01), 2.0, fmt.Sprintf("%s: a hash takes its time", reason))
 	}
 }
 
-// build builds the program in the module that it is of.
+// build builds the program, which is in the main module.
 func build(t *testing.T, to string) ([]byte, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", to, "./cmd/coatcheck")

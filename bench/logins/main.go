@@ -1,5 +1,5 @@
 // Command logins measures a running coatcheck with a users file from outside: whether the time of a refused login tells why
-// it was refused (`make login-timing`), and what a thousand logins at once do to everybody else (`make login-storm`).
+// it was refused (`make login-timing`), and how a thousand logins at once slow down other requests (`make login-storm`).
 package main
 
 import (
@@ -9,10 +9,12 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"runtime"
 	"time"
 )
 
 func main() {
+	runtime.LockOSThread() // the servers end with this thread, see process.Start
 	log.SetFlags(0)
 	if err := run(os.Args[1:]); err != nil {
 		log.Fatal("logins: ", err)

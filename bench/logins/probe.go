@@ -3,16 +3,18 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
 )
 
-// runProbe asks who the cookie is, once in a while, and prints how long each answer took in milliseconds, as JSON. It is a
-// process of its own, so that it waits for the server and not for the load generator's scheduler. An answer's time counts
+// runProbe sends GET /auth/me with the cookie, once in a while, and prints how long each answer took in milliseconds, as JSON. It
+// is a process of its own, so that it waits for the server and not for the load generator's scheduler. An answer's time counts
 // from when the request was due (no coordinated omission).
 func runProbe(address, cookie string, window, every time.Duration) error {
 	c, err := dial(context.Background(), address)
@@ -28,7 +30,7 @@ func runProbe(address, cookie string, window, every time.Duration) error {
 	for due := time.Now(); time.Now().Before(end); due = due.Add(every) {
 		if wait := time.Until(due); wait > 0 {
 			time.Sleep(wait)
-			due = time.Now() // that the timer was late is not the server's doing
+			due = time.Now() // a late timer is not the server's delay
 		}
 		if err := c.exchange(); err != nil {
 			return err
@@ -43,16 +45,10 @@ func runProbe(address, cookie string, window, every time.Duration) error {
 
 // probe runs runProbe in a process of its own and returns what it found.
 func probe(ctx context.Context, address, cookie string, s storm) ([]float64, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, self, "probe", "-address", address, "-cookie", cookie, "-window", s.window.String(), "-every", s.every.String())
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("probe: %w", err)
-	}
 	var took []float64
-	return took, json.Unmarshal(out, &took)
+	err := process.RunSelf(ctx, nil, &took, "probe", "-address", address, "-cookie", cookie, "-window", s.window.String(), "-every", s.every.String())
+	if err == nil && len(took) == 0 {
+		err = errors.New("the probe's window was too short for a single answer")
+	}
+	return took, err
 }

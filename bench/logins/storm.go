@@ -5,33 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
-// storm is how many log in at once, and how it is measured.
+// storm says how many clients log in at once, and how that is measured.
 type storm struct {
 	logins, rounds int
 	window, every  time.Duration
 }
 
-// tally is what the logins of a storm were answered.
+// tally counts the answers to the logins of a storm.
 type tally struct {
 	mu       sync.Mutex
 	statuses map[int]int // guarded by mu
-	slowest  float64     // guarded by mu: ms, of the answers that say to come back
+	slowest  float64     // guarded by mu: milliseconds, of the 503s
 	serial   atomic.Int64
 }
 
-// arrival is the time in which the clients of a storm come.
+// arrival is the time over which the clients of a storm begin.
 const arrival = time.Second
 
-// runStorm measures GET /auth/me in quiet windows, in windows in which so many clients log in at once, and again when the
-// server's answer lets them, and in windows in which they do so at another server on the same machine: what the server can
-// do nothing about. All of them are wrong, because those are an attacker's.
+// runStorm measures GET /auth/me in three kinds of windows: quiet ones; ones in which many clients log in at once, and again as soon
+// as the server's answer allows; and ones in which these clients do so at another server on the same machine, which shows the
+// part of the slow-down that no server can prevent. All passwords are wrong, as an attacker's are.
 func runStorm(ctx context.Context, program string, s storm) (err error) {
 	var targets [2]*target
 	for i := range targets {
@@ -45,7 +48,7 @@ func runStorm(ctx context.Context, program string, s storm) (err error) {
 	return s.measure(ctx, targets[0], targets[1])
 }
 
-// kind is a way that a window can be.
+// kind is a kind of window.
 type kind struct {
 	name   string
 	at     *target // where the logins go; nil: none
@@ -61,7 +64,7 @@ func (s storm) measure(ctx context.Context, t, other *target) error {
 	if _, err := probe(ctx, t.address, cookie, s); err != nil { // warm
 		return err
 	}
-	before, err := t.residentKiB()
+	before, err := t.peakResident()
 	if err != nil {
 		return err
 	}
@@ -74,7 +77,7 @@ func (s storm) measure(ctx context.Context, t, other *target) error {
 			switch k.at {
 			case nil:
 				took, err = probe(ctx, t.address, cookie, s)
-				quiet = percentile(took, 99)
+				quiet = report.Quantile(took, 0.99)
 			case t:
 				took, err = s.loaded(ctx, t, t, cookie, all)
 			default:
@@ -83,23 +86,25 @@ func (s storm) measure(ctx context.Context, t, other *target) error {
 			if err != nil {
 				return err
 			}
-			fmt.Printf("me, %s: p50 %.2f p99 %.2f max %.2f ms (%d)\n", k.name, percentile(took, 50), percentile(took, 99), percentile(took, 100), len(took))
-			k.took, k.ratios = append(k.took, took...), append(k.ratios, percentile(took, 99)/quiet)
+			fmt.Printf("me, %s: p50 %.2f p99 %.2f max %.2f ms (%d)\n",
+				k.name, report.Quantile(took, 0.5), report.Quantile(took, 0.99), slices.Max(took), len(took))
+			k.took, k.ratios = append(k.took, took...), append(k.ratios, report.Quantile(took, 0.99)/quiet)
 		}
 	}
-	after, err := t.residentKiB()
+	after, err := t.peakResident()
 	if err != nil {
 		return err
 	}
 	fmt.Printf("%d logins at once, answers %v, slowest refusal to check %.0f ms\n", s.logins, all.statuses, all.slowest)
 	for _, k := range kinds {
-		fmt.Printf("me p99, %s: %.2f ms; times the quiet one of its round: %.2f (median)\n", k.name, percentile(k.took, 99), percentile(k.ratios, 50))
+		fmt.Printf("me p99, %s: %.2f ms; times the quiet one of its round: %.2f (median)\n",
+			k.name, report.Quantile(k.took, 0.99), report.Median(k.ratios))
 	}
-	fmt.Printf("resident at most: %.1f MiB before, %.1f MiB after\n", float64(before)/1024, float64(after)/1024)
+	fmt.Printf("resident at most: %.1f MiB before, %.1f MiB after\n", float64(before)/(1<<20), float64(after)/(1<<20))
 	return nil
 }
 
-// loaded probes a target while the storm goes on at another one, or there.
+// loaded probes a target while the clients log in at the same one or at another.
 func (s storm) loaded(ctx context.Context, t, at *target, cookie string, all *tally) ([]float64, error) {
 	conns := make([]*conn, s.logins)
 	for i := range conns {
@@ -121,7 +126,7 @@ func (s storm) loaded(ctx context.Context, t, at *target, cookie string, all *ta
 	return took, err
 }
 
-// client logs in with a name and an address of its own, again and again; when told to come back later it waits a second.
+// client logs in again and again, each time with another name and address; after a 503 it waits about a second.
 func (all *tally) client(c *conn, end time.Time) {
 	time.Sleep(rand.N(arrival))
 	for time.Now().Before(end) {

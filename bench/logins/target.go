@@ -1,28 +1,26 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/coatcheck/coatcheck/bench/internal/process"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
 // target is a coatcheck with a users file, in a process of its own.
 type target struct {
-	address string // host and port
-	cmd     *exec.Cmd
+	address string           // host and port
+	program *process.Process // nil until it has started
 	dir     string
 }
 
@@ -52,42 +50,31 @@ func (t *target) start(ctx context.Context, program string, lines []string) erro
 	if err := os.WriteFile(users, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
-	t.cmd = exec.CommandContext(ctx, program, "serve", "--dev", "--login=users", "--users-file", users, "--listen=127.0.0.1:0",
-		"--admin-listen=off", "--trusted-proxies=127.0.0.1/32", "--log-level=error")
-	t.cmd.Stderr = os.Stderr
-	out, err := t.cmd.StdoutPipe()
+	var err error
+	t.program, err = process.Start(process.Command{
+		Args: []string{
+			program, "serve", "--dev", "--login=users", "--users-file", users, "--listen=127.0.0.1:0",
+			"--admin-listen=off", "--trusted-proxies=127.0.0.1/32", "--log-level=error",
+		},
+		Log: filepath.Join(t.dir, "log"),
+	})
 	if err != nil {
 		return err
 	}
-	if err := t.cmd.Start(); err != nil {
-		t.cmd = nil
+	found, err := t.program.AwaitLog(ctx, listening)
+	if err != nil {
 		return err
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("%s did not start: %w", program, err)
-	}
-	m := listening.FindStringSubmatch(line)
-	if m == nil {
-		return fmt.Errorf("%s says %q, and not where it listens", program, line)
-	}
-	t.address = m[1]
+	t.address = found[1]
 	return nil
 }
 
-func (t *target) stop() error {
-	var err error
-	if t.cmd != nil {
-		err = t.cmd.Process.Signal(syscall.SIGTERM)
-		err = errors.Join(err, t.cmd.Wait())
-	}
-	return errors.Join(err, os.RemoveAll(t.dir))
-}
+func (t *target) stop() error { return errors.Join(t.program.Stop(), os.RemoveAll(t.dir)) }
 
-// residentKiB returns the most memory that the process and those that it started have had since they began, added up.
-func (t *target) residentKiB() (int, error) {
-	processes := []string{strconv.Itoa(t.cmd.Process.Pid)}
-	lists, err := filepath.Glob("/proc/" + processes[0] + "/task/*/children")
+// peakResident returns the most memory, in bytes, that the process and those that it started have had since they began, added up.
+func (t *target) peakResident() (sum int64, err error) {
+	processes := []int{t.program.PID()}
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", t.program.PID()))
 	if err != nil {
 		return 0, err
 	}
@@ -96,30 +83,22 @@ func (t *target) residentKiB() (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		processes = append(processes, strings.Fields(string(children))...)
+		for child := range strings.FieldsSeq(string(children)) {
+			id, err := strconv.Atoi(child)
+			if err != nil {
+				return 0, err
+			}
+			processes = append(processes, id)
+		}
 	}
-	sum := 0
 	for _, id := range processes {
-		kib, err := residentKiB(id)
+		bytes, err := process.PeakResident(id)
 		if err != nil {
 			return 0, err
 		}
-		sum += kib
+		sum += bytes
 	}
 	return sum, nil
-}
-
-func residentKiB(process string) (int, error) {
-	status, err := os.ReadFile("/proc/" + process + "/status")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			return strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")))
-		}
-	}
-	return 0, fmt.Errorf("no VmHWM of process %s in /proc", process)
 }
 
 // attempt is one login.
@@ -137,7 +116,7 @@ func (a attempt) write(req *fasthttp.Request) {
 	req.SetBodyString(fmt.Sprintf(`{"user_id":%q,"password":%q}`, a.user, a.password))
 }
 
-// cookieOf logs the known user in and returns the Cookie header of his session.
+// cookieOf logs the known user in and returns the Cookie header of that session.
 func (t *target) cookieOf(ctx context.Context) (string, error) {
 	c, err := dial(ctx, t.address)
 	if err != nil {

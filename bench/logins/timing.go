@@ -11,8 +11,8 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// The reasons for a refusal whose time must not tell them apart. An unknown user comes first: the others are compared to
-// him.
+// The reasons for a refusal whose time must not tell them apart. An unknown user comes first: the others are
+// compared with that.
 var reasons = []string{"unknown", "wrongpw", "disable", "nohash_"}
 
 // limits of AUT-02.
@@ -21,8 +21,8 @@ const (
 	minP       = 0.01
 )
 
-// runTiming makes n attempts of each reason, in random order over one connection, and fails if their times tell the reasons
-// apart. No two attempts share a name or an address, so that throttling never answers.
+// runTiming makes n attempts for each reason, in random order over one connection, and fails if the reasons can be told from the
+// times. No two attempts share a name or an address, so that no attempt is throttled.
 func runTiming(ctx context.Context, program string, n int) error {
 	lines, err := usersOf(n)
 	if err != nil {
@@ -52,7 +52,7 @@ func runTiming(ctx context.Context, program string, n int) error {
 	return nil
 }
 
-// usersOf returns the lines of n users by each reason that has any.
+// usersOf returns the lines of the users file for n attempts of each reason whose user is in it.
 func usersOf(n int) ([]string, error) {
 	hash, err := login.HashPassword([]byte(knownPassword))
 	if err != nil {

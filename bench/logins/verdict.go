@@ -14,7 +14,7 @@ type verdict struct {
 	p       float64 // of the Mann-Whitney U test
 }
 
-// judge compares two samples. It is benchstat's comparison: nothing is assumed about the distribution.
+// judge compares two samples. It is benchstat's comparison: it assumes nothing about the distribution.
 func judge(was, is []float64) (verdict, error) {
 	if len(was) == 0 || len(is) == 0 {
 		return verdict{}, errors.New("nothing was measured")
@@ -32,12 +32,3 @@ func (v verdict) delta() float64 { return v.is/v.was - 1 }
 
 // same reports whether the samples may be of one distribution, by the limits of AUT-02.
 func (v verdict) same() bool { return math.Abs(v.delta()) < maxMedians && v.p > minP }
-
-// percentile returns the p-th percentile, nearest rank.
-func percentile(sample []float64, p float64) float64 {
-	if len(sample) == 0 {
-		return math.NaN()
-	}
-	s := slices.Sorted(slices.Values(sample))
-	return s[max(0, min(len(s)-1, int(math.Ceil(p/100*float64(len(s))))-1))]
-}

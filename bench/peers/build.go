@@ -14,11 +14,11 @@ import (
 	"strings"
 )
 
-// A builder makes a server that can be started, or says why it cannot be had here. It returns the version of a module in what
-// it built; an empty module asks for nothing.
+// A builder builds a server, or returns the reason why that is not possible here. It returns the version of the module that the
+// server was built with.
 type builder func(ctx context.Context, s *settings, module string) (version string, err error)
 
-// build runs a tool and returns what it said last when it fails, which is where tools put the reason.
+// build runs a tool. Its error contains the last lines of the output, where tools print the reason.
 func build(ctx context.Context, dir string, env []string, name string, args ...string) error {
 	if _, err := exec.LookPath(name); err != nil {
 		return fmt.Errorf("%s is not installed", name)
@@ -35,17 +35,22 @@ func build(ctx context.Context, dir string, env []string, name string, args ...s
 }
 
 func buildCoatcheck(ctx context.Context, s *settings, _ string) (string, error) {
-	bin := filepath.Join(s.work, "coatcheck")
-	describe := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty")
-	describe.Dir = s.root
-	version := "unknown"
-	if out, err := describe.Output(); err == nil { // a source archive has no git to ask
-		version = strings.TrimSpace(string(out))
-	}
+	bin, version := filepath.Join(s.work, "coatcheck"), describe(ctx, s)
 	return version, build(ctx, s.root, nil, "go", "build", "-trimpath", "-ldflags", "-X main.version="+version, "-o", bin, "./cmd/coatcheck")
 }
 
-// buildGo builds one of servers/.
+// describe is the version of coatcheck's sources.
+func describe(ctx context.Context, s *settings) string {
+	git := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty")
+	git.Dir = s.root
+	out, err := git.Output()
+	if err != nil { // a source archive is no git checkout
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// buildGo builds a server in Go.
 func buildGo(name string) builder {
 	return func(ctx context.Context, s *settings, module string) (string, error) {
 		bin := filepath.Join(s.work, "go-"+name)
@@ -56,6 +61,12 @@ func buildGo(name string) builder {
 		if err != nil {
 			return "", err
 		}
+		switch module {
+		case "":
+			return describe(ctx, s), nil
+		case standard:
+			return info.GoVersion, nil
+		}
 		for _, dep := range info.Deps {
 			if dep.Path == module {
 				return dep.Version, nil
@@ -65,15 +76,16 @@ func buildGo(name string) builder {
 	}
 }
 
-// buildNode installs what the lock file names, beside a copy of the scripts, so that no node_modules comes into the tree.
+// buildNode installs the packages of the lock file beside a copy of the scripts, so that no node_modules appears in the source tree.
 func buildNode(ctx context.Context, s *settings, module string) (string, error) {
 	dir := filepath.Join(s.work, "node")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	names, err := filepath.Glob(filepath.Join(here(s), "node", "*.js*"))
-	if err != nil {
-		return "", err
+	var names []string
+	for _, pattern := range []string{"*.js*", "*/*.js"} {
+		found, err := filepath.Glob(filepath.Join(servers(s), pattern))
+		if err != nil {
+			return "", err
+		}
+		names = append(names, found...)
 	}
 	stale := false
 	for _, name := range names {
@@ -81,18 +93,25 @@ func buildNode(ctx context.Context, s *settings, module string) (string, error) 
 		if err != nil {
 			return "", err
 		}
-		target := filepath.Join(dir, filepath.Base(name))
+		relative, err := filepath.Rel(servers(s), name)
+		if err != nil {
+			return "", err
+		}
+		target := filepath.Join(dir, relative)
 		old, err := os.ReadFile(target)
 		if err == nil && bytes.Equal(old, data) {
 			continue
 		}
 		stale = stale || strings.HasSuffix(name, ".json")
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return "", err
+		}
 		if err := os.WriteFile(target, data, 0o644); err != nil {
 			return "", err
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "redis")); err != nil || stale {
-		// No scripts: nothing here needs one, and nothing of a stranger's is to run while this is built.
+		// Install scripts stay off: no package here needs one, and no foreign code is to run during a build.
 		if err := build(ctx, dir, nil, "npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"); err != nil {
 			return "", errors.Join(err, os.RemoveAll(filepath.Join(dir, "node_modules")))
 		}
@@ -113,10 +132,10 @@ func buildNode(ctx context.Context, s *settings, module string) (string, error) 
 	return manifest.Dependencies[module], nil
 }
 
-// buildRust builds one package of rust/, each by itself, so that one that fails takes no other with it.
+// buildRust builds one package of the workspace in servers/, each by itself, so that one can be built where another one fails.
 func buildRust(name string) builder {
 	return func(ctx context.Context, s *settings, module string) (string, error) {
-		dir := filepath.Join(here(s), "rust")
+		dir := servers(s)
 		target := "CARGO_TARGET_DIR=" + filepath.Join(s.work, "rust")
 		if err := build(ctx, dir, []string{target}, "cargo", "build", "--release", "--locked", "-p", name); err != nil {
 			return "", err
@@ -135,3 +154,6 @@ func buildRust(name string) builder {
 
 // here is this module's directory.
 func here(s *settings) string { return filepath.Join(s.root, "bench", "peers") }
+
+// servers is the directory that holds a directory for each server.
+func servers(s *settings) string { return filepath.Join(here(s), "servers") }

@@ -11,11 +11,11 @@ import (
 	"slices"
 	"strings"
 
-	shared "github.com/coatcheck/coatcheck/bench/peers/internal/peer"
+	twins "github.com/coatcheck/coatcheck/bench/peers/internal/peer"
 )
 
-// walk takes one user through the four routes, so that nobody is measured while he answers errors. It returns what was
-// answered, by method and path.
+// walk takes one user through the routes, so that no server is measured that answers wrongly. It returns what was answered, by
+// method and path.
 func walk(address string) (map[string]*answer, error) {
 	c, err := dial(address)
 	if err != nil {
@@ -37,7 +37,7 @@ func walk(address string) (map[string]*answer, error) {
 		w.err = errors.New("refresh left the cookie as it was")
 	}
 	answers := w.answers
-	w.answers = map[string]*answer{} // what follows is not what a live session is answered
+	w.answers = map[string]*answer{} // the twins do not need the answers that follow
 	w.step("me after refresh", http.MethodGet, "/auth/me", "")
 	w.expect(view{Authenticated: true, UserID: &user, Refreshed: true})
 	ended := w.cookie
@@ -48,7 +48,7 @@ func walk(address string) (map[string]*answer, error) {
 	return answers, w.err
 }
 
-// walker remembers the cookie, and the first mistake.
+// walker keeps the cookie, and the first mistake.
 type walker struct {
 	client  *client
 	cookie  string
@@ -76,7 +76,7 @@ func (w *walker) step(name, method, path, body string) {
 	}
 }
 
-// expect compares the last view; which session ID an authenticated one shows is the server's business.
+// expect compares the last view; the session ID of an authenticated one may be anything but empty.
 func (w *walker) expect(want view) {
 	if w.err != nil {
 		return
@@ -96,9 +96,9 @@ func same(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b
 
 // record writes the answers for the twins.
 func record(answers map[string]*answer, file string) error {
-	canned := map[string]shared.Answer{}
+	canned := map[string]twins.Answer{}
 	for route, a := range answers {
-		c := shared.Answer{Status: a.status, Body: string(a.body)}
+		c := twins.Answer{Status: a.status, Body: string(a.body)}
 		for name, values := range a.header {
 			if name != "Date" && name != "Content-Length" {
 				c.Headers = append(c.Headers, [2]string{name, strings.Join(values, ", ")})
@@ -114,7 +114,7 @@ func record(answers map[string]*answer, file string) error {
 	return os.WriteFile(file, data, 0o600)
 }
 
-// checkTwin reports whether the server at address answers GET /auth/me as coatcheck did, with the same lines of header.
+// checkTwin reports whether the server at address answers GET /auth/me as coatcheck did, with the same header lines.
 func checkTwin(address string, like *answer) error {
 	c, err := dial(address)
 	if err != nil {
@@ -141,7 +141,7 @@ func essence(raw []byte) string {
 	return strings.Join(lines, "\r\n") + "\r\n\r\n" + string(body)
 }
 
-// checkLive reports whether every cookie still names a live session: what was measured was the answer to somebody known.
+// checkLive reports whether every cookie still names a live session, so that what was measured was the answer to a known user.
 func checkLive(address string, cookies []string) error {
 	c, err := dial(address)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
 )
 
 // userAgent is what every request of a measurement carries, as long as those of browsers are.
@@ -18,9 +20,10 @@ const userAgent = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Fire
 
 // client is one connection to a server, without a cookie jar: the caller says which cookie a request carries.
 type client struct {
-	conn   net.Conn
-	reader *bufio.Reader
-	raw    bytes.Buffer // the response as it came
+	address string
+	conn    net.Conn
+	reader  *bufio.Reader
+	raw     bytes.Buffer // the response as it came
 }
 
 // answer is a response that was read to its end.
@@ -40,20 +43,20 @@ type view struct {
 }
 
 func dial(address string) (*client, error) {
-	conn, err := net.DialTimeout("tcp", address, patience) //nolint:noctx // it has a timeout
+	conn, err := net.DialTimeout("tcp", address, process.Patience) //nolint:noctx // it has a timeout
 	if err != nil {
 		return nil, err
 	}
-	c := &client{conn: conn}
+	c := &client{address: address, conn: conn}
 	c.reader = bufio.NewReader(io.TeeReader(conn, &c.raw))
 	return c, nil
 }
 
 func (c *client) close() { _ = c.conn.Close() }
 
-// request is the bytes of one, with the headers of those that wrk sends.
-func (c *client) request(method, path, cookie, body string) string {
-	head := method + " " + path + " HTTP/1.1\r\nHost: " + c.conn.RemoteAddr().String() +
+// request is the bytes of a request, with the headers of those that wrk sends.
+func request(address, method, path, cookie, body string) string {
+	head := method + " " + path + " HTTP/1.1\r\nHost: " + address +
 		"\r\nAccept: application/json\r\nUser-Agent: " + userAgent + "\r\n"
 	if cookie != "" {
 		head += "Cookie: " + cookie + "\r\n"
@@ -68,14 +71,14 @@ func (c *client) request(method, path, cookie, body string) string {
 }
 
 func (c *client) do(method, path, cookie, body string) (*answer, error) {
-	if err := c.send(c.request(method, path, cookie, body)); err != nil {
+	if err := c.send(request(c.address, method, path, cookie, body)); err != nil {
 		return nil, err
 	}
 	return c.receive(method)
 }
 
 func (c *client) send(requests string) error {
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.conn.SetDeadline(time.Now().Add(process.Patience)); err != nil {
 		return err
 	}
 	_, err := io.WriteString(c.conn, requests)
@@ -96,7 +99,7 @@ func (c *client) receive(method string) (*answer, error) {
 	return &answer{resp.StatusCode, resp.Header, body, bytes.Clone(c.raw.Bytes())}, nil
 }
 
-// cookie is the name and value of the cookie that a response set, as they came: some libraries escape them.
+// cookie is the name and value of the cookie that a response set, unchanged: some libraries escape them.
 func (a *answer) cookie() (string, error) {
 	for _, set := range a.header.Values("Set-Cookie") {
 		pair, _, _ := strings.Cut(set, ";")
@@ -116,25 +119,26 @@ func (a *answer) view() (v view, err error) {
 	return v, d.Decode(&v)
 }
 
-// userID is the n-th user's. All are of one length, so that all responses of a server are.
+// userID is the n-th user's ID. All have the same length, so that all responses of a server have.
 func userID(n int) string { return fmt.Sprintf("user-%07d", n) }
 
 func loginBody(n int) string { return `{"user_id":"` + userID(n) + `"}` }
 
-// logins logs n users in and returns their cookies. So many requests are on their way at a time that a million take seconds.
-func (c *client) logins(n int) ([]string, error) {
+// logins logs users in, in turn, until there are n sessions, and returns their cookies. It sends many requests before it
+// reads their answers, so that a million logins take seconds.
+func (c *client) logins(n, users int) ([]string, error) {
 	const batch = 100
 	cookies := make([]string, 0, n)
 	for from := 1; from <= n; from += batch {
 		to := min(from+batch, n+1)
 		var b strings.Builder
-		for user := from; user < to; user++ {
-			b.WriteString(c.request(http.MethodPost, "/auth/login", "", loginBody(user)))
+		for i := from; i < to; i++ {
+			b.WriteString(request(c.address, http.MethodPost, "/auth/login", "", loginBody((i-1)%users+1)))
 		}
 		if err := c.send(b.String()); err != nil {
 			return nil, err
 		}
-		for user := from; user < to; user++ {
+		for range to - from {
 			a, err := c.receive(http.MethodPost)
 			if err != nil {
 				return nil, err

@@ -1,4 +1,9 @@
-// Command peers measures coatcheck beside what people would use in its place. README.md here says what is compared, and how.
+// Command peers measures coatcheck beside the libraries that people would use in its place. README.md describes what is compared,
+// and how.
+//
+// Files: main.go (commands and flags), plan.go (the servers), build.go (how they are built), measure.go, turn.go and wrk.go
+// (the measurement with wrk), client.go and check.go (whether a server answers rightly), result.go, report.go, budgets.go and
+// chart.go (what was found), layers.go and perf.go (the layers of a request), open.go and openreport.go (the fixed rate).
 package main
 
 import (
@@ -7,7 +12,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,13 +22,13 @@ import (
 
 const usage = `Usage:
   peers measure [flags]              build the peers, check them, measure them, write JSON
-  peers report [flags] RESULT.json   make the table and the chart from that JSON
+  peers report [flags] RESULT.json   make the tables and the chart from that JSON
   peers layers [flags]               measure what each layer of a request costs, and where coatcheck's time goes
+  peers open [flags]                 measure latency at fixed rates
 `
 
 func main() {
-	// Children are told to end when the thread that started them does: it must be one that stays.
-	runtime.LockOSThread()
+	runtime.LockOSThread() // the servers end with this thread, see process.Start
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
@@ -43,16 +50,21 @@ func run(ctx context.Context, args []string) error {
 		return runReport(args)
 	case "layers":
 		return runLayers(ctx, args)
+	case "open":
+		return runOpen(ctx, args)
+	case "generate": // open runs it in a process of its own
+		return runGenerate(args)
 	}
 	return fmt.Errorf("no such command %q\n\n%s", command, usage)
 }
 
 // settings are what a measurement may be asked for.
 type settings struct {
-	rounds, connections, resident, retries int
-	duration, warmUp                       time.Duration
-	peers, scenarios, stores               list
-	root, work, out                        string
+	cores, rounds, connections, sessions, resident, retries int
+
+	duration, warmUp         time.Duration
+	peers, scenarios, stores list
+	root, work, out          string
 }
 
 // list is a flag of several words, separated by commas; empty stands for all.
@@ -67,41 +79,75 @@ func (l *list) Set(s string) error {
 	return nil
 }
 
-func (l list) has(name string) bool {
-	if len(l) == 0 {
-		return true
+func (l list) has(name string) bool { return len(l) == 0 || slices.Contains(l, name) }
+
+// parse reads the flags that all measurements have, and those that are defined on f.
+func (s *settings) parse(f *flag.FlagSet, args []string) error {
+	f.IntVar(&s.cores, "cores", 1, "cores for the server; the load gets as many others")
+	f.IntVar(&s.rounds, "rounds", 5, "rounds; every server has its turn in each")
+	seconds := f.Int("seconds", 5, "how long a server is measured in each round")
+	warmUp := f.Int("warmup", 2, "seconds of load before that, which are not counted")
+	f.IntVar(&s.connections, "connections", 256, "connections")
+	f.IntVar(&s.sessions, "sessions", 20_000, "sessions that make requests, in turn")
+	f.IntVar(&s.resident, "resident", 1_000_000, "sessions in coatcheck's store for the rows that have many")
+	f.IntVar(&s.retries, "retries", 2, "how often a turn is repeated that other programs disturbed; the least disturbed counts")
+	f.Var(&s.peers, "peers", "only these, by name, beside coatcheck and the ceiling")
+	f.StringVar(&s.root, "root", "../..", "the repository")
+	f.StringVar(&s.work, "work", "../../bin/peers", "a directory for what is built and logged")
+	if err := f.Parse(args); err != nil {
+		return err
 	}
-	for _, n := range l {
-		if n == name {
-			return true
+	if f.NArg() > 0 {
+		return fmt.Errorf("%s: there are only flags", f.Arg(0))
+	}
+	// Every run has to end by itself, so every number has a bound.
+	for _, b := range []struct {
+		flag             string
+		value, low, high int
+	}{
+		{"cores", s.cores, 1, 512},
+		{"rounds", s.rounds, 1, 100},
+		{"seconds", *seconds, 1, 60},
+		{"warmup", *warmUp, 1, 60},
+		{"connections", s.connections, s.cores, 10_000},
+		{"sessions", s.sessions, s.connections, 10_000_000},
+		{"resident", s.resident, s.sessions, 10_000_000},
+		{"retries", s.retries, 0, 10},
+	} {
+		if b.value < b.low || b.value > b.high {
+			return fmt.Errorf("-%s %d: it must be from %d to %d", b.flag, b.value, b.low, b.high)
 		}
 	}
-	return false
+	s.duration, s.warmUp = time.Duration(*seconds)*time.Second, time.Duration(*warmUp)*time.Second
+	return s.absolute()
+}
+
+// absolute makes the directories absolute, so that child processes find them in whatever directory they run.
+func (s *settings) absolute() (err error) {
+	if s.root, err = filepath.Abs(s.root); err != nil {
+		return err
+	}
+	if s.work, err = filepath.Abs(s.work); err != nil {
+		return err
+	}
+	return os.MkdirAll(s.work, 0o755)
 }
 
 func runMeasure(ctx context.Context, args []string) error {
 	var s settings
 	f := flag.NewFlagSet("measure", flag.ContinueOnError)
-	f.IntVar(&s.rounds, "rounds", 5, "rounds; every server has its turn in each")
-	seconds := f.Int("seconds", 5, "how long a server is measured in each round")
-	warmUp := f.Int("warmup", 2, "seconds before that, not counted")
-	f.IntVar(&s.connections, "connections", 64, "connections, each with a session of its own")
-	f.IntVar(&s.resident, "resident", 1_000_000, "sessions in coatcheck's store for the rows that have many")
-	f.IntVar(&s.retries, "retries", 2, "how often a turn is repeated that other programs disturbed; the least disturbed counts")
-	f.Var(&s.peers, "peers", "only these, by name (the twins and coatcheck are always there)")
 	f.Var(&s.scenarios, "scenarios", "only these: me, login, refresh")
 	f.Var(&s.stores, "stores", "only these: memory, redis")
-	f.StringVar(&s.root, "root", "../..", "the repository")
-	f.StringVar(&s.work, "work", "../../bin/peers", "a directory for what is built and logged")
-	f.StringVar(&s.out, "out", "", "the JSON file (default: result.json in -work)")
-	if err := f.Parse(args); err != nil {
+	f.StringVar(&s.out, "out", "", "the JSON file (default: result.json in -work, result-N.json for N cores)")
+	if err := s.parse(f, args); err != nil {
 		return err
 	}
-	// Bounds: this loads a server, so it must end by itself whatever it is asked for.
-	if s.rounds < 1 || s.rounds > 100 || *seconds < 1 || *seconds > 60 || *warmUp < 1 || *warmUp > 60 ||
-		s.connections < 1 || s.connections > 512 || s.resident < s.connections || s.resident > 10_000_000 || s.retries < 0 || s.retries > 10 {
-		return fmt.Errorf("rounds 1 to 100, seconds and warmup 1 to 60, connections 1 to 512, resident to 10000000, retries to 10")
+	if s.out == "" {
+		name := "result.json"
+		if s.cores > 1 {
+			name = fmt.Sprintf("result-%d.json", s.cores)
+		}
+		s.out = filepath.Join(s.work, name)
 	}
-	s.duration, s.warmUp = time.Duration(*seconds)*time.Second, time.Duration(*warmUp)*time.Second
-	return measure(ctx, s)
+	return measure(ctx, &s)
 }

@@ -7,37 +7,49 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
 // measurement is one run of the command.
 type measurement struct {
 	*settings
-	cores   cores
-	peers   []*peer
-	result  *result
-	answers string // the file of what coatcheck answered, for the twins
-	like    *answer
-	redis   *process // nil while sessions are kept in memory
-	// standing are the servers that stand for a scenario's rounds, by peer; nil before there is one.
+	cpus     process.CPUs
+	peers    []*peer
+	result   *result
+	answers  string // the file of what coatcheck answered, for the twins
+	like     *answer
+	cookie   string           // one of coatcheck's
+	redis    *process.Process // nil while sessions are kept in memory
+	redisAt  string           // its address
 	standing map[string]*standing
 }
 
-// measure builds and checks the peers, measures them, prints and writes the result. A peer that cannot be built, or answers
-// wrongly, is named with the reason and left out; without coatcheck or the ceiling there is nothing to compare.
-func measure(ctx context.Context, s settings) error {
-	if err := s.absolute(); err != nil {
-		return err
+// prepare finds what the measurement needs and builds the peers. A peer that cannot be built, or answers wrongly, is named with
+// the reason and left out; without coatcheck or the ceiling there is nothing to compare.
+func prepare(ctx context.Context, s *settings, peers []*peer) (*measurement, error) {
+	cpus, err := process.ShareCPUs(s.cores)
+	if err != nil {
+		return nil, err
 	}
-	c, err := pickCores()
+	if err := prepareWrk(s); err != nil {
+		return nil, err
+	}
+	m := &measurement{settings: s, cpus: cpus, peers: peers, answers: filepath.Join(s.work, "answers.json"), standing: map[string]*standing{}}
+	m.result = newResult(ctx, s, cpus)
+	return m, m.buildAll(ctx)
+}
+
+// measure builds and checks the peers, measures them, prints and writes the result.
+func measure(ctx context.Context, s *settings) error {
+	peers, err := chosen(s)
 	if err != nil {
 		return err
 	}
-	if err := prepareWrk(&s); err != nil {
-		return err
-	}
-	m := &measurement{settings: &s, cores: c, peers: chosen(&s), answers: filepath.Join(s.work, "answers.json")}
-	m.result = newResult(ctx, &s, c)
-	if err := m.buildAll(ctx); err != nil {
+	m, err := prepare(ctx, s, peers)
+	if err != nil {
 		return err
 	}
 	for _, store := range []string{memory, redis} {
@@ -51,20 +63,6 @@ func measure(ctx context.Context, s settings) error {
 	fmt.Print(m.result.budgets())
 	fmt.Printf("\nwritten to %s\n", s.out)
 	return nil
-}
-
-// absolute makes the directories of the settings ones that a child finds wherever it runs.
-func (s *settings) absolute() (err error) {
-	if s.root, err = filepath.Abs(s.root); err != nil {
-		return err
-	}
-	if s.work, err = filepath.Abs(s.work); err != nil {
-		return err
-	}
-	if s.out == "" {
-		s.out = filepath.Join(s.work, "result.json")
-	}
-	return os.MkdirAll(s.work, 0o755)
 }
 
 func (m *measurement) buildAll(ctx context.Context) error {
@@ -87,19 +85,15 @@ func (m *measurement) buildAll(ctx context.Context) error {
 }
 
 func (m *measurement) required(peers []*peer) error {
-	for _, name := range []string{"coatcheck", ceiling} {
-		found := false
-		for _, p := range peers {
-			found = found || p.name == name
-		}
-		if !found {
+	for _, name := range []string{own, ceiling} {
+		if !slices.ContainsFunc(peers, func(p *peer) bool { return p.name == name }) {
 			return fmt.Errorf("nothing can be compared without %s", name)
 		}
 	}
 	return nil
 }
 
-// skip says, now and in the result, what is left out and why.
+// skip prints, and notes in the result, what is left out and why.
 func (m *measurement) skip(p *peer, store string, err error) {
 	fmt.Printf("  left out: %s %s: %v\n", p.name, store, err)
 	m.result.Skipped = append(m.result.Skipped, skipped{p.name, store, err.Error()})
@@ -107,21 +101,15 @@ func (m *measurement) skip(p *peer, store string, err error) {
 
 // store measures all scenarios with the sessions in one kind of store.
 func (m *measurement) store(ctx context.Context, store string) error {
-	redisURL := ""
 	if store == redis {
-		server, err := startRedis(ctx, m.settings, m.cores.Redis)
-		if err != nil {
+		if err := m.startRedis(ctx); err != nil {
 			fmt.Printf("no measurement with Redis: %v\n", err)
 			m.result.Skipped = append(m.result.Skipped, skipped{Store: redis, Reason: err.Error()})
 			return nil
 		}
-		defer func() {
-			server.stop()
-			m.redis = nil
-		}()
-		m.redis, redisURL = server, "redis://"+server.address
+		defer m.stopRedis()
 	}
-	peers, err := m.check(ctx, store, redisURL)
+	peers, err := m.check(ctx, store)
 	if err != nil {
 		return err
 	}
@@ -129,25 +117,50 @@ func (m *measurement) store(ctx context.Context, store string) error {
 		if !m.scenarios.has(scenario) {
 			continue
 		}
-		if err := m.rounds(ctx, scenario, store, redisURL, peers); err != nil {
+		if err := m.measureOn(ctx, scenario, store, peers); err != nil {
 			return err
 		}
 		fmt.Printf("\n%s, %s\n\n%s", scenario, store, m.result.table(scenario, store))
-		if err := m.result.write(m.out); err != nil { // an hour's work is not lost to what comes after
+		if err := report.WriteJSON(m.out, m.result); err != nil { // a failure later on does not lose what was measured
 			return err
 		}
 	}
 	return nil
 }
 
+// startRedis starts a Redis that writes nothing to disk.
+func (m *measurement) startRedis(ctx context.Context) (err error) {
+	if m.redisAt, err = process.FreeAddress(); err != nil {
+		return err
+	}
+	m.redis, err = process.StartRedis(ctx, m.redisAt, m.log("redis-server"), []int{m.cpus.Redis}, "--save", "", "--appendonly", "no")
+	return err
+}
+
+func (m *measurement) stopRedis() {
+	_ = m.redis.Stop() // it has nothing to lose
+	m.redis, m.redisAt = nil, ""
+}
+
+// flush empties Redis, so that no peer meets the data of another.
+func (m *measurement) flush(ctx context.Context) error {
+	reply, err := process.AskRedis(ctx, m.redisAt, "FLUSHALL")
+	if err == nil && reply != "+OK" {
+		err = fmt.Errorf("redis-server: FLUSHALL: %s", reply)
+	}
+	return err
+}
+
+func (m *measurement) log(name string) string { return filepath.Join(m.work, "logs", name+".log") }
+
 // check takes every peer through the routes, and lets the twins learn from coatcheck.
-func (m *measurement) check(ctx context.Context, store, redisURL string) ([]*peer, error) {
+func (m *measurement) check(ctx context.Context, store string) ([]*peer, error) {
 	var good []*peer
 	for _, p := range m.peers {
 		if !p.keeps(store) {
 			continue
 		}
-		if err := m.checkOne(ctx, p, redisURL); err != nil {
+		if err := m.checkOne(ctx, p); err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
@@ -162,37 +175,54 @@ func (m *measurement) check(ctx context.Context, store, redisURL string) ([]*pee
 	return good, nil
 }
 
-func (m *measurement) checkOne(ctx context.Context, p *peer, redisURL string) error {
-	server, err := m.start(ctx, p, redisURL)
+func (m *measurement) checkOne(ctx context.Context, p *peer) error {
+	address, server, err := m.start(ctx, p)
 	if err != nil {
 		return err
 	}
-	defer server.stop()
+	defer server.Stop() //nolint:errcheck // most servers end with a status of their own
 	if p.twin {
-		return checkTwin(server.address, m.like)
+		return checkTwin(address, m.like)
 	}
-	answers, err := walk(server.address)
-	if err == nil && p.name == "coatcheck" {
+	answers, err := walk(address)
+	if err == nil && p.name == own {
 		m.like = answers[http.MethodGet+" /auth/me"]
-		err = record(answers, m.answers)
+		m.cookie, err = answers[http.MethodPost+" /auth/login"].cookie()
+		err = errors.Join(err, record(answers, m.answers))
 	}
 	return err
 }
 
-func (m *measurement) start(ctx context.Context, p *peer, redisURL string) (*process, error) {
+// start starts a peer's server and waits until it accepts connections.
+func (m *measurement) start(ctx context.Context, p *peer) (address string, server *process.Process, err error) {
 	if p.twin && m.like == nil {
-		return nil, errors.New("there is no answer of coatcheck's to give")
+		return "", nil, errors.New("there is no answer of coatcheck's to give")
 	}
-	address, err := freeAddress()
+	if address, err = process.FreeAddress(); err != nil {
+		return "", nil, err
+	}
+	store, redisURL := memory, ""
+	if m.redis != nil {
+		redisURL = "redis://" + m.redisAt
+		store = redisURL
+	}
+	env := append([]string{
+		"PEER_LISTEN=" + address, "PEER_REDIS=" + redisURL, "PEER_ANSWERS=" + m.answers,
+		"COATCHECK_LISTEN=" + address, "COATCHECK_STORE=" + store, // coatcheck's own names for the first two
+	}, p.env...)
+	server, err = process.Start(process.Command{Args: p.command(m.settings), Env: env, CPUs: m.cpus.Server, Log: m.log(p.name)})
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	env := append([]string{"PEER_LISTEN=" + address, "PEER_REDIS=" + redisURL, "PEER_ANSWERS=" + m.answers}, p.env...)
-	return start(ctx, m.settings, p.name, address, m.cores.Server, env, p.command(m.settings, address, redisURL))
+	if err := server.AwaitListener(ctx, address); err != nil {
+		_ = server.Stop() // the first error says more
+		return "", nil, err
+	}
+	return address, server, nil
 }
 
-// rounds measures those that have the scenario and the store.
-func (m *measurement) rounds(ctx context.Context, scenario, store, redisURL string, peers []*peer) error {
+// measureOn measures those that have the scenario and the store.
+func (m *measurement) measureOn(ctx context.Context, scenario, store string, peers []*peer) error {
 	var running []*peer
 	for _, p := range peers {
 		if p.runs(scenario, store) {
@@ -202,21 +232,21 @@ func (m *measurement) rounds(ctx context.Context, scenario, store, redisURL stri
 	if err := m.required(running); err != nil && store == memory {
 		return err
 	}
-	return m.turns(ctx, scenario, store, redisURL, running)
+	return m.turns(ctx, scenario, store, running)
 }
 
-// turns gives every peer its turn, in each round beginning with another one, so that what drifts hits all alike.
-func (m *measurement) turns(ctx context.Context, scenario, store, redisURL string, running []*peer) error {
-	defer m.rest()
-	for round := range m.settings.rounds {
+// turns gives every peer its turn, in each round beginning with another one, so that a slow drift of the machine affects all alike.
+func (m *measurement) turns(ctx context.Context, scenario, store string, running []*peer) error {
+	defer m.stopStanding()
+	for round := range m.rounds {
 		measured := map[string]*sample{}
 		for i := range running {
 			p := running[(i+round)%len(running)]
 			if p == nil {
 				continue
 			}
-			progress("%s, %s: round %d of %d: %s", scenario, store, round+1, m.settings.rounds, p.name)
-			one, err := m.quietTurn(ctx, p, scenario, redisURL)
+			progress("%s, %s: round %d of %d: %s", scenario, store, round+1, m.rounds, p.name)
+			one, err := m.quietTurn(ctx, p, scenario)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -239,7 +269,7 @@ func (m *measurement) turns(ctx context.Context, scenario, store, redisURL strin
 	return nil
 }
 
-// progress shows on a terminal what is going on.
+// progress shows on a terminal what is being measured.
 func progress(format string, args ...any) {
 	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		fmt.Fprintf(os.Stderr, "\r%-78s\r", fmt.Sprintf(format, args...))

@@ -17,15 +17,19 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
+	"github.com/coatcheck/coatcheck/bench/internal/report"
+	"github.com/coatcheck/coatcheck/bench/peers/internal/openload"
 )
 
 // sampleResult is a measurement of three rounds, made up.
 func sampleResult() *result {
 	r := &result{
 		Date:     time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		Machine:  machine{CPU: "A <CPU>", Cores: 2, Kernel: "6.1", Load: "0.10"},
+		Machine:  report.Machine{CPU: "A <CPU>", Cores: 2, Kernel: "6.1", Load: "0.10"},
 		Versions: map[string]string{"Go": "1.26"},
-		Settings: runSettings{Rounds: 3, Seconds: 5, Connections: 64},
+		Settings: runSettings{Rounds: 3, Seconds: 5, Connections: 64, CPUs: process.CPUs{Server: []int{0}, Load: []int{1}, Redis: 1}},
 		Peers: []peerInfo{
 			{Name: "coatcheck", Title: "coatcheck", Version: "v1"},
 			{Name: ceiling, Title: "ceiling", Module: "fiber", Version: "v2", Twin: true},
@@ -37,7 +41,7 @@ func sampleResult() *result {
 		// The machine is half as fast in the last round: ratios of one round do not show that.
 		speed := []float64{1, 1.1, 0.5}[i]
 		add := func(name string, rps, cpu float64) {
-			r.add(name, me, memory, &sample{RPS: rps * speed, P50: 600, P99: 2500, CPU: cpu, RSS: 10, Ratio: rps / 100_000, Busy: 0.99})
+			r.add(name, me, memory, &sample{RPS: rps * speed, P50: 600, P99: 2500, CPU: cpu, RSS: 10, Ratio: rps / 100_000, Cores: 0.99})
 		}
 		add("coatcheck", 96_000, 10)
 		add(ceiling, 100_000, 9.5)
@@ -46,47 +50,62 @@ func sampleResult() *result {
 	return r
 }
 
-func TestMedian(t *testing.T) {
-	assert.InDelta(t, 0, median(nil), 0)
-	assert.InDelta(t, 2, median([]float64{3, 1, 2}), 0)
-	assert.InDelta(t, 2.5, median([]float64{4, 3, 1, 2}), 0)
-}
-
 func TestRatiosAreOfOneRound(t *testing.T) {
 	r := sampleResult()
-	got, ok := r.paired("coatcheck", "scs", me, memory)
+	rate := func(s *sample) float64 { return s.RPS }
+	got, ok := r.paired("coatcheck", "scs", me, memory, rate)
 	require.True(t, ok)
 	assert.InDelta(t, 3.2, got, 1e-9)
 	assert.InDelta(t, 0.96, r.row("coatcheck", me, memory).Median.Ratio, 1e-9)
-	_, ok = r.paired("coatcheck", "scs", me, redis)
+	_, ok = r.paired("coatcheck", "scs", me, redis, rate)
 	assert.False(t, ok, "that was not measured")
 }
 
 func TestTable(t *testing.T) {
 	r := sampleResult()
-	assert.Equal(t, "| server | requests/s | of the ceiling | p50 | p99 | CPU per request | peak memory |\n"+
-		"| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"+
-		"| ceiling | 100,000 | 1.000 | 600 µs | 2.5 ms | 9.5 µs | 10 MiB |\n"+
-		"| **coatcheck** | 96,000 | 0.960 | 600 µs | 2.5 ms | 10.0 µs | 10 MiB |\n"+
-		"| scs | 30,000 | 0.300 | 600 µs | 2.5 ms | 30.0 µs | 10 MiB |\n", r.table(me, memory))
+	assert.Equal(t, "| server | requests/s | of the ceiling | p50 | p99 | CPU per request | cores used | peak memory |\n"+
+		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"+
+		"| ceiling | 100,000 | 1.000 | 600 µs | 2.5 ms | 9.5 µs | 0.99 | 10 MiB |\n"+
+		"| **coatcheck** | 96,000 | 0.960 | 600 µs | 2.5 ms | 10.0 µs | 0.99 | 10 MiB |\n"+
+		"| scs | 30,000 | 0.300 | 600 µs | 2.5 ms | 30.0 µs | 0.99 | 10 MiB |\n", r.table(me, memory))
 	assert.Empty(t, r.table(login, memory))
 	for _, s := range r.row("scs", me, memory).Rounds {
-		s.Busy, s.Foreign = 0.5, 0.4
+		s.Cores, s.Foreign = 0.5, 0.4
 	}
-	r.add("scs", me, memory, &sample{RPS: 30_000, Busy: 0.5, Foreign: 0.4})
+	r.add("scs", me, memory, &sample{RPS: 30_000, Cores: 0.5, Foreign: 0.4})
 	assert.Contains(t, r.table(me, memory), "| 30,000 \\* |")
 	assert.Contains(t, r.table(me, memory), "Not a quiet machine")
 }
 
 func TestBudgets(t *testing.T) {
-	text := sampleResult().budgets()
-	assert.Regexp(t, `coatcheck / ceiling, memory +0\.95 +0\.960 +0\.950 +met`, text)
-	assert.Regexp(t, `coatcheck / scs, memory +3\.00 +3\.200 +3\.000 +met`, text)
-	assert.NotContains(t, text, "express", "it was not measured")
+	r := sampleResult()
+	r.add("actix", me, memory, &sample{RPS: 90_000, CPU: 9})
+	r.add("actix", me, memory, &sample{RPS: 90_000, CPU: 9})
+	assert.NotContains(t, r.budgets(), "actix", "it was measured in two rounds of three")
+	r.add("actix", me, memory, &sample{RPS: 90_000, CPU: 9})
+	assert.Regexp(t, `coatcheck / ceiling, me, memory +0\.960  0\.95 +1\.053  1\.05  met\n`, r.budgets())
+	assert.Regexp(t, `coatcheck / actix, me, memory +1\.067     - +1\.111  1\.00  MISSED\n`, r.budgets(), "the CPU time is too much")
+	for _, s := range r.row(ceiling, me, memory).Rounds {
+		s.RPS *= 1.1
+	}
+	assert.Regexp(t, `coatcheck / ceiling, me, memory +0\.873  0\.95 .*  MISSED\n`, r.budgets(), "the rate is too low")
+	assert.NotContains(t, r.budgets(), "coatcheck-spread", "it was not measured")
+}
+
+// onEight is sampleResult on a larger machine.
+func onEight() *result {
+	r := sampleResult()
+	r.Settings.CPUs = process.CPUs{Server: []int{0, 1, 2, 3, 4, 5, 6, 7}, Load: []int{8, 9, 10, 11, 12, 13, 14, 15}, Redis: 16}
+	for _, w := range r.Rows {
+		w.Median.RPS *= 7
+		w.Median.Cores = 7.5
+	}
+	return r
 }
 
 func TestChartIsXMLWithABarForEach(t *testing.T) {
-	svg := sampleResult().chart(me, memory)
+	assert.Empty(t, results{}.chart(me, memory))
+	svg := results{sampleResult(), onEight()}.chart(me, memory)
 	bars := 0
 	d := xml.NewDecoder(strings.NewReader(svg))
 	for {
@@ -99,29 +118,42 @@ func TestChartIsXMLWithABarForEach(t *testing.T) {
 			bars++
 		}
 	}
-	assert.Equal(t, 3, bars)
+	assert.Equal(t, 6, bars)
+	assert.Contains(t, svg, "The server on one core<")
+	assert.Contains(t, svg, "The server on 8 cores<")
+	assert.Contains(t, svg, ">672,000<")
 	assert.Contains(t, svg, `class="own"`)
 }
 
 func TestReportFromJSON(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
-	require.NoError(t, sampleResult().write(file("result.json")))
-	require.NoError(t, os.WriteFile(file("README.md"), []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o600))
+	require.NoError(t, report.WriteJSON(file("result.json"), sampleResult()))
+	require.NoError(t, report.WriteJSON(file("eight.json"), onEight()))
+	require.NoError(t, os.WriteFile(file("README.md"), []byte("before\n"+beginMark+"\nold\n"+endMark+"after\n"), 0o600))
 	args := []string{"report", "-table", file("t.md"), "-chart", file("c.svg"), "-readme", file("README.md"), file("result.json")}
 	for range 2 { // a second time changes nothing
 		require.NoError(t, run(t.Context(), args))
 		readme, err := os.ReadFile(file("README.md"))
 		require.NoError(t, err)
-		assert.True(t, strings.HasPrefix(string(readme), "before\n"+beginMark+"\n![GET /auth/me: requests per second, by server](c.svg)\n\n| server |"))
+		assert.True(t, strings.HasPrefix(string(readme), "before\n"+beginMark+"\n\n![GET /auth/me: requests per second, by server](c.svg)\n\n| server |"))
 		assert.Contains(t, string(readme), "\n[All tables](t.md): ")
 		assert.True(t, strings.HasSuffix(string(readme), "\n"+endMark+"after\n"))
-		assert.Contains(t, string(readme), "Measured on 2026-01-02; A <CPU>, 2 cores")
+		assert.Contains(t, string(readme), "Measured on 2026-01-02; A <CPU>, 2 cores, Linux 6.1, load average 0.10 at the start; CPU 0 the server, 1 the load, 1 Redis.")
 		assert.NotContains(t, string(readme), "old\n")
 	}
 	table, err := os.ReadFile(file("t.md"))
 	require.NoError(t, err)
 	assert.Contains(t, string(table), "- axum memory: cargo is not installed")
+	require.NoError(t, run(t.Context(), append(args, file("eight.json"))))
+	readme, err := os.ReadFile(file("README.md"))
+	require.NoError(t, err)
+	assert.Regexp(t, `(?s)\nOn one core:\n\n\| server.*CPU 0 the server.*\nOn 8 cores:\n\n\| server.*CPU 0 to 7 the server, 8 to 15 the load, 16 Redis`, string(readme))
+	table, err = os.ReadFile(file("t.md"))
+	require.NoError(t, err)
+	assert.Contains(t, string(table), "\n## GET /auth/me with a live session, in memory, on one core\n")
+	assert.Contains(t, string(table), "\n## GET /auth/me with a live session, in memory, on 8 cores\n")
+	assert.Contains(t, string(table), "| 672,000 |")
 	require.NoError(t, os.WriteFile(file("README.md"), []byte("no marks"), 0o600))
 	assert.ErrorContains(t, run(t.Context(), args), "has no lines")
 }
@@ -135,7 +167,7 @@ func TestReportOfSeveral(t *testing.T) {
 		w.Median.RPS = 5
 	}
 	r.replace(later)
-	text := r.document()
+	text := results{r}.document()
 	assert.Equal(t, 3, strings.Count(text, "| 5 |"), "all rows of the table are the later ones")
 	assert.NotContains(t, text, "100,000")
 	assert.Contains(t, text, "| 7 \\* |", "what was not measured again stays")
@@ -213,7 +245,7 @@ func TestLoginsAndCheckLive(t *testing.T) {
 	c, err := dial(address)
 	require.NoError(t, err)
 	defer c.close()
-	cookies, err := c.logins(250)
+	cookies, err := c.logins(250, 250)
 	require.NoError(t, err)
 	require.Len(t, cookies, 250)
 	require.NoError(t, checkLive(address, cookies))
@@ -228,7 +260,93 @@ func TestEssenceIgnoresDateAndOrder(t *testing.T) {
 }
 
 func TestMeasureRefusesWhatWouldNotEnd(t *testing.T) {
-	for _, args := range [][]string{{"-rounds", "101"}, {"-seconds", "61"}, {"-connections", "0"}, {"-resident", "99999999"}} {
-		assert.Error(t, run(t.Context(), append([]string{"measure"}, args...)), args)
+	for _, args := range [][]string{
+		{"-rounds", "101"}, {"-seconds", "61"}, {"-connections", "0"}, {"-resident", "99999999"}, {"-cores", "0"}, {"-sessions", "10"},
+	} {
+		for _, command := range []string{"measure", "layers", "open"} {
+			err := run(t.Context(), append([]string{command}, args...))
+			require.ErrorContains(t, err, args[0]+" "+args[1]+": it must be from ", command)
+		}
 	}
+}
+
+func TestTooFewCores(t *testing.T) {
+	err := run(t.Context(), []string{"measure", "-cores", "512", "-connections", "512", "-work", t.TempDir()})
+	require.ErrorContains(t, err, "the server on 512 cores and the load on as many others need 1024 cores, and this machine gives")
+}
+
+func TestChosenPeers(t *testing.T) {
+	names := func(peers []*peer) (all []string) {
+		for _, p := range peers {
+			all = append(all, p.name)
+		}
+		return all
+	}
+	some, err := chosen(&settings{peers: list{"axum", "coatcheck-spread", "actix"}, resident: 1000})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"coatcheck", "coatcheck-spread", "ceiling", "actix", "axum"}, names(some))
+	assert.Equal(t, "coatcheck, spread over 1,000", some[1].title)
+	all, err := chosen(&settings{})
+	require.NoError(t, err)
+	assert.Len(t, all, len(allPeers()))
+	_, err = chosen(&settings{peers: list{"actix", "nobody"}})
+	assert.EqualError(t, err, "there is no peer called nobody")
+}
+
+// Every server's source is in servers/NAME, and there is nothing there that no peer is built from.
+func TestServersAreInTheirDirectories(t *testing.T) {
+	used := map[string]bool{"floor": true} // of the layers
+	for _, p := range allPeers() {
+		if p.directory != "" {
+			used[p.directory] = true
+		}
+	}
+	entries, err := os.ReadDir("servers")
+	require.NoError(t, err)
+	for _, e := range entries {
+		if e.IsDir() {
+			assert.True(t, used[e.Name()], "servers/%s", e.Name())
+			delete(used, e.Name())
+		}
+	}
+	assert.Empty(t, used)
+}
+
+// openSampleOf is a turn with that 99th percentile, in microseconds.
+func openSampleOf(p99 float64) *openSample {
+	return &openSample{
+		Result: openload.Result{
+			Requests: 3000, Seconds: 1, Waited: 0.001, Latency: openload.Quantiles{P50: 80, P99: p99, P999: 1500, Max: 2000},
+			Late: openload.Quantiles{P50: 0.4, P99: 12},
+		},
+		Cores: 0.6,
+	}
+}
+
+func TestOpenTable(t *testing.T) {
+	r := &openResult{result: sampleResult(), CeilingRPS: 10_000}
+	for _, peer := range []string{own, ceiling} {
+		w := &openRow{Peer: peer, Share: 0.3, Wanted: 3000}
+		for i := range 3 {
+			// In the second round everything is twice as slow, which a ratio within a round does not show.
+			p99 := []float64{400, 800, 400}[i]
+			if peer == own {
+				p99 *= 1.1
+			}
+			w.Rounds = append(w.Rounds, openSampleOf(p99))
+		}
+		r.Rates = append(r.Rates, w)
+	}
+	text := r.table()
+	assert.Contains(t, text, "\n| 30 % | **coatcheck** | 3,000 | 80 µs | 440 µs | 1.5 ms | 1.10 | 0.60 | 0.1 % | 0 µs | 12 µs |\n")
+	assert.Contains(t, text, "\n| 30 % | ceiling | 3,000 | 80 µs | 400 µs | 1.5 ms | 1.00 | 0.60 | 0.1 % | 0 µs | 12 µs |\n")
+	assert.Contains(t, text, "The ceiling answers 10,000 requests a second at most.")
+	assert.NotContains(t, text, "Not a quiet machine")
+	r.Rates[0].Rounds[0].Foreign, r.Rates[0].Rounds[1].Foreign = 0.3, 0.3
+	assert.Contains(t, r.table(), "other programs used up to 0.30 cores")
+}
+
+func TestMarkNamesTheCores(t *testing.T) {
+	assert.Equal(t, "<!-- layers: begin, generated by make layers -->", mark("layers", "make layers", 1))
+	assert.Equal(t, "<!-- layers: begin, generated by make layers CORES=8 -->", mark("layers", "make layers", 8))
 }

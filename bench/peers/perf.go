@@ -6,14 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
 )
 
 // part is a share of a server's processor time.
@@ -22,27 +22,27 @@ type part struct {
 	share float64
 }
 
-// sampled drives a peer once more while perf samples its stacks, kernel included, and returns what they were about. It is a
-// turn of its own because sampling costs time.
+// sampled drives a peer once more while perf samples its stacks, the kernel's included, and returns which parts of a request
+// they belong to. It is a turn of its own because sampling costs time.
 func (m *measurement) sampled(ctx context.Context, p *peer) ([]part, error) {
 	if _, err := exec.LookPath("perf"); err != nil {
 		return nil, errors.New("perf is not installed: make layers installs it where apt-get is")
 	}
-	server, err := m.start(ctx, p, "")
+	address, server, err := m.start(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	defer server.stop()
-	cookies, _, err := m.sessions(p, server.address, me)
+	defer server.Stop() //nolint:errcheck // what was sampled counts
+	cookies, _, err := m.sessions(p, address, me)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := drive(ctx, m.settings, me, server.address, m.cores.Load, cookies, m.warmUp); err != nil {
+	if _, err := m.drive(ctx, me, address, cookies, m.warmUp); err != nil {
 		return nil, err
 	}
-	// Where the machine is busy perf takes its time to begin: then once more, for longer.
+	// On a busy machine perf needs time to begin. Then the sampling is repeated, for longer.
 	for d := m.duration; ; d *= 2 {
-		stacks, err := m.record(ctx, server, cookies, d)
+		stacks, err := m.record(ctx, server.PID(), address, cookies, d)
 		if err != nil {
 			return nil, err
 		}
@@ -56,33 +56,30 @@ func (m *measurement) sampled(ctx context.Context, p *peer) ([]part, error) {
 	}
 }
 
-// enoughSamples make a percent of them a figure.
+// enoughSamples is how many samples make a share of one percent meaningful.
 const enoughSamples = 2000
 
 // record drives the server for a time and returns the stacks that perf saw meanwhile.
-func (m *measurement) record(ctx context.Context, server *process, cookies []string, d time.Duration) ([]byte, error) {
+func (m *measurement) record(ctx context.Context, server int, address string, cookies []string, d time.Duration) ([]byte, error) {
 	data := filepath.Join(m.work, "perf.data")
 	// The software clock: virtual machines often have no counters. perf runs beside wrk.
-	perf := exec.CommandContext(ctx, "taskset", "-c", strconv.Itoa(m.cores.Load), "perf", "record", "-q", "-e", "cpu-clock", "-F", "1999", "-g",
-		"-p", strconv.Itoa(server.cmd.Process.Pid), "-o", data)
-	perf.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := perf.Start(); err != nil {
+	perf, err := process.Start(process.Command{
+		Args: []string{"perf", "record", "-q", "-e", "cpu-clock", "-F", "1999", "-g", "-p", strconv.Itoa(server), "-o", data},
+		CPUs: m.cpus.Load, Log: m.log("perf"),
+	})
+	if err != nil {
 		return nil, err
 	}
-	_, failed := drive(ctx, m.settings, me, server.address, m.cores.Load, cookies, d)
-	failed = errors.Join(failed, perf.Process.Signal(os.Interrupt))
-	_ = perf.Wait() // it ends by the signal
-	if failed != nil {
-		return nil, failed
-	}
-	stacks, err := exec.CommandContext(ctx, "perf", "script", "-i", data, "-F", "ip,sym").Output()
+	_, err = m.drive(ctx, me, address, cookies, d)
+	_ = perf.Stop() // perf writes its file, and then ends by the signal
 	if err != nil {
-		return nil, fmt.Errorf("perf script: %w", err)
+		return nil, err
 	}
-	return stacks, nil
+	stacks, _, err := process.Run(ctx, process.Command{Args: []string{"perf", "script", "-i", data, "-F", "ip,sym"}})
+	return stacks, err
 }
 
-// sortStacks counts samples by what they are about. A sample is a paragraph of lines, the innermost frame first: an address
+// sortStacks counts samples by the part of a request that they belong to. A sample is a paragraph of lines, the innermost frame first: an address
 // and a function.
 func sortStacks(text []byte) (parts []part, samples int, err error) {
 	counts := map[string]int{}
@@ -118,7 +115,8 @@ func sortStacks(text []byte) (parts []part, samples int, err error) {
 // kernelMark begins the name of a kernel's function.
 const kernelMark = "[kernel] "
 
-// about says what a stack was doing: by the system call that it is in, else by the innermost function that belongs to anybody.
+// about names the part of a request that a stack belongs to: by the system call that it is in, else by the innermost function
+// for which there is a rule.
 func about(stack []string) string {
 	if strings.HasPrefix(stack[0], kernelMark) {
 		return inKernel(stack)
@@ -140,7 +138,7 @@ func about(stack []string) string {
 
 const (
 	deadlines   = "deadlines of the connection"
-	ownTime     = "coatcheck: the connection's lazy deadlines"
+	connection  = "coatcheck: the connection (deadlines, limits)"
 	kernelWrite = "kernel: write or send, the way to the other socket included"
 	kernelRead  = "kernel: read or recv"
 )
@@ -148,8 +146,10 @@ const (
 // userRules are tried in order on each function, from the innermost outwards.
 var userRules = []struct{ contains, name string }{
 	{"coatcheck/shardstore.", "coatcheck: the store"},
-	{"coatcheck/server/internal/conn.", ownTime},
+	{"coatcheck/server/internal/conn.", connection},
 	{"coatcheck/server.", "coatcheck: cookie, middleware, view, headers"},
+	{"coatcheck/fibersession.", "coatcheck: cookie, middleware, view, headers"},
+	{"coatcheck/internal/cookie.", "coatcheck: cookie, middleware, view, headers"},
 	{"coatcheck/coatcheck.", "coatcheck: the session (SHA-256 included)"},
 	{"gofiber/fiber", "Fiber: context and router"},
 	{"fasthttp.(*RequestHeader)", "fasthttp: parsing the request"},

@@ -53,8 +53,8 @@ func TestSortStacks(t *testing.T) {
 		kernelWrite: 1. / 7,
 		kernelRead:  1. / 7,
 		"coatcheck: the session (SHA-256 included)": 1. / 7,
-		deadlines: 1. / 7,
-		ownTime:   1. / 7,
+		deadlines:  1. / 7,
+		connection: 1. / 7,
 		"Go: scheduler, network poller, collector":    1. / 7,
 		"kernel: interrupts, scheduling and the rest": 1. / 7,
 	}, got)

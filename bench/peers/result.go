@@ -1,25 +1,22 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"math"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
 // result is what a measurement found, and what is needed to judge it.
 type result struct {
 	Date     time.Time         `json:"date"`
-	Machine  machine           `json:"machine"`
+	Machine  report.Machine    `json:"machine"`
 	Versions map[string]string `json:"versions"` // of the tools
 	Settings runSettings       `json:"settings"`
 	Peers    []peerInfo        `json:"peers"`
@@ -29,23 +26,19 @@ type result struct {
 	later []*result // measurements that replaced some of the rows
 }
 
-type machine struct {
-	CPU       string  `json:"cpu"`
-	Cores     int     `json:"cores"`
-	MemoryGiB float64 `json:"memory_gib"`
-	Kernel    string  `json:"kernel"`
-	// Load is the load average of the minute before: what else the machine had to do.
-	Load string `json:"load"`
+type runSettings struct {
+	Rounds      int          `json:"rounds"`
+	Seconds     int          `json:"seconds"`
+	WarmUp      int          `json:"warmup_seconds"`
+	Connections int          `json:"connections"`
+	Refreshing  int          `json:"refreshing_connections"`
+	Sessions    int          `json:"sessions"`
+	Resident    int          `json:"resident"`
+	CPUs        process.CPUs `json:"cpus"`
 }
 
-type runSettings struct {
-	Rounds      int   `json:"rounds"`
-	Seconds     int   `json:"seconds"`
-	WarmUp      int   `json:"warmup_seconds"`
-	Connections int   `json:"connections"`
-	Resident    int   `json:"resident"`
-	Cores       cores `json:"cores"`
-}
+// cores is how many the server had.
+func (s *runSettings) cores() int { return len(s.CPUs.Server) }
 
 type peerInfo struct {
 	Name    string `json:"name"`
@@ -79,74 +72,46 @@ type sample struct {
 	Kernel   float64 `json:"kernel_us_per_request"`
 	RSS      float64 `json:"peak_rss_mib"`
 	Ratio    float64 `json:"ratio"` // of RPS to the ceiling's in the same round
-	Busy     float64 `json:"server_core_share"`
-	LoadBusy float64 `json:"wrk_core_share"`
+	Cores    float64 `json:"server_cores_used"`
+	Load     float64 `json:"load_cores_used"`
 	Foreign  float64 `json:"foreign_cores"` // what programs that have no part in this used meanwhile
 	Requests int64   `json:"requests"`
 }
 
-func newSample(l *load, before, after used, rss int64) *sample {
+// newSample is what the load generator saw, and what the server used meanwhile.
+func newSample(l *load, server process.CPU, rss int64) *sample {
 	seconds, requests := l.seconds(), float64(l.Requests)
-	cpu, kernel := after.cpu()-before.cpu(), after.kernel-before.kernel
 	return &sample{
 		RPS: digits(requests / seconds), P50: float64(l.P50), P99: float64(l.P99),
-		CPU: digits(float64(cpu.Microseconds()) / requests), Kernel: digits(float64(kernel.Microseconds()) / requests),
-		RSS:  digits(float64(rss) / (1 << 20)),
-		Busy: digits(cpu.Seconds() / seconds), LoadBusy: digits(l.cpu.Seconds() / seconds), Requests: l.Requests,
+		CPU: digits(float64(server.Total().Microseconds()) / requests), Kernel: digits(float64(server.Kernel.Microseconds()) / requests),
+		RSS:   digits(float64(rss) / (1 << 20)),
+		Cores: digits(server.Total().Seconds() / seconds), Load: digits(l.cpu.Seconds() / seconds), Requests: l.Requests,
 	}
 }
 
-// digits leaves as many as the figures are good for, and a reader of the JSON wants.
+// digits rounds to three decimals, more than any of these figures is exact to.
 func digits(f float64) float64 { return math.Round(f*1000) / 1000 }
 
-func newResult(ctx context.Context, s *settings, c cores) *result {
-	// The first number with a point in what a program says of itself; empty if it is not here.
+func newResult(ctx context.Context, s *settings, cpus process.CPUs) *result {
+	// The first number with a point in what a program prints; empty if the program is not installed.
 	tool := func(name string, args ...string) string {
 		out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput() // wrk -v ends with 1
 		return versionForm.FindString(string(out))
 	}
 	return &result{
 		Date:    time.Now().UTC().Truncate(time.Second),
-		Machine: thisMachine(),
+		Machine: report.ThisMachine(),
 		Versions: map[string]string{
 			"Go": strings.TrimPrefix(runtime.Version(), "go"), "Node": tool("node", "--version"), "Rust": tool("rustc", "--version"),
 			"wrk": tool("wrk", "-v"), "Redis": tool("redis-server", "--version"),
 		},
-		Settings: runSettings{s.rounds, int(s.duration.Seconds()), int(s.warmUp.Seconds()), s.connections, s.resident, c},
+		Settings: runSettings{
+			s.rounds, int(s.duration.Seconds()), int(s.warmUp.Seconds()), s.connections, s.refreshing(), s.sessions, s.resident, cpus,
+		},
 	}
 }
 
 var versionForm = regexp.MustCompile(`\d+\.\d+(\.\d+)?`)
-
-func thisMachine() machine {
-	m := machine{Cores: runtime.NumCPU()}
-	m.CPU = strings.TrimSpace(field("/proc/cpuinfo", "model name"))
-	var kib float64
-	if _, err := fmt.Sscanf(field("/proc/meminfo", "MemTotal"), "%f", &kib); err == nil {
-		m.MemoryGiB = float64(int(kib/(1<<20)*10)) / 10
-	}
-	if out, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		m.Kernel, _, _ = strings.Cut(strings.TrimSpace(string(out)), "-") // without what its builder added
-	}
-	if out, err := os.ReadFile("/proc/loadavg"); err == nil {
-		m.Load, _, _ = strings.Cut(string(out), " ")
-	}
-	return m
-}
-
-// field is what follows "name:" in a file of /proc, empty if nothing does.
-func field(file, name string) string {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(data)) {
-		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == name {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
-}
 
 func (r *result) row(peer, scenario, store string) *row {
 	for _, w := range r.Rows {
@@ -169,7 +134,7 @@ func (r *result) add(peer, scenario, store string, one *sample) {
 		for _, s := range w.Rounds {
 			all = append(all, f(s))
 		}
-		return median(all)
+		return report.Median(all)
 	}
 	w.Median = sample{
 		RPS:      pick(func(s *sample) float64 { return s.RPS }),
@@ -179,57 +144,22 @@ func (r *result) add(peer, scenario, store string, one *sample) {
 		Kernel:   pick(func(s *sample) float64 { return s.Kernel }),
 		RSS:      pick(func(s *sample) float64 { return s.RSS }),
 		Ratio:    pick(func(s *sample) float64 { return s.Ratio }),
-		Busy:     pick(func(s *sample) float64 { return s.Busy }),
-		LoadBusy: pick(func(s *sample) float64 { return s.LoadBusy }),
+		Cores:    pick(func(s *sample) float64 { return s.Cores }),
+		Load:     pick(func(s *sample) float64 { return s.Load }),
 		Foreign:  pick(func(s *sample) float64 { return s.Foreign }),
 		Requests: int64(pick(func(s *sample) float64 { return float64(s.Requests) })),
 	}
 }
 
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	v := slices.Clone(values)
-	slices.Sort(v)
-	if n := len(v); n%2 == 0 {
-		return (v[n/2-1] + v[n/2]) / 2
-	}
-	return v[len(v)/2]
-}
-
-// paired is the median over the rounds of what one peer did over what another did in the same round.
-func (r *result) paired(peer, other, scenario, store string) (float64, bool) {
+// paired is the median over the rounds of a figure of one peer over that of another in the same round.
+func (r *result) paired(peer, other, scenario, store string, figure func(*sample) float64) (float64, bool) {
 	a, b := r.row(peer, scenario, store), r.row(other, scenario, store)
 	if a == nil || b == nil || len(a.Rounds) != len(b.Rounds) {
 		return 0, false
 	}
 	var ratios []float64
 	for i := range a.Rounds {
-		ratios = append(ratios, a.Rounds[i].RPS/b.Rounds[i].RPS)
+		ratios = append(ratios, figure(a.Rounds[i])/figure(b.Rounds[i]))
 	}
-	return median(ratios), true
-}
-
-func (r *result) write(file string) error {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(r); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(file, b.Bytes(), 0o644)
-}
-
-func readResult(file string) (*result, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	r := new(result)
-	return r, json.Unmarshal(data, r)
+	return report.Median(ratios), true
 }

@@ -5,17 +5,18 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"strings"
+	"os"
+	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/coatcheck/coatcheck/bench/internal/process"
 )
 
-// quietTurn repeats a turn that failed or that other programs disturbed, as often as it may, and returns the one that they
-// disturbed least.
-func (m *measurement) quietTurn(ctx context.Context, p *peer, scenario, redisURL string) (best *sample, err error) {
+// quietTurn repeats a turn that failed or that other programs disturbed, at most as often as the settings say, and returns the
+// least disturbed one.
+func (m *measurement) quietTurn(ctx context.Context, p *peer, scenario string) (best *sample, err error) {
 	for range m.retries + 1 {
-		one, failed := m.turn(ctx, p, scenario, redisURL)
+		one, failed := m.turn(ctx, p, scenario)
 		if failed != nil {
 			err = failed
 			continue
@@ -33,160 +34,170 @@ func (m *measurement) quietTurn(ctx context.Context, p *peer, scenario, redisURL
 	return best, nil
 }
 
-// standing is a server that runs, with sessions.
+// standing is a running server with sessions.
 type standing struct {
-	*process
+	*process.Process
+	address string
 	cookies []string
 	size    int // bytes of the response that a request gets
 }
 
-// stand starts a peer and logs its users in. For me it does so once: a server is as good in the last round as in the first, and
-// the rounds lie closer together, so that what drifts in the machine drifts less between the two that are compared. Logins and
-// refreshes leave sessions behind, so each turn has a fresh server, and an empty Redis.
-func (m *measurement) stand(ctx context.Context, p *peer, scenario, redisURL string) (s *standing, err error) {
+// stand starts a peer and logs its users in. For me it does so once, because reads leave the server as it was, and because the turns of
+// a round then lie closer together, so that the machine changes less between two that are compared. Logins and refreshes leave
+// sessions behind, so each of their turns has a fresh server and an empty Redis.
+func (m *measurement) stand(ctx context.Context, p *peer, scenario string) (s *standing, err error) {
 	if s := m.standing[p.name]; s != nil {
 		return s, nil
 	}
 	if m.redis != nil && scenario != me {
-		if err := flush(m.redis); err != nil {
+		if err := m.flush(ctx); err != nil {
 			return nil, err
 		}
 	}
 	s = &standing{}
-	if s.process, err = m.start(ctx, p, redisURL); err != nil {
+	if s.address, s.Process, err = m.start(ctx, p); err != nil {
 		return nil, err
 	}
 	if s.cookies, s.size, err = m.sessions(p, s.address, scenario); err != nil {
-		s.stop()
+		_ = s.Stop() // the first error says more
 		return nil, err
 	}
 	if scenario == me {
-		if m.standing == nil {
-			m.standing = map[string]*standing{}
-		}
 		m.standing[p.name] = s
 	}
 	return s, nil
 }
 
-// rest stops the servers that stand.
-func (m *measurement) rest() {
+// stopStanding stops the servers that stand has started for me.
+func (m *measurement) stopStanding() {
 	for _, s := range m.standing {
-		s.stop()
+		_ = s.Stop() // most servers end with a status of their own
 	}
 	clear(m.standing)
 }
 
 // turn measures one peer once.
-func (m *measurement) turn(ctx context.Context, p *peer, scenario, redisURL string) (*sample, error) {
-	server, err := m.stand(ctx, p, scenario, redisURL)
+func (m *measurement) turn(ctx context.Context, p *peer, scenario string) (*sample, error) {
+	server, err := m.stand(ctx, p, scenario)
 	if err != nil {
 		return nil, err
 	}
 	if scenario != me {
-		defer server.stop()
+		defer server.Stop() //nolint:errcheck // most servers end with a status of their own
 	}
 	if p.spread && m.redis != nil {
-		// The cache in front of Redis is to be warm, and the warm-up alone may not come to all of them.
+		// The warm-up alone may not reach all sessions, and the cache in front of Redis has to hold them all.
 		if err := checkLive(server.address, server.cookies); err != nil {
 			return nil, err
 		}
 	}
 	warm := server.cookies
 	if scenario == refresh {
-		// The warm-up leaves other cookies than it began with, so it has sessions of its own.
+		// A refresh changes the cookie, so the warm-up has sessions of its own.
 		if warm, _, err = m.sessions(p, server.address, scenario); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := drive(ctx, m.settings, scenario, server.address, m.cores.Load, warm, m.warmUp); err != nil {
+	if _, err := m.drive(ctx, scenario, server.address, warm, m.warmUp); err != nil {
 		return nil, err
 	}
-	before, err := m.meter(server.process)
+	before, err := m.meter(server.PID())
 	if err != nil {
 		return nil, err
 	}
-	seen, err := drive(ctx, m.settings, scenario, server.address, m.cores.Load, server.cookies, m.duration)
+	seen, err := m.drive(ctx, scenario, server.address, server.cookies, m.duration)
 	if err != nil {
 		return nil, err
 	}
-	after, err := m.meter(server.process)
+	after, err := m.meter(server.PID())
 	if err != nil {
-		return nil, fmt.Errorf("it did not live through the measurement: %s", server.lastWords())
+		return nil, fmt.Errorf("it did not live through the measurement: %s", server.LogTail())
 	}
-	rss, err := server.peakRSS()
+	rss, err := process.PeakResident(server.PID())
 	if err != nil {
 		return nil, err
 	}
 	if err := m.honest(p, scenario, server, seen); err != nil {
 		return nil, err
 	}
-	one := newSample(seen, before.server, after.server, rss)
-	ours := after.server.cpu() - before.server.cpu() + after.helpers - before.helpers + seen.cpu
-	one.Foreign = digits(max(0, (after.machine-before.machine-ours).Seconds()/after.at.Sub(before.at).Seconds()))
+	one := newSample(seen, after.server.Sub(before.server), rss)
+	one.Foreign = digits(after.foreign(before, seen.cpu))
 	return one, nil
 }
 
-// meters are what was used so far: by the server, by Redis and this process, by everything on the machine.
+// meters are the processor times used so far: by the server, by Redis and this process, by everything on the machine.
 type meters struct {
-	server           used
+	server           process.CPU
 	helpers, machine time.Duration
 	at               time.Time
 }
 
-func (m *measurement) meter(server *process) (t meters, err error) {
-	var self unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &self); err != nil {
-		return t, err
-	}
-	t.helpers = time.Duration(self.Utime.Nano() + self.Stime.Nano())
+// foreign is how many cores programs that have no part in the measurement have used since an earlier reading; generator is what
+// the load generator used.
+func (t meters) foreign(before meters, generator time.Duration) float64 {
+	ours := t.server.Sub(before.server).Total() + t.helpers - before.helpers + generator
+	return max(0, (t.machine-before.machine-ours).Seconds()/t.at.Sub(before.at).Seconds())
+}
+
+func (m *measurement) meter(server int) (t meters, err error) {
+	helpers := []int{os.Getpid()}
 	if m.redis != nil {
-		redis, err := m.redis.used()
+		helpers = append(helpers, m.redis.PID())
+	}
+	for _, pid := range helpers {
+		used, err := process.CPUOf(pid)
 		if err != nil {
 			return t, err
 		}
-		t.helpers += redis.cpu()
+		t.helpers += used.Total()
 	}
-	if t.machine, err = machineCPU(); err != nil {
+	if t.machine, err = process.MachineCPU(); err != nil {
 		return t, err
 	}
 	t.at = time.Now()
-	t.server, err = server.used()
+	t.server, err = process.CPUOf(server)
 	return t, err
 }
 
 // sessions logs in as many users as the peer is to have, and returns the cookies that are to be used, and the bytes of the
 // response that a request of the scenario gets.
 func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int, error) {
+	requesting := m.settings.sessions // how many make requests
+	if scenario == refresh {
+		requesting = m.refreshing()
+	}
 	c, err := dial(address)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer func() { c.close() }()
-	cookies := make([]string, m.connections)
-	if p.twin {
-		for i := range cookies {
-			cookies[i] = "session_id=" + strings.Repeat("a", 43) // as long as coatcheck's tokens
+	var cookies []string
+	switch {
+	case p.twin:
+		cookies = slices.Repeat([]string{m.cookie}, requesting)
+	case scenario == login: // its requests carry none
+		if _, err = c.logins(p.perUser*loginUsers, loginUsers); err != nil {
+			return nil, 0, err
 		}
-	} else {
-		n := m.connections
+	default:
+		n := requesting
 		if p.sessions != nil {
 			n = p.sessions(m.settings)
 		}
-		if cookies, err = c.logins(n); err != nil {
+		if cookies, err = c.logins(n, n); err != nil {
 			return nil, 0, err
 		}
 		if p.cached {
 			if err := checkLive(address, cookies); err != nil {
 				return nil, 0, err
 			}
-			c.close() // it stood idle meanwhile, perhaps for longer than the server lets it
+			c.close() // it was idle meanwhile, perhaps for longer than the server allows
 			if c, err = dial(address); err != nil {
 				return nil, 0, err
 			}
 		}
 		if !p.spread {
-			cookies = cookies[len(cookies)-m.connections:]
+			cookies = cookies[max(0, len(cookies)-requesting):]
 		}
 	}
 	var a *answer
@@ -204,13 +215,13 @@ func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int
 	return cookies, len(a.raw), nil
 }
 
-// honest reports whether what was measured were right answers, all of them: no error, and the bytes that they have.
+// honest returns an error unless all of the measured answers were right: no errors, and the size of a right answer.
 func (m *measurement) honest(p *peer, scenario string, server *standing, seen *load) error {
 	if seen.Requests == 0 || seen.Errors > 0 {
 		return fmt.Errorf("%d of %d requests failed: %s", seen.Errors, seen.Requests, seen.Kinds)
 	}
 	each := float64(seen.Bytes) / float64(seen.Requests)
-	// What was on its way at the end counts in bytes and not in requests; escaped cookies differ by a few bytes.
+	// Responses that were on their way at the end count in bytes and not in requests; escaped cookies differ by a few bytes.
 	slack := 0.01 + 4*float64(m.connections)/float64(seen.Requests)
 	if want := float64(server.size); want > 0 && math.Abs(each-want) > slack*want {
 		return fmt.Errorf("responses of %.1f bytes were measured, a right one has %.0f", each, want)

@@ -4,17 +4,19 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
 )
 
-// The scripts that tell wrk what to send, and what both begin with.
+// The scripts for wrk, and the part that both begin with.
 var (
 	//go:embed wrk/clock.lua
 	clockScript string
@@ -24,10 +26,10 @@ var (
 	refreshScript string
 )
 
-// loginUsers is how many users log in, in turn. So many that none comes near coatcheck's limit of sessions per user.
+// loginUsers is how many users log in, in turn.
 const loginUsers = 10_000
 
-// load is what wrk saw.
+// load is what a load generator saw.
 type load struct {
 	Requests     int64  `json:"requests"`
 	Microseconds int64  `json:"microseconds"`
@@ -37,7 +39,7 @@ type load struct {
 	Errors       int64  `json:"errors"`
 	Kinds        string `json:"kinds"` // of errors
 
-	cpu time.Duration // what wrk used itself
+	cpu time.Duration // what the generator itself used
 }
 
 func (l *load) seconds() float64 { return float64(l.Microseconds) / 1e6 }
@@ -45,7 +47,7 @@ func (l *load) seconds() float64 { return float64(l.Microseconds) / 1e6 }
 // prepareWrk writes the scripts into the work directory.
 func prepareWrk(s *settings) error {
 	if _, err := exec.LookPath("wrk"); err != nil {
-		return fmt.Errorf("wrk is not installed: make bench-peers installs it where apt-get is")
+		return errors.New("wrk is not installed: make bench-peers installs it where apt-get is")
 	}
 	for name, text := range map[string]string{"cycle.lua": cycleScript, "refresh.lua": refreshScript} {
 		if err := os.WriteFile(filepath.Join(s.work, name), []byte(clockScript+text), 0o600); err != nil {
@@ -55,35 +57,49 @@ func prepareWrk(s *settings) error {
 	return nil
 }
 
-// drive loads the server at address for a time, from one core.
-func drive(ctx context.Context, s *settings, scenario, address string, core int, cookies []string, d time.Duration) (*load, error) {
-	file := filepath.Join(s.work, "cookies.txt")
-	if err := os.WriteFile(file, []byte(strings.Join(cookies, "\n")+"\n"), 0o600); err != nil {
+// writeCookies writes the cookies into a file for a load generator, a line each.
+func writeCookies(s *settings, cookies []string) (file string, err error) {
+	file = filepath.Join(s.work, "cookies.txt")
+	return file, os.WriteFile(file, []byte(strings.Join(cookies, "\n")+"\n"), 0o600)
+}
+
+// drive loads the server at address for a time with wrk, which has a thread for each CPU of the load.
+func (m *measurement) drive(ctx context.Context, scenario, address string, cookies []string, d time.Duration) (*load, error) {
+	file, err := writeCookies(m.settings, cookies)
+	if err != nil {
 		return nil, err
 	}
 	defer os.Remove(file) //nolint:errcheck // the next one overwrites it
-	threads, script, path := 1, "cycle.lua", "/auth/"+scenario
+	threads, connections, script := len(m.cpus.Load), m.connections, "cycle.lua"
 	if scenario == refresh {
-		threads, script = s.connections, "refresh.lua"
+		connections = m.refreshing()
+		threads, script = connections, "refresh.lua"
 	}
-	ctx, cancel := context.WithTimeout(ctx, d+3*patience) // the script of a million requests takes its time to begin
+	ctx, cancel := context.WithTimeout(ctx, d+3*process.Patience) // the script of a million requests takes its time to begin
 	defer cancel()
-	// A slow answer is an answer: it shows in the p99.
-	cmd := exec.CommandContext(ctx, "taskset", "-c", strconv.Itoa(core), "wrk", "--latency", "--timeout", "20s",
-		"-t", strconv.Itoa(threads), "-c", strconv.Itoa(s.connections), "-d", fmt.Sprintf("%ds", int(d.Seconds())),
-		"-s", filepath.Join(s.work, script), "http://"+address+path)
-	cmd.Env = append(os.Environ(), "PEER_SCENARIO="+scenario, "PEER_COOKIES="+file, "PEER_USER_AGENT="+userAgent,
-		"PEER_USERS="+strconv.Itoa(loginUsers))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.Output()
+	out, cpu, err := process.Run(ctx, process.Command{
+		// The timeout is long: a slow answer is an answer, and shows in the p99.
+		Args: []string{
+			"wrk", "--latency", "--timeout", "20s", "-t", strconv.Itoa(threads), "-c", strconv.Itoa(connections),
+			"-d", fmt.Sprintf("%ds", int(d.Seconds())), "-s", filepath.Join(m.work, script), "http://" + address + "/auth/" + scenario,
+		},
+		Env: []string{
+			"PEER_SCENARIO=" + scenario, "PEER_COOKIES=" + file, "PEER_USER_AGENT=" + userAgent,
+			"PEER_USERS=" + strconv.Itoa(loginUsers), "PEER_THREADS=" + strconv.Itoa(threads),
+		},
+		CPUs: m.cpus.Load,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("wrk: %w: %s", err, out)
+		return nil, err
 	}
 	text := strings.TrimSpace(string(out))
-	var l load
-	if err := json.Unmarshal([]byte(text[strings.LastIndexByte(text, '\n')+1:]), &l); err != nil {
+	l := &load{cpu: cpu.Total()}
+	if err := json.Unmarshal([]byte(text[strings.LastIndexByte(text, '\n')+1:]), l); err != nil {
 		return nil, fmt.Errorf("wrk said\n%s\n%w", out, err)
 	}
-	l.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	return &l, nil
+	return l, nil
 }
+
+// refreshing is how many connections refresh is measured with. wrk needs a thread for each of them, and with many more threads
+// than CPUs it measures the kernel's scheduler.
+func (s *settings) refreshing() int { return min(s.connections, max(64, s.cores)) }

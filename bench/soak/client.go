@@ -13,7 +13,7 @@ import (
 // cookieName is the session cookie's under --dev.
 const cookieName = "coatcheck"
 
-// client sends requests to the server, and reads what counts in its answers.
+// client sends requests to the server, and reads the parts of its answers that the checks need.
 type client struct {
 	http  *http.Client
 	url   string
@@ -22,7 +22,8 @@ type client struct {
 }
 
 func newClient(url, admin string, t *tally) *client {
-	// Connections are dropped before the server would drop them: one that both drop at once is nobody's fault.
+	// The client closes an idle connection before the server would: a request on a connection that the server closes at that moment
+	// fails, and no side is at fault.
 	transport := &http.Transport{MaxIdleConnsPerHost: workers, IdleConnTimeout: 20 * time.Second, DisableCompression: true}
 	return &client{&http.Client{Transport: transport, Timeout: 10 * time.Second}, url, admin, t}
 }
@@ -43,8 +44,8 @@ type answer struct {
 	back     time.Time
 }
 
-// ask sends a request with the token, if there is one. Whatever is no answer at all is counted as a fault, as is a 503 that
-// nobody can explain; ok is false then and for every 503.
+// ask sends a request with the token, if there is one. A request without an answer counts as a fault, and so does a 503 while the
+// store is available. In these cases, and for every other 503, ok is false.
 func (c *client) ask(ctx context.Context, method, path, token, body string) (a answer, ok bool) {
 	url := c.url + path
 	if strings.HasPrefix(path, "/admin/") {

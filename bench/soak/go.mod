@@ -2,7 +2,10 @@ module github.com/coatcheck/coatcheck/bench/soak
 
 go 1.26.8
 
+replace github.com/coatcheck/coatcheck => ../..
+
 require (
+	github.com/coatcheck/coatcheck v0.0.0
 	github.com/stretchr/testify v1.12.1
 	gonum.org/v1/plot v0.17.0
 )
@@ -16,5 +19,6 @@ require (
 	github.com/golang/freetype v0.0.0-20170609003504-e2365dfdc4a0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/image v0.30.0 // indirect
-	golang.org/x/text v0.28.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
 )

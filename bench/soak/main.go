@@ -1,5 +1,5 @@
-// Command soak lets people come and go at a coatcheck server for as long as asked, checks every answer, and looks for what
-// grows: memory, heap, goroutines, file descriptors, sessions. It fails on a wrong answer and on a trend.
+// Command soak sends the mixed requests of many simulated visitors to a coatcheck server for a long time, checks every answer, and
+// watches what might grow: memory, heap, goroutines, file descriptors, sessions. It fails on a wrong answer and on growth.
 //
 //	soak [-for 30m] [-store memory|redis] [-rate 500] run
 //	soak -page docs/reliability.md report memory.json redis.json
@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -28,7 +29,7 @@ type settings struct {
 	page     string // where report puts its tables, and beside it the plots
 }
 
-// rules are the lifetimes that the server is told: short ones, so that every session that is left behind expires in the run.
+// rules are the lifetimes that the server is started with. They are short, so that every abandoned session expires during the run.
 var rules = lifetimes{ttl: time.Minute, renewEvery: 6 * time.Second, max: 5 * time.Minute, grace: 10 * time.Second}
 
 type lifetimes struct{ ttl, renewEvery, max, grace time.Duration }
@@ -41,6 +42,7 @@ func (l lifetimes) flags() []string {
 }
 
 func main() {
+	runtime.LockOSThread() // the servers end with this thread, see process.Start
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command(ctx, os.Args[1:]); err != nil {
@@ -57,7 +59,7 @@ func command(ctx context.Context, args []string) error {
 	fs.DurationVar(&s.length, "for", 30*time.Minute, "how long; sessions come to their level within five minutes, so that less than ten give no fair verdict")
 	fs.DurationVar(&s.every, "every", 2*time.Second, "time between two samples")
 	fs.Float64Var(&s.rate, "rate", 500, "requests a second")
-	fs.IntVar(&s.visitors, "visitors", 2000, "people")
+	fs.IntVar(&s.visitors, "visitors", 2000, "simulated visitors")
 	fs.StringVar(&s.out, "out", "../../bin/soak", "directory for the result and its plot")
 	fs.StringVar(&s.page, "page", "../../docs/reliability.md", "page that report writes to")
 	if err := fs.Parse(args); err != nil {
@@ -71,7 +73,7 @@ func command(ctx context.Context, args []string) error {
 	case fs.Arg(0) == "run":
 		return run(ctx, s)
 	case fs.Arg(0) == "report":
-		return report(s.page, fs.Args()[1:])
+		return writeReport(s.page, fs.Args()[1:])
 	}
 	return errors.New("what to do: run or report")
 }

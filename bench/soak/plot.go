@@ -13,8 +13,8 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// plot draws each series over time into an SVG file: its samples, a line where the second half begins, and one for the trend
-// that was judged there. Where Redis went away and came back is red, too.
+// plot draws each series over time into an SVG file: its samples, a line where the second half begins, a line for the trend of
+// that half, and red lines where Redis was stopped and started again.
 func (r *result) plot(file string) error {
 	const columns = 2
 	rows := (len(series) + columns - 1) / columns

@@ -1,40 +1,27 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
-// The part of the page between these lines is the report's.
+// The part of the page between these lines is generated.
 const (
 	begins = "<!-- soak: made by `make soak-report` -->"
 	ends   = "<!-- soak: end -->"
 )
 
-// report puts results into the page, and their plots beside it.
-func report(page string, files []string) error {
-	text, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	head, rest, ok := strings.Cut(string(text), begins)
-	_, tail, ok2 := strings.Cut(rest, ends)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no %q and %q", page, begins, ends)
-	}
+// writeReport puts results into the page, and their plots beside it.
+func writeReport(page string, files []string) error {
 	var b strings.Builder
 	for _, file := range files {
 		var r result
-		text, err := os.ReadFile(file)
-		if err != nil {
+		if err := report.ReadJSON(file, &r); err != nil {
 			return err
-		}
-		if err := json.Unmarshal(text, &r); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
 		}
 		plot := "reliability-soak-" + r.Store + ".svg"
 		if err := r.plot(filepath.Join(filepath.Dir(page), plot)); err != nil {
@@ -42,7 +29,7 @@ func report(page string, files []string) error {
 		}
 		fmt.Fprintf(&b, "%s\n![What was sampled, over time](%s)\n", r.markdown(), plot)
 	}
-	return os.WriteFile(page, []byte(head+begins+"\n"+b.String()+ends+tail), 0o644) //nolint:gosec // a page of the docs
+	return report.Replace(page, begins, ends, b.String())
 }
 
 // column is a series of the samples.
@@ -53,8 +40,8 @@ func (r *result) column(i int) (at, values []float64) {
 	return at, values
 }
 
-// judged is what the verdict is about: the column, and for sessions what it would be at the run's mean load. As many sessions
-// are open as were begun in the last minutes, so that a machine which lets fewer requests through has fewer of them.
+// judged is the series that the verdict uses: the column, but for sessions what the column would be at the run's mean load. The number
+// of open sessions follows the number of logins in the last minutes, so it falls when the machine is slow for a while.
 func (r *result) judged(nth int) (at, values []float64) {
 	at, values = r.column(nth)
 	if nth != countSeries {

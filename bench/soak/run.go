@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,9 +12,12 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
-// workers send requests at once, at most.
+// workers is how many requests are on their way at once, at most.
 const workers = 32
 
 // result is what a run leaves.
@@ -36,10 +38,10 @@ type result struct {
 	Samples  []sample       `json:"samples"`
 }
 
-// soak is a run: a server, its store, visitors, and who looks at them.
+// soak is a run: a server, its store, the visitors' client, and the sampler.
 type soak struct {
 	settings
-	server  *process
+	server  *process.Process
 	redis   *redis // nil: the memory store
 	client  *client
 	sampler *sampler
@@ -47,12 +49,12 @@ type soak struct {
 	result  result
 }
 
-// run does it all, writes the result and its plot, and returns what was wrong.
+// run starts the servers, sends the traffic, writes the result and its plot, and returns what was wrong.
 func run(ctx context.Context, s settings) (err error) {
 	k := &soak{settings: s, tally: newTally()}
 	k.result = result{Store: s.store, Date: time.Now().UTC(), Length: s.length.String(), Rate: s.rate, Visitors: s.visitors}
 	defer func() { err = errors.Join(err, k.stop()) }()
-	if err := k.start(); err != nil {
+	if err := k.start(ctx); err != nil {
 		return err
 	}
 	if err := k.traffic(ctx); err != nil {
@@ -72,22 +74,22 @@ func run(ctx context.Context, s settings) (err error) {
 	return k.result.verdict()
 }
 
-func (k *soak) start() (err error) {
+func (k *soak) start(ctx context.Context) (err error) {
 	store := "memory"
 	if k.store == "redis" {
-		if k.redis, err = startRedis(k.settings); err != nil {
+		if k.redis, err = startRedis(ctx, k.settings); err != nil {
 			return err
 		}
-		store = "redis://127.0.0.1:" + k.redis.port
+		store = "redis://" + k.redis.address
 	}
 	var url, admin string
-	if k.server, url, admin, err = serve(k.settings, store); err != nil {
+	if k.server, url, admin, err = serve(ctx, k.settings, store); err != nil {
 		return err
 	}
 	k.client = newClient(url, admin, k.tally)
 	k.sampler = &sampler{
-		pid: k.server.cmd.Process.Pid, admin: admin, tally: k.tally, last: time.Now(),
-		http: &http.Client{Transport: new(http.Transport), Timeout: patience},
+		pid: k.server.PID(), admin: admin, tally: k.tally, last: time.Now(),
+		http: &http.Client{Transport: new(http.Transport), Timeout: process.Patience},
 	}
 	k.sampler.sessions = k.sampler.inMemory
 	if k.redis != nil {
@@ -96,18 +98,19 @@ func (k *soak) start() (err error) {
 	return nil
 }
 
-// stop ends what was started. A server that does not end with 0 is a failure like any other.
+// stop stops the servers. An exit status other than 0 is an error like any other.
 func (k *soak) stop() (err error) {
 	if k.server != nil {
-		err = k.server.stop()
+		err = k.server.Stop()
 	}
 	if k.redis != nil {
-		err = errors.Join(err, k.redis.stop(), os.RemoveAll(k.redis.dir))
+		err = errors.Join(err, k.redis.Stop(), os.RemoveAll(k.redis.dir))
 	}
 	return err
 }
 
-// traffic sends the visitors, restarts Redis at two fifths, so that the second half comes after it, and samples all along.
+// traffic sends the visitors' requests and takes samples. It restarts Redis after two fifths of the time, so that the second half,
+// which is judged, comes after that.
 func (k *soak) traffic(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, k.length)
 	defer cancel()
@@ -132,7 +135,7 @@ func (k *soak) traffic(ctx context.Context) error {
 			}
 			return nil
 		case <-outage:
-			if err := k.restart(began); err != nil {
+			if err := k.restart(ctx, began); err != nil {
 				return err
 			}
 		case <-tick.C:
@@ -148,18 +151,18 @@ func (k *soak) traffic(ctx context.Context) error {
 	}
 }
 
-// away is how long Redis is gone.
+// away is how long Redis stays stopped.
 const away = 3 * time.Second
 
-// restart takes Redis away for a moment. It keeps its data, so that nobody may be signed out by that.
-func (k *soak) restart(began time.Time) error {
+// restart stops Redis for a moment. Redis keeps its data, so no session may end by this.
+func (k *soak) restart(ctx context.Context, began time.Time) error {
 	k.tally.away(true)
 	k.result.Outage[0] = time.Since(began).Seconds()
-	if err := k.redis.stop(); err != nil {
+	if err := k.redis.Stop(); err != nil {
 		return err
 	}
 	time.Sleep(away)
-	if err := k.redis.start(); err != nil {
+	if err := k.redis.start(context.WithoutCancel(ctx)); err != nil { // the run may end meanwhile
 		return err
 	}
 	k.tally.away(false)
@@ -192,8 +195,8 @@ func (k *soak) work(ctx context.Context, began time.Time, nth int) {
 	}
 }
 
-// emptied waits until the store has nothing left: sessions, tombstones and the marks of revoked users all end by themselves,
-// the last of them, marks, after a minute.
+// emptied waits until the store is empty: sessions, tombstones and the marks of revoked users all expire, the marks last, after a
+// minute.
 func (k *soak) emptied(ctx context.Context) error {
 	k.client.http.CloseIdleConnections()
 	began := time.Now()
@@ -215,11 +218,7 @@ func (k *soak) emptied(ctx context.Context) error {
 }
 
 func (r *result) save(base string) error {
-	text, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(base+".json", text, 0o644); err != nil { //nolint:gosec // a report
+	if err := report.WriteJSON(base+".json", r); err != nil {
 		return err
 	}
 	return r.plot(base + ".svg")

@@ -10,10 +10,12 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
 )
 
-// series are what is sampled, in the order of the plot. What has no allowance is shown and not judged: a shared machine's
-// latency says more about the machine.
+// series are what is sampled, in the order of the plot. A series without an allowance is shown and not judged: latency on a shared
+// machine says more about the machine than about the server.
 var series = []struct {
 	name, unit string
 	allow      *allowance
@@ -28,16 +30,16 @@ var series = []struct {
 	{"p99", "ms", nil},
 }
 
-// Those that are looked at by themselves: sessions, and requests a second.
+// The indexes of two series: sessions, and requests a second.
 const countSeries, rateSeries = 4, 5
 
-// sample is one look at everything: a value for each series, at so many seconds after the start.
+// sample is a value for each series, at so many seconds after the start.
 type sample struct {
 	At     float64   `json:"at"`
 	Values []float64 `json:"values"`
 }
 
-// sampler looks at a server.
+// sampler takes samples of a server.
 type sampler struct {
 	pid      int
 	admin    string
@@ -73,16 +75,9 @@ func (s *sampler) rate() float64 {
 	return rate
 }
 
-var vmRSS = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB`)
-
 func (s *sampler) rss(context.Context) (float64, error) {
-	name := fmt.Sprintf("/proc/%d/status", s.pid)
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return 0, err
-	}
-	kib, err := number(name, vmRSS, text)
-	return kib / 1024, err
+	bytes, err := process.Resident(s.pid)
+	return float64(bytes) / (1 << 20), err
 }
 
 func (s *sampler) descriptors(context.Context) (float64, error) {
@@ -96,8 +91,8 @@ var (
 	liveRecords = regexp.MustCompile(`(?m)^coatcheck_sessions(?:\{[^}]*\})? (\S+)`)
 )
 
-// heap is what lived at the last collection: half of the size at which the next one begins, with GOGC at 100. What is
-// allocated at a moment goes up and down between two collections.
+// heap is the size of the live heap at the last collection: with GOGC at 100 half of the size at which the next one begins. The
+// allocated size would not do, because it rises and falls between two collections.
 func (s *sampler) heap(ctx context.Context) (float64, error) {
 	goal, err := s.ask(ctx, "/debug/pprof/heap?debug=1", nextGC)
 	return goal / 2 / (1 << 20), err

@@ -2,17 +2,18 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"time"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
-// tally is what the visitors saw.
+// tally counts what the visitors did and saw.
 type tally struct {
 	mu        sync.Mutex
 	requests  int             // guarded by mu, like all below
 	refused   int             // 503 while Redis was away
-	kinds     map[string]int  // by what was done
+	kinds     map[string]int  // actions, by name
 	took      []time.Duration // of the answers since the last sample
 	wrong     int
 	firstFew  []string
@@ -20,7 +21,7 @@ type tally struct {
 	outageEnd time.Time
 }
 
-// settle is how long after Redis is back a 503 may still come: rueidis waits between its tries to connect.
+// settle is how long after the start of Redis a 503 is still allowed: rueidis waits between its attempts to connect.
 const settle = 10 * time.Second
 
 func newTally() *tally { return &tally{kinds: make(map[string]int)} }
@@ -38,15 +39,14 @@ func (t *tally) answered(took time.Duration) {
 	t.took = append(t.took, took)
 }
 
-// away says that the store is gone, or back.
+// away notes that the store is stopped, or running again.
 func (t *tally) away(on bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.outage, t.outageEnd = on, time.Now().Add(settle)
 }
 
-// unavailable counts a 503, and reports whether it may be: whether one that began at that time could meet a store that was
-// away.
+// unavailable counts a 503 and reports whether it was allowed: whether a request sent at that time could meet a stopped store.
 func (t *tally) unavailable(sent time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -66,16 +66,12 @@ func (t *tally) fault(format string, args ...any) {
 	}
 }
 
-// latency returns the median and the 99th percentile of the answers since it was called last, in milliseconds.
+// latency returns the median and the 99th percentile of the answers since the last call, in milliseconds.
 func (t *tally) latency() (p50, p99 float64) {
 	t.mu.Lock()
 	took := t.took
 	t.took = make([]time.Duration, 0, len(took))
 	t.mu.Unlock()
-	if len(took) == 0 {
-		return 0, 0
-	}
-	slices.Sort(took)
 	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-	return ms(took[len(took)/2]), ms(took[len(took)*99/100])
+	return ms(report.Quantile(took, 0.5)), ms(report.Quantile(took, 0.99))
 }

@@ -4,15 +4,17 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
-// trend is what a series does in its second half. The first half is for caches to fill and sessions to come to the number
-// at which as many end as begin.
+// trend is how a series changes in its second half. In the first half caches fill, and the number of sessions rises until as many
+// end as begin.
 type trend struct {
 	// Median of the second half.
 	Median float64
 	// Growth is the Theil–Sen slope, the median of the slopes between all pairs of samples, times the length of the second
-	// half: how much the series grew in it. Up to 29 % of the samples may be outliers without bending it.
+	// half: how much the series grew in it. Up to 29 % of the samples may be outliers without much effect on it.
 	Growth float64
 	// AtLeast is the lower end of the 99 % confidence interval of Growth (Sen 1968, by Kendall's variance).
 	AtLeast float64
@@ -26,7 +28,7 @@ type allowance struct {
 
 func (a allowance) of(t trend) float64 { return max(a.share*t.Median, a.floor) }
 
-// grows is the verdict: more growth than is allowed, and growth that chance does not explain.
+// grows is the verdict: the series grew by more than is allowed, and chance does not explain the growth.
 func (t trend) grows(a allowance) bool { return t.Growth > a.of(t) && t.AtLeast > 0 }
 
 // trendOf looks at samples that were taken at these times, in seconds, in order.
@@ -53,20 +55,8 @@ func trendOf(at, values []float64) (trend, error) {
 	spread := z * math.Sqrt(float64(n)*float64(n-1)*float64(2*n+5)/18)
 	low := int((float64(len(slopes)) - spread) / 2)
 	return trend{
-		Median:  median(values),
-		Growth:  middle(slopes) * length,
+		Median:  report.Median(values),
+		Growth:  report.Median(slopes) * length,
 		AtLeast: slopes[min(max(low, 0), len(slopes)-1)] * length,
 	}, nil
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Clone(values)
-	slices.Sort(sorted)
-	return middle(sorted)
-}
-
-// middle is the median of what is in order.
-func middle(sorted []float64) float64 {
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }

@@ -18,7 +18,7 @@ func samplesOf(n int, f func(share float64, i int) float64) (at, values []float6
 	return at, values
 }
 
-// A verdict that cannot fail would be none, and one that fails on noise would be ignored.
+// A verdict must fail on a leak, or it is worth nothing, and must not fail on noise, or people ignore it.
 func TestTrend(t *testing.T) {
 	limit := allowance{share: 0.1, floor: 1}
 	for name, tt := range map[string]struct {

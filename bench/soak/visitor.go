@@ -10,10 +10,11 @@ import (
 	"time"
 )
 
-// visitor is a person with a browser. What it does is drawn; what it must see follows from what it did. One goroutine owns it.
+// visitor simulates a person with a browser. Its actions are random; what it must see follows from its earlier actions. One goroutine
+// owns it.
 type visitor struct {
 	c      *client
-	user   string // a new one with each login, so that users come and go, too
+	user   string // another one with each login, so that the set of users changes too
 	token  string // "" without a session
 	born   time.Time
 	sent   time.Time // the last request that the server answered with the session
@@ -21,14 +22,14 @@ type visitor struct {
 	asleep time.Time // nothing is sent until then
 }
 
-// The life of a visitor's session as far as the visitor can know it.
+// What a visitor can know of its session.
 const (
 	dead = iota
 	alive
 	unsure
 )
 
-// slack is how far the visitor's idea of a time may be from the server's.
+// slack is how much a time that the visitor noted may differ from the server's.
 const slack = 3 * time.Second
 
 // life is what the session must be for a request that is sent now.
@@ -43,7 +44,7 @@ func (v *visitor) life(now time.Time) int {
 	return unsure
 }
 
-// check compares an answer with what it must be, and takes over what it says.
+// check compares an answer with what it must be, and updates the visitor from it.
 func (v *visitor) check(what string, want int, a answer, in bool) {
 	if a.back.Sub(a.sent) > slack {
 		want = unsure
@@ -65,7 +66,7 @@ func (v *visitor) check(what string, want int, a answer, in bool) {
 	}
 }
 
-// deeds are what visitors do, and how often of all.
+// deeds are the actions of visitors, with their shares of all actions.
 var deeds = []struct {
 	name  string
 	share int
@@ -92,7 +93,7 @@ var deedShares = func() (n int) {
 	return n
 }()
 
-// step does one thing.
+// step does one action.
 func (v *visitor) step(ctx context.Context) {
 	if v.token == "" {
 		v.c.tally.did("login")
@@ -125,7 +126,7 @@ func (v *visitor) login(ctx context.Context) {
 	v.mustBeGone(ctx, "login over a session", old)
 }
 
-// mustBeGone asks with a token whose session has ended.
+// mustBeGone checks that a token whose session has ended opens none.
 func (v *visitor) mustBeGone(ctx context.Context, what, token string) {
 	if token == "" {
 		return
@@ -135,11 +136,19 @@ func (v *visitor) mustBeGone(ctx context.Context, what, token string) {
 	}
 }
 
-func (v *visitor) me(ctx context.Context) {
-	want := v.life(time.Now())
-	a, ok := v.c.ask(ctx, http.MethodGet, "/auth/me", v.token, "")
-	if !ok {
+// ask sends a request with the visitor's token, and returns what the session must be for it. Without an answer, ok is false,
+// the session may have been renewed or rotated, and its token is still admitted.
+func (v *visitor) ask(ctx context.Context, method, path string) (a answer, want int, ok bool) {
+	want = v.life(time.Now())
+	if a, ok = v.c.ask(ctx, method, path, v.token, ""); !ok {
 		v.back = a.back
+	}
+	return a, want, ok
+}
+
+func (v *visitor) me(ctx context.Context) {
+	a, want, ok := v.ask(ctx, http.MethodGet, "/auth/me")
+	if !ok {
 		return
 	}
 	if a.status != http.StatusOK || a.view.Authenticated && a.view.UserID != v.user {
@@ -149,10 +158,8 @@ func (v *visitor) me(ctx context.Context) {
 }
 
 func (v *visitor) verify(ctx context.Context) {
-	want := v.life(time.Now())
-	a, ok := v.c.ask(ctx, http.MethodGet, "/auth/verify", v.token, "")
+	a, want, ok := v.ask(ctx, http.MethodGet, "/auth/verify")
 	if !ok {
-		v.back = a.back
 		return
 	}
 	if a.status != http.StatusOK && a.status != http.StatusUnauthorized || a.token != "" || a.cleared {
@@ -162,10 +169,8 @@ func (v *visitor) verify(ctx context.Context) {
 }
 
 func (v *visitor) refresh(ctx context.Context) {
-	want := v.life(time.Now())
-	a, ok := v.c.ask(ctx, http.MethodPost, "/auth/refresh", v.token, "")
+	a, want, ok := v.ask(ctx, http.MethodPost, "/auth/refresh")
 	if !ok {
-		v.back = a.back // whether it rotated or not: the old token is still admitted
 		return
 	}
 	if a.status != http.StatusOK || a.view.Authenticated && (a.token == "" || !a.view.Refreshed) {
@@ -174,7 +179,7 @@ func (v *visitor) refresh(ctx context.Context) {
 	v.check("refresh", want, a, a.view.Authenticated)
 }
 
-// refreshTwice is two tabs that refresh with one token at once. Both stay signed in; one of them brings the new token.
+// refreshTwice is two tabs that refresh with one token at once. Both stay signed in, and exactly one answer sets the new token.
 func (v *visitor) refreshTwice(ctx context.Context) {
 	want := v.life(time.Now())
 	var answers [2]answer
@@ -185,7 +190,7 @@ func (v *visitor) refreshTwice(ctx context.Context) {
 	}
 	tabs.Wait()
 	if !oks[0] || !oks[1] {
-		// One of the tabs may have brought a token, and the jar holds what came last. Begin anew.
+		// One of the answers may have set a token that this visitor does not know. The visitor logs in again.
 		v.token = ""
 		return
 	}
@@ -194,8 +199,8 @@ func (v *visitor) refreshTwice(ctx context.Context) {
 		first, second = second, first
 	}
 	if second.token != "" {
-		// On a machine that stands still the second may come a grace after the first, and rotate again (which of them did is not
-		// to be seen). Else two rotations are wrong.
+		// If the machine pauses, the second request may arrive more than a grace after the first, and rotate again; the answers do not
+		// tell which one did. Otherwise two rotations are wrong.
 		if later(first.back, second.back).Sub(earlier(first.sent, second.sent)) < slack {
 			v.c.tally.fault("refresh in two tabs: both rotated: %+v and %+v", first, second)
 		}
@@ -223,10 +228,8 @@ func later(a, b time.Time) time.Time {
 }
 
 func (v *visitor) list(ctx context.Context) {
-	want := v.life(time.Now())
-	a, ok := v.c.ask(ctx, http.MethodGet, "/auth/sessions", v.token, "")
+	a, want, ok := v.ask(ctx, http.MethodGet, "/auth/sessions")
 	if !ok {
-		v.back = a.back
 		return
 	}
 	if a.status == http.StatusOK && a.sessions == 0 && want == alive && a.back.Sub(a.sent) < slack {
@@ -235,7 +238,7 @@ func (v *visitor) list(ctx context.Context) {
 	v.check("list", want, a, a.status == http.StatusOK)
 }
 
-// phone logs the same person in once more, and forgets about it: that session is left to expire.
+// phone logs the same user in once more and abandons that session, which expires.
 func (v *visitor) phone(ctx context.Context) {
 	a, ok := v.c.ask(ctx, http.MethodPost, "/auth/login", "", `{"user_id":"`+v.user+`"}`)
 	if ok && (a.status != http.StatusOK || a.token == "") {
@@ -244,10 +247,8 @@ func (v *visitor) phone(ctx context.Context) {
 }
 
 func (v *visitor) revokeOthers(ctx context.Context) {
-	want := v.life(time.Now())
-	a, ok := v.c.ask(ctx, http.MethodDelete, "/auth/sessions", v.token, "")
+	a, want, ok := v.ask(ctx, http.MethodDelete, "/auth/sessions")
 	if !ok {
-		v.back = a.back
 		return
 	}
 	v.check("revoke elsewhere", want, a, a.status == http.StatusOK)
@@ -289,5 +290,5 @@ func (v *visitor) stranger(ctx context.Context) {
 	}
 }
 
-// leave goes away for longer than a session lives.
+// leave sends nothing for longer than a session lives.
 func (v *visitor) leave(context.Context) { v.asleep = time.Now().Add(rules.ttl + 2*slack) }

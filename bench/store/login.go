@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/shardstore"
@@ -37,8 +38,8 @@ const (
 	loginClients = 16
 )
 
-// kept is a store whose new sessions are also put into a database. Neither has what a journal would need beyond that:
-// this is the least that they could cost.
+// kept is a store whose new sessions are also written to a database. A journal would write more than that: these figures are the
+// least that a database could cost.
 type kept struct {
 	coatcheck.Store
 	put  func(key, record []byte) error
@@ -113,14 +114,9 @@ func measureLogins(int) ([]logins, error) {
 		for round := range rates[i] {
 			ratios = append(ratios, rates[i][round]/rates[0][round])
 		}
-		all = append(all, logins{kind.name, median(rates[i]), median(ratios)})
+		all = append(all, logins{kind.name, report.Median(rates[i]), report.Median(ratios)})
 	}
 	return all, nil
-}
-
-func median(all []float64) float64 {
-	all = slices.Sorted(slices.Values(all))
-	return all[len(all)/2]
 }
 
 func memoryStore(dir string, every time.Duration) (coatcheck.Store, func() error, error) {

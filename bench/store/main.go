@@ -3,15 +3,18 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/bench/internal/process"
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
 // result is what a run found: the contents of its JSON file.
@@ -27,19 +30,19 @@ type result struct {
 func main() {
 	log.SetFlags(0)
 	var (
-		n      = flag.Int("n", 1_000_000, "sessions")
-		sizes  = flag.String("bytes", "128,256", "what a record encodes to, one run each")
-		only   = flag.String("only", "", "these subjects only, by name")
-		out    = flag.String("out", "", "JSON file to write")
-		child  = flag.String("child", "", "what this process measures (for the command itself)")
-		report = flag.String("report", "", "JSON file to put into -table and -plot")
-		table  = flag.String("table", "", "Markdown file whose part between the marks is replaced")
-		plot   = flag.String("plot", "", "SVG file to write")
+		n     = flag.Int("n", 1_000_000, "sessions")
+		sizes = flag.String("bytes", "128,256", "what a record encodes to, one run each")
+		only  = flag.String("only", "", "these subjects only, by name")
+		out   = flag.String("out", "", "JSON file to write")
+		child = flag.String("child", "", "what this process measures (for the command itself)")
+		from  = flag.String("report", "", "JSON file to put into -table and -plot")
+		table = flag.String("table", "", "Markdown file whose part between the marks is replaced")
+		plot  = flag.String("plot", "", "SVG file to write")
 	)
 	flag.Parse()
 	switch {
-	case *report != "":
-		if err := writeReport(*report, *table, *plot); err != nil {
+	case *from != "":
+		if err := writeReport(*from, *table, *plot); err != nil {
 			log.Fatal(err)
 		}
 	case *child != "":
@@ -70,7 +73,7 @@ func measure(what string, n int) error {
 	case "login":
 		found, err = measureLogins(n)
 	default:
-		err = fmt.Errorf("nothing is called %q", what)
+		err = fmt.Errorf("no measurement is called %q", what)
 	}
 	if err != nil {
 		return err
@@ -79,7 +82,7 @@ func measure(what string, n int) error {
 }
 
 func run(n int, sizes []string, only, out string) error {
-	r := result{Machine: fmt.Sprintf("%s, %d cores, %s", cpuModel(), runtime.NumCPU(), runtime.Version()), N: n}
+	r := result{Machine: fmt.Sprintf("%s; %s", report.ThisMachine(), runtime.Version()), N: n}
 	for _, size := range sizes {
 		for _, s := range subjects {
 			if only != "" && !strings.Contains(","+only+",", ","+s.name+",") {
@@ -100,29 +103,13 @@ func run(n int, sizes []string, only, out string) error {
 		}
 		log.Printf("%s: %+v", what, into)
 	}
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil || out == "" {
-		return err
+	if out == "" {
+		return nil
 	}
-	return os.WriteFile(out, append(b, '\n'), 0o600)
+	return report.WriteJSON(out, r)
 }
 
+// inChild measures one thing in a process of its own.
 func inChild(what string, n int, into any) error {
-	cmd := exec.Command(os.Args[0], "-child", what, "-n", strconv.Itoa(n))
-	cmd.Stderr = os.Stderr
-	b, err := cmd.Output()
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(b, into)
-}
-
-func cpuModel() string {
-	b, _ := os.ReadFile("/proc/cpuinfo") // not there on other systems
-	for line := range strings.Lines(string(b)) {
-		if _, model, ok := strings.Cut(line, "model name\t: "); ok {
-			return strings.TrimSpace(model)
-		}
-	}
-	return runtime.GOARCH
+	return process.RunSelf(context.Background(), nil, into, "-child", what, "-n", strconv.Itoa(n))
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
@@ -32,7 +33,7 @@ func heap() uint64 {
 	return m.HeapInuse
 }
 
-// walk visits sessions in an order that no cache foresees.
+// walk is the session of a turn, in an order that defeats the prefetcher.
 func walk(turn, n int) int { return int(uint64(turn) * 0x9E3779B97F4A7C15 >> 11 % uint64(n)) }
 
 const operations = 300_000
@@ -40,22 +41,16 @@ const operations = 300_000
 func measureMemory(name string, n, bytes int) (memory, error) {
 	i := slices.IndexFunc(subjects, func(s subject) bool { return s.name == name })
 	if i < 0 {
-		return memory{}, fmt.Errorf("nobody is called %q", name)
+		return memory{}, fmt.Errorf("no store is called %q", name)
 	}
-	empty := heap() // some take their memory at once
+	empty := heap() // some stores allocate all of their memory at the start
 	s, err := subjects[i].make(n)
 	if err != nil {
 		return memory{}, err
 	}
 	m := memory{Subject: name, N: n, Bytes: bytes}
-	var rec coatcheck.Record
-	for i := range n {
-		if err := write(&rec, i, 1, bytes, 30*time.Minute); err != nil {
-			return m, err
-		}
-		if err := s.create(i, &rec); err != nil {
-			return m, err
-		}
+	if err := fill(s, n, bytes, 30*time.Minute); err != nil {
+		return m, err
 	}
 	m.Over = (float64(heap())-float64(empty))/float64(n) - float64(bytes)
 	var gcs []float64
@@ -64,8 +59,7 @@ func measureMemory(name string, n, bytes int) (memory, error) {
 		runtime.GC()
 		gcs = append(gcs, float64(time.Since(began).Microseconds())/1000)
 	}
-	slices.Sort(gcs)
-	m.GC = gcs[len(gcs)/2]
+	m.GC = report.Median(gcs)
 	if m.Load1, err = loads(s, n, 1); err != nil {
 		return m, err
 	}
@@ -74,6 +68,20 @@ func measureMemory(name string, n, bytes int) (memory, error) {
 	}
 	err = writes(s, n, bytes, &m)
 	return m, err
+}
+
+// fill creates n sessions whose records have so many bytes.
+func fill(s store, n, bytes int, ttl time.Duration) error {
+	var rec coatcheck.Record
+	for i := range n {
+		if err := write(&rec, i, 1, bytes, ttl); err != nil {
+			return err
+		}
+		if err := s.create(i, &rec); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func loads(s store, n, goroutines int) (ns float64, err error) {
@@ -133,8 +141,8 @@ type storm struct {
 	Loads, Expired int
 }
 
-// measureStorm loads sessions that live on, at a steady 20,000 a second, first in quiet and then while a million others
-// expire within a second.
+// measureStorm loads live sessions at a steady 20,000 a second, first while nothing else happens and then while a million other
+// sessions expire within a second.
 func measureStorm(n int) ([]storm, error) {
 	const expiring = 1_000_000
 	s, err := newCoatcheck(shardstore.Options{})
@@ -142,15 +150,10 @@ func measureStorm(n int) ([]storm, error) {
 		return nil, err
 	}
 	n = max(n, expiring/5)
-	var rec coatcheck.Record
-	for i := range n {
-		if err := write(&rec, i, 1, 128, time.Hour); err != nil {
-			return nil, err
-		}
-		if err := s.create(i, &rec); err != nil {
-			return nil, err
-		}
+	if err := fill(s, n, 128, time.Hour); err != nil {
+		return nil, err
 	}
+	var rec coatcheck.Record
 	storms := time.Now().Add(25 * time.Second)
 	for i := range expiring {
 		at := storms.Add(time.Duration(i) * time.Microsecond)
@@ -162,7 +165,7 @@ func measureStorm(n int) ([]storm, error) {
 		}
 	}
 	if time.Now().After(storms.Add(-6 * time.Second)) {
-		return nil, fmt.Errorf("the storm came before the quiet: this machine is too slow for 25 s")
+		return nil, fmt.Errorf("the sessions expire before the quiet measurement begins: this machine is too slow for 25 s")
 	}
 	runtime.GC()
 	quiet, err := latency(s, n, "quiet", 4*time.Second)
@@ -192,8 +195,7 @@ func latency(s coat, n int, what string, span time.Duration) (storm, error) {
 			took = append(took, time.Since(began).Nanoseconds())
 		}
 	}
-	slices.Sort(took)
-	at := func(share float64) int64 { return took[int(share*float64(len(took)-1))] }
+	at := func(share float64) int64 { return report.Quantile(took, share) }
 	return storm{What: what, P50: at(.5), P99: at(.99), P999: at(.999), Loads: len(took)}, nil
 }
 
@@ -215,14 +217,8 @@ func measureRestore() (r restored, err error) {
 	if err != nil {
 		return r, err
 	}
-	var rec coatcheck.Record
-	for i := range n {
-		if err := write(&rec, i, 1, 128, time.Hour); err != nil {
-			return r, err
-		}
-		if err := s.create(i, &rec); err != nil {
-			return r, err
-		}
+	if err := fill(s, n, 128, time.Hour); err != nil {
+		return r, err
 	}
 	stats := s.Stats()
 	r.MiB = float64(stats.JournalBytes+stats.SnapshotBytes) / (1 << 20)

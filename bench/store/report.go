@@ -1,13 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/bench/internal/report"
 )
 
-// The part of the Markdown file between these lines is the report's.
+// The part of the Markdown file between these lines is generated.
 const (
 	begins = "<!-- store: made by `make store-report` -->"
 	ends   = "<!-- store: end -->"
@@ -15,24 +16,11 @@ const (
 
 // writeReport puts a result into the Markdown file and draws the plot.
 func writeReport(from, table, plot string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
 	var r result
-	if err := json.Unmarshal(b, &r); err != nil {
+	if err := report.ReadJSON(from, &r); err != nil {
 		return err
 	}
-	page, err := os.ReadFile(table)
-	if err != nil {
-		return err
-	}
-	head, rest, ok := strings.Cut(string(page), begins)
-	_, tail, ok2 := strings.Cut(rest, ends)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no %q and %q", table, begins, ends)
-	}
-	if err := os.WriteFile(table, []byte(head+begins+"\n"+r.markdown()+ends+tail), 0o644); err != nil { //nolint:gosec // a page of the docs
+	if err := report.Replace(table, begins, ends, r.markdown()); err != nil {
 		return err
 	}
 	return os.WriteFile(plot, []byte(r.svg()), 0o644) //nolint:gosec // a picture of the docs

@@ -18,8 +18,8 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// subject is one way to keep sessions. Those that are maps store the record's bytes at its key: no user's index, no limit,
-// no comparison of versions, no tombstone, and where they know no expiry, none.
+// subject is one way to keep sessions. The maps store the record's bytes under its key, and have neither an index by user, nor a limit,
+// nor a comparison of versions, nor tombstones; some of them have no expiry.
 type subject struct {
 	name string
 	make func(n int) (store, error)
@@ -45,12 +45,12 @@ var subjects = []subject{
 
 var errMissing = errors.New("a session is missing")
 
-// now is when all of this happens.
+// now is the time of every operation.
 var now = time.Now()
 
 func user(i int) string { return "user-" + strconv.Itoa(i) }
 
-// key is made from i, so that no list of keys stands in the heap.
+// key is computed from i, so that no list of keys takes up heap.
 func key(i int) (k coatcheck.Key) {
 	tag := coatcheck.TagOf(user(i))
 	copy(k[:], tag[:])
@@ -106,7 +106,7 @@ func (c coat) end(i int) error {
 	return c.End(context.Background(), key(i), user(i), now, now.Add(10*time.Second), c.last)
 }
 
-// sharded is what one would write first: 256 locked maps with a slice per session.
+// sharded is the obvious implementation: 256 maps with a lock each, and a slice per session.
 type sharded [256]struct {
 	mu sync.RWMutex
 	m  map[coatcheck.Key][]byte

@@ -1,5 +1,6 @@
--- Put before the other scripts. wrk begins its clock when all of its threads run; on one core the first of them have then made
--- requests for a good while, which would count for nothing but requests. This clock begins with the first.
+-- The driver puts this before the other scripts. wrk starts its clock when all of its threads run. On one core the first threads
+-- have then made requests for some time, so that wrk would count these requests and not their time. This clock starts with the
+-- first request.
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long sec; long nsec; } peers_time; int clock_gettime(int, peers_time *);")
 
@@ -16,7 +17,7 @@ function setup(thread)
   thread:set("line", #threads)
 end
 
--- sent is called with each request. wrk makes the first one of the first thread to try it out, long before the rest.
+-- sent is called with each request. wrk makes the first thread's first request to check the script, long before the others.
 local calls = 0
 local function sent()
   calls = calls + 1
@@ -25,7 +26,7 @@ local function sent()
   end
 end
 
--- report writes what was seen as JSON; failed is what the script itself found wrong.
+-- report writes the result as JSON; failed is the number of errors that the script itself found.
 local function report(summary, latency, failed)
   local ended, first = now(), math.huge
   for _, thread in ipairs(threads) do

@@ -1,18 +1,24 @@
--- GET /auth/me with the cookies of PEER_COOKIES, a line each, in turn; or POST /auth/login of as many users.
+-- GET /auth/me with the cookies of PEER_COOKIES, a line each, in turn; or POST /auth/login of PEER_USERS users. Each thread has
+-- lines, or users, that no other thread has: thread k of n the lines k, k+n, k+2n and so on.
 local scenario = os.getenv("PEER_SCENARIO")
+local all = tonumber(os.getenv("PEER_THREADS"))
 local requests, n, i = {}, 0, 0
 
 function init()
   local headers = { ["Accept"] = "application/json", ["User-Agent"] = os.getenv("PEER_USER_AGENT") }
   if scenario == "login" then
     headers["Content-Type"] = "application/json"
-    for user = 1, tonumber(os.getenv("PEER_USERS")) do
-      requests[user] = wrk.format("POST", "/auth/login", headers, string.format('{"user_id":"user-%07d"}', user))
+    for user = line, tonumber(os.getenv("PEER_USERS")), all do
+      requests[#requests + 1] = wrk.format("POST", "/auth/login", headers, string.format('{"user_id":"user-%07d"}', user))
     end
   else
+    local number = 0
     for cookie in io.lines(os.getenv("PEER_COOKIES")) do
-      headers["Cookie"] = cookie
-      requests[#requests + 1] = wrk.format("GET", "/auth/me", headers)
+      number = number + 1
+      if (number - line) % all == 0 then
+        headers["Cookie"] = cookie
+        requests[#requests + 1] = wrk.format("GET", "/auth/me", headers)
+      end
     end
   end
   n = #requests

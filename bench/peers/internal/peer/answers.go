@@ -10,7 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Answer is a recorded response: what a twin of coatcheck, which does no session work, answers to everybody.
+// Answer is a recorded response: what a twin of coatcheck, which does no session work, answers to every request.
 type Answer struct {
 	Status  int         `json:"status"`
 	Headers [][2]string `json:"headers"` // without Date and Content-Length, which the server makes
@@ -40,11 +40,14 @@ type Canned struct {
 	headers     [][2][]byte
 	setCookie   string
 	body        []byte
+
+	header http.Header // all of the headers, for net/http
 }
 
 func can(a Answer) *Canned {
-	c := &Canned{status: a.Status, body: []byte(a.Body)}
+	c := &Canned{status: a.Status, body: []byte(a.Body), header: http.Header{}}
 	for _, h := range a.Headers {
+		c.header.Add(h[0], h[1])
 		switch h[0] {
 		case fasthttp.HeaderContentType:
 			c.contentType = []byte(h[1])
@@ -72,7 +75,17 @@ func (c *Canned) Write(r *fasthttp.Response) {
 	r.SetBody(c.body)
 }
 
-// Bytes is the whole response, with a date like a server's.
+// ServeHTTP answers a request to net/http. The values of the headers are shared by all responses; net/http does not change them.
+func (c *Canned) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	header := w.Header()
+	for name, values := range c.header {
+		header[name] = values
+	}
+	w.WriteHeader(c.status)
+	_, _ = w.Write(c.body) // the client is gone
+}
+
+// Bytes is the whole response, with the date of now.
 func (c *Canned) Bytes() []byte {
 	var r fasthttp.Response
 	c.Write(&r)
@@ -83,3 +96,6 @@ func (c *Canned) Bytes() []byte {
 	Must(err)
 	return b.Bytes()
 }
+
+// Header is the headers of the answer, without Date and Content-Length.
+func (c *Canned) Header() http.Header { return c.header }

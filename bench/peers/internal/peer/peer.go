@@ -1,4 +1,4 @@
-// Package peer is what the Go peers have in common: where to listen, which Redis to use, and the view.
+// Package peer is the code that the servers in Go share: where to listen, which Redis to use, the view, and the answers of the twins.
 package peer
 
 import (
@@ -64,7 +64,7 @@ func Secret() []byte {
 	return key
 }
 
-// Must ends the process: a peer is a fixture, and its driver says which one ended.
+// Must ends the process after an error; the driver reports which server has ended.
 func Must(err error) {
 	if err != nil {
 		log.Fatal(err)

@@ -15,7 +15,7 @@ import (
 func main() {
 	cfg := fiber.Config{DisableStartupMessage: true}
 	if os.Getenv("PEER_TIMEOUTS") != "" {
-		// coatcheck's defaults, so that what deadlines on every read and write cost can be told from session work.
+		// coatcheck's defaults, which show what deadlines on every read and write cost without session work.
 		cfg.ReadTimeout, cfg.WriteTimeout, cfg.IdleTimeout = 5*time.Second, 5*time.Second, time.Minute
 	}
 	app := fiber.New(cfg)

@@ -1,4 +1,4 @@
-// Bare fasthttp: what is left when Fiber is taken away too.
+// Bare fasthttp, without Fiber: it answers what coatcheck answered.
 package main
 
 import (

@@ -1,6 +1,6 @@
 // The floor: a server that reads what comes, looks for nothing in it but the end of a request, and writes the same bytes
-// each time. With PEER_FLOOR=epoll it is one thread and three system calls, and no program that uses these sockets can do
-// less; with PEER_FLOOR=net it is a goroutine for each connection, which is what Go's network poller costs on top.
+// each time. With PEER_FLOOR=epoll it is a thread for each core and three system calls, and no program that uses these sockets
+// can do less; with PEER_FLOOR=net it is a goroutine for each connection, which shows what Go's network poller costs.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 
 	"github.com/coatcheck/coatcheck/bench/peers/internal/peer"
@@ -39,7 +40,7 @@ func serveNet(ln net.Listener, answer []byte) error {
 			return err
 		}
 		go func() {
-			defer conn.Close() //nolint:errcheck // whoever is at the other end has gone
+			defer conn.Close() //nolint:errcheck // the client is gone
 			buf := make([]byte, 8192)
 			for n := 0; ; {
 				more, err := conn.Read(buf[n:])
@@ -47,7 +48,7 @@ func serveNet(ln net.Listener, answer []byte) error {
 					return
 				}
 				if n += more; !bytes.HasSuffix(buf[:n], end) {
-					continue // wrk sends the next request when it has the answer, so nothing comes behind an end
+					continue // wrk sends the next request when it has the answer, so nothing follows an end
 				}
 				if _, err := conn.Write(answer); err != nil {
 					return
@@ -58,23 +59,51 @@ func serveNet(ln net.Listener, answer []byte) error {
 	}
 }
 
-// serveEpoll takes the descriptors away from Go's poller.
+// serveEpoll takes the descriptors away from Go's poller: this goroutine accepts connections and gives them to the threads in
+// turn, of which there is one for each core.
 func serveEpoll(ln *net.TCPListener, answer []byte) error {
 	file, err := ln.File()
 	if err != nil {
 		return err
 	}
 	listener := int(file.Fd())
-	epoll, err := syscall.EpollCreate1(0)
-	if err != nil {
+	pollers := make([]int, runtime.GOMAXPROCS(0))
+	failed := make(chan error, len(pollers)+1)
+	for i := range pollers {
+		if pollers[i], err = syscall.EpollCreate1(0); err != nil {
+			return err
+		}
+		go func() {
+			runtime.LockOSThread()
+			failed <- servePoller(pollers[i], answer)
+		}()
+	}
+	go func() { failed <- accept(listener, pollers) }()
+	return <-failed
+}
+
+func accept(listener int, pollers []int) error {
+	if err := syscall.SetNonblock(listener, false); err != nil {
 		return err
 	}
-	watch := func(fd int) error {
-		return syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)})
+	for i := 0; ; i++ {
+		conn, _, err := syscall.Accept4(listener, syscall.SOCK_NONBLOCK)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(conn)}
+		err = errors.Join(syscall.SetsockoptInt(conn, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1),
+			syscall.EpollCtl(pollers[i%len(pollers)], syscall.EPOLL_CTL_ADD, conn, &event))
+		if err != nil {
+			return err
+		}
 	}
-	if err := watch(listener); err != nil {
-		return err
-	}
+}
+
+func servePoller(epoll int, answer []byte) error {
 	events, buf := make([]syscall.EpollEvent, 256), make([]byte, 8192)
 	for {
 		n, err := syscall.EpollWait(epoll, events, -1)
@@ -83,16 +112,6 @@ func serveEpoll(ln *net.TCPListener, answer []byte) error {
 		}
 		for _, e := range events[:max(n, 0)] {
 			fd := int(e.Fd)
-			if fd == listener {
-				conn, _, err := syscall.Accept4(listener, syscall.SOCK_NONBLOCK)
-				if err != nil {
-					return err
-				}
-				if err := errors.Join(syscall.SetsockoptInt(conn, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1), watch(conn)); err != nil {
-					return err
-				}
-				continue
-			}
 			// A request of wrk's comes in one piece, and an answer fits the socket's buffer.
 			n, err := syscall.Read(fd, buf)
 			if err == nil && n > 0 && bytes.HasSuffix(buf[:n], end) {

@@ -21,7 +21,7 @@ var (
 func main() {
 	if url := peer.Redis(); url != "" {
 		// Idle connections for as many requests as the driver has in flight.
-		rs, err := redistore.NewRediStoreWithURL(64, url, peer.Secret())
+		rs, err := redistore.NewRediStoreWithURL(256, url, peer.Secret())
 		peer.Must(err)
 		rs.Options = &options
 		store = rs

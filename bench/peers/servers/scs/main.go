@@ -1,4 +1,4 @@
-// scs on net/http, with the lifetime alone that it has by default: an IdleTimeout would write on every read.
+// scs on net/http, with its default lifetime and no IdleTimeout, which would write on every read.
 package main
 
 import (

@@ -2,7 +2,7 @@
 // store, which cannot be turned off.
 import express from "express";
 import session from "express-session";
-import { address, cookieName, maxAge, secret, store, view } from "./peer.js";
+import { address, cookieName, maxAge, secret, store, view } from "../peer.js";
 
 const app = express();
 app.disable("x-powered-by");

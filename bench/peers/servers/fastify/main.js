@@ -3,7 +3,7 @@
 import cookie from "@fastify/cookie";
 import session from "@fastify/session";
 import Fastify from "fastify";
-import { address, cookieName, maxAge, secret, store, view } from "./peer.js";
+import { address, cookieName, maxAge, secret, store, view } from "../peer.js";
 
 const app = Fastify({ logger: false });
 await app.register(cookie);
