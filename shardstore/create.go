@@ -2,10 +2,8 @@ package shardstore
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/coatcheck/coatcheck"
@@ -107,61 +105,4 @@ func (sh *shard) handBack(replaced ref, opt coatcheck.CreateOptions) {
 	if replaced == 0 || opt.Replaced.Read(opt.Replace, sh.at(replaced).payload()) != nil {
 		opt.Replaced.Header = coatcheck.Header{}
 	}
-}
-
-// beyondLimit returns the sessions that end so that one more keeps the user within the limit, replaced not counting: the
-// oldest, never the new one.
-func (sh *shard) beyondLimit(user []byte, limit int, replaced ref, now int64) []ref {
-	if limit <= 0 || len(user) == 0 || !sh.has(user, limit) {
-		return nil
-	}
-	live := slices.DeleteFunc(sh.livingOf(user, now), func(n ref) bool { return n == replaced })
-	excess := len(live) + 1 - limit
-	if excess <= 0 {
-		return nil
-	}
-	slices.SortFunc(live, func(m, n ref) int {
-		a, b := sh.at(m), sh.at(n)
-		return cmp.Or(
-			cmp.Compare(coatcheck.EncodedCreated(a.payload()), coatcheck.EncodedCreated(b.payload())),
-			bytes.Compare(a[:offNext], b[:offNext]))
-	})
-	return live[:excess]
-}
-
-// has reports whether the user has so many sessions, expired ones included, without looking at more of them.
-func (sh *shard) has(user []byte, many int) bool {
-	n := sh.firstOf(user)
-	for ; n != 0 && many > 1; many-- {
-		n = sh.at(n).ref(offNextUser)
-	}
-	return n != 0
-}
-
-// admit takes a place for one session more and reports whether there was one. A Create that ends a session under the same
-// lock brings its own place.
-func (s *Store) admit(endsOne bool) bool {
-	if s.max == 0 || endsOne {
-		s.live.Add(1)
-		return true
-	}
-	for {
-		n := s.live.Load()
-		if n >= s.max {
-			return false
-		}
-		if s.live.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-// makeRoom removes what has expired, shard by shard, until a place is free, and reports whether one is.
-func (s *Store) makeRoom(now time.Time) bool {
-	for i := range s.shards {
-		for more := true; more && s.live.Load() >= s.max; {
-			more = s.shards[i].sweep(now.UnixMilli())
-		}
-	}
-	return s.live.Load() < s.max
 }
