@@ -11,7 +11,7 @@ import (
 
 // Create implements coatcheck.Store.
 func (s *Store) Create(_ context.Context, rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (int, error) {
-	if err := s.usable(); err != nil {
+	if err := s.checkOpen(); err != nil {
 		return 0, err
 	}
 	if err := checkNew(rec); err != nil {
@@ -21,10 +21,10 @@ func (s *Store) Create(_ context.Context, rec *coatcheck.Record, opt coatcheck.C
 	for errors.Is(err, coatcheck.ErrFull) && s.makeRoom(now) { // again, if another Create took the room that was made
 		ended, upTo, err = s.create(rec, opt, now)
 	}
-	return ended, s.settle(upTo, err)
+	return ended, s.awaitSync(upTo, err)
 }
 
-// checkNew refuses a record that only a defect of the caller can have made.
+// checkNew refuses a record that only a defect of the caller can produce.
 func checkNew(rec *coatcheck.Record) error {
 	switch {
 	case rec.Key == (coatcheck.Key{}) || rec.Version == 0 || rec.Version != coatcheck.EncodedVersion(rec.Bytes()):
@@ -36,33 +36,39 @@ func checkNew(rec *coatcheck.Record) error {
 	}
 }
 
-// create decides first, writes then, and acts when that went well, so that a refusal leaves the shard as it was. It
-// returns how many sessions the user's limit ended, and up to where the journal must be synced.
+// create decides first, then writes to the journal, and changes the shard only when that went well, so that a refusal
+// leaves the shard as it was. It returns how many sessions the user's limit ended, and up to where the journal must be
+// synced.
 func (s *Store) create(rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (ended int, upTo uint64, err error) {
 	nowMS, until := now.UnixMilli(), opt.Until.UnixMilli()
 	sh := s.shard(rec.Key.Tag())
+	o, hash := sh.owner(rec.User()), sh.hash(rec.Key[:])
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 
-	if err := sh.admits(rec, opt, nowMS); err != nil {
-		return 0, 0, err
+	if m := sh.markOf(o, nowMS); m != 0 && m != opt.Mark {
+		return 0, 0, coatcheck.ErrRevoked
 	}
-	replaced := sh.replacedBy(rec, opt, nowMS)
-	oldest := sh.beyondLimit(rec.User(), opt.Limit, replaced, nowMS)
-	ending := oldest
+	if sh.standing(rec.Key, hash, nowMS) != 0 {
+		return 0, 0, coatcheck.ErrExists
+	}
+	var buf [4]ref // on the stack: hardly any login ends more sessions
+	replaced := sh.replacedBy(o, opt.Replace, nowMS)
+	ending := sh.appendBeyondLimit(buf[:0], o, opt.Limit, replaced, nowMS)
+	ended = len(ending)
 	if replaced != 0 {
 		ending = append(ending, replaced)
 	}
-	if !s.admit(len(ending) > 0) {
+	if !s.takePlace(len(ending) > 0) {
 		return 0, 0, coatcheck.ErrFull
 	}
 
 	for _, n := range ending {
-		sh.pen.end(sh.at(n).key(), until)
+		sh.frame.end(sh.at(n).key(), until)
 	}
-	sh.pen.put(rec.Key, rec.Bytes())
-	if upTo, err = sh.pen.write(); err != nil {
-		s.live.Add(-1) // the place that was taken
+	sh.frame.put(rec.Key, rec.Bytes())
+	if upTo, err = sh.frame.write(); err != nil {
+		s.givePlace()
 		return 0, 0, err
 	}
 
@@ -70,28 +76,18 @@ func (s *Store) create(rec *coatcheck.Record, opt coatcheck.CreateOptions, now t
 	for _, n := range ending {
 		sh.end(n, nowMS, until)
 	}
-	sh.insert(rec.Key, rec.Bytes())
-	return len(oldest), upTo, nil
+	sh.insert(rec.Key, hash, rec.Bytes())
+	return ended, upTo, nil
 }
 
-// admits refuses a login that was revoked, and a key that is taken.
-func (sh *shard) admits(rec *coatcheck.Record, opt coatcheck.CreateOptions, now int64) error {
-	if len(rec.User()) > 0 {
-		if m := sh.markOf(rec.User(), now); m != 0 && m != opt.Mark {
-			return coatcheck.ErrRevoked
-		}
+// replacedBy returns the session that a Create of the owner replaces; 0 is none. A session of another user may stand in this
+// shard by chance, and is left alone.
+func (sh *shard) replacedBy(o owner, key coatcheck.Key, now int64) ref {
+	if o.none() || key == (coatcheck.Key{}) {
+		return 0
 	}
-	if sh.standing(rec.Key, now) != 0 {
-		return coatcheck.ErrExists
-	}
-	return nil
-}
-
-// replacedBy returns the session of the same user that a Create replaces; 0 is none. Another user's may stand in this
-// shard by chance.
-func (sh *shard) replacedBy(rec *coatcheck.Record, opt coatcheck.CreateOptions, now int64) ref {
-	n := sh.living(opt.Replace, now)
-	if n == 0 || len(rec.User()) == 0 || !bytes.Equal(sh.at(n).user(), rec.User()) {
+	n := sh.living(key, now)
+	if n == 0 || !bytes.Equal(sh.at(n).user(), o.id) {
 		return 0
 	}
 	return n

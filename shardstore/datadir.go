@@ -47,7 +47,7 @@ func (s *Store) openDisk(opt Options) error {
 		return err
 	}
 	for i := range s.shards {
-		s.shards[i].pen.journal = s.disk.journal
+		s.shards[i].frame.journal = s.disk.journal
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func cutOff(fs fileSystem, torn *damage) error {
 
 // continueJournal opens the journal where the last store ended, behind its last whole frame.
 func continueJournal(fs fileSystem, dir string, was restored) (*journal, error) {
-	j := &journal{fs: fs, dir: dir, batch: &batch{}, generation: max(was.generation, 1), end: was.end}
+	j := &journal{fs: fs, dir: dir, generation: max(was.generation, 1), end: was.end}
 	var err error
 	if was.end < fileHead { // there is none, or a crash came before it was used
 		if err = fs.remove(journalName(dir, j.generation)); err == nil {
@@ -112,9 +112,9 @@ func continueJournal(fs fileSystem, dir string, was restored) (*journal, error) 
 // written yet meets a closed file, and does not happen.
 func (s *Store) closeDisk() error { return errors.Join(s.disk.journal.close(), s.disk.lock.Close()) }
 
-// syncNowAndThen keeps what was written and not synced from growing older than Options.FsyncEvery: it syncs twice in that
+// syncPeriodically keeps what was written and not synced from growing older than Options.FsyncEvery: it syncs twice in that
 // time. With an fsync before each answer it has nothing to do.
-func (s *Store) syncNowAndThen() {
+func (s *Store) syncPeriodically() {
 	if s.disk.everyAnswer {
 		return
 	}
@@ -137,9 +137,9 @@ const (
 	snapshotAgain = 5 * time.Second        // how long after one that failed
 )
 
-// snapshotNowAndThen takes a snapshot when the journal is as long as the last one, so that reading both takes no more than
+// snapshotWhenDue takes a snapshot when the journal is as long as the last one, so that reading both takes no more than
 // twice the time, and when a sync has failed.
-func (s *Store) snapshotNowAndThen() {
+func (s *Store) snapshotWhenDue() {
 	tick := time.NewTicker(snapshotLook)
 	defer tick.Stop()
 	var wait time.Time
@@ -160,7 +160,7 @@ func (s *Store) snapshotNowAndThen() {
 }
 
 func (d *disk) snapshotDue() bool {
-	if t := d.journal.trouble.Load(); t != nil && t.lasting {
+	if t := d.journal.failure.Load(); t != nil && t.lasting {
 		return true
 	}
 	return d.journal.size() >= max(d.limit, d.snapshotBytes.Load())

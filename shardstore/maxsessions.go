@@ -2,30 +2,40 @@ package shardstore
 
 import "time"
 
-// admit takes a place for one session more and reports whether there was one. A Create that ends a session under the same
-// lock brings its own place.
-func (s *Store) admit(endsOne bool) bool {
-	if s.max == 0 || endsOne {
-		s.live.Add(1)
+// takePlace takes one of the places of Options.MaxSessions for a new session, and reports whether one was free. A Create
+// that ends a session under the same lock brings a place of its own.
+func (s *Store) takePlace(endsOne bool) bool {
+	if s.max == 0 {
+		return true
+	}
+	if endsOne {
+		s.taken.Add(1)
 		return true
 	}
 	for {
-		n := s.live.Load()
+		n := s.taken.Load()
 		if n >= s.max {
 			return false
 		}
-		if s.live.CompareAndSwap(n, n+1) {
+		if s.taken.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
 }
 
-// makeRoom removes what has expired, shard by shard, until a place is free, and reports whether one is.
+// givePlace gives back what takePlace took.
+func (s *Store) givePlace() {
+	if s.max != 0 {
+		s.taken.Add(-1)
+	}
+}
+
+// makeRoom removes expired sessions, shard by shard, until a place is free, and reports whether one is.
 func (s *Store) makeRoom(now time.Time) bool {
 	for i := range s.shards {
-		for more := true; more && s.live.Load() >= s.max; {
+		for more := true; more && s.taken.Load() >= s.max; {
 			more = s.shards[i].sweep(now.UnixMilli())
 		}
 	}
-	return s.live.Load() < s.max
+	return s.taken.Load() < s.max
 }

@@ -273,15 +273,17 @@ func (s *Store) apply(e entry) error {
 	return nil
 }
 
-// The three below take the lock themselves.
-
+// applyPut takes the lock itself, as do applyEnd and applyMark.
 func (sh *shard) applyPut(key coatcheck.Key, b []byte) error {
+	hash := sh.hash(key[:])
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n := sh.find(key, sh.hash(key[:]))
+	n := sh.find(key, hash)
 	if n == 0 {
-		sh.live.Add(1)
-		sh.insert(key, b)
+		if sh.taken != nil {
+			sh.taken.Add(1)
+		}
+		sh.insert(key, hash, b)
 		return nil
 	}
 	was := sh.at(n)
@@ -289,30 +291,34 @@ func (sh *shard) applyPut(key coatcheck.Key, b []byte) error {
 	case was.is(tombstone):
 	case string(was.user()) != string(coatcheck.EncodedUser(b)):
 		return fmt.Errorf("%w: a session that changes its user", errEntry)
+	case coatcheck.EncodedCreated(b) != coatcheck.EncodedCreated(was.payload()):
+		return fmt.Errorf("%w: a session that changes its time of creation", errEntry)
 	case coatcheck.EncodedVersion(b) > coatcheck.EncodedVersion(was.payload()):
 		sh.replace(n, b)
 	}
 	return nil
 }
 
-// applyEnd leaves a tombstone even if it is over: a version of the session may be read later.
+// applyEnd leaves a tombstone even if its time is over: a version of the session may be read later.
 func (sh *shard) applyEnd(key coatcheck.Key, until int64) {
+	hash := sh.hash(key[:])
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n := sh.find(key, sh.hash(key[:]))
+	n := sh.find(key, hash)
 	switch {
 	case n == 0:
-		sh.insertTombstone(key, until)
+		sh.insertTombstone(key, hash, until)
 	case sh.at(n).is(session):
-		sh.bury(n, until)
+		sh.toTombstone(n, until)
 	}
 }
 
 // applyMark keeps the later of two marks.
 func (sh *shard) applyMark(e entry) {
+	o := sh.owner(e.user)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if n := sh.findUser(&sh.marks, e.user); n == 0 || sh.at(n).ends() < e.until {
-		sh.leaveMark(string(e.user), e.mark, e.until)
+	if n := sh.findOwner(&sh.marks, o); n == 0 || sh.at(n).ends() < e.until {
+		sh.leaveMark(o, e.mark, e.until)
 	}
 }

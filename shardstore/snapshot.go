@@ -52,7 +52,7 @@ func (s *Store) snapshot() error {
 		_ = d.fs.remove(temp) // the next one begins with that too
 		return err
 	}
-	d.journal.mend()
+	d.journal.forgetFailure()
 	d.snapshotBytes.Store(out.end)
 	d.snapshotAt.Store(s.now().UnixMilli())
 	return s.dropBefore(generation)
@@ -94,8 +94,8 @@ func (s *Store) writeTo(out *snapshotWriter) error {
 
 // writeTo writes a shard. It takes the lock itself, once for each slab.
 func (sh *shard) writeTo(out *snapshotWriter, now func() time.Time) error {
-	sh.setDumping(true) // a slot that tidy moves would be written twice or not at all, and stand in no journal
-	defer sh.setDumping(false)
+	sh.setSnapshotting(true) // a slot that tidy moves would be written twice or not at all, and stand in no journal
+	defer sh.setSnapshotting(false)
 	for id := uint32(1); ; id++ {
 		entries, ok := sh.appendSlab(out.entries[:0], id, now().UnixMilli(), &out.sessions)
 		if !ok {
@@ -108,10 +108,10 @@ func (sh *shard) writeTo(out *snapshotWriter, now func() time.Time) error {
 	}
 }
 
-func (sh *shard) setDumping(on bool) {
+func (sh *shard) setSnapshotting(on bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.dumping = on
+	sh.snapshotting = on
 }
 
 // appendSlab appends entries for all that stands in a slab, and reports whether there is such a slab.
@@ -132,7 +132,7 @@ func (sh *shard) appendSlab(b []byte, id uint32, now int64, sessions *uint64) ([
 		case tombstone:
 			b = appendEnd(b, s.key(), s.ends())
 		case mark:
-			b = appendLeave(b, s.ends(), s.mark(), s.user())
+			b = appendMarkEntry(b, s.ends(), s.mark(), s.user())
 		}
 	})
 	return b, true

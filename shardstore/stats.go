@@ -37,9 +37,9 @@ func (s *Store) Stats() Stats {
 	if ms := s.disk.snapshotAt.Load(); ms != 0 {
 		st.SnapshotAt = time.UnixMilli(ms)
 	}
-	if t := s.disk.journal.trouble.Load(); t != nil {
+	if t := s.disk.journal.failure.Load(); t != nil {
 		st.Refusing = t.err
 	}
-	st.Failures = s.disk.journal.failed.Load()
+	st.Failures = s.disk.journal.failures.Load()
 	return st
 }

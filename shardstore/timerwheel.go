@@ -5,7 +5,7 @@ import (
 	"math/bits"
 )
 
-// wheel holds slots in the order in which they end, in buckets of time, so that the janitor touches what is over and not
+// timerWheel holds slots in the order in which they end, in buckets of time, so that the janitor touches what is over and not
 // what lives. Time is read as digits of six bits: a slot that ends at x stands at the level of the highest digit in which
 // x differs from the wheel's own time, in the bucket of x's digit there. So the buckets of level 0 are a millisecond
 // wide, those of level 1 64 ms, those of level 6 two years. When the wheel's time enters a bucket above level 0, what
@@ -14,7 +14,7 @@ import (
 //   - no slot stands in a bucket that ends after the slot does. It may end earlier: a renewed session stays where it is
 //     until the janitor comes by, because most sessions are renewed many times;
 //   - everything that stood before the wheel's time has been fetched.
-type wheel struct {
+type timerWheel struct {
 	slots *slabs
 	at    int64 // the wheel's time in Unix milliseconds; never goes back
 	taken [levels]uint64
@@ -35,7 +35,7 @@ func digit(ms int64, level int) int { return int(ms>>(level*digitBits)) & digitM
 func bucketAt(level int, ms int64) bucket { return bucket(level<<digitBits | digit(ms, level)) }
 
 // bucketFor returns where what ends at x belongs: what is over, in the bucket that is due now.
-func (w *wheel) bucketFor(x int64) bucket {
+func (w *timerWheel) bucketFor(x int64) bucket {
 	if x <= w.at {
 		return bucketAt(0, w.at)
 	}
@@ -43,7 +43,7 @@ func (w *wheel) bucketFor(x int64) bucket {
 }
 
 // add puts a slot that stands in no bucket into that of its end.
-func (w *wheel) add(n ref) {
+func (w *timerWheel) add(n ref) {
 	s := w.slots.at(n)
 	b := w.bucketFor(s.ends())
 	head := w.first[b]
@@ -58,13 +58,13 @@ func (w *wheel) add(n ref) {
 }
 
 // remove takes a slot out of its bucket.
-func (w *wheel) remove(n ref) {
+func (w *timerWheel) remove(n ref) {
 	s := w.slots.at(n)
 	w.link(s.bucket(), s.ref(offPrev), s.ref(offNext))
 }
 
 // link makes two slots of a bucket, or its ends, neighbours.
-func (w *wheel) link(b bucket, prev, next ref) {
+func (w *timerWheel) link(b bucket, prev, next ref) {
 	if next != 0 {
 		w.slots.at(next).setRef(offPrev, prev)
 	}
@@ -76,7 +76,7 @@ func (w *wheel) link(b bucket, prev, next ref) {
 }
 
 // renumber tells a slot's neighbours that it is number n now.
-func (w *wheel) renumber(n ref) {
+func (w *timerWheel) renumber(n ref) {
 	s := w.slots.at(n)
 	prev, next := s.ref(offPrev), s.ref(offNext)
 	w.link(s.bucket(), prev, n)
@@ -87,7 +87,7 @@ func (w *wheel) renumber(n ref) {
 
 // due turns the wheel up to now and returns the first slot that it must be rid of: one that is over, or one that belongs
 // in another bucket. 0 is none.
-func (w *wheel) due(now int64) ref {
+func (w *timerWheel) due(now int64) ref {
 	for w.at <= now {
 		for level := levels - 1; level >= 0; level-- {
 			if n := w.first[bucketAt(level, w.at)]; n != 0 {
@@ -104,7 +104,7 @@ func (w *wheel) due(now int64) ref {
 
 // next returns the time at which the next bucket begins that is not empty. The buckets of a level all begin before those
 // of the level above.
-func (w *wheel) next() int64 {
+func (w *timerWheel) next() int64 {
 	for level := range levels {
 		d := digit(w.at, level)
 		if later := w.taken[level] & (math.MaxUint64 << (d + 1)); later != 0 {

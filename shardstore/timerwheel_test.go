@@ -15,11 +15,11 @@ func TestWheelModel(t *testing.T) {
 		var s slabs
 		s.init()
 		now := rapid.Int64Range(0, 1<<43).Draw(t, "begin")
-		w := wheel{slots: &s, at: now}
+		w := timerWheel{slots: &s, at: now}
 		model := map[ref]int64{}
 		set := func(n ref, at int64) {
-			grave := graveUntil(at)
-			s.at(n).fill(tombstone, grave[:])
+			payload := tombstonePayload(at)
+			s.at(n).fill(tombstone, payload[:])
 			model[n] = at
 		}
 		far := func(name string) int64 {
@@ -80,9 +80,9 @@ func TestWheelPassesTheTurnOfADigit(t *testing.T) {
 		turn := int64(1) << bits
 		var s slabs
 		s.init()
-		w := wheel{slots: &s, at: turn - 1}
-		n, grave := s.take(8), graveUntil(2*turn)
-		s.at(n).fill(tombstone, grave[:])
+		w := timerWheel{slots: &s, at: turn - 1}
+		n, payload := s.take(8), tombstonePayload(2*turn)
+		s.at(n).fill(tombstone, payload[:])
 		w.add(n)
 		for range levels + 1 { // it moves down at most once for each
 			moved := w.due(turn + 5)

@@ -1,38 +1,34 @@
 package shardstore
 
-import (
-	"bytes"
-	"cmp"
-	"slices"
-
-	"github.com/coatcheck/coatcheck"
-)
-
-// beyondLimit returns the sessions that end so that one more keeps the user within the limit, replaced not counting: the
-// oldest, never the new one.
-func (sh *shard) beyondLimit(user []byte, limit int, replaced ref, now int64) []ref {
-	if limit <= 0 || len(user) == 0 || !sh.has(user, limit) {
-		return nil
+// appendBeyondLimit appends the owner's sessions that must end so that one more keeps the owner within the limit: the oldest
+// of those that live. The session that the new one replaces does not count and is not among them. A user within the limit
+// costs no walk, however many sessions there are; beyond it, each session that ends costs a step.
+func (sh *shard) appendBeyondLimit(ending []ref, o owner, limit int, replaced ref, now int64) []ref {
+	first := sh.firstOf(o)
+	if limit <= 0 || first == 0 || sh.excess(first, limit, replaced) <= 0 {
+		return ending
 	}
-	live := slices.DeleteFunc(sh.livingOf(user, now), func(n ref) bool { return n == replaced })
-	excess := len(live) + 1 - limit
+	if first = sh.expireOf(o, now); first == 0 {
+		return ending
+	}
+	excess := sh.excess(first, limit, replaced)
 	if excess <= 0 {
-		return nil
+		return ending
 	}
-	slices.SortFunc(live, func(m, n ref) int {
-		a, b := sh.at(m), sh.at(n)
-		return cmp.Or(
-			cmp.Compare(coatcheck.EncodedCreated(a.payload()), coatcheck.EncodedCreated(b.payload())),
-			bytes.Compare(a[:offNext], b[:offNext]))
-	})
-	return live[:excess]
+	for n := sh.putInOrder(first, o.hash); excess > 0; n = sh.at(n).ref(offNextUser) {
+		if n != replaced {
+			ending = append(ending, n)
+			excess--
+		}
+	}
+	return ending
 }
 
-// has reports whether the user has so many sessions, expired ones included, without looking at more of them.
-func (sh *shard) has(user []byte, many int) bool {
-	n := sh.firstOf(user)
-	for ; n != 0 && many > 1; many-- {
-		n = sh.at(n).ref(offNextUser)
+// excess returns how many sessions of the ring that begins at first stand above the limit once one more has been added.
+func (sh *shard) excess(first ref, limit int, replaced ref) int {
+	count := sh.at(first).userCount() + 1
+	if replaced != 0 {
+		count--
 	}
-	return n != 0
+	return count - limit
 }
