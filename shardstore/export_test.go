@@ -3,6 +3,7 @@ package shardstore
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -35,10 +36,10 @@ func (s *Store) Break(shard int) (mend func()) {
 	sh := &s.shards[shard]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	b := bucketAt(0, sh.wheel.at)
-	was := sh.wheel.first[b]
+	b := indexAt(0, sh.wheel.at)
+	before := sh.wheel.first[b]
 	sh.wheel.first[b] = 1 << 31
-	return func() { sh.wheel.first[b] = was }
+	return func() { sh.wheel.first[b] = before }
 }
 
 // Sizes is how much a store holds.
@@ -166,18 +167,26 @@ func (c *counter) classes() {
 
 // count returns how many slots stand in the wheel.
 func (w *timerWheel) count(c *counter) (n int) {
-	for b, first := range w.first {
-		c.check((first != 0) == (w.taken[b>>digitBits]&(1<<(b&digitMask)) != 0), "a bucket's bit")
-		prev := ref(0)
-		for at := first; at != 0; at = w.slots.at(at).ref(offNext) {
-			s := w.slots.at(at)
-			n++
-			c.check(s.bucket() == bucket(b) && s.ref(offPrev) == prev, "a broken bucket")
-			level := b >> digitBits
-			begins := w.at>>((level+1)*digitBits)<<((level+1)*digitBits) | int64(b&digitMask)<<(level*digitBits)
-			c.check(begins <= max(s.ends(), w.at), "a bucket that begins after what stands in it ends")
-			prev = at
-		}
+	for i, first := range w.first {
+		c.check((first != 0) == (w.taken[i>>digitBits]&(1<<(i&digitMask)) != 0), "a bucket's bit")
+		level := i >> digitBits
+		begins := w.at>>((level+1)*digitBits)<<((level+1)*digitBits) | int64(i&digitMask)<<(level*digitBits)
+		n += w.countList(c, first, bucket(i)|w.epoch, begins)
+	}
+	for i, first := range w.stale {
+		n += w.countList(c, first, bucket(i)|w.epoch^epochBit, math.MinInt64)
+	}
+	return n
+}
+
+func (w *timerWheel) countList(c *counter, first ref, b bucket, begins int64) (n int) {
+	prev := ref(0)
+	for at := first; at != 0; at = w.slots.at(at).ref(offNext) {
+		s := w.slots.at(at)
+		n++
+		c.check(s.bucket() == b && s.ref(offPrev) == prev, "a broken bucket")
+		c.check(begins <= max(s.ends(), w.at), "a bucket that begins after what stands in it ends")
+		prev = at
 	}
 	return n
 }

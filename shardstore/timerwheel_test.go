@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestWheelModel lets time pass over random ends, some of which are put off, and wants to be told of exactly those that
-// are over.
+// TestWheelModel lets time pass over random ends, some of which are put off, and wants the wheel to hand out exactly those
+// that have passed. Now and then the clock goes back.
 func TestWheelModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s slabs
@@ -32,6 +32,29 @@ func TestWheelModel(t *testing.T) {
 			t.Skip()
 			return 0
 		}
+		fetchOne := func() bool {
+			n := w.due(now)
+			if n == 0 {
+				return false
+			}
+			w.remove(n)
+			if s.at(n).ends() > now {
+				w.add(n)
+				return true
+			}
+			require.Contains(t, model, n)
+			s.give(n)
+			delete(model, n)
+			return true
+		}
+		fetch := func() {
+			for fetchOne() {
+			}
+			require.LessOrEqual(t, w.at, now+maxBehind, "the wheel follows the clock")
+			for _, at := range model {
+				require.True(t, at > now || now < w.at, "it has ended and was not handed out")
+			}
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(*rapid.T) {
 				n := s.take(8)
@@ -50,18 +73,17 @@ func TestWheelModel(t *testing.T) {
 			},
 			"pass": func(*rapid.T) {
 				now = min(now+far("pass"), math.MaxInt64/2)
-				for n := w.due(now); n != 0; n = w.due(now) {
-					w.remove(n)
-					if s.at(n).ends() > now {
-						w.add(n)
-						continue
-					}
-					require.Contains(t, model, n)
-					s.give(n)
-					delete(model, n)
+				fetch()
+			},
+			"go back": func(*rapid.T) {
+				now = max(0, now-far("back"))
+				if rapid.Bool().Draw(t, "fetch") {
+					fetch()
 				}
-				for _, at := range model {
-					require.Greater(t, at, now, "it is over and was not told of")
+			},
+			"fetch a few": func(*rapid.T) {
+				for range rapid.IntRange(1, 5).Draw(t, "n") {
+					fetchOne()
 				}
 			},
 			"": func(t *rapid.T) {
