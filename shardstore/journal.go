@@ -69,8 +69,10 @@ type outcome struct {
 // maxBatchBuffer is how large a buffer the journal keeps for its next batches.
 const maxBatchBuffer = 1 << 20
 
+const journalPrefix = "journal-"
+
 func journalName(dir string, generation uint64) string {
-	return filepath.Join(dir, fmt.Sprintf("journal-%08d", generation))
+	return filepath.Join(dir, fmt.Sprintf(journalPrefix+"%08d", generation))
 }
 
 // write writes a frame and returns the count up to which the journal must be synced for the frame to survive a power cut.
@@ -242,17 +244,22 @@ func (j *journal) rotate() (uint64, error) {
 	return generation, nil
 }
 
-// beginJournal makes an empty journal that survives a power cut.
+// beginJournal makes an empty journal that survives a power cut, and locks it before the lock of an earlier one is given up.
 func beginJournal(fs fileSystem, dir string, generation uint64) (file, error) {
 	name := journalName(dir, generation)
 	f, err := fs.open(name, true)
 	if err != nil {
 		return nil, err
 	}
-	if _, err = f.WriteAt(fileHeadOf(journalMagic, generation), 0); err == nil {
-		if err = f.Sync(); err == nil {
-			err = fs.syncDir(dir)
-		}
+	err = f.lock()
+	if err == nil {
+		_, err = f.WriteAt(fileHeadOf(journalMagic, generation), 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = fs.syncDir(dir)
 	}
 	if err != nil {
 		_ = f.Close() // the first error is the one to tell

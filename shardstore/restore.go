@@ -46,13 +46,13 @@ type restored struct {
 	generation uint64 // 0: there is none
 	end        int64
 	snapshot   int64     // length of the last one
-	olds       []string  // files that do not count any more
+	obsolete   []string  // files that do not count any more
 	torn       []*damage // where files are to be cut off
 }
 
 // load reads the folder into the store's empty shards.
 func (r *restore) load() (restored, error) {
-	snapshots, journals, olds, err := r.generations()
+	snapshots, journals, obsolete, err := r.generations()
 	if err != nil {
 		return restored{}, err
 	}
@@ -66,25 +66,25 @@ func (r *restore) load() (restored, error) {
 	if r.err != nil { // it made read stop
 		err = r.err
 	}
-	res.olds, res.torn = olds, r.torn
+	res.obsolete, res.torn = obsolete, r.torn
 	return res, err
 }
 
 // generations returns the snapshots and journals that count, which are one snapshot at most and the journals since, and
 // the names of those that do not.
-func (r *restore) generations() (snapshots, journals []uint64, olds []string, err error) {
+func (r *restore) generations() (snapshots, journals []uint64, obsolete []string, err error) {
 	names, err := r.fs.list(r.dir)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("shardstore: %w", err)
 	}
 	for _, name := range names {
 		if name == snapshotTemp {
-			olds = append(olds, name)
+			obsolete = append(obsolete, name)
 		}
-		if g, ok := generationOf(name, "snapshot-"); ok {
+		if g, ok := generationOf(name, snapshotPrefix); ok {
 			snapshots = append(snapshots, g)
 		}
-		if g, ok := generationOf(name, "journal-"); ok {
+		if g, ok := generationOf(name, journalPrefix); ok {
 			journals = append(journals, g)
 		}
 	}
@@ -94,12 +94,12 @@ func (r *restore) generations() (snapshots, journals []uint64, olds []string, er
 	if last := len(snapshots) - 1; last >= 0 {
 		first = snapshots[last]
 		for _, g := range snapshots[:last] {
-			olds = append(olds, filepath.Base(snapshotName(r.dir, g)))
+			obsolete = append(obsolete, filepath.Base(snapshotName(r.dir, g)))
 		}
 		snapshots = snapshots[last:]
 	}
 	for len(journals) > 0 && journals[0] < first {
-		olds = append(olds, filepath.Base(journalName(r.dir, journals[0])))
+		obsolete = append(obsolete, filepath.Base(journalName(r.dir, journals[0])))
 		journals = journals[1:]
 	}
 	for i, g := range journals {
@@ -110,7 +110,7 @@ func (r *restore) generations() (snapshots, journals []uint64, olds []string, er
 	if len(snapshots) > 0 && len(journals) == 0 {
 		return nil, nil, nil, fmt.Errorf("shardstore: %s is missing", journalName(r.dir, first))
 	}
-	return snapshots, journals, olds, nil
+	return snapshots, journals, obsolete, nil
 }
 
 func generationOf(name, prefix string) (g uint64, ok bool) {

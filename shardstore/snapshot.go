@@ -15,8 +15,10 @@ const (
 	snapshotBuffer = 1 << 20
 )
 
+const snapshotPrefix = "snapshot-"
+
 func snapshotName(dir string, generation uint64) string {
-	return filepath.Join(dir, fmt.Sprintf("snapshot-%08d", generation))
+	return filepath.Join(dir, fmt.Sprintf(snapshotPrefix+"%08d", generation))
 }
 
 // snapshot writes one. After an error all is as it was, but for a journal more.
@@ -65,9 +67,9 @@ func (s *Store) dropBefore(generation uint64) error {
 		return err
 	}
 	for _, name := range names {
-		g, ok := generationOf(name, "snapshot-")
+		g, ok := generationOf(name, snapshotPrefix)
 		if !ok {
-			g, ok = generationOf(name, "journal-")
+			g, ok = generationOf(name, journalPrefix)
 		}
 		if ok && g < generation {
 			if err := s.disk.fs.remove(filepath.Join(s.disk.dir, name)); err != nil {

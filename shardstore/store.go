@@ -195,7 +195,7 @@ func (sh *shard) endBy(key coatcheck.Key, user string, now, until int64, last *c
 // awaitSync returns when what an operation wrote is as safe as Options.FsyncEvery wants it before the answer. The caller holds
 // no lock, so that many operations wait for one fsync.
 func (s *Store) awaitSync(upTo uint64, err error) error {
-	if s.disk == nil || upTo == 0 || !s.disk.everyAnswer {
+	if s.disk == nil || upTo == 0 || !s.disk.syncEachAnswer {
 		return err
 	}
 	return errors.Join(err, s.disk.journal.sync(upTo))

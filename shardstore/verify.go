@@ -12,13 +12,11 @@ func Verify(dir string) (sessions int, err error) {
 	if _, err := os.Stat(dir); err != nil {
 		return 0, fmt.Errorf("shardstore: %w", err)
 	}
-	lock, err := lockToRead(dir)
+	unlock, err := lockToRead(dir)
 	if err != nil {
 		return 0, err
 	}
-	if lock != nil {
-		defer func() { err = errors.Join(err, lock.Close()) }()
-	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	opt, err := Options{}.withDefaults()
 	if err != nil {
 		return 0, err
