@@ -30,7 +30,7 @@ func TestLoadDoesNotAllocate(t *testing.T) {
 
 // DOS-08: whoever finds users that share a shard, or has very many sessions, makes nobody slower.
 func TestOneCrowdedShard(t *testing.T) {
-	few, many := crowd(t, 1000), crowd(t, 200_000)
+	few, many := crowd(t, 1000), crowd(t, turns(200_000))
 	for _, tt := range []struct {
 		name string
 		op   func(*crowded)

@@ -269,7 +269,7 @@ func TestJanitorAgainstRenewals(t *testing.T) {
 		}
 	})
 	rec := add(t, s, "ada", t0, 5*time.Millisecond)
-	for i := 1; i < 3000; i++ {
+	for i := 1; i < turns(3000); i++ {
 		now := t0.Add(time.Duration(i) * 4 * time.Millisecond)
 		c.set(now)
 		require.NoError(t, renew(t, s, rec, now, 5*time.Millisecond))

@@ -18,7 +18,7 @@ import (
 func TestPowerCut(t *testing.T) {
 	for name, every := range map[string]time.Duration{"before each answer": -1, "now and then": time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(150) {
+			for seed := range uint64(turns(150)) {
 				powerCut(t, rand.New(rand.NewPCG(seed, 7)), every)
 				if t.Failed() {
 					t.Fatalf("seed %d", seed)
