@@ -28,7 +28,7 @@ func TestLoadDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// DOS-08: whoever finds users that share a shard, or has very many sessions, makes nobody slower.
+// DOS-08: a user with very many sessions makes no operation slower, and neither do many sessions in one shard.
 func TestOneCrowdedShard(t *testing.T) {
 	few, many := crowd(t, 1000), crowd(t, turns(200_000))
 	for _, tt := range []struct {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -21,6 +22,7 @@ type disk struct {
 	syncEvery      time.Duration
 	limit          int64 // how long the journal grows before a snapshot is due
 
+	snapshots     sync.Mutex   // held while a snapshot is taken, because all have one temporary file
 	snapshotBytes atomic.Int64 // of the last snapshot; written by snapshot
 	snapshotAt    atomic.Int64 // Unix milliseconds; written by snapshot
 }

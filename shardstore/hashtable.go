@@ -1,15 +1,15 @@
 package shardstore
 
 // hashTable finds slots by a 32-bit hash: open addressing with linear probing, half of each cell a hash and half a slot
-// number. What the hash was made of stands in the slot, so the caller says whether a slot is the one that he means. Its
+// number. The hashed bytes stand in the slot, so the caller says whether a slot is the one to find. Its
 // invariants:
 //   - cells is a power of two long and at most four fifths full, so every probe ends at an empty cell;
 //   - an entry of hash h stands in the run of taken cells that begins at or before h modulo the length;
 //   - while it is being resized, an entry stands in cells or in old; those of old[:moved] have moved.
 //
-// A map[Key]uint32 would do as well, and its look-up costs the same. Measured with ten million sessions in 256 shards
-// (BenchmarkTable): it takes 40 bytes a session, this 13, because the key stands in the slot anyhow; and a map that grows
-// makes its shard wait, where this moves 32 cells with each change.
+// A map[Key]uint32 would serve as well, and its look-up costs the same. Measured with ten million sessions in 256 shards
+// (BenchmarkTable): it takes 40 bytes a session, this 13, because the key stands in the slot anyway; and a map that grows
+// makes its shard wait, while this one moves 32 cells with each change.
 type hashTable struct {
 	cells []uint64
 	old   []uint64 // nil: no resize is under way
@@ -19,15 +19,16 @@ type hashTable struct {
 
 const (
 	minCells  = 8
-	movedEach = 32 // cells per change: enough to be done before the new cells are full, whichever way the table is resized
+	movedEach = 32 // cells per change: enough to finish before the new cells are full, whether the table grows or shrinks
 
-	// gone is what an entry leaves in old, where a later entry's run may lead over it. Its slot number is none.
+	// gone stands in old in the place of an entry that was removed or moved, because the run of another entry may lead over it.
+	// Its slot number is 0, which is none.
 	gone uint64 = 1 << 32
 )
 
 func cell(hash uint32, n ref) uint64 { return uint64(hash)<<32 | uint64(n) }
 
-// find returns the slot of that hash for which is says yes; 0 is none.
+// find returns the slot of that hash for which is returns true; 0 is none.
 func (t *hashTable) find(hash uint32, is func(ref) bool) ref {
 	if n := probe(t.cells, hash, is); n != 0 || t.old == nil {
 		return n
@@ -80,7 +81,7 @@ func (t *hashTable) place(hash uint32, n ref) (cells []uint64, i uint32) {
 			}
 		}
 	}
-	panic("shardstore: a slot that its table does not know")
+	panic("shardstore: a slot that is not in its table")
 }
 
 // set makes an entry lead to another slot.
@@ -104,7 +105,8 @@ func (t *hashTable) remove(hash uint32, n ref) {
 	}
 }
 
-// shrink goes on, a little, with a resize that the table's changes leave undone because there are no more of them.
+// shrink goes on with a resize that stands still because the table is not being changed, and begins one if the table is too
+// large.
 func (t *hashTable) shrink() {
 	for range movedEach {
 		t.step()
@@ -114,7 +116,7 @@ func (t *hashTable) shrink() {
 	}
 }
 
-// closeGap moves up what stands behind the empty cell i and may stand before, so that no run is broken.
+// closeGap moves entries behind the empty cell i into it where their hash allows, so that no run is broken.
 func closeGap(cells []uint64, i uint32) {
 	mask := uint32(len(cells) - 1)
 	for j := (i + 1) & mask; cells[j] != 0; j = (j + 1) & mask {

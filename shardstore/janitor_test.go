@@ -28,7 +28,7 @@ func clockAt(t time.Time) *clock {
 func (c *clock) set(t time.Time) { c.ms.Store(t.UnixMilli()) }
 func (c *clock) now() time.Time  { return time.UnixMilli(c.ms.Load()) }
 
-// asleep is a period in which no test meets the janitor: it sweeps when it is told to.
+// asleep is a period that outlasts every test: the janitor sweeps only when a test calls Sweep.
 const asleep = time.Hour
 
 func sizes(t *testing.T, s *shardstore.Store) shardstore.Sizes {

@@ -18,7 +18,7 @@ import (
 //   - an error of a sync is lasting: the system may have dropped what it could not write. Only a snapshot, which begins a
 //     new file, ends it.
 //
-// Frames are written in batches: the first caller of a batch waits until the file is free and writes for all who came
+// Frames are written in batches: the first caller of a batch waits until the file is free and writes for all that came
 // meanwhile. The others wait for that caller, and are woken together. One mutex for all of them would wake them one after
 // the other, each on its own core.
 //
@@ -100,7 +100,7 @@ func (j *journal) join(frame []byte) *outcome {
 	return j.batch.others
 }
 
-// writeBatch writes the batch when the file is free, and tells all who wait for it.
+// writeBatch writes the batch when the file is free, and wakes its other callers.
 func (j *journal) writeBatch() (upTo uint64, err error) {
 	j.writing.Lock()
 	b := j.takeBatch()

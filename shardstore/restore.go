@@ -14,32 +14,32 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// restore brings back what stands in a folder: the last snapshot, and every journal since. Frames are applied by several
-// goroutines in no order, which the format allows. What has expired comes back too, because it may be an older version of
-// what has not, or the other way round; it is swept when all is read.
+// restore reads what stands in a folder: the last snapshot, and every journal since. Frames are applied by several goroutines
+// in no order, which the format allows. An expired version of a session is restored too, because another version of it, before
+// or behind, may not have expired; what has expired in the end is swept when everything is read.
 type restore struct {
 	s   *Store
 	fs  fileSystem
 	dir string
 
-	frames  chan piece
+	frames  chan chunk
 	workers sync.WaitGroup
 	failing sync.Once
 	failed  chan struct{} // closed with err set
 	err     error
 
-	torn []*damage // where journals end early: no error unless a later one says that they were synced
+	torn []*damage // where journals end early: no error unless a later journal says that they were synced
 }
 
-// piece is the payloads of some frames, and where they are from.
-type piece struct {
+// chunk is the payloads of some frames, and where they stand.
+type chunk struct {
 	entries []byte
 	name    string
 	off     int64
 }
 
-// pieceBytes is how much one goroutine gets to do: enough to make the hand-over cheap.
-const pieceBytes = 64 << 10
+// chunkBytes is how much a goroutine gets at a time: enough to make the hand-over cheap.
+const chunkBytes = 64 << 10
 
 // restored is where a folder's last journal ends.
 type restored struct {
@@ -56,22 +56,21 @@ func (r *restore) load() (restored, error) {
 	if err != nil {
 		return restored{}, err
 	}
-	r.frames, r.failed = make(chan piece, 16), make(chan struct{})
+	r.frames, r.failed = make(chan chunk, 16), make(chan struct{})
 	for range runtime.GOMAXPROCS(0) {
 		r.workers.Go(r.work)
 	}
 	res, err := r.read(snapshots, journals)
 	close(r.frames)
 	r.workers.Wait()
-	if r.err != nil { // it made read stop
+	if r.err != nil { // read stopped because of it
 		err = r.err
 	}
 	res.obsolete, res.torn = obsolete, r.torn
 	return res, err
 }
 
-// generations returns the snapshots and journals that count, which are one snapshot at most and the journals since, and
-// the names of those that do not.
+// generations returns the last snapshot, if there is one, and the journals since, and the names of the obsolete files.
 func (r *restore) generations() (snapshots, journals []uint64, obsolete []string, err error) {
 	names, err := r.fs.list(r.dir)
 	if err != nil {
@@ -141,7 +140,7 @@ func (r *restore) read(snapshots, journals []uint64) (restored, error) {
 	return res, nil
 }
 
-// snapshot reads a snapshot, which was whole before it got its name.
+// snapshot reads a snapshot. A snapshot was whole before it got its name, so one that ends early is damaged.
 func (r *restore) snapshot(name string, generation uint64) (size int64, err error) {
 	err = r.open(name, func(f file) error {
 		in, err := openFrames(f, name, snapshotMagic, generation)
@@ -162,7 +161,7 @@ func (r *restore) snapshot(name string, generation uint64) (size int64, err erro
 	return size, err
 }
 
-// journal reads a journal and returns where it ends. A torn end is told of and left out.
+// journal reads a journal and returns where it ends. A torn end is logged and left out.
 func (r *restore) journal(name string, generation uint64, last bool) (end int64, err error) {
 	err = r.open(name, func(f file) error {
 		if size, err := f.size(); err == nil && size < fileHead && last {
@@ -206,9 +205,9 @@ func (r *restore) open(name string, read func(file) error) error {
 	return err
 }
 
-// each hands all frames of a file to the workers; see is called with each before.
-func (r *restore) each(in *frames, see func(payload []byte) error) error {
-	p := piece{name: in.name, off: in.off}
+// each hands all frames of a file to the workers; it calls see with each payload first.
+func (r *restore) each(in *frameReader, see func(payload []byte) error) error {
+	p := chunk{name: in.name, off: in.off}
 	defer func() { r.hand(p) }()
 	for {
 		payload, err := in.next()
@@ -221,18 +220,18 @@ func (r *restore) each(in *frames, see func(payload []byte) error) error {
 		if err != nil {
 			return err
 		}
-		if p.entries = append(p.entries, payload...); len(p.entries) >= pieceBytes {
+		if p.entries = append(p.entries, payload...); len(p.entries) >= chunkBytes {
 			if !r.hand(p) {
 				p.entries = nil
 				return r.err
 			}
-			p = piece{name: in.name, off: in.off, entries: make([]byte, 0, pieceBytes*2)}
+			p = chunk{name: in.name, off: in.off, entries: make([]byte, 0, chunkBytes*2)}
 		}
 	}
 }
 
-// hand gives a piece to a worker, unless one has failed.
-func (r *restore) hand(p piece) bool {
+// hand gives a chunk to a worker, unless one has failed.
+func (r *restore) hand(p chunk) bool {
 	select {
 	case <-r.failed:
 		return false
@@ -260,7 +259,7 @@ func (r *restore) work() {
 	}
 }
 
-// apply does what an entry says, if the store does not know better.
+// apply does what an entry says, unless the store holds something newer.
 func (s *Store) apply(e entry) error {
 	switch e.letter {
 	case 'P':

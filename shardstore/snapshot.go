@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A snapshot is what a store holds, written while it goes on working. First a new journal is begun, then the shards are
-// written slab by slab, each slab in one hold of the lock. What changes meanwhile stands in the new journal, so it does not
-// matter which slab was written before. When the snapshot stands under its name, the journals before it go.
+// A snapshot is what a store holds, written while the store goes on working. First a new journal is begun, then the shards are
+// written slab by slab, each slab in one hold of the lock. What changes meanwhile stands in the new journal, so the order of
+// slabs does not matter. When the snapshot has its name, the journals before it are removed.
 
 const (
 	snapshotTemp   = "snapshot.tmp"
@@ -21,9 +21,11 @@ func snapshotName(dir string, generation uint64) string {
 	return filepath.Join(dir, fmt.Sprintf(snapshotPrefix+"%08d", generation))
 }
 
-// snapshot writes one. After an error all is as it was, but for a journal more.
+// snapshot takes a snapshot. After an error everything is as it was, except that a new journal may have begun.
 func (s *Store) snapshot() error {
 	d := s.disk
+	d.snapshots.Lock()
+	defer d.snapshots.Unlock()
 	generation, err := d.journal.rotate()
 	if err != nil {
 		return err
@@ -51,7 +53,7 @@ func (s *Store) snapshot() error {
 		err = d.fs.syncDir(d.dir)
 	}
 	if err != nil {
-		_ = d.fs.remove(temp) // the next one begins with that too
+		_ = d.fs.remove(temp) // if this fails, the next snapshot does it
 		return err
 	}
 	d.journal.forgetFailure()
@@ -96,7 +98,7 @@ func (s *Store) writeTo(out *snapshotWriter) error {
 
 // writeTo writes a shard. It takes the lock itself, once for each slab.
 func (sh *shard) writeTo(out *snapshotWriter, now func() time.Time) error {
-	sh.setSnapshotting(true) // a slot that tidy moves would be written twice or not at all, and stand in no journal
+	sh.setSnapshotting(true) // a slot that compact moves would be written twice or not at all, and stand in no journal
 	defer sh.setSnapshotting(false)
 	for id := uint32(1); ; id++ {
 		entries, ok := sh.appendSlab(out.entries[:0], id, now().UnixMilli(), &out.sessions)
@@ -116,7 +118,7 @@ func (sh *shard) setSnapshotting(on bool) {
 	sh.snapshotting = on
 }
 
-// appendSlab appends entries for all that stands in a slab, and reports whether there is such a slab.
+// appendSlab appends the entries of everything that stands in a slab, and reports whether there is such a slab.
 func (sh *shard) appendSlab(b []byte, id uint32, now int64, sessions *uint64) ([]byte, bool) {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
@@ -140,7 +142,7 @@ func (sh *shard) appendSlab(b []byte, id uint32, now int64, sessions *uint64) ([
 	return b, true
 }
 
-// snapshotWriter collects frames and writes them in large pieces.
+// snapshotWriter collects frames and writes many with one call.
 type snapshotWriter struct {
 	f        file
 	frames   []byte

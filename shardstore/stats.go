@@ -2,7 +2,7 @@ package shardstore
 
 import "time"
 
-// Stats says how a store is.
+// Stats describes the state of a store.
 type Stats struct {
 	// Sessions is Len.
 	Sessions int
@@ -14,16 +14,16 @@ type Stats struct {
 	Refusing error
 	// Failures is how many writes and syncs have failed.
 	Failures uint64
-	// ExpiredIdle and ExpiredAbsolute are the sessions that the janitor has removed, by which expiry came first.
+	// ExpiredIdle and ExpiredAbsolute are how many sessions were removed because they had expired, by which expiry came first.
 	ExpiredIdle, ExpiredAbsolute uint64
-	// Sweeps is how often it came by, SweepTime how long it was at work in all.
+	// Sweeps is how many rounds the janitor has done, SweepTime how long they took together.
 	Sweeps    uint64
 	SweepTime time.Duration
-	// SweptTo is the time up to which all that expired is gone, by the store's clock.
+	// SweptTo is the time of the last round, by the store's clock: what had expired then is gone.
 	SweptTo time.Time
 }
 
-// Stats returns how the store is.
+// Stats returns the state of the store.
 func (s *Store) Stats() Stats {
 	st := Stats{
 		Sessions:    s.Len(),

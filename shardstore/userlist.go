@@ -15,13 +15,13 @@ import (
 //
 //   - how many sessions it has, expired ones that nobody has removed yet included;
 //   - whether the ring is in order: the first session is the oldest then, and each next one is younger;
-//   - a lower bound of when the first of the sessions ends. Before that time all of them live. A session that is renewed or
-//     removed leaves the bound as it is, and whoever meets a bound that has passed walks the ring once and raises it. The bound is in whole
-//     seconds, so a login in the second before a session ends may walk the ring too.
+//   - a lower bound, in whole seconds, of when the first of the sessions ends. Before that time all of them live. A session
+//     that is renewed or removed leaves the bound as it is. An operation that meets a bound that has passed walks the ring
+//     once and raises it; so does each login at the limit in the second in which a session ends.
 //
-// A login is the youngest session as a rule, so the new session is linked in before the first one, which is where the ring
-// ends. A session that belongs elsewhere (two logins in one millisecond, a clock that was corrected, a restart) is
-// moved back a few places; if that does not do, the ring loses its order and is sorted when a limit next asks for the oldest.
+// A new session is the youngest as a rule, and is linked in behind the last one. A session that belongs elsewhere (two logins
+// in one millisecond, a clock that was corrected, a restart) is moved back a few places; if those are too few, the ring loses
+// its order, and is sorted when a limit next asks for the oldest.
 //
 // The whole user ID is compared: users who share a Tag share a shard and no ring. A user without a session has no ring.
 
