@@ -59,7 +59,7 @@ func TestCrash(t *testing.T) {
 
 func realClock(opt *shardstore.Options) { opt.Now = nil }
 
-// snapshots tells how many were taken, from the name of the last.
+// snapshots returns how many were taken, by the name of the last.
 func snapshots(t *testing.T, dir string) (n int) {
 	for _, name := range filesIn(t, dir) {
 		if digits, ok := strings.CutPrefix(name, "snapshot-"); ok {

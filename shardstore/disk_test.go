@@ -129,14 +129,36 @@ func filesIn(t testing.TB, dir string) (names []string) {
 }
 
 func TestOneStoreOnAFolder(t *testing.T) {
-	dir := t.TempDir()
-	s := onDisk(t, dir)
-	_, err := tryOnDisk(dir)
-	require.ErrorContains(t, err, "in use")
-	_, err = shardstore.Verify(dir)
-	require.ErrorContains(t, err, "in use")
-	require.NoError(t, s.Close())
-	onDisk(t, dir)
+	for name, harm := range map[string]func(t *testing.T, s *shardstore.Store, dir string){
+		"as it is": func(*testing.T, *shardstore.Store, string) {},
+		"without its lock file": func(t *testing.T, _ *shardstore.Store, dir string) {
+			require.NoError(t, os.Remove(filepath.Join(dir, "lock")))
+		},
+		"without its lock file, after a snapshot": func(t *testing.T, s *shardstore.Store, dir string) {
+			add(t, s, "ada", t0, time.Hour)
+			require.NoError(t, s.Snapshot())
+			require.NoError(t, s.SyncNow()) // the old journal is closed
+			require.NoError(t, os.Remove(filepath.Join(dir, "lock")))
+		},
+		"without its lock file, in the middle of a snapshot": func(t *testing.T, s *shardstore.Store, dir string) {
+			add(t, s, "ada", t0, time.Hour)
+			require.NoError(t, s.Rotate())
+			require.NoError(t, os.Remove(filepath.Join(dir, "lock")))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := onDisk(t, dir)
+			harm(t, s, dir)
+			_, err := tryOnDisk(dir)
+			require.ErrorIs(t, err, shardstore.ErrInUse)
+			_, err = shardstore.Verify(dir)
+			require.ErrorIs(t, err, shardstore.ErrInUse)
+			rec := add(t, s, "ada", t0, time.Hour) // it goes on
+			require.NoError(t, s.Close())
+			require.NoError(t, load(onDisk(t, dir), rec.Key, t0))
+		})
+	}
 }
 
 // journalOf writes a few sessions to a new folder and returns the journal's name, and where its frames begin.

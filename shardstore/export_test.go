@@ -3,6 +3,7 @@ package shardstore
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -35,10 +36,10 @@ func (s *Store) Break(shard int) (mend func()) {
 	sh := &s.shards[shard]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	b := bucketAt(0, sh.wheel.at)
-	was := sh.wheel.first[b]
+	b := indexAt(0, sh.wheel.at)
+	before := sh.wheel.first[b]
 	sh.wheel.first[b] = 1 << 31
-	return func() { sh.wheel.first[b] = was }
+	return func() { sh.wheel.first[b] = before }
 }
 
 // Sizes is how much a store holds.
@@ -52,6 +53,9 @@ func (s *Store) Sizes() (n Sizes, err error) {
 	}
 	if n.Sessions != s.Len() {
 		errs = append(errs, fmt.Errorf("%d sessions, the count is %d", n.Sessions, s.Len()))
+	}
+	if taken := s.taken.Load(); s.max != 0 && int(taken) != n.Sessions {
+		errs = append(errs, fmt.Errorf("%d sessions, %d places are taken", n.Sessions, taken))
 	}
 	return n, errors.Join(errs...)
 }
@@ -112,26 +116,35 @@ func (c *counter) check(ok bool, what string) {
 func (c *counter) slot(n ref, s slot) {
 	c.check(classOf(len(s.payload())) == c.sh.slots.classAt(n), "a slot of the wrong class")
 	if s.is(mark) {
-		c.check(c.sh.findUser(&c.sh.marks, s.user()) == n, "a mark that its table does not know")
+		c.check(c.sh.findOwner(&c.sh.marks, c.sh.owner(s.user())) == n, "a mark that its table does not know")
 		return
 	}
-	c.check(c.sh.find(s.key(), c.sh.hash(s[:offNext])) == n, "a slot that its table does not know")
+	c.check(c.sh.find(s.key(), c.sh.hash(s[:keyBytes])) == n, "a slot that its table does not know")
 	if !s.is(session) || len(s.user()) == 0 {
 		return
 	}
 	c.withUser++
-	if s.ref(offPrevUser) != 0 {
-		return
+	if s.userCount() != 0 {
+		c.ring(n, s)
 	}
+}
+
+// ring checks the ring of a user whose first session stands in n.
+func (c *counter) ring(n ref, first slot) {
 	c.firsts++
-	c.check(c.sh.firstOf(s.user()) == n, "a first session that the index does not know")
-	prev := ref(0)
-	for at := n; at != 0; at = c.sh.at(at).ref(offNextUser) {
+	c.check(c.sh.firstOf(c.sh.owner(first.user())) == n, "a first session that the table of users does not know")
+	prev, at := first.ref(offPrevUser), n
+	for i := range first.userCount() {
+		s := c.sh.at(at)
 		c.indexed++
-		c.check(string(c.sh.at(at).user()) == string(s.user()), "a session in another user's list")
-		c.check(c.sh.at(at).ref(offPrevUser) == prev, "a broken list of a user")
-		prev = at
+		c.check(s.is(session) && string(s.user()) == string(first.user()), "a session in another user's ring")
+		c.check(s.ref(offPrevUser) == prev, "a broken ring")
+		c.check((s.userCount() != 0) == (i == 0), "two first sessions in a ring")
+		c.check(int64(first.userEnd())*1000 <= max(0, s.ends()), "a session that ends before its user's first")
+		c.check(i == 0 || !first.ordered() || s.compareAge(c.sh.at(prev)) > 0, "a ring that is out of order")
+		prev, at = at, s.ref(offNextUser)
 	}
+	c.check(at == n, "a ring of another length than its count")
 }
 
 func (c *counter) classes() {
@@ -153,19 +166,27 @@ func (c *counter) classes() {
 }
 
 // count returns how many slots stand in the wheel.
-func (w *wheel) count(c *counter) (n int) {
-	for b, first := range w.first {
-		c.check((first != 0) == (w.taken[b>>digitBits]&(1<<(b&digitMask)) != 0), "a bucket's bit")
-		prev := ref(0)
-		for at := first; at != 0; at = w.slots.at(at).ref(offNext) {
-			s := w.slots.at(at)
-			n++
-			c.check(s.bucket() == bucket(b) && s.ref(offPrev) == prev, "a broken bucket")
-			level := b >> digitBits
-			begins := w.at>>((level+1)*digitBits)<<((level+1)*digitBits) | int64(b&digitMask)<<(level*digitBits)
-			c.check(begins <= max(s.ends(), w.at), "a bucket that begins after what stands in it ends")
-			prev = at
-		}
+func (w *timerWheel) count(c *counter) (n int) {
+	for i, first := range w.first {
+		c.check((first != 0) == (w.taken[i>>digitBits]&(1<<(i&digitMask)) != 0), "a bucket's bit")
+		level := i >> digitBits
+		begins := w.at>>((level+1)*digitBits)<<((level+1)*digitBits) | int64(i&digitMask)<<(level*digitBits)
+		n += w.countList(c, first, bucket(i)|w.epoch, begins)
+	}
+	for i, first := range w.stale {
+		n += w.countList(c, first, bucket(i)|w.epoch^epochBit, math.MinInt64)
+	}
+	return n
+}
+
+func (w *timerWheel) countList(c *counter, first ref, b bucket, begins int64) (n int) {
+	prev := ref(0)
+	for at := first; at != 0; at = w.slots.at(at).ref(offNext) {
+		s := w.slots.at(at)
+		n++
+		c.check(s.bucket() == b && s.ref(offPrev) == prev, "a broken bucket")
+		c.check(begins <= max(s.ends(), w.at), "a bucket that begins after what stands in it ends")
+		prev = at
 	}
 	return n
 }

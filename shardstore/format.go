@@ -17,15 +17,15 @@ import (
 //
 // and goes on with frames: 4-byte length of the payload, 4-byte CRC-32C of that length and the payload, payload. A frame
 // is written whole or not at all, so what must not come apart stands in one. The payload is a row of entries, each a
-// letter and what belongs to it:
+// letter and its fields:
 //
 //	P  key, 2-byte length, record          a session was created or changed
-//	E  key, 8-byte time                    a session ended, and its tombstone goes then
-//	M  8-byte time, 8-byte mark, 2-byte length, user   a mark was left, and goes then
-//	D  8-byte offset                       what stands before it in this file was synced (and all older files)
-//	F  8-byte count                        a snapshot is whole, with so many sessions
+//	E  key, 8-byte time                    a session ended, and its tombstone stands until that time
+//	M  8-byte time, 8-byte mark, 2-byte length, user   a mark was left, and stands until that time
+//	D  8-byte offset                       all that stands before the offset in this file, and all older files, were synced
+//	F  8-byte count                        the snapshot is whole and holds so many sessions
 //
-// Entries need no order: a Key is never used twice, so an end beats everything and else the higher version wins.
+// Entries need no order: a Key is never used twice, so an end wins over everything, and otherwise the higher version wins.
 // A codec that moves the version, the expiries or the user of a record needs another version here.
 const (
 	journalMagic  = "ccheckJ1"
@@ -47,9 +47,17 @@ func fileHeadOf(magic string, generation uint64) []byte {
 
 // appendFrame appends a frame with that payload.
 func appendFrame(b, payload []byte) []byte {
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
-	b = binary.LittleEndian.AppendUint32(b, frameSum(b[len(b)-4:], payload))
-	return append(b, payload...)
+	at := len(b)
+	b = append(append(b, make([]byte, frameHead)...), payload...)
+	sealFrame(b[at:])
+	return b
+}
+
+// sealFrame fills in the head of a frame, which is everything that b holds.
+func sealFrame(b []byte) {
+	payload := b[frameHead:]
+	binary.LittleEndian.PutUint32(b, uint32(len(payload)))
+	binary.LittleEndian.PutUint32(b[4:], frameSum(b[:4], payload))
 }
 
 func frameSum(length, payload []byte) uint32 {
@@ -67,7 +75,7 @@ func appendEnd(b []byte, key coatcheck.Key, until int64) []byte {
 	return binary.LittleEndian.AppendUint64(b, uint64(until))
 }
 
-func appendLeave(b []byte, until int64, m coatcheck.Mark, user []byte) []byte {
+func appendMarkEntry(b []byte, until int64, m coatcheck.Mark, user []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(append(b, 'M'), uint64(until))
 	b = binary.LittleEndian.AppendUint64(b, uint64(m))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(user)))
@@ -79,7 +87,7 @@ func numberEntry(letter byte, n uint64) []byte {
 	return binary.LittleEndian.AppendUint64([]byte{letter}, n)
 }
 
-// entry is one of a frame's. What it does not have is zero; its slices are the payload's.
+// entry is one entry of a frame. Fields that its kind does not have are zero; its slices are the payload's.
 type entry struct {
 	letter byte
 	key    coatcheck.Key
@@ -94,7 +102,7 @@ var errEntry = errors.New("not an entry")
 
 // cutEntry reads the first entry of a payload. It checks what a shard relies upon, not what Record.Read checks.
 func cutEntry(b []byte) (e entry, rest []byte, err error) {
-	c := cutter{rest: b}
+	c := decoder{rest: b}
 	e.letter = c.bytes(1)[0]
 	switch e.letter {
 	case 'P':
@@ -138,13 +146,13 @@ func checkStored(key coatcheck.Key, b []byte) error {
 	}
 }
 
-// cutter reads from the front of bytes. Once they are too short it goes on with zeros, so that one look at the end does.
-type cutter struct {
+// decoder reads from the front of bytes. Once they are too short it goes on with zeros, so that one check at the end is enough.
+type decoder struct {
 	rest  []byte
 	short bool
 }
 
-func (c *cutter) bytes(n int) []byte {
+func (c *decoder) bytes(n int) []byte {
 	if c.short || n > len(c.rest) {
 		c.short, c.rest = true, nil
 		return make([]byte, min(n, 1<<16))
@@ -154,7 +162,7 @@ func (c *cutter) bytes(n int) []byte {
 	return head
 }
 
-func (c *cutter) number(size int) uint64 {
+func (c *decoder) number(size int) uint64 {
 	var b [8]byte
 	copy(b[:], c.bytes(size))
 	return binary.LittleEndian.Uint64(b[:])

@@ -37,7 +37,7 @@ func seeds(t testing.TB) [][]byte {
 		put,
 		appendPut(put, ada, fuzzRecord(t, "ada", ada, 2)),
 		appendEnd(appendPut(nil, nobody, fuzzRecord(t, "", nobody, 1)), nobody, 7),
-		appendLeave(end, fuzzTime.UnixMilli()+60, 9, []byte("ada")),
+		appendMarkEntry(end, fuzzTime.UnixMilli()+60, 9, []byte("ada")),
 		numberEntry('D', 20),
 		numberEntry('F', 1),
 	}

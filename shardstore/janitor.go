@@ -6,15 +6,13 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
-
-	"github.com/coatcheck/coatcheck"
 )
 
-// maxSwept is how many slots are looked at in one hold of a shard's lock, so that nobody waits long when a million sessions
-// expire in one second. Each costs a handful of cache misses; taking the lock again costs nothing beside them.
+// maxSwept is how many slots are visited in one hold of a shard's lock, so that no request waits long when a million sessions
+// expire in one second. Each slot costs a handful of cache misses; taking the lock again costs nothing beside them.
 const maxSwept = 64
 
-// janitor removes what is over, every so often, until the store is closed.
+// janitor removes what has ended, once in every Options.JanitorEvery, until the store is closed.
 func (s *Store) janitor() {
 	tick := time.NewTicker(s.every)
 	defer tick.Stop()
@@ -28,12 +26,12 @@ func (s *Store) janitor() {
 	}
 }
 
-// swept is what the janitor has done. Written by whoever sweeps.
+// swept is what was removed because it had ended. Written by the janitor, and by each operation that meets such a session.
 type swept struct {
 	idle, absolute atomic.Uint64 // sessions that expired
 	rounds         atomic.Uint64
 	took           atomic.Int64 // nanoseconds in all
-	upTo           atomic.Int64 // Unix milliseconds: what was over then is gone
+	upTo           atomic.Int64 // Unix milliseconds: what had ended then is gone
 }
 
 // count counts a session that expired.
@@ -45,9 +43,9 @@ func (w *swept) count(idle bool) {
 	}
 }
 
-// sweep removes all that is over by the janitor's clock.
+// sweep removes everything that has ended by the janitor's clock.
 func (s *Store) sweep() {
-	defer s.survive()
+	defer s.recoverPanic()
 	defer func(began time.Time) {
 		s.swept.took.Add(int64(time.Since(began)))
 		s.swept.rounds.Add(1)
@@ -59,10 +57,10 @@ func (s *Store) sweep() {
 	s.swept.upTo.Store(now)
 }
 
-// sweepShard has a net of its own: what is wrong with one shard must not keep the others from being swept.
+// sweepShard recovers by itself, so that a defect in one shard does not keep the others from being swept.
 func (s *Store) sweepShard(sh *shard, now int64) {
-	defer s.survive()
-	for sh.sweep(now) || sh.tidy() {
+	defer s.recoverPanic()
+	for sh.sweep(now) || sh.compact() {
 		select {
 		case <-s.stop:
 			return
@@ -72,18 +70,18 @@ func (s *Store) sweepShard(sh *shard, now int64) {
 	sh.trim()
 }
 
-// survive keeps a panic of the janitor from ending the process: sessions that are not swept cost memory, a process that
+// recoverPanic keeps a panic of the janitor from ending the process: sessions that are not swept cost memory, a process that
 // ends costs all of them.
-func (s *Store) survive() {
+func (s *Store) recoverPanic() {
 	if p := recover(); p != nil {
 		s.log.Error("shardstore: the janitor panicked and goes on",
 			slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 	}
 }
 
-// sweep looks at up to maxSwept slots that are over or have been renewed since they came to stand where they do, and
-// reports whether there may be more. It takes the lock itself, once: what it looks at is removed in the same hold, so
-// nothing can be renewed in between.
+// sweep visits up to maxSwept slots that have ended, or belong in another bucket of the timer wheel, and reports whether
+// there may be more. It takes the lock itself, once: a slot is removed in the hold in which it was visited, so no session is
+// renewed in between.
 func (sh *shard) sweep(now int64) (more bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -93,10 +91,7 @@ func (sh *shard) sweep(now int64) (more bool) {
 		case n == 0:
 			return false
 		case sh.at(n).ends() <= now:
-			if s := sh.at(n); s.is(session) {
-				sh.swept.count(coatcheck.EncodedIdle(s.payload()))
-			}
-			sh.remove(n)
+			sh.expire(n)
 		default:
 			sh.wheel.remove(n)
 			sh.wheel.add(n)
@@ -105,19 +100,19 @@ func (sh *shard) sweep(now int64) (more bool) {
 	return true
 }
 
-// tidy moves what is left of a slab that is one of too many, so that the slab can go, and reports whether there may be
-// more such slabs. It takes the lock itself, for one slab, and moves no more than sweep does.
-func (sh *shard) tidy() (more bool) {
+// compact empties a slab that is one of too many, so that the slab can be released, and reports whether there may be more
+// such slabs. It takes the lock itself, for one slab, and moves no more slots than sweep visits.
+func (sh *shard) compact() (more bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if sh.dumping {
+	if sh.snapshotting {
 		return false
 	}
 	id := sh.slots.sparse()
 	if id == 0 {
 		return false
 	}
-	sh.slots.close(id) // so that nothing moves to where it stands
+	sh.slots.close(id) // so that nothing moves within the slab
 	moved := 0
 	sh.slots.each(id, func(n ref, s slot) {
 		if moved < maxSwept {
@@ -134,7 +129,7 @@ func (sh *shard) trim() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.slots.trim()
-	for _, t := range [...]*table{&sh.keys, &sh.users, &sh.marks} {
+	for _, t := range [...]*hashTable{&sh.keys, &sh.users, &sh.marks} {
 		t.shrink()
 	}
 }

@@ -28,7 +28,7 @@ func clockAt(t time.Time) *clock {
 func (c *clock) set(t time.Time) { c.ms.Store(t.UnixMilli()) }
 func (c *clock) now() time.Time  { return time.UnixMilli(c.ms.Load()) }
 
-// asleep is a period in which no test meets the janitor: it sweeps when it is told to.
+// asleep is a period that outlasts every test: the janitor sweeps only when a test calls Sweep.
 const asleep = time.Hour
 
 func sizes(t *testing.T, s *shardstore.Store) shardstore.Sizes {
@@ -112,6 +112,88 @@ func TestClockStepsBack(t *testing.T) {
 	assert.Equal(t, shardstore.Sizes{Sessions: 1, Users: 1, Indexed: 1}, sizes(t, s))
 }
 
+// The same for a session whose end another operation than Load has reported.
+func TestClockStepsBackAfterOtherRefusals(t *testing.T) {
+	end := t0.Add(time.Hour)
+	var last coatcheck.Record
+	for name, refuse := range map[string]func(t *testing.T, s *shardstore.Store, rec *coatcheck.Record){
+		"Swap": func(t *testing.T, s *shardstore.Store, rec *coatcheck.Record) {
+			require.ErrorIs(t, renew(t, s, rec, end, time.Hour), coatcheck.ErrNotFound)
+		},
+		"End": func(t *testing.T, s *shardstore.Store, rec *coatcheck.Record) {
+			require.ErrorIs(t, s.End(context.Background(), rec.Key, "ada", end, end.Add(time.Second), &last), coatcheck.ErrNotFound)
+		},
+		"EndUser": func(t *testing.T, s *shardstore.Store, rec *coatcheck.Record) {
+			_, err := s.EndUser(context.Background(), "ada", rec.Key, end, end.Add(time.Second))
+			require.ErrorIs(t, err, coatcheck.ErrNotFound)
+		},
+		"Create within the limit": func(t *testing.T, s *shardstore.Store, _ *coatcheck.Record) {
+			ended, err := s.Create(context.Background(), session(t, "ada", end, time.Hour), coatcheck.CreateOptions{Limit: 1}, end)
+			require.NoError(t, err)
+			require.Zero(t, ended)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t, shardstore.Options{JanitorEvery: asleep})
+			rec := add(t, s, "ada", t0, time.Hour)
+			refuse(t, s, rec)
+			require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrNotFound)
+			sizes(t, s)
+		})
+	}
+}
+
+// A clock that is wrong for a moment and is then corrected must not keep the janitor from its work: what ends by the right clock
+// is removed, and makes room.
+func TestJanitorFollowsTheClock(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for _, step := range []time.Duration{-4 * year, -time.Hour, time.Hour, 4 * year} {
+		t.Run(step.String(), func(t *testing.T) {
+			const most = 200 // more than are visited in one hold of a lock
+			c := clockAt(t0)
+			s := newStore(t, shardstore.Options{Shards: 2, JanitorEvery: asleep, MaxSessions: most, Now: c.now})
+			var last coatcheck.Record
+			life := func(now time.Time) { // of a store, up to its limit and until all of it has ended
+				c.set(now)
+				s.Sweep()
+				for range most - s.Len() {
+					add(t, s, "ada", now, time.Minute)
+				}
+				_, err := s.Create(context.Background(), session(t, "bob", now, time.Minute), coatcheck.CreateOptions{}, now)
+				require.ErrorIs(t, err, coatcheck.ErrFull)
+				rec := session(t, "ada", now, time.Minute)
+				_, err = s.Create(context.Background(), rec, coatcheck.CreateOptions{Limit: most, Until: now.Add(time.Second)}, now)
+				require.NoError(t, err)
+				require.NoError(t, s.End(context.Background(), rec.Key, "ada", now, now.Add(time.Second), &last))
+				_, err = s.EndUser(context.Background(), "bob", coatcheck.Key{}, now, now)
+				require.NoError(t, err)
+				c.set(now.Add(2 * time.Minute))
+				s.Sweep()
+				require.Equal(t, shardstore.Sizes{}, sizes(t, s))
+			}
+			life(t0)
+			life(t0.Add(step))
+			life(t0)
+			life(t0.Add(step))
+			life(t0.Add(5 * time.Minute))
+		})
+	}
+}
+
+// The same when nobody but a Create that needs room has seen the corrected clock.
+func TestCreateMakesRoomAfterTheClockWentBack(t *testing.T) {
+	c := clockAt(t0.Add(4 * 365 * 24 * time.Hour))
+	s := newStore(t, shardstore.Options{Shards: 2, JanitorEvery: asleep, MaxSessions: 3, Now: c.now})
+	s.Sweep()
+	for range 3 {
+		add(t, s, "ada", t0, time.Minute)
+	}
+	for range 3 {
+		add(t, s, "ada", t0.Add(time.Minute), time.Minute)
+	}
+	assert.Equal(t, 3, s.Len())
+}
+
 // A tombstone whose time is over when it is made would only be work for the janitor.
 func TestTombstoneOfNoTime(t *testing.T) {
 	s := newStore(t, shardstore.Options{JanitorEvery: asleep})
@@ -187,7 +269,7 @@ func TestJanitorAgainstRenewals(t *testing.T) {
 		}
 	})
 	rec := add(t, s, "ada", t0, 5*time.Millisecond)
-	for i := 1; i < 3000; i++ {
+	for i := 1; i < turns(3000); i++ {
 		now := t0.Add(time.Duration(i) * 4 * time.Millisecond)
 		c.set(now)
 		require.NoError(t, renew(t, s, rec, now, 5*time.Millisecond))

@@ -10,137 +10,175 @@ import (
 )
 
 // journal is the file that every change is written to before it happens. An operation writes with its shard's lock held:
-// what cannot be written has then been seen by nobody, and need not be undone. Its invariants:
-//   - file holds whole frames up to end. Behind that stands nothing, or, if scrap is set, part of what could not be
+// nobody has seen a change that cannot be written, so nothing need be undone. Its invariants:
+//   - file holds whole frames up to end. Behind that stands nothing, or, if partial is set, part of what could not be
 //     written; it is cut off before anything else is written;
-//   - written counts the bytes of all files that this store wrote, and orders operations; what is up to synced would
+//   - written counts the bytes of all files that this store wrote, and orders operations; everything up to synced would
 //     survive a power cut;
 //   - an error of a sync is lasting: the system may have dropped what it could not write. Only a snapshot, which begins a
 //     new file, ends it.
+//
+// Frames are written in batches: the first caller of a batch waits until the file is free and writes for all that came
+// meanwhile. The others wait for that caller, and are woken together. One mutex for all of them would wake them one after
+// the other, each on its own core.
 //
 // Lock order: a shard's, then syncing, then writing, then collecting.
 type journal struct {
 	fs  fileSystem
 	dir string
 
-	collecting sync.Mutex
-	batch      *batch // guarded by collecting: what waits to be written
-	spare      []byte // guarded by collecting
+	collecting sync.Mutex // held for as long as it takes to copy a frame
+	batch      batch      // guarded by collecting: the frames that the next write takes to the file
+	spare      []byte     // guarded by collecting: a buffer for the batch after that
 
 	writing    sync.Mutex // guards what follows
 	file       file
 	generation uint64
 	end        int64
-	scrap      bool
-	durable    int64  // what is to be told of in file as synced; 0: nothing new
+	partial    bool
+	durable    int64  // the offset in file that a D is to name next; 0: nothing new was synced
 	retired    []file // earlier files that are not synced yet
 	written    uint64
 
 	syncing sync.Mutex
 	synced  uint64 // guarded by syncing
 
-	trouble atomic.Pointer[trouble] // the last write or sync that failed, nil if the last one worked
-	failed  atomic.Uint64           // how many failed
+	failure  atomic.Pointer[failure] // the last write or sync that failed, nil if the last one worked
+	failures atomic.Uint64           // how many failed
 }
 
-// trouble is why writes are refused.
-type trouble struct {
+// failure is why writes are refused.
+type failure struct {
 	err     error
 	lasting bool
 }
 
-// batch is what is written with one call.
+// batch is frames that are written with one call. It is empty until its first caller has come, who will write it.
 type batch struct {
-	bytes []byte
-	done  bool // guarded, with what follows, by journal.writing
+	frames []byte
+	others *outcome // nil: its first caller is its only one
+}
+
+// outcome is what the callers of a batch wait for, its first one excepted.
+type outcome struct {
+	known chan struct{} // closed when the fields below are set
 	upTo  uint64
 	err   error
 }
 
+// maxBatchBuffer is how large a buffer the journal keeps for its next batches.
+const maxBatchBuffer = 1 << 20
+
+const journalPrefix = "journal-"
+
 func journalName(dir string, generation uint64) string {
-	return filepath.Join(dir, fmt.Sprintf("journal-%08d", generation))
+	return filepath.Join(dir, fmt.Sprintf(journalPrefix+"%08d", generation))
 }
 
-// write writes a frame and returns the count up to which it must be synced to last. Who waits while another writes is
-// written together with all others that wait.
-func (j *journal) write(payload []byte) (upTo uint64, err error) {
-	j.collecting.Lock()
-	b := j.batch
-	b.bytes = appendFrame(b.bytes, payload)
-	j.collecting.Unlock()
-
-	j.writing.Lock()
-	defer j.writing.Unlock()
-	if !b.done {
-		j.flush()
+// write writes a frame and returns the count up to which the journal must be synced for the frame to survive a power cut.
+func (j *journal) write(frame []byte) (upTo uint64, err error) {
+	if others := j.join(frame); others != nil {
+		<-others.known
+		return others.upTo, others.err
 	}
-	return b.upTo, b.err
+	return j.writeBatch()
 }
 
-// flush writes the batch. It wants writing held.
-func (j *journal) flush() {
+// join adds a frame to the batch. It returns nil to the batch's first caller, who must call writeBatch, and to each other
+// what to wait for.
+func (j *journal) join(frame []byte) *outcome {
 	j.collecting.Lock()
+	defer j.collecting.Unlock()
+	first := len(j.batch.frames) == 0
+	j.batch.frames = append(j.batch.frames, frame...)
+	if first {
+		return nil
+	}
+	if j.batch.others == nil {
+		j.batch.others = &outcome{known: make(chan struct{})}
+	}
+	return j.batch.others
+}
+
+// writeBatch writes the batch when the file is free, and wakes its other callers.
+func (j *journal) writeBatch() (upTo uint64, err error) {
+	j.writing.Lock()
+	b := j.takeBatch()
+	err = j.append(&b.frames)
+	upTo = j.written
+	j.writing.Unlock()
+
+	if b.others != nil {
+		b.others.upTo, b.others.err = upTo, err
+		close(b.others.known)
+	}
+	if cap(b.frames) <= maxBatchBuffer {
+		j.collecting.Lock()
+		j.spare = b.frames[:0]
+		j.collecting.Unlock()
+	}
+	return upTo, err
+}
+
+// takeBatch takes the batch out. Whoever calls write from now on is of the next one.
+func (j *journal) takeBatch() batch {
+	j.collecting.Lock()
+	defer j.collecting.Unlock()
 	b := j.batch
-	j.batch = &batch{bytes: j.spare[:0]}
+	j.batch = batch{frames: j.spare}
 	j.spare = nil
-	j.collecting.Unlock()
-
-	b.err = j.append(b.bytes)
-	b.upTo, b.done = j.written, true
-
-	j.collecting.Lock()
-	j.spare, b.bytes = b.bytes, nil
-	j.collecting.Unlock()
+	return b
 }
 
-// append writes frames to the end of the file, or nothing. It wants writing held.
-func (j *journal) append(frames []byte) error {
-	before := j.trouble.Load()
+// append writes frames to the end of the file, or nothing. The caller holds writing.
+func (j *journal) append(frames *[]byte) error {
+	before := j.failure.Load()
 	if before != nil && before.lasting {
 		return unavailable(before.err)
 	}
 	if j.durable != 0 {
-		frames = appendFrame(frames, numberEntry('D', uint64(j.durable)))
+		*frames = appendFrame(*frames, numberEntry('D', uint64(j.durable)))
 	}
-	err := j.cutScrap()
+	err := j.cutPartial()
 	if err == nil {
-		_, err = j.file.WriteAt(frames, j.end)
-		j.scrap = err != nil
+		_, err = j.file.WriteAt(*frames, j.end)
+		j.partial = err != nil
 	}
 	if err != nil {
-		_ = j.cutScrap() // else the next write does
+		_ = j.cutPartial() // if this fails too, the next write does it
 		j.fail(err, false)
 		return unavailable(err)
 	}
-	j.end += int64(len(frames))
-	j.written += uint64(len(frames))
+	j.end += int64(len(*frames))
+	j.written += uint64(len(*frames))
 	j.durable = 0
-	j.trouble.CompareAndSwap(before, nil) // not what a sync has found meanwhile
+	j.failure.CompareAndSwap(before, nil) // a failure that a sync has found meanwhile stays
 	return nil
 }
 
-// cutScrap removes what a failed write left behind the end. It wants writing held.
-func (j *journal) cutScrap() error {
-	if !j.scrap {
+// cutPartial removes what a failed write left behind the end. The caller holds writing.
+func (j *journal) cutPartial() error {
+	if !j.partial {
 		return nil
 	}
 	if err := j.file.Truncate(j.end); err != nil {
 		return err
 	}
-	j.scrap = false
+	j.partial = false
 	return nil
 }
 
 func (j *journal) fail(err error, lasting bool) {
-	j.failed.Add(1)
-	j.trouble.Store(&trouble{err, lasting})
+	j.failures.Add(1)
+	j.failure.Store(&failure{err, lasting})
 }
 
 func unavailable(err error) error {
 	return fmt.Errorf("shardstore: journal: %w: %w", coatcheck.ErrUnavailable, err)
 }
 
-// sync makes what was written up to a count last. Those who wait while another syncs are served by one sync together.
+// sync makes everything that was written up to a count survive a power cut. One sync serves all callers who waited for the one
+// before it.
 func (j *journal) sync(upTo uint64) error {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
@@ -152,7 +190,7 @@ func (j *journal) sync(upTo uint64) error {
 	j.retired = nil
 	j.writing.Unlock()
 
-	if t := j.trouble.Load(); t != nil && t.lasting {
+	if t := j.failure.Load(); t != nil && t.lasting {
 		return unavailable(t.err)
 	}
 	for _, f := range retired {
@@ -160,7 +198,7 @@ func (j *journal) sync(upTo uint64) error {
 			j.fail(err, true)
 			return unavailable(err)
 		}
-		_ = f.Close() // it is synced, there is nothing left to fail
+		_ = f.Close() // it is synced, so nothing is left to fail
 	}
 	if err := current.Sync(); err != nil {
 		j.fail(err, true)
@@ -175,7 +213,7 @@ func (j *journal) sync(upTo uint64) error {
 	return nil
 }
 
-// syncAll makes all that was written last.
+// syncAll makes everything that was written so far survive a power cut.
 func (j *journal) syncAll() error {
 	j.writing.Lock()
 	written := j.written
@@ -183,7 +221,7 @@ func (j *journal) syncAll() error {
 	return j.sync(written)
 }
 
-// rotate begins a new file and returns its generation. Everything from now on is written there.
+// rotate begins a new file, to which everything is written from now on, and returns its generation.
 func (j *journal) rotate() (uint64, error) {
 	j.writing.Lock()
 	generation, empty := j.generation+1, j.end == fileHead
@@ -197,26 +235,31 @@ func (j *journal) rotate() (uint64, error) {
 	}
 	j.writing.Lock()
 	defer j.writing.Unlock()
-	if err := j.cutScrap(); err != nil {
+	if err := j.cutPartial(); err != nil {
 		_ = f.Close() // the error that counts is the other
-		return 0, fmt.Errorf("%w (and then: %w)", err, j.fs.remove(journalName(j.dir, generation)))
+		return 0, fmt.Errorf("%w (after that: %w)", err, j.fs.remove(journalName(j.dir, generation)))
 	}
 	j.retired = append(j.retired, j.file)
 	j.file, j.generation, j.end, j.durable = f, generation, fileHead, 0
 	return generation, nil
 }
 
-// beginJournal makes an empty journal that survives a power cut.
+// beginJournal makes an empty journal that survives a power cut, and locks it before the lock of an earlier one is given up.
 func beginJournal(fs fileSystem, dir string, generation uint64) (file, error) {
 	name := journalName(dir, generation)
 	f, err := fs.open(name, true)
 	if err != nil {
 		return nil, err
 	}
-	if _, err = f.WriteAt(fileHeadOf(journalMagic, generation), 0); err == nil {
-		if err = f.Sync(); err == nil {
-			err = fs.syncDir(dir)
-		}
+	err = f.lock()
+	if err == nil {
+		_, err = f.WriteAt(fileHeadOf(journalMagic, generation), 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = fs.syncDir(dir)
 	}
 	if err != nil {
 		_ = f.Close() // the first error is the one to tell
@@ -226,28 +269,28 @@ func beginJournal(fs fileSystem, dir string, generation uint64) (file, error) {
 	return f, nil
 }
 
-// mend forgets lasting trouble: what could not be synced stands in a snapshot now.
-func (j *journal) mend() {
+// forgetFailure ends a lasting failure: what could not be synced stands in a snapshot now.
+func (j *journal) forgetFailure() {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	for _, f := range j.retired {
-		_ = f.Close() // what was in it stands in the snapshot
+		_ = f.Close() // its contents stand in the snapshot
 	}
 	j.retired = nil
-	if t := j.trouble.Load(); t != nil && t.lasting {
+	if t := j.failure.Load(); t != nil && t.lasting {
 		j.synced = j.written
-		j.trouble.Store(nil)
+		j.failure.Store(nil)
 	}
 }
 
-// close syncs, says so at the end of the file, so that damage will be told from a torn end, and closes it.
+// close syncs the file, appends a D, by which the next store tells damage from a torn end, and closes the file.
 func (j *journal) close() error {
 	err := j.syncAll()
 	j.writing.Lock()
 	if err == nil && j.durable != 0 {
-		err = j.append(nil)
+		err = j.append(new([]byte))
 	}
 	end := j.file.Sync
 	j.writing.Unlock()

@@ -21,10 +21,10 @@ func heap() uint64 {
 	return m.HeapInuse
 }
 
-// MEM-02: what a wave of sessions took is given back when they have expired, though some that came with them live on and
-// stand between them.
+// MEM-02: the memory of a wave of sessions is given back when they have expired, though some sessions that came with them live
+// on and stand between them.
 func TestMemoryReturns(t *testing.T) {
-	const wave, lasting = 300_000, 30_000
+	const wave, lasting = 300_000, 30_000 // with fewer, what an empty shard takes would count
 	c := clockAt(t0)
 	s := newStore(t, shardstore.Options{JanitorEvery: asleep, Now: c.now})
 	empty := heap()

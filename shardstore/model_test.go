@@ -2,6 +2,7 @@ package shardstore_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"testing"
@@ -29,11 +30,13 @@ func TestModel(t *testing.T) {
 		m.s, m.sessions, m.marks = s, map[coatcheck.Key]*modelSession{}, map[string]modelMark{}
 		t.Repeat(map[string]func(*rapid.T){
 			"create":  m.create,
+			"burst":   m.burst,
 			"swap":    m.swap,
 			"end":     m.end,
 			"endUser": m.endUser,
 			"wait":    m.wait,
 			"sweep":   m.sweep,
+			"clock":   m.wrongClock,
 			"":        m.check,
 		})
 	})
@@ -59,6 +62,19 @@ type modelSession struct {
 	rec   coatcheck.Record
 	ended bool
 	until time.Time // of the tombstone
+	gone  bool      // somebody was told so: no clock brings it back
+}
+
+// stands reports whether a session or its tombstone stands at a time.
+func (s *modelSession) stands(now time.Time) bool {
+	switch {
+	case s.gone:
+		return false
+	case s.ended:
+		return now.UnixMilli() < s.until.UnixMilli()
+	default:
+		return s.rec.Lives(now)
+	}
 }
 
 type modelMark struct {
@@ -68,7 +84,7 @@ type modelMark struct {
 
 func (m *model) lives(key coatcheck.Key) bool {
 	s := m.sessions[key]
-	return s != nil && !s.ended && s.rec.Lives(m.now)
+	return s != nil && !s.ended && s.stands(m.now)
 }
 
 // living returns the keys of all live sessions that fit.
@@ -110,13 +126,28 @@ func drawLife(t *rapid.T, name string) time.Duration {
 	return time.Duration(rapid.IntRange(1, 60_000).Draw(t, name)) * time.Millisecond
 }
 
-func (m *model) create(t *rapid.T) {
+// drawAge is how long before now a session was created by its own record: most often a moment, so that many have one age.
+func drawAge(t *rapid.T) time.Duration {
+	return rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, drawLife(t, "age"), -4 * 365 * 24 * time.Hour}).Draw(t, "how old")
+}
+
+// burst is many logins of one user, more than a new session moves back to stand in order.
+func (m *model) burst(t *rapid.T) {
 	user := drawUser(t)
-	rec := session(t, user, m.now.Add(-drawLife(t, "age")), drawLife(t, "ttl")+time.Minute)
+	for range rapid.IntRange(1, 40).Draw(t, "n") {
+		m.login(t, user)
+	}
+}
+
+func (m *model) create(t *rapid.T) { m.login(t, drawUser(t)) }
+
+func (m *model) login(t *rapid.T, user string) {
+	age := drawAge(t)
+	rec := session(t, user, m.now.Add(-age), age+drawLife(t, "ttl"))
 	replaced := &coatcheck.Record{}
 	opt := coatcheck.CreateOptions{
 		Mark:     m.markOf(user),
-		Limit:    rapid.IntRange(0, 4).Draw(t, "limit"),
+		Limit:    rapid.SampledFrom([]int{0, 1, 2, 3, 4, 20, 30}).Draw(t, "limit"),
 		Replace:  m.drawKey(t),
 		Replaced: replaced,
 		Until:    m.now.Add(drawLife(t, "until")),
@@ -137,10 +168,7 @@ func (m *model) create(t *rapid.T) {
 		out = append(out, opt.Replace)
 	}
 	slices.SortFunc(mine, func(a, b coatcheck.Key) int {
-		if c := m.sessions[a].rec.CreatedAt - m.sessions[b].rec.CreatedAt; c != 0 {
-			return int(c)
-		}
-		return bytes.Compare(a[:], b[:])
+		return cmp.Or(cmp.Compare(m.sessions[a].rec.CreatedAt, m.sessions[b].rec.CreatedAt), bytes.Compare(a[:], b[:]))
 	})
 	wantEnded := 0
 	if user != "" && opt.Limit > 0 {
@@ -168,8 +196,7 @@ func (m *model) create(t *rapid.T) {
 
 func (m *model) swap(t *rapid.T) {
 	key := m.drawKey(t)
-	next := session(t, "", m.now, time.Minute)
-	h, user := next.Header, []byte(nil)
+	h, user := session(t, "", m.now, time.Minute).Header, []byte(nil)
 	if was := m.sessions[key]; was != nil {
 		h, user = was.rec.Header, was.rec.User()
 	}
@@ -240,13 +267,30 @@ func (m *model) endUser(t *rapid.T) {
 
 func (m *model) wait(t *rapid.T) { m.now = m.now.Add(drawLife(t, "wait")) }
 
+// wrongClock is a clock that is wrong for a moment, in which the janitor comes by, and is then corrected.
+func (m *model) wrongClock(t *rapid.T) {
+	m.sweep(t) // else a mark that has ended may be there still, or not, if a Create made room meanwhile
+	right := m.now
+	m.now = m.now.Add(rapid.SampledFrom([]time.Duration{-4 * 365 * 24 * time.Hour, -time.Hour, time.Hour, 4 * 365 * 24 * time.Hour}).Draw(t, "step"))
+	m.sweep(t)
+	m.check(t)
+	m.now = right
+	m.sweep(t)
+}
+
 // sweep also checks that nothing stays behind.
 func (m *model) sweep(t *rapid.T) {
 	m.s.Sweep()
 	var want shardstore.Sizes
 	for _, s := range m.sessions {
-		if s.ended && m.now.UnixMilli() < s.until.UnixMilli() {
+		s.gone = !s.stands(m.now)
+		if !s.gone && s.ended {
 			want.Tombstones++
+		}
+	}
+	for user, mark := range m.marks {
+		if !m.now.Before(mark.until) {
+			delete(m.marks, user)
 		}
 	}
 	want.Sessions = len(m.living(func(*coatcheck.Record) bool { return true }))
@@ -275,10 +319,11 @@ func (m *model) check(t *rapid.T) {
 		case m.lives(key):
 			require.NoError(t, err)
 			require.Equal(t, s.rec.Bytes(), got.Bytes())
-		case s.ended && m.now.UnixMilli() < s.until.UnixMilli():
+		case s.stands(m.now):
 			require.ErrorIs(t, err, coatcheck.ErrEnded)
 		default:
 			require.ErrorIs(t, err, coatcheck.ErrNotFound)
+			s.gone = true
 		}
 	}
 	for _, user := range []string{twinA, twinB, "ada", ""} {

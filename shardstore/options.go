@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Options says how a Store is made. The zero Options work.
+// Options configures a Store. The zero Options work.
 type Options struct {
 	// Shards is how many locks the sessions are spread over: a power of two. 0 is 256. More than that helps only with
 	// many more cores than sixteen or so.
@@ -22,11 +22,11 @@ type Options struct {
 	JanitorEvery time.Duration
 
 	// Dir is a folder, made if need be, in which the store survives a restart and a crash. Empty: nothing is kept on disk.
-	// It belongs to one store at a time. A store that cannot read what stands there does not start.
+	// One store at a time may use it. A store that cannot read what stands there does not start.
 	Dir string
 
 	// FsyncEvery is how much of what was answered a power cut may undo; a crash of the process alone undoes nothing. 0 is one
-	// second. Negative: nothing, every change is synced before its answer, many with one fsync.
+	// second. Negative: nothing, every change is synced before its answer, and one fsync serves many changes.
 	FsyncEvery time.Duration
 
 	// SnapshotBytes is how long the journal grows before what the store holds is written anew and the journal begins again.
@@ -36,7 +36,8 @@ type Options struct {
 	// Now is the janitor's clock; nil is time.Now. It must be the clock whose times the callers pass. For tests.
 	Now func() time.Time
 
-	// Logger hears of a janitor that panicked, of a disk that fails and of what a crash left; nil is slog.Default().
+	// Logger gets a line when the janitor has panicked, when the disk fails and when a crash has left a torn journal; nil is
+	// slog.Default().
 	Logger *slog.Logger
 
 	files fileSystem // nil: the system's. For tests
@@ -49,7 +50,7 @@ const (
 	defaultSnapshotBytes = 64 << 20
 )
 
-// withDefaults returns the options with every default filled in, or all that is wrong with them.
+// withDefaults returns the options with every default filled in, or an error that names every mistake in them.
 func (o Options) withDefaults() (Options, error) {
 	var errs []error
 	if o.Shards < 0 || o.Shards&(o.Shards-1) != 0 || o.Shards > 1<<16 {

@@ -14,77 +14,76 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// restore brings back what stands in a folder: the last snapshot, and every journal since. Frames are applied by several
-// goroutines in no order, which the format allows. What has expired comes back too, because it may be an older version of
-// what has not, or the other way round; it is swept when all is read.
+// restore reads what stands in a folder: the last snapshot, and every journal since. Frames are applied by several goroutines
+// in no order, which the format allows. An expired version of a session is restored too, because another version of it, before
+// or behind, may not have expired; what has expired in the end is swept when everything is read.
 type restore struct {
 	s   *Store
 	fs  fileSystem
 	dir string
 
-	frames  chan piece
+	frames  chan chunk
 	workers sync.WaitGroup
 	failing sync.Once
 	failed  chan struct{} // closed with err set
 	err     error
 
-	torn []*damage // where journals end early: no error unless a later one says that they were synced
+	torn []*damage // where journals end early: no error unless a later journal says that they were synced
 }
 
-// piece is the payloads of some frames, and where they are from.
-type piece struct {
+// chunk is the payloads of some frames, and where they stand.
+type chunk struct {
 	entries []byte
 	name    string
 	off     int64
 }
 
-// pieceBytes is how much one goroutine gets to do: enough to make the hand-over cheap.
-const pieceBytes = 64 << 10
+// chunkBytes is how much a goroutine gets at a time: enough to make the hand-over cheap.
+const chunkBytes = 64 << 10
 
 // restored is where a folder's last journal ends.
 type restored struct {
 	generation uint64 // 0: there is none
 	end        int64
 	snapshot   int64     // length of the last one
-	olds       []string  // files that do not count any more
+	obsolete   []string  // files that do not count any more
 	torn       []*damage // where files are to be cut off
 }
 
 // load reads the folder into the store's empty shards.
 func (r *restore) load() (restored, error) {
-	snapshots, journals, olds, err := r.generations()
+	snapshots, journals, obsolete, err := r.generations()
 	if err != nil {
 		return restored{}, err
 	}
-	r.frames, r.failed = make(chan piece, 16), make(chan struct{})
+	r.frames, r.failed = make(chan chunk, 16), make(chan struct{})
 	for range runtime.GOMAXPROCS(0) {
 		r.workers.Go(r.work)
 	}
 	res, err := r.read(snapshots, journals)
 	close(r.frames)
 	r.workers.Wait()
-	if r.err != nil { // it made read stop
+	if r.err != nil { // read stopped because of it
 		err = r.err
 	}
-	res.olds, res.torn = olds, r.torn
+	res.obsolete, res.torn = obsolete, r.torn
 	return res, err
 }
 
-// generations returns the snapshots and journals that count, which are one snapshot at most and the journals since, and
-// the names of those that do not.
-func (r *restore) generations() (snapshots, journals []uint64, olds []string, err error) {
+// generations returns the last snapshot, if there is one, and the journals since, and the names of the obsolete files.
+func (r *restore) generations() (snapshots, journals []uint64, obsolete []string, err error) {
 	names, err := r.fs.list(r.dir)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("shardstore: %w", err)
 	}
 	for _, name := range names {
 		if name == snapshotTemp {
-			olds = append(olds, name)
+			obsolete = append(obsolete, name)
 		}
-		if g, ok := generationOf(name, "snapshot-"); ok {
+		if g, ok := generationOf(name, snapshotPrefix); ok {
 			snapshots = append(snapshots, g)
 		}
-		if g, ok := generationOf(name, "journal-"); ok {
+		if g, ok := generationOf(name, journalPrefix); ok {
 			journals = append(journals, g)
 		}
 	}
@@ -94,12 +93,12 @@ func (r *restore) generations() (snapshots, journals []uint64, olds []string, er
 	if last := len(snapshots) - 1; last >= 0 {
 		first = snapshots[last]
 		for _, g := range snapshots[:last] {
-			olds = append(olds, filepath.Base(snapshotName(r.dir, g)))
+			obsolete = append(obsolete, filepath.Base(snapshotName(r.dir, g)))
 		}
 		snapshots = snapshots[last:]
 	}
 	for len(journals) > 0 && journals[0] < first {
-		olds = append(olds, filepath.Base(journalName(r.dir, journals[0])))
+		obsolete = append(obsolete, filepath.Base(journalName(r.dir, journals[0])))
 		journals = journals[1:]
 	}
 	for i, g := range journals {
@@ -110,7 +109,7 @@ func (r *restore) generations() (snapshots, journals []uint64, olds []string, er
 	if len(snapshots) > 0 && len(journals) == 0 {
 		return nil, nil, nil, fmt.Errorf("shardstore: %s is missing", journalName(r.dir, first))
 	}
-	return snapshots, journals, olds, nil
+	return snapshots, journals, obsolete, nil
 }
 
 func generationOf(name, prefix string) (g uint64, ok bool) {
@@ -141,7 +140,7 @@ func (r *restore) read(snapshots, journals []uint64) (restored, error) {
 	return res, nil
 }
 
-// snapshot reads a snapshot, which was whole before it got its name.
+// snapshot reads a snapshot. A snapshot was whole before it got its name, so one that ends early is damaged.
 func (r *restore) snapshot(name string, generation uint64) (size int64, err error) {
 	err = r.open(name, func(f file) error {
 		in, err := openFrames(f, name, snapshotMagic, generation)
@@ -162,7 +161,7 @@ func (r *restore) snapshot(name string, generation uint64) (size int64, err erro
 	return size, err
 }
 
-// journal reads a journal and returns where it ends. A torn end is told of and left out.
+// journal reads a journal and returns where it ends. A torn end is logged and left out.
 func (r *restore) journal(name string, generation uint64, last bool) (end int64, err error) {
 	err = r.open(name, func(f file) error {
 		if size, err := f.size(); err == nil && size < fileHead && last {
@@ -206,9 +205,9 @@ func (r *restore) open(name string, read func(file) error) error {
 	return err
 }
 
-// each hands all frames of a file to the workers; see is called with each before.
-func (r *restore) each(in *frames, see func(payload []byte) error) error {
-	p := piece{name: in.name, off: in.off}
+// each hands all frames of a file to the workers; it calls see with each payload first.
+func (r *restore) each(in *frameReader, see func(payload []byte) error) error {
+	p := chunk{name: in.name, off: in.off}
 	defer func() { r.hand(p) }()
 	for {
 		payload, err := in.next()
@@ -221,18 +220,18 @@ func (r *restore) each(in *frames, see func(payload []byte) error) error {
 		if err != nil {
 			return err
 		}
-		if p.entries = append(p.entries, payload...); len(p.entries) >= pieceBytes {
+		if p.entries = append(p.entries, payload...); len(p.entries) >= chunkBytes {
 			if !r.hand(p) {
 				p.entries = nil
 				return r.err
 			}
-			p = piece{name: in.name, off: in.off, entries: make([]byte, 0, pieceBytes*2)}
+			p = chunk{name: in.name, off: in.off, entries: make([]byte, 0, chunkBytes*2)}
 		}
 	}
 }
 
-// hand gives a piece to a worker, unless one has failed.
-func (r *restore) hand(p piece) bool {
+// hand gives a chunk to a worker, unless one has failed.
+func (r *restore) hand(p chunk) bool {
 	select {
 	case <-r.failed:
 		return false
@@ -260,7 +259,7 @@ func (r *restore) work() {
 	}
 }
 
-// apply does what an entry says, if the store does not know better.
+// apply does what an entry says, unless the store holds something newer.
 func (s *Store) apply(e entry) error {
 	switch e.letter {
 	case 'P':
@@ -273,15 +272,17 @@ func (s *Store) apply(e entry) error {
 	return nil
 }
 
-// The three below take the lock themselves.
-
+// applyPut takes the lock itself, as do applyEnd and applyMark.
 func (sh *shard) applyPut(key coatcheck.Key, b []byte) error {
+	hash := sh.hash(key[:])
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n := sh.find(key, sh.hash(key[:]))
+	n := sh.find(key, hash)
 	if n == 0 {
-		sh.live.Add(1)
-		sh.insert(key, b)
+		if sh.taken != nil {
+			sh.taken.Add(1)
+		}
+		sh.insert(key, hash, b)
 		return nil
 	}
 	was := sh.at(n)
@@ -289,30 +290,34 @@ func (sh *shard) applyPut(key coatcheck.Key, b []byte) error {
 	case was.is(tombstone):
 	case string(was.user()) != string(coatcheck.EncodedUser(b)):
 		return fmt.Errorf("%w: a session that changes its user", errEntry)
+	case coatcheck.EncodedCreated(b) != coatcheck.EncodedCreated(was.payload()):
+		return fmt.Errorf("%w: a session that changes its time of creation", errEntry)
 	case coatcheck.EncodedVersion(b) > coatcheck.EncodedVersion(was.payload()):
 		sh.replace(n, b)
 	}
 	return nil
 }
 
-// applyEnd leaves a tombstone even if it is over: a version of the session may be read later.
+// applyEnd leaves a tombstone even if its time is over: a version of the session may be read later.
 func (sh *shard) applyEnd(key coatcheck.Key, until int64) {
+	hash := sh.hash(key[:])
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n := sh.find(key, sh.hash(key[:]))
+	n := sh.find(key, hash)
 	switch {
 	case n == 0:
-		sh.insertTombstone(key, until)
+		sh.insertTombstone(key, hash, until)
 	case sh.at(n).is(session):
-		sh.bury(n, until)
+		sh.toTombstone(n, until)
 	}
 }
 
 // applyMark keeps the later of two marks.
 func (sh *shard) applyMark(e entry) {
+	o := sh.owner(e.user)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if n := sh.findUser(&sh.marks, e.user); n == 0 || sh.at(n).ends() < e.until {
-		sh.leaveMark(string(e.user), e.mark, e.until)
+	if n := sh.findOwner(&sh.marks, o); n == 0 || sh.at(n).ends() < e.until {
+		sh.leaveMark(o, e.mark, e.until)
 	}
 }

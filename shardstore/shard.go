@@ -1,7 +1,6 @@
 package shardstore
 
 import (
-	"encoding/binary"
 	"errors"
 	"hash/maphash"
 	"sync"
@@ -10,64 +9,74 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// shard is one lock and all that stands under it. Its invariants, whenever the lock is free:
-//   - every slot that is not free is a session, a tombstone or a mark, and stands in the wheel;
+// shard is one lock and everything that it guards. Its invariants, whenever the lock is free:
+//   - every slot that is not free is a session, a tombstone or a mark, and stands in the timer wheel;
 //   - keys has exactly the sessions and the tombstones, marks the marks, by their users;
-//   - users has the first of each user's sessions, which lead to the others, and no user without one; tombstones are in
-//     no list;
-//   - the sessions of all shards add up to the store's count.
+//   - users has the first session of each user, which leads to the others (userlist.go), and no user without a session;
+//     tombstones belong to no user;
+//   - sessions counts the sessions.
 //
-// Its methods want the lock held by the caller, the exceptions say so. Times are Unix milliseconds. A slot's bytes are
-// valid until the lock is let go or a slot is taken, given back or moved.
+// The caller of its methods holds the lock, unless a method's comment says that the method takes it. Times are Unix
+// milliseconds. A slot's bytes are valid until the lock is released or a slot is taken, given back or moved.
 type shard struct {
-	mu    sync.RWMutex // guards all below
+	mu       sync.RWMutex // guards everything below that changes
+	sessions atomic.Int64 // written with mu held; Store.Len reads it without
+
+	// Every reader writes to the line of mu. What each Load only reads stands on other lines, which every core may keep.
+	_ [cacheLines]byte
+
+	seed  maphash.Seed // of this shard's tables, so that nobody outside can aim at one of their cells; never changes
+	keys  hashTable
 	slots slabs
-	keys  table
-	users table
-	marks table
-	wheel wheel
-	pen   pen
+	users hashTable
+	marks hashTable
+	wheel timerWheel
+	frame frame
 
-	dumping bool // a snapshot is being written: what stands in a slot stays there, unless the journal says so
+	snapshotting bool // a snapshot is being written: nothing may move to another slot without an entry in the journal
 
-	seed  maphash.Seed  // of this shard's tables: nobody outside can aim at one of their cells. Never changes
-	live  *atomic.Int64 // the store's count
+	taken *atomic.Int64 // Store.taken; nil without Options.MaxSessions
 	swept *swept        // the store's
 
-	// Two cache lines, because processors fetch them in pairs: without them the lock of one shard would share a line with
-	// its neighbour's, and cores that work on different shards would still wait for each other.
-	_ [128]byte
+	// Without these the lock of the next shard would share a line with this one's fields.
+	_ [cacheLines]byte
 }
 
-func (sh *shard) init(live *atomic.Int64, swept *swept, now int64) {
+// cacheLines is two lines of 64 bytes, because processors fetch them in pairs.
+const cacheLines = 128
+
+func (sh *shard) init(taken *atomic.Int64, swept *swept, now int64) {
 	sh.slots.init()
 	sh.wheel.slots = &sh.slots
 	sh.wheel.at = now
 	sh.seed = maphash.MakeSeed()
-	sh.live, sh.swept = live, swept
+	sh.taken, sh.swept = taken, swept
 }
 
-// hash is for the tables. It needs no lock.
+// hash is the hash of the shard's tables. It needs no lock.
 func (sh *shard) hash(b []byte) uint32 { return uint32(maphash.Bytes(sh.seed, b)) }
 
 func (sh *shard) at(n ref) slot { return sh.slots.at(n) }
 
-// find returns what the janitor has not fetched from key, whether it is over or not; 0 is nothing.
+// find returns what stands at key, including what has ended and not been removed yet; 0 is nothing.
 func (sh *shard) find(key coatcheck.Key, hash uint32) ref {
 	return sh.keys.find(hash, func(n ref) bool { return sh.at(n).key() == key })
 }
 
-// standing returns what stands at key, tombstones included; 0 is nothing.
-func (sh *shard) standing(key coatcheck.Key, now int64) ref {
-	if n := sh.find(key, sh.hash(key[:])); n != 0 && now < sh.at(n).ends() {
-		return n
+// standing returns the session or tombstone that stands at key; 0 is none. What has ended is removed, so that a clock that
+// steps back does not bring back a session that the caller was told is gone.
+func (sh *shard) standing(key coatcheck.Key, hash uint32, now int64) ref {
+	n := sh.find(key, hash)
+	if n != 0 && sh.at(n).ends() <= now {
+		sh.expire(n)
+		return 0
 	}
-	return 0
+	return n
 }
 
 // living returns the session that lives at key; 0 is none.
 func (sh *shard) living(key coatcheck.Key, now int64) ref {
-	if n := sh.standing(key, now); n != 0 && sh.at(n).is(session) {
+	if n := sh.standing(key, sh.hash(key[:]), now); n != 0 && sh.at(n).is(session) {
 		return n
 	}
 	return 0
@@ -92,20 +101,25 @@ func (sh *shard) read(key coatcheck.Key, now int64, rec *coatcheck.Record) error
 	}
 }
 
-// errExpired is ErrNotFound for what the janitor has yet to fetch.
+// errExpired is ErrNotFound for what has ended and stands there still.
 var errExpired = errors.New("shardstore: expired")
 
-// dropExpired removes what is over at key: a clock that steps back must not bring back what somebody was told is gone. It
-// takes the lock itself.
+// dropExpired removes what has ended at key. It takes the lock itself.
 func (sh *shard) dropExpired(key coatcheck.Key, now int64) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if n := sh.find(key, sh.hash(key[:])); n != 0 && now >= sh.at(n).ends() {
-		sh.remove(n)
-	}
+	sh.standing(key, sh.hash(key[:]), now)
 }
 
-// dropDamaged removes what stands at key if it still is no record. It takes the lock itself.
+// expire removes what has ended.
+func (sh *shard) expire(n ref) {
+	if s := sh.at(n); s.is(session) {
+		sh.swept.count(coatcheck.EncodedIdle(s.payload()))
+	}
+	sh.remove(n)
+}
+
+// dropDamaged removes the session at key if its bytes are no record. It takes the lock itself.
 func (sh *shard) dropDamaged(key coatcheck.Key) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -119,12 +133,8 @@ func (sh *shard) dropDamaged(key coatcheck.Key) {
 	}
 }
 
-// insert adds a session whose place in the store's count is taken already.
-func (sh *shard) insert(key coatcheck.Key, b []byte) {
-	hash := sh.hash(key[:])
-	if over := sh.find(key, hash); over != 0 { // the janitor has yet to come by
-		sh.remove(over)
-	}
+// insert adds a session where nothing stands. Its place in Options.MaxSessions is taken already.
+func (sh *shard) insert(key coatcheck.Key, hash uint32, b []byte) {
 	n := sh.slots.take(len(b))
 	s := sh.at(n)
 	copy(s, key[:])
@@ -132,19 +142,21 @@ func (sh *shard) insert(key coatcheck.Key, b []byte) {
 	sh.keys.add(hash, n)
 	sh.wheel.add(n)
 	sh.addToUser(n)
+	sh.sessions.Add(1)
 }
 
-// replace puts a copy of b in the place of a session's record.
+// replace puts a copy of b, which has the same user and time of creation, in the place of a session's record.
 func (sh *shard) replace(n ref, b []byte) {
-	was := sh.at(n).ends()
+	before := sh.at(n).ends()
 	if sh.slots.classAt(n) != classOf(len(b)) {
 		n = sh.move(n, len(b))
 	}
 	sh.at(n).fill(session, b)
-	// A later end finds its bucket when the janitor comes to the one it stands in.
-	if sh.at(n).ends() < was {
+	// A session that ends later stays in its bucket until the janitor comes to that bucket.
+	if sh.at(n).ends() < before {
 		sh.wheel.remove(n)
 		sh.wheel.add(n)
+		sh.endsEarlier(n)
 	}
 }
 
@@ -154,45 +166,48 @@ func (sh *shard) end(n ref, now, until int64) {
 		sh.remove(n)
 		return
 	}
-	sh.bury(n, until)
+	sh.toTombstone(n, until)
 }
 
-func (sh *shard) bury(n ref, until int64) {
+func (sh *shard) toTombstone(n ref, until int64) {
 	sh.removeFromUser(n)
-	sh.live.Add(-1)
-	grave := graveUntil(until)
-	sh.at(n).fill(tombstone, grave[:])
-	n = sh.move(n, len(grave))
+	sh.countDown()
+	payload := tombstonePayload(until)
+	sh.at(n).fill(tombstone, payload[:])
+	n = sh.move(n, len(payload))
 	sh.wheel.remove(n)
 	sh.wheel.add(n)
 }
 
-func graveUntil(until int64) (payload [8]byte) {
-	binary.LittleEndian.PutUint64(payload[:], uint64(until))
-	return payload
-}
-
 // insertTombstone leaves a tombstone where nothing stands.
-func (sh *shard) insertTombstone(key coatcheck.Key, until int64) {
-	grave := graveUntil(until)
-	n := sh.slots.take(len(grave))
+func (sh *shard) insertTombstone(key coatcheck.Key, hash uint32, until int64) {
+	payload := tombstonePayload(until)
+	n := sh.slots.take(len(payload))
 	s := sh.at(n)
 	copy(s, key[:])
-	s.fill(tombstone, grave[:])
-	sh.keys.add(sh.hash(key[:]), n)
+	s.fill(tombstone, payload[:])
+	sh.keys.add(hash, n)
 	sh.wheel.add(n)
 }
 
-// remove takes out whatever stands in a slot, without a trace.
+// countDown counts a session less.
+func (sh *shard) countDown() {
+	sh.sessions.Add(-1)
+	if sh.taken != nil {
+		sh.taken.Add(-1)
+	}
+}
+
+// remove removes whatever stands in a slot, and leaves nothing in its place.
 func (sh *shard) remove(n ref) {
 	s := sh.at(n)
 	switch s.kind() {
 	case session:
 		sh.removeFromUser(n)
-		sh.live.Add(-1)
+		sh.countDown()
 		fallthrough
 	case tombstone:
-		sh.keys.remove(sh.hash(s[:offNext]), n)
+		sh.keys.remove(sh.hash(s[:keyBytes]), n)
 	case mark:
 		sh.marks.remove(sh.hash(s.user()), n)
 	}
@@ -200,7 +215,8 @@ func (sh *shard) remove(n ref) {
 	sh.slots.give(n)
 }
 
-// move brings what stands in slot n to another one, whose payload may have the given size. All that leads there follows.
+// move moves what stands in slot n to a slot for a payload of the given size, and returns that. Everything that leads there
+// follows.
 func (sh *shard) move(n ref, size int) ref {
 	to := sh.slots.take(size)
 	s := sh.at(n)
@@ -210,7 +226,7 @@ func (sh *shard) move(n ref, size int) ref {
 		sh.renumberInUser(n, to)
 		fallthrough
 	case tombstone:
-		sh.keys.set(sh.hash(s[:offNext]), n, to)
+		sh.keys.set(sh.hash(s[:keyBytes]), n, to)
 	case mark:
 		sh.marks.set(sh.hash(s.user()), n, to)
 	}

@@ -11,8 +11,8 @@ import (
 // a slab, is cut into slots of one size class. Its invariants:
 //   - a slot's number is its slab's place in list times 2^slotBits plus its place in the slab; list[0] holds none, so no
 //     slot is number 0;
-//   - a slab's free slots are its chain from free, linked through the slots themselves, and all from fresh on, which
-//     nobody has touched yet;
+//   - a slab's free slots are its chain from free, linked through the slots themselves, and all slots from fresh on, which
+//     were never used;
 //   - a class's chain from open holds exactly its slabs that have a free slot.
 type slabs struct {
 	list    []slab
@@ -25,7 +25,7 @@ type slab struct {
 	class      uint8
 	used       uint16
 	fresh      uint16
-	idle       bool   // was empty when the janitor last came by
+	idle       bool   // was empty at the last trim
 	free       ref    // 0: none
 	prev, next uint32 // in the class's chain
 }
@@ -78,7 +78,7 @@ func (s *slabs) classAt(n ref) uint8 { return s.list[n>>slotBits].class }
 func (sl *slab) slots() int { return len(sl.data) / (slotHead + sizes[sl.class]) }
 func (sl *slab) full() bool { return sl.free == 0 && int(sl.fresh) == sl.slots() }
 
-// take returns a free slot for a payload of that size. What stands in it is left over from whoever had it.
+// take returns a free slot for a payload of that size. Its bytes are those of its last use.
 func (s *slabs) take(size int) ref {
 	c := classOf(size)
 	id := s.classes[c].open
@@ -118,8 +118,8 @@ func (s *slabs) give(n ref) {
 	}
 }
 
-// grow adds a slab to a class: a quarter of what the class has, so that a store of few sessions stays small and one of
-// many has few slabs.
+// grow adds a slab to a class, of a quarter of the memory that the class has, so that a store of few sessions stays small and
+// one of many has few slabs.
 func (s *slabs) grow(c uint8) (id uint32) {
 	slotSize := slotHead + sizes[c]
 	size := minSlab
@@ -139,7 +139,7 @@ func (s *slabs) grow(c uint8) (id uint32) {
 	return id
 }
 
-// release lets go of an empty slab's memory.
+// release gives up an empty slab's memory.
 func (s *slabs) release(id uint32) {
 	s.close(id)
 	sl := &s.list[id]
@@ -148,7 +148,7 @@ func (s *slabs) release(id uint32) {
 	s.unused = append(s.unused, id)
 }
 
-// reopen puts a slab into its class's chain, close takes it out.
+// reopen puts a slab into its class's chain of slabs with free slots, and close takes it out.
 func (s *slabs) reopen(id uint32) {
 	sl := &s.list[id]
 	first := &s.classes[sl.class].open
@@ -171,8 +171,8 @@ func (s *slabs) close(id uint32) {
 	}
 }
 
-// trim releases the slabs that were empty when it last came by and still are, so that memory which a busy shard needs
-// again in a moment is not given away.
+// trim releases the slabs that were empty at the last call and still are, so that memory which a busy shard needs again in a
+// moment is not released.
 func (s *slabs) trim() {
 	for c := range s.classes {
 		if s.classes[c].slots == s.classes[c].used {
@@ -193,8 +193,8 @@ func (s *slabs) trim() {
 	}
 }
 
-// sparse returns a slab that compacting should empty, that with the most free slots of a class that uses less than two
-// thirds of its own; 0 is none. An eighth stays free, or the class would grow again in a moment.
+// sparse returns the slab that compact should empty: in a class that uses less than two thirds of its slots, the one with the
+// most free ones. 0 is none. An eighth of the slots stays free, because the class would grow again in a moment otherwise.
 func (s *slabs) sparse() uint32 {
 	for c := range s.classes {
 		cl := &s.classes[c]
@@ -216,7 +216,7 @@ func (s *slabs) sparse() uint32 {
 	return 0
 }
 
-// settle is for a slab that was closed to be emptied: it is released, or open again if something still stands there.
+// settle releases a slab that was closed to be emptied, or reopens it if a slot is still in use.
 func (s *slabs) settle(id uint32) {
 	s.reopen(id)
 	if s.list[id].used == 0 {

@@ -1,7 +1,6 @@
 package shardstore
 
 import (
-	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -87,93 +86,4 @@ func TestClasses(t *testing.T) {
 	}
 	require.Error(t, checkSize(4097))
 	require.ErrorContains(t, checkSize(4097), "4096")
-}
-
-// TestWheelModel lets time pass over random ends, some of which are put off, and wants to be told of exactly those that
-// are over.
-func TestWheelModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var s slabs
-		s.init()
-		now := rapid.Int64Range(0, 1<<43).Draw(t, "begin")
-		w := wheel{slots: &s, at: now}
-		model := map[ref]int64{}
-		set := func(n ref, at int64) {
-			grave := graveUntil(at)
-			s.at(n).fill(tombstone, grave[:])
-			model[n] = at
-		}
-		far := func(name string) int64 {
-			return rapid.Int64Range(0, 1<<rapid.SampledFrom([]int{1, 6, 7, 12, 18, 24, 30, 42, 50, 56}).Draw(t, name+" bits")).Draw(t, name)
-		}
-		some := func() ref {
-			for n := range model {
-				return n
-			}
-			t.Skip()
-			return 0
-		}
-		t.Repeat(map[string]func(*rapid.T){
-			"add": func(*rapid.T) {
-				n := s.take(8)
-				set(n, now+far("ends"))
-				w.add(n)
-			},
-			"put off": func(*rapid.T) {
-				n := some()
-				set(n, max(model[n], now)+far("later"))
-			},
-			"remove": func(*rapid.T) {
-				n := some()
-				w.remove(n)
-				s.give(n)
-				delete(model, n)
-			},
-			"pass": func(*rapid.T) {
-				now = min(now+far("pass"), math.MaxInt64/2)
-				for n := w.due(now); n != 0; n = w.due(now) {
-					w.remove(n)
-					if s.at(n).ends() > now {
-						w.add(n)
-						continue
-					}
-					require.Contains(t, model, n)
-					s.give(n)
-					delete(model, n)
-				}
-				for _, at := range model {
-					require.Greater(t, at, now, "it is over and was not told of")
-				}
-			},
-			"": func(t *rapid.T) {
-				c := counter{}
-				require.Equal(t, len(model), w.count(&c))
-				require.Empty(t, c.errs)
-			},
-		})
-	})
-}
-
-// TestWheelPassesTheTurnOfADigit has a clock that jumps over the turn of each digit in turn, with a session that ends
-// later: that of 2109 was once the wheel's end, at which it turned for ever.
-func TestWheelPassesTheTurnOfADigit(t *testing.T) {
-	for bits := digitBits; bits < 62; bits += digitBits {
-		turn := int64(1) << bits
-		var s slabs
-		s.init()
-		w := wheel{slots: &s, at: turn - 1}
-		n, grave := s.take(8), graveUntil(2*turn)
-		s.at(n).fill(tombstone, grave[:])
-		w.add(n)
-		for range levels + 1 { // it moves down at most once for each
-			moved := w.due(turn + 5)
-			if moved == 0 {
-				break
-			}
-			w.remove(moved)
-			w.add(moved)
-		}
-		require.Zero(t, w.due(turn+5), "%d bits", bits)
-		require.Equal(t, n, w.due(2*turn), "%d bits", bits)
-	}
 }

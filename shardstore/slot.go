@@ -6,30 +6,37 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// ref is the number of a slot within its shard; 0 is none. It stands where another store would have a pointer, so that
+// ref is the number of a slot within its shard; 0 is none. A ref stands where another store would have a pointer, so that
 // the garbage collector finds nothing to follow however many sessions there are.
 type ref uint32
 
-// slot is the bytes of one slot. All that is known of a session stands in them:
+// slot is the bytes of one slot. Everything that the store knows of a session stands in them:
 //
-//	 0  16  Key; of a mark, nothing
+//	 0  16  Key; unused in a mark
 //	16   4  next and
-//	20   4  previous slot in the same bucket of the wheel; of a free slot, the next free one
-//	24   4  next and
-//	28   4  previous session of the same user
-//	32   2  bucket of the wheel
-//	34   2  kind (upper two bits) and length of the payload
-//	36      payload: the record of a session; when a tombstone goes; when a mark goes, the mark and its user
+//	20   4  previous slot in the same bucket of the timer wheel; of a free slot, the next free one
+//	24   4  next younger and
+//	28   4  next older session of the same user (users.go)
+//	32   4  in the first session of a user: how many sessions the user has, with the upper bit set if their order is
+//	        not known; in every other slot 0
+//	36   4  in the first session of a user: the second in which the first of the user's sessions may end (users.go)
+//	40   2  bucket of the timer wheel
+//	42   2  kind (upper two bits) and length of the payload
+//	44      payload: a session's record; a tombstone's end; a mark's end, the mark and its user
 type slot []byte
 
 const (
-	offNext     = 16
-	offPrev     = 20
-	offNextUser = 24
-	offPrevUser = 28
-	offBucket   = 32
-	offSize     = 34
-	slotHead    = 36
+	offNext      = 16
+	offPrev      = 20
+	offNextUser  = 24
+	offPrevUser  = 28
+	offUserCount = 32
+	offUserEnd   = 36
+	offBucket    = 40
+	offSize      = 42
+	slotHead     = 44
+
+	keyBytes = offNext
 
 	kindShift = 14
 	sizeMask  = 1<<kindShift - 1
@@ -47,7 +54,7 @@ const (
 	mark
 )
 
-func (s slot) key() coatcheck.Key { return coatcheck.Key(s[:offNext]) }
+func (s slot) key() coatcheck.Key { return coatcheck.Key(s[:keyBytes]) }
 
 func (s slot) ref(off int) ref       { return ref(binary.LittleEndian.Uint32(s[off:])) }
 func (s slot) setRef(off int, n ref) { binary.LittleEndian.PutUint32(s[off:], uint32(n)) }
@@ -70,7 +77,7 @@ func (s slot) fill(k kind, b []byte) {
 	copy(s[slotHead:], b)
 }
 
-// ends returns when what stands in the slot is over, in Unix milliseconds.
+// ends returns when what stands in the slot ends, in Unix milliseconds.
 func (s slot) ends() int64 {
 	if s.is(session) {
 		return coatcheck.EncodedExpiry(s.payload())
@@ -95,8 +102,14 @@ func (s slot) mark() coatcheck.Mark {
 	return coatcheck.Mark(binary.LittleEndian.Uint64(s[slotHead+8:]))
 }
 
+// tombstonePayload returns the payload of a tombstone that stands until the given time.
+func tombstonePayload(until int64) (payload [8]byte) {
+	binary.LittleEndian.PutUint64(payload[:], uint64(until))
+	return payload
+}
+
 // appendMark appends the payload of a mark.
-func appendMark(b []byte, until int64, m coatcheck.Mark, user string) []byte {
+func appendMark(b []byte, until int64, m coatcheck.Mark, user []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(until))
 	b = binary.LittleEndian.AppendUint64(b, uint64(m))
 	return append(b, user...)

@@ -6,22 +6,26 @@ import (
 	"time"
 )
 
-// A snapshot is what a store holds, written while it goes on working. First a new journal is begun, then the shards are
-// written slab by slab, each slab in one hold of the lock. What changes meanwhile stands in the new journal, so it does not
-// matter which slab was written before. When the snapshot stands under its name, the journals before it go.
+// A snapshot is what a store holds, written while the store goes on working. First a new journal is begun, then the shards are
+// written slab by slab, each slab in one hold of the lock. What changes meanwhile stands in the new journal, so the order of
+// slabs does not matter. When the snapshot has its name, the journals before it are removed.
 
 const (
 	snapshotTemp   = "snapshot.tmp"
 	snapshotBuffer = 1 << 20
 )
 
+const snapshotPrefix = "snapshot-"
+
 func snapshotName(dir string, generation uint64) string {
-	return filepath.Join(dir, fmt.Sprintf("snapshot-%08d", generation))
+	return filepath.Join(dir, fmt.Sprintf(snapshotPrefix+"%08d", generation))
 }
 
-// snapshot writes one. After an error all is as it was, but for a journal more.
+// snapshot takes a snapshot. After an error everything is as it was, except that a new journal may have begun.
 func (s *Store) snapshot() error {
 	d := s.disk
+	d.snapshots.Lock()
+	defer d.snapshots.Unlock()
 	generation, err := d.journal.rotate()
 	if err != nil {
 		return err
@@ -49,10 +53,10 @@ func (s *Store) snapshot() error {
 		err = d.fs.syncDir(d.dir)
 	}
 	if err != nil {
-		_ = d.fs.remove(temp) // the next one begins with that too
+		_ = d.fs.remove(temp) // if this fails, the next snapshot does it
 		return err
 	}
-	d.journal.mend()
+	d.journal.forgetFailure()
 	d.snapshotBytes.Store(out.end)
 	d.snapshotAt.Store(s.now().UnixMilli())
 	return s.dropBefore(generation)
@@ -65,9 +69,9 @@ func (s *Store) dropBefore(generation uint64) error {
 		return err
 	}
 	for _, name := range names {
-		g, ok := generationOf(name, "snapshot-")
+		g, ok := generationOf(name, snapshotPrefix)
 		if !ok {
-			g, ok = generationOf(name, "journal-")
+			g, ok = generationOf(name, journalPrefix)
 		}
 		if ok && g < generation {
 			if err := s.disk.fs.remove(filepath.Join(s.disk.dir, name)); err != nil {
@@ -94,8 +98,8 @@ func (s *Store) writeTo(out *snapshotWriter) error {
 
 // writeTo writes a shard. It takes the lock itself, once for each slab.
 func (sh *shard) writeTo(out *snapshotWriter, now func() time.Time) error {
-	sh.setDumping(true) // a slot that tidy moves would be written twice or not at all, and stand in no journal
-	defer sh.setDumping(false)
+	sh.setSnapshotting(true) // a slot that compact moves would be written twice or not at all, and stand in no journal
+	defer sh.setSnapshotting(false)
 	for id := uint32(1); ; id++ {
 		entries, ok := sh.appendSlab(out.entries[:0], id, now().UnixMilli(), &out.sessions)
 		if !ok {
@@ -108,13 +112,13 @@ func (sh *shard) writeTo(out *snapshotWriter, now func() time.Time) error {
 	}
 }
 
-func (sh *shard) setDumping(on bool) {
+func (sh *shard) setSnapshotting(on bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.dumping = on
+	sh.snapshotting = on
 }
 
-// appendSlab appends entries for all that stands in a slab, and reports whether there is such a slab.
+// appendSlab appends the entries of everything that stands in a slab, and reports whether there is such a slab.
 func (sh *shard) appendSlab(b []byte, id uint32, now int64, sessions *uint64) ([]byte, bool) {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
@@ -132,13 +136,13 @@ func (sh *shard) appendSlab(b []byte, id uint32, now int64, sessions *uint64) ([
 		case tombstone:
 			b = appendEnd(b, s.key(), s.ends())
 		case mark:
-			b = appendLeave(b, s.ends(), s.mark(), s.user())
+			b = appendMarkEntry(b, s.ends(), s.mark(), s.user())
 		}
 	})
 	return b, true
 }
 
-// snapshotWriter collects frames and writes them in large pieces.
+// snapshotWriter collects frames and writes many with one call.
 type snapshotWriter struct {
 	f        file
 	frames   []byte

@@ -1,12 +1,3 @@
-// Package shardstore keeps sessions in this process's memory, in shards with a lock each, and on disk if it is to.
-//
-// The shard is chosen by the Tag, so a user's sessions, the index of them and the user's mark stand under one lock, and
-// every method of the Store is one critical section. A call holds the lock of at most one shard at a time; the journal's
-// locks come after it. Users whose IDs fall into one shard share its lock and nothing else: no operation looks at more than
-// the sessions of its own user.
-//
-// What is where: a shard ties slabs (the memory), tables (from hashes to slots) and a wheel (what ends when) together. With
-// Options.Dir a journal and snapshots stand beside it, in the format that format.go describes.
 package shardstore
 
 import (
@@ -24,39 +15,43 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// Store is a coatcheck.Store in memory. It never waits for anything but a lock and its disk, so it does not look at contexts. Make one
-// with New and stop it with Close.
+// Store is a coatcheck.Store in memory. It never waits for anything but a lock and its disk, so it does not look at
+// contexts. New makes one, and Close stops it.
 type Store struct {
-	shards []shard // never resized
-	max    int64   // 0: no limit
+	// Every operation reads these, and nothing writes them once New has returned, closed excepted.
+	shards []shard     // never resized
+	disk   *disk       // nil: nothing is kept on disk
+	max    int64       // 0: no limit
+	closed atomic.Bool // written by Close
 	now    func() time.Time
 	every  time.Duration
 	log    *slog.Logger
+	stop   chan struct{} // closed by Close: the janitor and the goroutines that keep the disk return
 
-	disk     *disk        // nil: nothing is kept on disk
-	live     atomic.Int64 // sessions in all shards, expired ones that were not swept yet included; written under a shard's lock
-	swept    swept
+	_ [cacheLines]byte // so that what follows does not take the lines above from the other cores
+
+	taken    atomic.Int64  // places of Options.MaxSessions that are taken; 0 without a limit
 	lastMark atomic.Uint64 // counts up from a random start, so that no mark is ever given twice; written by EndUser
+	swept    swept
 
 	closing  sync.Once
-	closed   atomic.Bool   // written by Close
-	stop     chan struct{} // closed by Close: the janitor and those who keep the disk go home
 	running  sync.WaitGroup
 	closeErr error // written by Close, before its Once is done
 }
 
 var _ coatcheck.Store = (*Store)(nil)
 
-// Errors that only a defect of the caller brings about. A store refuses what would make its index of users lie.
+// Errors that only a defect of the caller causes. The store refuses what would make its list of a user's sessions wrong.
 var (
 	errNoRecord = errors.New("shardstore: not a record that was written")
 	errUser     = errors.New("shardstore: the session is of another user")
+	errCreated  = errors.New("shardstore: the session was created at another time")
 	errTag      = errors.New("shardstore: the key's tag is not its user's")
 	errVersion  = errors.New("shardstore: the new version does not follow the old one")
 )
 
-// New returns a store and starts its janitor. It is empty unless Options.Dir holds what an earlier one left. The zero
-// Options work; errors are mistakes in them, and a folder that cannot be used or read.
+// New returns a store and starts its janitor. The store is empty unless Options.Dir holds what an earlier one left. The zero
+// Options work; an error is a mistake in the Options, or a folder that cannot be used or read.
 func New(opt Options) (*Store, error) {
 	opt, err := opt.withDefaults()
 	if err != nil {
@@ -67,14 +62,14 @@ func New(opt Options) (*Store, error) {
 		if err := s.openDisk(opt); err != nil {
 			return nil, err
 		}
-		s.running.Go(s.syncNowAndThen)
-		s.running.Go(s.snapshotNowAndThen)
+		s.running.Go(s.syncPeriodically)
+		s.running.Go(s.snapshotWhenDue)
 	}
 	s.running.Go(s.janitor)
 	return s, nil
 }
 
-// newStore returns an empty store in memory that does nothing by itself.
+// newStore returns an empty store in memory, without a janitor and without a disk.
 func newStore(opt Options) *Store {
 	s := &Store{
 		shards: make([]shard, opt.Shards),
@@ -84,20 +79,25 @@ func newStore(opt Options) *Store {
 		log:    opt.Logger,
 		stop:   make(chan struct{}),
 	}
+	var taken *atomic.Int64
+	if s.max != 0 {
+		taken = &s.taken
+	}
 	now := s.now().UnixMilli()
 	for i := range s.shards {
-		s.shards[i].init(&s.live, &s.swept, now)
+		s.shards[i].init(taken, &s.swept, now)
 	}
 	s.lastMark.Store(rand.Uint64())
 	return s
 }
 
-// shard returns the shard of a tag. The tag's bits are a hash already, or random.
+// shard returns the shard of a tag, whose bits are a hash already, or random.
 func (s *Store) shard(tag coatcheck.Tag) *shard {
 	return &s.shards[int(binary.BigEndian.Uint32(tag[:]))&(len(s.shards)-1)]
 }
 
-func (s *Store) usable() error {
+// checkOpen returns an error once the store is closed.
+func (s *Store) checkOpen() error {
 	if s.closed.Load() {
 		return fmt.Errorf("shardstore: closed: %w", coatcheck.ErrUnavailable)
 	}
@@ -106,7 +106,7 @@ func (s *Store) usable() error {
 
 // Load implements coatcheck.Store. It does not allocate once rec's buffer has grown.
 func (s *Store) Load(_ context.Context, key coatcheck.Key, _ coatcheck.ID, now time.Time, rec *coatcheck.Record) error {
-	if err := s.usable(); err != nil {
+	if err := s.checkOpen(); err != nil {
 		return err
 	}
 	sh := s.shard(key.Tag())
@@ -123,7 +123,7 @@ func (s *Store) Load(_ context.Context, key coatcheck.Key, _ coatcheck.ID, now t
 
 // Swap implements coatcheck.Store.
 func (s *Store) Swap(_ context.Context, rec *coatcheck.Record, old uint64, now time.Time, cur *coatcheck.Record) error {
-	if err := s.usable(); err != nil {
+	if err := s.checkOpen(); err != nil {
 		return err
 	}
 	if err := checkSize(len(rec.Bytes())); err != nil {
@@ -133,7 +133,7 @@ func (s *Store) Swap(_ context.Context, rec *coatcheck.Record, old uint64, now t
 		return fmt.Errorf("%w: %d after %d", errVersion, v, old)
 	}
 	upTo, err := s.shard(rec.Key.Tag()).swap(rec, old, now.UnixMilli(), cur)
-	return s.settle(upTo, err)
+	return s.awaitSync(upTo, err)
 }
 
 // swap takes the lock itself.
@@ -152,9 +152,11 @@ func (sh *shard) swap(rec *coatcheck.Record, old uint64, now int64, cur *coatche
 		return 0, coatcheck.ErrConflict
 	case !bytes.Equal(rec.User(), stored.user()):
 		return 0, errUser
+	case coatcheck.EncodedCreated(rec.Bytes()) != coatcheck.EncodedCreated(stored.payload()):
+		return 0, errCreated
 	}
-	sh.pen.put(rec.Key, rec.Bytes())
-	if upTo, err = sh.pen.write(); err != nil {
+	sh.frame.put(rec.Key, rec.Bytes())
+	if upTo, err = sh.frame.write(); err != nil {
 		return 0, err
 	}
 	sh.replace(n, rec.Bytes())
@@ -163,11 +165,11 @@ func (sh *shard) swap(rec *coatcheck.Record, old uint64, now int64, cur *coatche
 
 // End implements coatcheck.Store.
 func (s *Store) End(_ context.Context, key coatcheck.Key, user string, now, until time.Time, last *coatcheck.Record) error {
-	if err := s.usable(); err != nil {
+	if err := s.checkOpen(); err != nil {
 		return err
 	}
 	upTo, err := s.shard(key.Tag()).endBy(key, user, now.UnixMilli(), until.UnixMilli(), last)
-	return s.settle(upTo, err)
+	return s.awaitSync(upTo, err)
 }
 
 // endBy takes the lock itself.
@@ -181,8 +183,8 @@ func (sh *shard) endBy(key coatcheck.Key, user string, now, until int64, last *c
 	case string(sh.at(n).user()) != user:
 		return 0, errUser
 	}
-	sh.pen.end(key, until)
-	if upTo, err = sh.pen.write(); err != nil {
+	sh.frame.end(key, until)
+	if upTo, err = sh.frame.write(); err != nil {
 		return 0, err
 	}
 	err = last.Read(key, sh.at(n).payload())
@@ -190,25 +192,31 @@ func (sh *shard) endBy(key coatcheck.Key, user string, now, until int64, last *c
 	return upTo, err
 }
 
-// settle returns when what an operation wrote is as safe as Options.FsyncEvery wants it before the answer. It wants no lock
-// held: many operations then wait for one fsync.
-func (s *Store) settle(upTo uint64, err error) error {
-	if s.disk == nil || upTo == 0 || !s.disk.everyAnswer {
+// awaitSync returns when what an operation wrote is as safe as Options.FsyncEvery wants it before the answer. The caller holds
+// no lock, so that many operations wait for one fsync.
+func (s *Store) awaitSync(upTo uint64, err error) error {
+	if s.disk == nil || upTo == 0 || !s.disk.syncEachAnswer {
 		return err
 	}
 	return errors.Join(err, s.disk.journal.sync(upTo))
 }
 
-// Len returns how many sessions the store holds. Those that expired since the janitor last came by are among them.
-func (s *Store) Len() int { return int(s.live.Load()) }
+// Len returns how many sessions the store holds, expired ones that were not removed yet included. It visits every shard.
+func (s *Store) Len() int {
+	n := int64(0)
+	for i := range s.shards {
+		n += s.shards[i].sessions.Load()
+	}
+	return int(n)
+}
 
 // Shared implements coatcheck.Store: the sessions are in this process.
 func (*Store) Shared() bool { return false }
 
 // Ping implements coatcheck.Store.
-func (s *Store) Ping(context.Context) error { return s.usable() }
+func (s *Store) Ping(context.Context) error { return s.checkOpen() }
 
-// Close implements coatcheck.Store. It returns when the janitor has stopped and all is on disk that belongs there.
+// Close implements coatcheck.Store. It returns when the janitor has stopped and everything that belongs on disk is there.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.closed.Store(true)

@@ -27,6 +27,14 @@ func newStore(t testing.TB, opt shardstore.Options) *shardstore.Store {
 	return s
 }
 
+// turns is how many turns a long loop takes.
+func turns(n int) int {
+	if raceDetector {
+		return n / 10
+	}
+	return n
+}
+
 // tester is what *testing.T and *rapid.T have in common.
 type tester interface {
 	require.TestingT

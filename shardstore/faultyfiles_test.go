@@ -21,7 +21,9 @@ func (s *Store) Abandon() {
 		close(s.stop)
 		s.running.Wait()
 		_ = s.disk.lock.Close()
-		_ = s.disk.journal.file.Close()
+		for _, f := range append(s.disk.journal.retired, s.disk.journal.file) {
+			_ = f.Close()
+		}
 	})
 }
 

@@ -1,16 +1,16 @@
 package shardstore
 
-// table finds slots by a 32-bit hash: open addressing with linear probing, half of each cell a hash and half a slot
-// number. What the hash was made of stands in the slot, so the caller says whether a slot is the one that he means. Its
+// hashTable finds slots by a 32-bit hash: open addressing with linear probing, half of each cell a hash and half a slot
+// number. The hashed bytes stand in the slot, so the caller says whether a slot is the one to find. Its
 // invariants:
 //   - cells is a power of two long and at most four fifths full, so every probe ends at an empty cell;
 //   - an entry of hash h stands in the run of taken cells that begins at or before h modulo the length;
 //   - while it is being resized, an entry stands in cells or in old; those of old[:moved] have moved.
 //
-// A map[Key]uint32 would do as well, and its look-up costs the same. Measured with ten million sessions in 256 shards
-// (BenchmarkTable): it takes 40 bytes a session, this 13, because the key stands in the slot anyhow; and a map that grows
-// makes its shard wait, where this moves 32 cells with each change.
-type table struct {
+// A map[Key]uint32 would serve as well, and its look-up costs the same. Measured with ten million sessions in 256 shards
+// (BenchmarkTable): it takes 40 bytes a session, this 13, because the key stands in the slot anyway; and a map that grows
+// makes its shard wait, while this one moves 32 cells with each change.
+type hashTable struct {
 	cells []uint64
 	old   []uint64 // nil: no resize is under way
 	moved int
@@ -19,16 +19,17 @@ type table struct {
 
 const (
 	minCells  = 8
-	movedEach = 32 // cells per change: enough to be done before the new cells are full, whichever way the table is resized
+	movedEach = 32 // cells per change: enough to finish before the new cells are full, whether the table grows or shrinks
 
-	// gone is what an entry leaves in old, where a later entry's run may lead over it. Its slot number is none.
+	// gone stands in old in the place of an entry that was removed or moved, because the run of another entry may lead over it.
+	// Its slot number is 0, which is none.
 	gone uint64 = 1 << 32
 )
 
 func cell(hash uint32, n ref) uint64 { return uint64(hash)<<32 | uint64(n) }
 
-// find returns the slot of that hash for which is says yes; 0 is none.
-func (t *table) find(hash uint32, is func(ref) bool) ref {
+// find returns the slot of that hash for which is returns true; 0 is none.
+func (t *hashTable) find(hash uint32, is func(ref) bool) ref {
 	if n := probe(t.cells, hash, is); n != 0 || t.old == nil {
 		return n
 	}
@@ -52,7 +53,7 @@ func probe(cells []uint64, hash uint32, is func(ref) bool) ref {
 }
 
 // add adds an entry, which is not there yet.
-func (t *table) add(hash uint32, n ref) {
+func (t *hashTable) add(hash uint32, n ref) {
 	t.step()
 	if 5*(t.count+1) > 4*len(t.cells) {
 		t.resize(max(minCells, 2*len(t.cells)))
@@ -71,7 +72,7 @@ func put(cells []uint64, c uint64) {
 }
 
 // place returns the cell that holds exactly this entry, which must be there.
-func (t *table) place(hash uint32, n ref) (cells []uint64, i uint32) {
+func (t *hashTable) place(hash uint32, n ref) (cells []uint64, i uint32) {
 	for _, cells := range [...][]uint64{t.cells, t.old} {
 		mask := uint32(len(cells) - 1)
 		for i := hash & mask; len(cells) > 0 && cells[i] != 0; i = (i + 1) & mask {
@@ -80,17 +81,17 @@ func (t *table) place(hash uint32, n ref) (cells []uint64, i uint32) {
 			}
 		}
 	}
-	panic("shardstore: a slot that its table does not know")
+	panic("shardstore: a slot that is not in its table")
 }
 
 // set makes an entry lead to another slot.
-func (t *table) set(hash uint32, was, n ref) {
+func (t *hashTable) set(hash uint32, was, n ref) {
 	cells, i := t.place(hash, was)
 	cells[i] = cell(hash, n)
 }
 
 // remove takes out an entry, which must be there.
-func (t *table) remove(hash uint32, n ref) {
+func (t *hashTable) remove(hash uint32, n ref) {
 	t.step()
 	cells, i := t.place(hash, n)
 	t.count--
@@ -104,8 +105,9 @@ func (t *table) remove(hash uint32, n ref) {
 	}
 }
 
-// shrink goes on, a little, with a resize that the table's changes leave undone because there are no more of them.
-func (t *table) shrink() {
+// shrink goes on with a resize that stands still because the table is not being changed, and begins one if the table is too
+// large.
+func (t *hashTable) shrink() {
 	for range movedEach {
 		t.step()
 	}
@@ -114,7 +116,7 @@ func (t *table) shrink() {
 	}
 }
 
-// closeGap moves up what stands behind the empty cell i and may stand before, so that no run is broken.
+// closeGap moves entries behind the empty cell i into it where their hash allows, so that no run is broken.
 func closeGap(cells []uint64, i uint32) {
 	mask := uint32(len(cells) - 1)
 	for j := (i + 1) & mask; cells[j] != 0; j = (j + 1) & mask {
@@ -126,7 +128,7 @@ func closeGap(cells []uint64, i uint32) {
 	cells[i] = 0
 }
 
-func (t *table) resize(size int) {
+func (t *hashTable) resize(size int) {
 	for t.old != nil {
 		t.step()
 	}
@@ -137,7 +139,7 @@ func (t *table) resize(size int) {
 }
 
 // step moves a few cells on if the table is being resized.
-func (t *table) step() {
+func (t *hashTable) step() {
 	if t.old == nil {
 		return
 	}

@@ -16,7 +16,7 @@ import (
 func TestTableModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		hashes := rapid.SampledFrom([]uint32{1, 3, 1 << 4, 1 << 31}).Draw(t, "hashes")
-		var tab table
+		var tab hashTable
 		model := map[ref]uint32{}
 		last := ref(0)
 		exactly := func(n ref) func(ref) bool { return func(m ref) bool { return m == n } }
@@ -95,7 +95,7 @@ func BenchmarkTable(b *testing.B) {
 			b.ReportMetric(bytes, "B/key")
 		})
 	}
-	tables := make([]table, shards)
+	tables := make([]hashTable, shards)
 	slots := make([]coatcheck.Key, n+1) // as the slots hold the keys
 	run("table", func(shard int, key coatcheck.Key, i int) {
 		slots[i+1] = key

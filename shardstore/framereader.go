@@ -7,26 +7,26 @@ import (
 	"io"
 )
 
-// frames reads a file's frames one after the other, through a window that is moved over it.
-type frames struct {
+// frameReader reads a file's frames one after the other, through a window that moves over the file.
+type frameReader struct {
 	name   string
 	f      file
 	size   int64
 	off    int64 // where the next frame begins
 	window []byte
-	base   int64 // where the window does
+	base   int64 // where the window begins
 }
 
 const (
 	windowBytes = 1 << 20
 	sector      = 512
-	// maxTorn is how much may be missing at the end of a journal for it to be taken for what a crash leaves.
+	// maxTorn is how much behind a damaged frame may be unreadable for a journal to count as one that a crash left.
 	maxTorn = 256 << 20
-	// maxSought is the largest frame that a search behind damage finds.
+	// maxSought is the largest frame that the search behind a damaged frame finds.
 	maxSought = 1 << 20
 )
 
-// damage is what stands in a file where a frame should.
+// damage is the error of a file in which something else stands where a frame should.
 type damage struct {
 	name string
 	off  int64
@@ -37,17 +37,17 @@ func (d *damage) Error() string {
 	return fmt.Sprintf("shardstore: %s is damaged at offset %d: %s", d.name, d.off, d.why)
 }
 
-func (r *frames) damage(format string, args ...any) error {
+func (r *frameReader) damage(format string, args ...any) error {
 	return &damage{r.name, r.off, fmt.Sprintf(format, args...)}
 }
 
 // openFrames checks that a file is what its name says.
-func openFrames(f file, name, magic string, generation uint64) (*frames, error) {
+func openFrames(f file, name, magic string, generation uint64) (*frameReader, error) {
 	size, err := f.size()
 	if err != nil {
 		return nil, err
 	}
-	r := &frames{name: name, f: f, size: size}
+	r := &frameReader{name: name, f: f, size: size}
 	head, err := r.peek(fileHead)
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func openFrames(f file, name, magic string, generation uint64) (*frames, error) 
 }
 
 // peek returns the next n bytes, or fewer at the end of the file. They are valid until the next call.
-func (r *frames) peek(n int64) ([]byte, error) {
+func (r *frameReader) peek(n int64) ([]byte, error) {
 	n = min(n, r.size-r.off)
 	if at := r.off - r.base; r.off < r.base || at+n > int64(len(r.window)) {
 		r.window = append(r.window[:0], make([]byte, min(max(n, windowBytes), r.size-r.off))...)
@@ -73,9 +73,9 @@ func (r *frames) peek(n int64) ([]byte, error) {
 	return r.window[at : at+n], nil
 }
 
-// next returns the payload of the next frame, which is valid until the next call; io.EOF at the end of the file. What is
-// no frame is a *damage, and stays next.
-func (r *frames) next() ([]byte, error) {
+// next returns the payload of the next frame, which is valid until the next call; io.EOF at the end of the file. If no frame
+// stands there, the error is a *damage, and the reader stays where it is.
+func (r *frameReader) next() ([]byte, error) {
 	if r.off == r.size {
 		return nil, io.EOF
 	}
@@ -103,10 +103,10 @@ func (r *frames) next() ([]byte, error) {
 	return b[frameHead:], nil
 }
 
-// torn reports whether the damage at which r stands is what a crash leaves at the end of a journal, and may be cut off: no
-// frame follows it. After a power cut frames may follow, if what is between was lost; then there are zeros up to the end of
-// a sector, and nothing says that what is missing was synced.
-func (r *frames) torn() (bool, error) {
+// torn reports whether the damage at which r stands is what a crash leaves at the end of a journal, so that it may be cut off:
+// no frame follows it. After a power cut frames may follow, if a part in between was lost; then that part has zeros up to the
+// end of a sector, and no later frame says that it was synced.
+func (r *frameReader) torn() (bool, error) {
 	tail, err := r.peek(maxTorn)
 	if err != nil {
 		return false, err
@@ -145,8 +145,8 @@ func seek(b []byte, from int) int {
 	return -1
 }
 
-// lostPart reports whether b, which begins at offset off of the file, is zero up to the end of a sector, from where the
-// sector or b begins: what was written there never came to the disk.
+// lostPart reports whether a whole sector of b, or the part of one with which b begins, is zero: the disk never wrote it. b
+// begins at offset off of the file.
 func lostPart(b []byte, off int64) bool {
 	from := 0
 	for to := sector - int(off&(sector-1)); to <= len(b); from, to = to, to+sector {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -82,10 +83,10 @@ func TestMaxSessions(t *testing.T) {
 
 // Each round begins with a store that is full of expired sessions: no more come in than may, and no fewer.
 func TestMaxSessionsUnderConcurrency(t *testing.T) {
-	const rounds, most, callers = 2000, 2, 4
+	const most, callers = 2, 4
 	s, _ := full(t, most, "", time.Minute)
 	now := t0
-	for range rounds {
+	for range turns(2000) {
 		now = now.Add(time.Minute)
 		recs := make([]*coatcheck.Record, callers)
 		for i := range recs {
@@ -115,8 +116,8 @@ func TestMaxSessionsUnderConcurrency(t *testing.T) {
 	}
 }
 
-// Two who make room at the same time both find that one place is free, and one of them takes it: the other must look for
-// more.
+// Two callers who make room at the same time both find that one place is free, and one of them takes it: the other must make
+// room again.
 func TestMaxSessionsMakesRoomAgain(t *testing.T) {
 	const shards, swept, theirs = 8, 0, 3
 	inShard := func(n byte, now time.Time) *coatcheck.Record {
@@ -130,8 +131,6 @@ func TestMaxSessionsMakesRoomAgain(t *testing.T) {
 		require.NoError(t, err)
 	}
 	now := t0.Add(time.Minute)
-	// Where they wait cannot be seen from here; if they are slower than this, the test shows less.
-	const arrive = 10 * time.Millisecond
 	sweep := s.Hold(swept)
 	var calling sync.WaitGroup
 	for range 2 {
@@ -141,11 +140,26 @@ func TestMaxSessionsMakesRoomAgain(t *testing.T) {
 			assert.NoError(t, err)
 		})
 	}
-	time.Sleep(arrive) // both were refused once, and want to sweep
+	waitFor(t, 2, "shardstore.(*shard).sweep(") // both were refused once, and make room
 	create := s.Hold(theirs)
 	sweep()
-	time.Sleep(arrive) // both have made room, and want to create
+	waitFor(t, 2, "shardstore.(*Store).create(") // both have made room, and create
 	create()
 	calling.Wait()
 	assert.Equal(t, 2, sizes(t, s).Sessions)
+}
+
+// waitFor returns when so many goroutines wait for a lock in a function.
+func waitFor(t *testing.T, n int, function string) {
+	t.Helper()
+	stacks := make([]byte, 1<<20)
+	require.Eventually(t, func() bool {
+		waiting := 0
+		for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(stack, function) && strings.Contains(stack, "sync.(*RWMutex).Lock") {
+				waiting++
+			}
+		}
+		return waiting == n
+	}, time.Minute, time.Millisecond)
 }

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// fileSystem is what the journal and the snapshots ask of the system, so that a test can put one below them that fills up
+// fileSystem is what the journal and the snapshots ask of the system, so that a test can put one below them that is full
 // or forgets what was not synced. Names are whole paths.
 type fileSystem interface {
 	// open opens a file for reading and writing; with create it must not be there yet. Its mode is 0600.
@@ -16,7 +16,7 @@ type fileSystem interface {
 	rename(from, to string) error
 	remove(name string) error // no error if it is not there
 	list(dir string) ([]string, error)
-	// syncDir makes created, renamed and removed names of the folder last.
+	// syncDir makes every name that was created, changed or removed in the folder survive a power cut.
 	syncDir(dir string) error
 }
 
@@ -27,6 +27,8 @@ type file interface {
 	Truncate(size int64) error
 	Sync() error
 	size() (int64, error)
+	// lock locks the file until it is closed. ErrInUse: it is locked already.
+	lock() error
 }
 
 // osFiles is the system's own.
@@ -41,6 +43,8 @@ func (f osFile) size() (int64, error) {
 	}
 	return info.Size(), nil
 }
+
+func (f osFile) lock() error { return lockFile(f.File) }
 
 func (osFiles) open(name string, create bool) (file, error) {
 	flag := os.O_RDWR

@@ -1,0 +1,236 @@
+package shardstore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// disk is what a store with Options.Dir has beside its memory.
+type disk struct {
+	fs             fileSystem
+	dir            string
+	lock           *os.File
+	journal        *journal
+	syncEachAnswer bool
+	syncEvery      time.Duration
+	limit          int64 // how long the journal grows before a snapshot is due
+
+	snapshots     sync.Mutex   // held while a snapshot is taken, because all have one temporary file
+	snapshotBytes atomic.Int64 // of the last snapshot; written by snapshot
+	snapshotAt    atomic.Int64 // Unix milliseconds; written by snapshot
+}
+
+// ErrInUse: another store, of this process or another one, works with the folder.
+var ErrInUse = errors.New("in use by another store")
+
+var errStopped = errors.New("shardstore: the store is closed")
+
+// openDisk locks the folder, reads it and goes on with its last journal.
+func (s *Store) openDisk(opt Options) error {
+	if err := os.MkdirAll(opt.Dir, 0o700); err != nil {
+		return fmt.Errorf("shardstore: %w", err)
+	}
+	lock, err := lockDir(opt.Dir)
+	if err != nil {
+		return err
+	}
+	s.disk = &disk{
+		fs: opt.files, dir: opt.Dir, lock: lock, limit: opt.SnapshotBytes,
+		syncEachAnswer: opt.FsyncEvery < 0, syncEvery: opt.FsyncEvery,
+	}
+	if err := s.reopen(); err != nil {
+		_ = lock.Close() // nothing was written to it
+		return err
+	}
+	for i := range s.shards {
+		s.shards[i].frame.journal = s.disk.journal
+	}
+	return nil
+}
+
+func (s *Store) reopen() (err error) {
+	d := s.disk
+	journals, err := lockJournals(d.fs, d.dir)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if d.journal != nil { // it goes on with the last one
+			journals = journals[:max(0, len(journals)-1)]
+		}
+		for _, f := range journals {
+			_ = f.Close() // they were only read
+		}
+	}()
+	r := restore{s: s, fs: d.fs, dir: d.dir}
+	found, err := r.load()
+	if err != nil {
+		return err
+	}
+	s.sweep()
+	for _, name := range found.obsolete {
+		if err := d.fs.remove(filepath.Join(d.dir, name)); err != nil {
+			return fmt.Errorf("shardstore: %w", err)
+		}
+	}
+	for _, torn := range found.torn {
+		if err := cutOff(d.fs, torn); err != nil {
+			return fmt.Errorf("shardstore: %w", err)
+		}
+	}
+	d.snapshotBytes.Store(found.snapshot)
+	var last file
+	if len(journals) > 0 {
+		last = journals[len(journals)-1]
+	}
+	d.journal, err = continueJournal(d.fs, d.dir, found, last)
+	return err
+}
+
+// lockJournals locks every journal of the folder, oldest first, and returns them. A store has its current journal locked for
+// as long as it runs, and locks the next one before it gives that up; so nobody else works with the folder if all of
+// them could be locked and none has come since.
+func lockJournals(fs fileSystem, dir string) (locked []file, err error) {
+	defer func() {
+		if err != nil {
+			for _, f := range locked {
+				_ = f.Close() // nothing was written
+			}
+			locked = nil
+		}
+	}()
+	generations, err := journalsIn(fs, dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range generations {
+		f, err := fs.open(journalName(dir, g), false)
+		if err != nil {
+			return locked, fmt.Errorf("shardstore: %w", err)
+		}
+		locked = append(locked, f)
+		if err := f.lock(); err != nil {
+			return locked, err
+		}
+	}
+	again, err := journalsIn(fs, dir)
+	if err == nil && !slices.Equal(generations, again) {
+		err = fmt.Errorf("shardstore: %s: %w: its journals changed", dir, ErrInUse)
+	}
+	return locked, err
+}
+
+// journalsIn returns the generations of a folder's journals, oldest first.
+func journalsIn(fs fileSystem, dir string) (generations []uint64, err error) {
+	names, err := fs.list(dir)
+	if err != nil {
+		return nil, fmt.Errorf("shardstore: %w", err)
+	}
+	for _, name := range names {
+		if g, ok := generationOf(name, journalPrefix); ok {
+			generations = append(generations, g)
+		}
+	}
+	slices.Sort(generations)
+	return generations, nil
+}
+
+// cutOff removes what a crash left at the end of a journal, before anything that is written later could make it look like
+// damage.
+func cutOff(fs fileSystem, torn *damage) error {
+	f, err := fs.open(torn.name, false)
+	if err != nil {
+		return err
+	}
+	if err = f.Truncate(torn.off); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// continueJournal goes on where the last store ended, behind the last whole frame of its last journal, which is open and
+// locked; nil: there is none.
+func continueJournal(fs fileSystem, dir string, found restored, last file) (*journal, error) {
+	j := &journal{fs: fs, dir: dir, generation: max(found.generation, 1), end: found.end, file: last}
+	var err error
+	if found.end < fileHead { // there is none, or a crash came before it was used
+		if last != nil {
+			_ = last.Close() // nothing was written
+		}
+		if err = fs.remove(journalName(dir, j.generation)); err == nil {
+			j.end = fileHead
+			j.file, err = beginJournal(fs, dir, j.generation)
+		}
+	} else if err = last.Sync(); err == nil {
+		j.durable = found.end
+	}
+	if err != nil {
+		return nil, fmt.Errorf("shardstore: %w", err)
+	}
+	return j, nil
+}
+
+// closeDisk is called when nothing else runs any more, except operations that saw the store open. What those have not written
+// yet meets a closed file, and does not happen.
+func (s *Store) closeDisk() error { return errors.Join(s.disk.journal.close(), s.disk.lock.Close()) }
+
+// syncPeriodically syncs twice in Options.FsyncEvery, so that nothing stays unsynced for longer than that. With an fsync before
+// each answer it has nothing to do.
+func (s *Store) syncPeriodically() {
+	if s.disk.syncEachAnswer {
+		return
+	}
+	tick := time.NewTicker(max(s.disk.syncEvery/2, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+			if err := s.disk.journal.syncAll(); err != nil {
+				s.log.Error("shardstore: writes are refused until a snapshot succeeds", slog.Any("error", err))
+			}
+		}
+	}
+}
+
+const (
+	snapshotLook  = 100 * time.Millisecond // how often to look whether a snapshot is due
+	snapshotRetry = 5 * time.Second        // how long to wait after one that failed
+)
+
+// snapshotWhenDue takes a snapshot when the journal is as long as the last one, so that reading both takes no more than
+// twice the time, and when a sync has failed.
+func (s *Store) snapshotWhenDue() {
+	tick := time.NewTicker(snapshotLook)
+	defer tick.Stop()
+	var wait time.Time
+	for {
+		select {
+		case <-s.stop:
+			return
+		case now := <-tick.C:
+			if now.Before(wait) || !s.disk.snapshotDue() {
+				continue
+			}
+			if err := s.snapshot(); err != nil && !errors.Is(err, errStopped) {
+				s.log.Error("shardstore: no snapshot was taken", slog.Any("error", err))
+				wait = now.Add(snapshotRetry)
+			}
+		}
+	}
+}
+
+func (d *disk) snapshotDue() bool {
+	if t := d.journal.failure.Load(); t != nil && t.lasting {
+		return true
+	}
+	return d.journal.size() >= max(d.limit, d.snapshotBytes.Load())
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package shardstore_test
+
+// With the race detector a loop takes ten times as long, and a tenth of its turns finds the same races.
+const raceDetector = true
