@@ -54,47 +54,47 @@ const (
 	MaxUserAgent = 256
 )
 
-// tombstone is what a store may keep in the place of a session that was ended. Record.Read answers it with ErrEnded.
-var tombstone = []byte{codecMark}
+// Encoded is a record's encoding as a store keeps it. Its methods read one thing without the rest, and allocate nothing;
+// of bytes that are shorter than a record, a tombstone's included, each returns the zero value.
+type Encoded []byte
 
-// AppendTombstone appends the encoding of a tombstone to dst.
-func AppendTombstone(dst []byte) []byte { return append(dst, tombstone...) }
+// Tombstone returns what a store may keep in the place of a session that was ended. Record.Read answers it with ErrEnded.
+func Tombstone() Encoded { return Encoded{codecMark} }
 
-// EncodedVersion returns the record version of an encoding without reading the rest; 0 for a tombstone.
-func EncodedVersion(b []byte) uint64 {
+// IsTombstone reports whether b is a tombstone.
+func (b Encoded) IsTombstone() bool { return len(b) == 1 && b[0] == codecMark }
+
+// Version returns the record version, which Swap compares.
+func (b Encoded) Version() uint64 {
 	if len(b) < headerBytes {
 		return 0
 	}
 	return binary.BigEndian.Uint64(b[offVersion:])
 }
 
-// EncodedExpiry returns the earlier of the two expiries of an encoding, in Unix milliseconds, without reading the rest;
-// 0 for a tombstone.
-func EncodedExpiry(b []byte) int64 {
+// Expiry returns the earlier of the two expiries, in Unix milliseconds.
+func (b Encoded) Expiry() int64 {
 	if len(b) < headerBytes {
 		return 0
 	}
 	return min(readTime(b, offIdle), readTime(b, offAbsolute))
 }
 
-// EncodedIdle reports whether it is the idle expiry of an encoding that comes first; of a session whose two expiries are
-// one, it is not.
-func EncodedIdle(b []byte) bool {
+// IdleFirst reports whether the idle expiry comes before the absolute one; it does not where the two are equal.
+func (b Encoded) IdleFirst() bool {
 	return len(b) >= headerBytes && readTime(b, offIdle) < readTime(b, offAbsolute)
 }
 
-// EncodedCreated returns when the session of an encoding was created, in Unix milliseconds, without reading the rest; 0
-// for a tombstone.
-func EncodedCreated(b []byte) int64 {
+// Created returns when the session was created, in Unix milliseconds.
+func (b Encoded) Created() int64 {
 	if len(b) < headerBytes {
 		return 0
 	}
 	return readTime(b, offCreated)
 }
 
-// EncodedUser returns the user ID within an encoding, without reading the rest; empty for a tombstone and where there is
-// none.
-func EncodedUser(b []byte) []byte {
+// User returns the user ID, which stands within b; empty where the session has no user.
+func (b Encoded) User() []byte {
 	if len(b) < headerBytes {
 		return nil
 	}
@@ -150,7 +150,7 @@ func (r *Record) parse() error {
 		return fmt.Errorf("%w: no bytes", ErrDamaged)
 	case b[0] > codecMark+codecVersion && b[0] <= codecMark+0xF:
 		return fmt.Errorf("%w: codec version %d, this release reads up to %d", ErrNewer, b[0]-codecMark, codecVersion)
-	case b[0] == codecMark && len(b) == 1:
+	case Encoded(b).IsTombstone():
 		return ErrEnded
 	case b[0] != codecMark+codecVersion || len(b) < headerBytes || len(b) > MaxRecord:
 		return fmt.Errorf("%w: %d bytes that begin with %#x", ErrDamaged, len(b), b[0])

@@ -102,10 +102,10 @@ func TestRecordRoundTrip(t *testing.T) {
 		assert.Equal(t, len(p.ip) > 0, got.IP().IsValid())
 		assert.Equal(t, string(p.ip), string(got.IP().AsSlice()))
 		assert.Equal(t, raw, got.Bytes())
-		assert.Equal(t, p.header.Version, coatcheck.EncodedVersion(raw))
-		assert.Equal(t, got.Expiry(), coatcheck.EncodedExpiry(raw))
-		assert.Equal(t, p.header.CreatedAt, coatcheck.EncodedCreated(raw))
-		assert.Equal(t, string(p.user), string(coatcheck.EncodedUser(raw)))
+		assert.Equal(t, p.header.Version, coatcheck.Encoded(raw).Version())
+		assert.Equal(t, got.Expiry(), coatcheck.Encoded(raw).Expiry())
+		assert.Equal(t, p.header.CreatedAt, coatcheck.Encoded(raw).Created())
+		assert.Equal(t, string(p.user), string(coatcheck.Encoded(raw).User()))
 		assert.Equal(t, min(p.header.IdleExpiry, p.header.AbsoluteExpiry), got.Expiry())
 	})
 }
@@ -194,8 +194,8 @@ func TestReadTellsWhatBytesAre(t *testing.T) {
 		want error
 	}{
 		"a record":                   {raw, nil},
-		"a tombstone":                {coatcheck.AppendTombstone(nil), coatcheck.ErrEnded},
-		"a tombstone with more":      {append(coatcheck.AppendTombstone(nil), 0), coatcheck.ErrDamaged},
+		"a tombstone":                {coatcheck.Tombstone(), coatcheck.ErrEnded},
+		"a tombstone with more":      {append(coatcheck.Tombstone(), 0), coatcheck.ErrDamaged},
 		"the next version":           {as(0xC2), coatcheck.ErrNewer},
 		"a far version":              {as(0xCF), coatcheck.ErrNewer},
 		"a newer one, short":         {[]byte{0xC2}, coatcheck.ErrNewer},
@@ -228,10 +228,12 @@ func TestReadTellsWhatBytesAre(t *testing.T) {
 			}
 		})
 	}
-	assert.Zero(t, coatcheck.EncodedVersion(coatcheck.AppendTombstone(nil)))
-	assert.Zero(t, coatcheck.EncodedExpiry(coatcheck.AppendTombstone(nil)))
-	assert.Zero(t, coatcheck.EncodedCreated(coatcheck.AppendTombstone(nil)))
-	assert.Empty(t, coatcheck.EncodedUser(coatcheck.AppendTombstone(nil)))
+	assert.True(t, coatcheck.Tombstone().IsTombstone())
+	assert.False(t, coatcheck.Encoded(raw).IsTombstone())
+	assert.Zero(t, coatcheck.Tombstone().Version())
+	assert.Zero(t, coatcheck.Tombstone().Expiry())
+	assert.Zero(t, coatcheck.Tombstone().Created())
+	assert.Empty(t, coatcheck.Tombstone().User())
 }
 
 // A record that is read into again shows nothing of the one before.
@@ -273,7 +275,7 @@ func TestHostileBytesCostLittle(t *testing.T) {
 func FuzzRecordRead(f *testing.F) {
 	raw := encode(f, example())
 	bare := encode(f, parts{header: example().header})
-	for _, seed := range [][]byte{raw, bare, raw[:100], coatcheck.AppendTombstone(nil), {0xC2}, nil, bytes.Repeat([]byte{0xFF}, 200)} {
+	for _, seed := range [][]byte{raw, bare, raw[:100], coatcheck.Tombstone(), {0xC2}, nil, bytes.Repeat([]byte{0xFF}, 200)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -296,7 +298,7 @@ func FuzzRecordRead(f *testing.F) {
 		if !bytes.Equal(again.Bytes(), in) {
 			t.Fatalf("read %x, wrote %x", in, again.Bytes())
 		}
-		if coatcheck.EncodedVersion(in) != rec.Version || coatcheck.EncodedExpiry(in) != rec.Expiry() {
+		if coatcheck.Encoded(in).Version() != rec.Version || coatcheck.Encoded(in).Expiry() != rec.Expiry() {
 			t.Fatal("the short reads differ from the whole one")
 		}
 	})

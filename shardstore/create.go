@@ -29,7 +29,7 @@ func (s *Store) Create(_ context.Context, rec *coatcheck.Record, opt coatcheck.C
 // checkNew refuses a record that only a defect of the caller can have made.
 func checkNew(rec *coatcheck.Record) error {
 	switch {
-	case rec.Key == (coatcheck.Key{}) || rec.Version == 0 || rec.Version != coatcheck.EncodedVersion(rec.Bytes()):
+	case rec.Key == (coatcheck.Key{}) || rec.Version == 0 || rec.Version != coatcheck.Encoded(rec.Bytes()).Version():
 		return errNoRecord
 	case len(rec.User()) > 0 && rec.Key.Tag() != coatcheck.TagOf(rec.UserID()):
 		return errTag
@@ -123,7 +123,7 @@ func (sh *shard) beyondLimit(user []byte, limit int, replaced ref, now int64) []
 	slices.SortFunc(live, func(m, n ref) int {
 		a, b := sh.at(m), sh.at(n)
 		return cmp.Or(
-			cmp.Compare(coatcheck.EncodedCreated(a.payload()), coatcheck.EncodedCreated(b.payload())),
+			cmp.Compare(coatcheck.Encoded(a.payload()).Created(), coatcheck.Encoded(b.payload()).Created()),
 			bytes.Compare(a[:offNext], b[:offNext]))
 	})
 	return live[:excess]

@@ -94,7 +94,7 @@ func (sh *shard) sweep(now int64) (more bool) {
 			return false
 		case sh.at(n).ends() <= now:
 			if s := sh.at(n); s.is(session) {
-				sh.swept.count(coatcheck.EncodedIdle(s.payload()))
+				sh.swept.count(coatcheck.Encoded(s.payload()).IdleFirst())
 			}
 			sh.remove(n)
 		default:
