@@ -29,7 +29,7 @@ func ExampleNew() {
 	if err != nil {
 		panic(err)
 	}
-	ended, err := manager.EndUser(ctx, "ada", coatcheck.Key{})
+	ended, err := manager.EndUser(ctx, "ada")
 	fmt.Println(ended, err, store.Ping(ctx))
 	// Output: 0 <nil> <nil>
 }
