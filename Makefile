@@ -35,6 +35,11 @@ test: tools ## Run all tests, with the race detector and in random order
 	go test -shuffle=on -timeout 5m -run 'Alloc|Cost|Anonymous|MadeUp' . ./server ./server/login ./shardstore ./redisstore
 	cd bench/logins && go test -timeout 5m .
 
+# Nothing is cached: these tests build programs and start servers that go test knows nothing of.
+.PHONY: test-real
+test-real: tools ## Run the slow tests beside real programs, earlier releases among them (needs a clone with its history)
+	go test -tags real -count=1 -timeout 25m $$(find . -name '*_real_test.go' -exec dirname {} + | sort -u)
+
 .PHONY: lint
 lint: ## Check format, style, dependencies and known vulnerabilities
 	@scripts/check-deps go.mod
