@@ -164,6 +164,10 @@ bench-store: ## Measure the memory store with N (1000000) sessions beside others
 store-report: ## Put what bench-store found into docs/performance.md
 	cd bench/store && go run . -report ../../bin/bench-store.json -table ../../docs/performance.md -plot ../../docs/performance-store.svg
 
+.PHONY: bench-redis
+bench-redis: tools ## Measure what Redis itself spends on a login, refresh, logout, renewal and miss, in ROUNDS (5), beside a plain SET and GET
+	go run ./bench/redis -rounds $(ROUNDS)
+
 .PHONY: login-timing
 login-timing: build ## Measure whether the time of 4000 refused logins tells why they were refused (AUT-02)
 	cd bench/logins && go build -o ../../bin/logins . && ../../bin/logins timing -program ../../bin/coatcheck
