@@ -35,6 +35,11 @@ test: tools ## Run all tests, with the race detector and in random order
 	go test -shuffle=on -timeout 5m -run 'Alloc|Cost|Anonymous|MadeUp' . ./server ./server/login ./shardstore ./redisstore
 	cd bench/logins && go test -timeout 5m .
 
+# Nothing is cached: these tests build programs and start servers that go test knows nothing of.
+.PHONY: test-real
+test-real: tools ## Run the slow tests beside real programs, earlier releases among them (needs a clone with its history)
+	go test -tags real -count=1 -timeout 25m $$(find . -name '*_real_test.go' -exec dirname {} + | sort -u)
+
 .PHONY: lint
 lint: ## Check format, style, dependencies and known vulnerabilities
 	@scripts/check-deps go.mod
@@ -166,6 +171,10 @@ bench-store: ## Measure the memory store with N (1000000) sessions beside others
 .PHONY: store-report
 store-report: ## Put what bench-store found into docs/performance.md
 	cd bench/store && go run . -report ../../bin/bench-store.json -table ../../docs/performance.md -plot ../../docs/performance-store.svg
+
+.PHONY: bench-redis
+bench-redis: tools ## Measure what Redis itself spends on a login, refresh, logout, renewal and miss, in ROUNDS (5), beside a plain SET and GET
+	go run ./bench/redis -rounds $(ROUNDS)
 
 .PHONY: login-timing
 login-timing: build ## Measure whether the time of 4000 refused logins tells why they were refused (AUT-02)

@@ -23,11 +23,21 @@ import (
 //	89      2-byte length and user ID
 //	        1-byte length and IP address (0, 4 or 16 bytes)
 //	        2-byte length and user agent
+//	        in version 2 only: 2-byte length and extension
 //	        values to the end: 1-byte length and name, 2-byte length and JSON; names strictly ascending
+//
+// Version 2 is version 1 with an extension: parts of a 1-byte kind, a 2-byte length and that many bytes, their kinds strictly
+// ascending. A release keeps the parts that it does not know. It writes version 2 only where the extension is not empty, so
+// that the release before this one, which reads version 1 only, can be run beside it and again in its place.
+//
+// Of the values, the name reservedName is the codec's own and in no application's sight. It holds the IP address (4 or 16
+// bytes) where the session was last seen, if that is not where it began. It is no part of the extension, because the release
+// before this one must read, keep and rotate such a record as any other.
 const (
-	codecMark    = 0xC0
-	codecVersion = 1
-	headerBytes  = 89
+	codecMark       = 0xC0
+	plainVersion    = 1
+	extendedVersion = 2
+	headerBytes     = 89
 
 	offVersion   = 1
 	offID        = 9
@@ -40,7 +50,13 @@ const (
 	offAbsolute  = 81
 )
 
-// Bounds of a record. They add up to less than MaxRecord.
+// reservedName is not UTF-8, so setValue refuses it, and sorts behind every name that is.
+const (
+	reservedName = "\xFF"
+	reservedHead = 4 // of its pair: what stands before the address
+)
+
+// Bounds of a record. Together with maxExtension they add up to MaxRecord.
 const (
 	// MaxRecord is the most bytes that a record's encoding has.
 	MaxRecord = 4096
@@ -52,49 +68,51 @@ const (
 	MaxUserID = 256
 	// MaxUserAgent is how much of a user agent is kept, in bytes.
 	MaxUserAgent = 256
+
+	maxExtension = 400
 )
 
-// tombstone is what a store may keep in the place of a session that was ended. Record.Read answers it with ErrEnded.
-var tombstone = []byte{codecMark}
+// Encoded is a record's encoding as a store keeps it. Its methods read one thing without the rest, and allocate nothing;
+// of bytes that are shorter than a record, a tombstone's included, each returns the zero value.
+type Encoded []byte
 
-// AppendTombstone appends the encoding of a tombstone to dst.
-func AppendTombstone(dst []byte) []byte { return append(dst, tombstone...) }
+// Tombstone returns what a store may keep in the place of a session that was ended. Record.Read answers it with ErrEnded.
+func Tombstone() Encoded { return Encoded{codecMark} }
 
-// EncodedVersion returns the record version of an encoding without reading the rest; 0 for a tombstone.
-func EncodedVersion(b []byte) uint64 {
+// IsTombstone reports whether b is a tombstone.
+func (b Encoded) IsTombstone() bool { return len(b) == 1 && b[0] == codecMark }
+
+// Version returns the record version, which Swap compares.
+func (b Encoded) Version() uint64 {
 	if len(b) < headerBytes {
 		return 0
 	}
 	return binary.BigEndian.Uint64(b[offVersion:])
 }
 
-// EncodedExpiry returns the earlier of the two expiries of an encoding, in Unix milliseconds, without reading the rest;
-// 0 for a tombstone.
-func EncodedExpiry(b []byte) int64 {
+// Expiry returns the earlier of the two expiries, in Unix milliseconds.
+func (b Encoded) Expiry() int64 {
 	if len(b) < headerBytes {
 		return 0
 	}
 	return min(readTime(b, offIdle), readTime(b, offAbsolute))
 }
 
-// EncodedIdle reports whether it is the idle expiry of an encoding that comes first; of a session whose two expiries are
-// one, it is not.
-func EncodedIdle(b []byte) bool {
+// IdleFirst reports whether the idle expiry comes before the absolute one; it does not where the two are equal.
+func (b Encoded) IdleFirst() bool {
 	return len(b) >= headerBytes && readTime(b, offIdle) < readTime(b, offAbsolute)
 }
 
-// EncodedCreated returns when the session of an encoding was created, in Unix milliseconds, without reading the rest; 0
-// for a tombstone.
-func EncodedCreated(b []byte) int64 {
+// Created returns when the session was created, in Unix milliseconds.
+func (b Encoded) Created() int64 {
 	if len(b) < headerBytes {
 		return 0
 	}
 	return readTime(b, offCreated)
 }
 
-// EncodedUser returns the user ID within an encoding, without reading the rest; empty for a tombstone and where there is
-// none.
-func EncodedUser(b []byte) []byte {
+// User returns the user ID, which stands within b; empty where the session has no user.
+func (b Encoded) User() []byte {
 	if len(b) < headerBytes {
 		return nil
 	}
@@ -105,31 +123,51 @@ func EncodedUser(b []byte) []byte {
 // Write makes r the record of these parts and encodes it. The slices are copied and may be those of another record, not
 // those of r itself. Parts beyond their bounds are ErrTooLarge.
 func (r *Record) Write(key Key, h Header, user, ip, agent, values []byte) error {
+	return r.encode(key, h, body{user: user, ip: ip, agent: agent, values: values})
+}
+
+// Rewrite makes r the record that follows old, which is another one: with that Header and those values, which may be old's,
+// and with everything else as it stands in old, its extension included byte for byte. Values beyond their bound are
+// ErrTooLarge.
+func (r *Record) Rewrite(old *Record, h Header, values []byte) error {
+	kept := old.body
+	kept.values = values
+	return r.encode(old.Key, h, kept)
+}
+
+func (r *Record) encode(key Key, h Header, p body) error {
 	switch {
-	case len(user) > MaxUserID:
-		return fmt.Errorf("user ID of %d bytes: %w (at most %d)", len(user), ErrTooLarge, MaxUserID)
-	case len(ip) > 16: // its length has one byte
-		return fmt.Errorf("IP address of %d bytes: %w", len(ip), ErrTooLarge)
-	case len(agent) > MaxUserAgent:
-		return fmt.Errorf("user agent of %d bytes: %w (at most %d)", len(agent), ErrTooLarge, MaxUserAgent)
-	case len(values) > MaxValues:
-		return fmt.Errorf("values of %d bytes: %w (at most %d)", len(values), ErrTooLarge, MaxValues)
+	case len(p.user) > MaxUserID:
+		return fmt.Errorf("user ID of %d bytes: %w (at most %d)", len(p.user), ErrTooLarge, MaxUserID)
+	case len(p.ip) > 16: // its length has one byte
+		return fmt.Errorf("IP address of %d bytes: %w", len(p.ip), ErrTooLarge)
+	case len(p.agent) > MaxUserAgent:
+		return fmt.Errorf("user agent of %d bytes: %w (at most %d)", len(p.agent), ErrTooLarge, MaxUserAgent)
+	case len(p.values) > MaxValues:
+		return fmt.Errorf("values of %d bytes: %w (at most %d)", len(p.values), ErrTooLarge, MaxValues)
 	}
-	b := r.buf[:0]
-	b = append(b, codecMark+codecVersion)
+	b := append(r.buf[:0], codecMark+plainVersion)
 	b = binary.BigEndian.AppendUint64(b, h.Version)
 	b = append(b, h.ID[:]...)
 	b = append(b, h.PrevID[:]...)
 	for _, ms := range [...]int64{h.PrevUntil, h.RotatedAt, h.CreatedAt, h.LastSeen, h.IdleExpiry, h.AbsoluteExpiry} {
 		b = binary.BigEndian.AppendUint64(b, uint64(ms))
 	}
-	b = binary.BigEndian.AppendUint16(b, uint16(len(user)))
-	b = append(b, user...)
-	b = append(b, byte(len(ip)))
-	b = append(b, ip...)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(agent)))
-	b = append(b, agent...)
-	b = append(b, values...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(p.user)))
+	b = append(b, p.user...)
+	b = append(b, byte(len(p.ip)))
+	b = append(b, p.ip...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(p.agent)))
+	b = append(b, p.agent...)
+	if len(p.extension) > 0 {
+		b[0] = codecMark + extendedVersion
+		b = binary.BigEndian.AppendUint16(b, uint16(len(p.extension)))
+		b = append(b, p.extension...)
+	}
+	b = append(b, p.values...)
+	if len(p.values)+len(p.reserved) <= MaxValues { // an application's values go before the codec's own
+		b = append(b, p.reserved...)
+	}
 	r.Key, r.buf = key, b
 	return r.parse()
 }
@@ -148,11 +186,11 @@ func (r *Record) parse() error {
 	switch {
 	case len(b) == 0:
 		return fmt.Errorf("%w: no bytes", ErrDamaged)
-	case b[0] > codecMark+codecVersion && b[0] <= codecMark+0xF:
-		return fmt.Errorf("%w: codec version %d, this release reads up to %d", ErrNewer, b[0]-codecMark, codecVersion)
-	case b[0] == codecMark && len(b) == 1:
+	case b[0] > codecMark+extendedVersion && b[0] <= codecMark+0xF:
+		return fmt.Errorf("%w: codec version %d, this release reads up to %d", ErrNewer, b[0]-codecMark, extendedVersion)
+	case Encoded(b).IsTombstone():
 		return ErrEnded
-	case b[0] != codecMark+codecVersion || len(b) < headerBytes || len(b) > MaxRecord:
+	case b[0] < codecMark+plainVersion || b[0] > codecMark+extendedVersion || len(b) < headerBytes || len(b) > MaxRecord:
 		return fmt.Errorf("%w: %d bytes that begin with %#x", ErrDamaged, len(b), b[0])
 	}
 	r.Header = Header{
@@ -167,13 +205,18 @@ func (r *Record) parse() error {
 		AbsoluteExpiry: readTime(b, offAbsolute),
 	}
 	rest := b[headerBytes:]
-	var ok [3]bool
+	ok := [...]bool{3: true}
 	r.user, rest, ok[0] = cut16(rest)
 	r.ip, rest, ok[1] = cut8(rest)
 	r.agent, rest, ok[2] = cut16(rest)
-	r.values = rest
+	r.extension = nil
+	if b[0] == codecMark+extendedVersion {
+		r.extension, rest, ok[3] = cut16(rest)
+	}
+	var valid bool
+	r.values, r.reserved, valid = splitValues(rest)
 	switch {
-	case !ok[0] || !ok[1] || !ok[2]:
+	case !ok[0] || !ok[1] || !ok[2] || !ok[3]:
 		return fmt.Errorf("%w: it ends early", ErrDamaged)
 	case r.Version == 0 || r.ID == (ID{}):
 		return fmt.Errorf("%w: no version or no ID", ErrDamaged)
@@ -181,10 +224,27 @@ func (r *Record) parse() error {
 		return fmt.Errorf("%w: user ID of %d bytes, user agent of %d", ErrDamaged, len(r.user), len(r.agent))
 	case len(r.ip) != 0 && len(r.ip) != 4 && len(r.ip) != 16:
 		return fmt.Errorf("%w: IP address of %d bytes", ErrDamaged, len(r.ip))
-	case !validValues(r.values):
+	case !validExtension(r.extension):
+		return fmt.Errorf("%w: extension of %d bytes", ErrDamaged, len(r.extension))
+	case !valid:
 		return fmt.Errorf("%w: values", ErrDamaged)
 	}
 	return nil
+}
+
+func validExtension(b []byte) bool {
+	if len(b) > maxExtension {
+		return false
+	}
+	for last := -1; len(b) > 0; {
+		kind := int(b[0])
+		_, rest, ok := cut16(b[1:])
+		if !ok || kind <= last {
+			return false
+		}
+		last, b = kind, rest
+	}
+	return true
 }
 
 func readTime(b []byte, off int) int64 { return int64(binary.BigEndian.Uint64(b[off:])) }
@@ -208,22 +268,27 @@ func cut16(b []byte) (head, rest []byte, ok bool) {
 	return b[2:n:n], b[n:], true
 }
 
-// A block of values is the tail of a record's encoding: pairs of name and JSON in ascending order of names. The functions
+// A block of values is near the end of a record's encoding: pairs of name and JSON in ascending order of names. The functions
 // below read and edit such a block; nothing else knows its form.
 
-func validValues(block []byte) bool {
-	if len(block) > MaxValues {
-		return false
+// splitValues tells an application's values, as a block, from the pair of reservedName behind them.
+func splitValues(all []byte) (block, reserved []byte, ok bool) {
+	if len(all) > MaxValues {
+		return nil, nil, false
 	}
 	var last []byte
-	for len(block) > 0 {
-		name, _, rest, ok := cutValue(block)
-		if !ok || len(name) == 0 || (last != nil && bytes.Compare(last, name) >= 0) {
-			return false
+	for rest := all; len(rest) > 0; {
+		name, value, more, ok := cutValue(rest)
+		switch {
+		case !ok || len(name) == 0 || (last != nil && bytes.Compare(last, name) >= 0):
+			return nil, nil, false
+		case string(name) == reservedName:
+			n := len(all) - len(rest)
+			return all[:n:n], rest, len(more) == 0 && (len(value) == 4 || len(value) == 16)
 		}
-		last, block = name, rest
+		last, rest = name, more
 	}
-	return true
+	return all, nil, true
 }
 
 func cutValue(block []byte) (name, value, rest []byte, ok bool) {

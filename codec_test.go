@@ -102,10 +102,10 @@ func TestRecordRoundTrip(t *testing.T) {
 		assert.Equal(t, len(p.ip) > 0, got.IP().IsValid())
 		assert.Equal(t, string(p.ip), string(got.IP().AsSlice()))
 		assert.Equal(t, raw, got.Bytes())
-		assert.Equal(t, p.header.Version, coatcheck.EncodedVersion(raw))
-		assert.Equal(t, got.Expiry(), coatcheck.EncodedExpiry(raw))
-		assert.Equal(t, p.header.CreatedAt, coatcheck.EncodedCreated(raw))
-		assert.Equal(t, string(p.user), string(coatcheck.EncodedUser(raw)))
+		assert.Equal(t, p.header.Version, coatcheck.Encoded(raw).Version())
+		assert.Equal(t, got.Expiry(), coatcheck.Encoded(raw).Expiry())
+		assert.Equal(t, p.header.CreatedAt, coatcheck.Encoded(raw).Created())
+		assert.Equal(t, string(p.user), string(coatcheck.Encoded(raw).User()))
 		assert.Equal(t, min(p.header.IdleExpiry, p.header.AbsoluteExpiry), got.Expiry())
 	})
 }
@@ -194,12 +194,16 @@ func TestReadTellsWhatBytesAre(t *testing.T) {
 		want error
 	}{
 		"a record":                   {raw, nil},
-		"a tombstone":                {coatcheck.AppendTombstone(nil), coatcheck.ErrEnded},
-		"a tombstone with more":      {append(coatcheck.AppendTombstone(nil), 0), coatcheck.ErrDamaged},
-		"the next version":           {as(0xC2), coatcheck.ErrNewer},
+		"a tombstone":                {coatcheck.Tombstone(), coatcheck.ErrEnded},
+		"a tombstone with more":      {append(coatcheck.Tombstone(), 0), coatcheck.ErrDamaged},
+		"version 2, no extension":    {extended(raw, nil), nil},
+		"version 2":                  {extended(raw, aKey), nil},
+		"version 1 called version 2": {as(0xC2), coatcheck.ErrDamaged},
+		"version 2 called version 1": {append([]byte{0xC1}, extended(raw, aKey)[1:]...), coatcheck.ErrDamaged},
+		"the next version":           {as(0xC3), coatcheck.ErrNewer},
 		"a far version":              {as(0xCF), coatcheck.ErrNewer},
-		"a newer one, short":         {[]byte{0xC2}, coatcheck.ErrNewer},
-		"a newer one, long":          {append([]byte{0xC2}, make([]byte, 1<<16)...), coatcheck.ErrNewer},
+		"a newer one, short":         {[]byte{0xC3}, coatcheck.ErrNewer},
+		"a newer one, long":          {append([]byte{0xC3}, make([]byte, 1<<16)...), coatcheck.ErrNewer},
 		"beyond versions":            {as(0xD0), coatcheck.ErrDamaged},
 		"nothing":                    {nil, coatcheck.ErrDamaged},
 		"zeros":                      {make([]byte, 200), coatcheck.ErrDamaged},
@@ -228,10 +232,12 @@ func TestReadTellsWhatBytesAre(t *testing.T) {
 			}
 		})
 	}
-	assert.Zero(t, coatcheck.EncodedVersion(coatcheck.AppendTombstone(nil)))
-	assert.Zero(t, coatcheck.EncodedExpiry(coatcheck.AppendTombstone(nil)))
-	assert.Zero(t, coatcheck.EncodedCreated(coatcheck.AppendTombstone(nil)))
-	assert.Empty(t, coatcheck.EncodedUser(coatcheck.AppendTombstone(nil)))
+	assert.True(t, coatcheck.Tombstone().IsTombstone())
+	assert.False(t, coatcheck.Encoded(raw).IsTombstone())
+	assert.Zero(t, coatcheck.Tombstone().Version())
+	assert.Zero(t, coatcheck.Tombstone().Expiry())
+	assert.Zero(t, coatcheck.Tombstone().Created())
+	assert.Empty(t, coatcheck.Tombstone().User())
 }
 
 // A record that is read into again shows nothing of the one before.
@@ -244,6 +250,12 @@ func TestRecordIsReusable(t *testing.T) {
 	assert.False(t, rec.IP().IsValid())
 	raw := encode(t, long)
 	assert.Zero(t, testing.AllocsPerRun(100, func() { _ = rec.Read(someKey, raw) }), "into a used record")
+	bound := append(extended(raw, aKey), noted(192, 0, 2, 9)...)
+	require.NoError(t, rec.Read(someKey, bound))
+	require.NoError(t, rec.Read(someKey, raw))
+	next := new(coatcheck.Record)
+	require.NoError(t, next.Rewrite(rec, long.header, long.values))
+	assert.Equal(t, raw, next.Bytes(), "neither extension nor note is left of the one before")
 }
 
 // DOS-09: no bytes, and no claim about lengths in them, cost more than 64 KiB.
@@ -251,14 +263,16 @@ func TestHostileBytesCostLittle(t *testing.T) {
 	raw := encode(t, example())
 	hostile := map[string][]byte{
 		"all lengths at their most": bytes.Repeat([]byte{0xFF}, 4096),
-		"a newer version, 64 KiB":   append([]byte{0xC2}, bytes.Repeat([]byte{0xFF}, 40<<10)...),
+		"a newer version, 64 KiB":   append([]byte{0xC3}, bytes.Repeat([]byte{0xFF}, 40<<10)...),
 		"deep JSON":                 []byte(strings.Repeat("[", 4096)),
 	}
-	for off := range raw {
-		for _, b := range []byte{0x00, 0x7F, 0x80, 0xFF, raw[off] + 1, raw[off] - 1} {
-			bad := bytes.Clone(raw)
-			bad[off] = b
-			hostile[fmt.Sprintf("byte %d is %#x", off, b)] = bad
+	for form, raw := range map[string][]byte{"version 1": raw, "version 2": extended(raw, aKey), "noted": append(bytes.Clone(raw), noted(1, 2, 3, 4)...)} {
+		for off := range raw {
+			for _, b := range []byte{0x00, 0x7F, 0x80, 0xFF, raw[off] + 1, raw[off] - 1} {
+				bad := bytes.Clone(raw)
+				bad[off] = b
+				hostile[fmt.Sprintf("%s, byte %d is %#x", form, off, b)] = bad
+			}
 		}
 	}
 	for name, b := range hostile {
@@ -273,7 +287,12 @@ func TestHostileBytesCostLittle(t *testing.T) {
 func FuzzRecordRead(f *testing.F) {
 	raw := encode(f, example())
 	bare := encode(f, parts{header: example().header})
-	for _, seed := range [][]byte{raw, bare, raw[:100], coatcheck.AppendTombstone(nil), {0xC2}, nil, bytes.Repeat([]byte{0xFF}, 200)} {
+	for _, seed := range [][]byte{
+		raw, bare, raw[:100], coatcheck.Tombstone(), {0xC3}, nil, bytes.Repeat([]byte{0xFF}, 200),
+		extended(raw, aKey), extended(bare, nil), extended(bare, part(1, "")), extended(raw, aKey)[:120],
+		append(extended(raw, aKey), noted(1, 2, 3, 4)...), append(bytes.Clone(raw), noted(make([]byte, 16)...)...),
+		append(bytes.Clone(bare), noted(1, 2, 3)...),
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -284,29 +303,27 @@ func FuzzRecordRead(f *testing.F) {
 		if len(in) > coatcheck.MaxRecord || rec.Version == 0 || rec.ID == (coatcheck.ID{}) {
 			t.Fatalf("accepted: %x", in)
 		}
-		var ip []byte
-		if rec.IP().IsValid() {
-			ip = rec.IP().AsSlice()
-		}
-		fixed := len(in) - valueBytes(&rec)
-		var again coatcheck.Record
-		if err := again.Write(someKey, rec.Header, rec.User(), ip, rec.UserAgent(), in[fixed:]); err != nil {
-			t.Fatalf("accepted, but not written again: %v", err)
-		}
-		if !bytes.Equal(again.Bytes(), in) {
-			t.Fatalf("read %x, wrote %x", in, again.Bytes())
-		}
-		if coatcheck.EncodedVersion(in) != rec.Version || coatcheck.EncodedExpiry(in) != rec.Expiry() {
+		if b := coatcheck.Encoded(in); b.Version() != rec.Version || b.Expiry() != rec.Expiry() || string(b.User()) != rec.UserID() {
 			t.Fatal("the short reads differ from the whole one")
 		}
+		values := in[valuesAt(in):]
+		for rest := values; len(rest) > 0; {
+			n := 1 + int(rest[0])
+			if string(rest[1:n]) == "\xFF" {
+				values = values[:len(values)-len(rest)]
+			}
+			rest = rest[n+2+int(binary.BigEndian.Uint16(rest[n:])):]
+		}
+		want := in
+		if in[0] == 0xC2 && in[extensionAt(in)] == 0 && in[extensionAt(in)+1] == 0 {
+			want = slices.Concat([]byte{0xC1}, in[1:extensionAt(in)], in[valuesAt(in):])
+		}
+		var again coatcheck.Record
+		if err := again.Rewrite(&rec, rec.Header, values); err != nil {
+			t.Fatalf("accepted, but not written again: %v", err)
+		}
+		if !bytes.Equal(again.Bytes(), want) {
+			t.Fatalf("read %x, wrote %x", in, again.Bytes())
+		}
 	})
-}
-
-// valueBytes is how many bytes of a record's encoding are its values.
-func valueBytes(rec *coatcheck.Record) int {
-	ip := 0
-	if rec.IP().IsValid() {
-		ip = len(rec.IP().AsSlice())
-	}
-	return len(rec.Bytes()) - 89 - 2 - len(rec.User()) - 1 - ip - 2 - len(rec.UserAgent())
 }

@@ -133,7 +133,7 @@ func (r *Request) prepare(now time.Time) (rotated bool, err error) {
 	if write || rotated {
 		h.Version++
 	}
-	return rotated, r.next.Write(r.rec.Key, h, r.rec.user, r.rec.ip, r.rec.agent, r.values)
+	return rotated, r.next.Rewrite(&r.rec, h, r.values)
 }
 
 // mayRotate: the current token rotates. The previous one does not, since a parallel request has done it; except that when

@@ -207,7 +207,7 @@ func TestNewerRecordIsKept(t *testing.T) {
 	cookie := w.login("u")
 	k := key(t, cookie)
 	newer := w.data.raw(k)
-	newer[0]++
+	newer[0] = 0xC3
 	w.data.put(k, newer)
 	for name, cookies := range map[string][]string{
 		"alone": {cookie}, "beside a live one": {w.login("v"), cookie}, "first": {cookie, "malformed", w.login("v")},
@@ -231,7 +231,7 @@ func TestRecordBecomesNewerMeanwhile(t *testing.T) {
 	require.NoError(t, s.Insert("x", 1))
 	k := key(t, cookie)
 	newer := w.data.raw(k)
-	newer[0]++
+	newer[0] = 0xC3
 	w.data.put(k, newer)
 	assert.ErrorIs(t, s.Finish(context.Background()), coatcheck.ErrNewer)
 	assert.Equal(t, coatcheck.KeepCookie, s.Cookie())

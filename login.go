@@ -111,7 +111,7 @@ func (r *Request) correct(ctx context.Context, ended bool, now time.Time) error 
 	}
 	h := r.next.Header
 	h.Version++
-	if err := r.cur.Write(r.next.Key, h, r.next.user, r.next.ip, r.next.agent, r.values); err != nil {
+	if err := r.cur.Rewrite(&r.next, h, r.values); err != nil {
 		return err
 	}
 	r.next, r.cur = r.cur, r.next

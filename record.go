@@ -1,6 +1,7 @@
 package coatcheck
 
 import (
+	"encoding/binary"
 	"math"
 	"net/netip"
 	"time"
@@ -33,11 +34,18 @@ type Record struct {
 	Key Key
 	Header
 
-	buf    []byte
-	user   []byte
-	ip     []byte
-	agent  []byte
-	values []byte
+	buf []byte
+	body
+}
+
+// body is what a record has beside its Header. The slices are those of one buffer.
+type body struct {
+	user      []byte
+	ip        []byte
+	agent     []byte
+	extension []byte // whole: this release knows none of its parts
+	values    []byte // without the reserved one
+	reserved  []byte // the pair of reservedName, name and length included
 }
 
 // Bytes returns the record's encoding, which is what a store keeps.
@@ -53,6 +61,35 @@ func (r *Record) UserID() string { return string(r.user) }
 func (r *Record) IP() netip.Addr {
 	addr, _ := netip.AddrFromSlice(r.ip)
 	return addr
+}
+
+// LastIP returns the address of the client that SetLastIP noted last, as long as there was none that of IP.
+func (r *Record) LastIP() netip.Addr {
+	if len(r.reserved) == 0 {
+		return r.IP()
+	}
+	addr, _ := netip.AddrFromSlice(r.reserved[reservedHead:])
+	return addr
+}
+
+// SetLastIP notes, in a record that was written or read, where the session was last seen. It takes up to 20 bytes of what
+// the values leave of MaxValues; where they leave less, and where addr is IP's, the record holds no note. An addr that is
+// not valid changes nothing.
+func (r *Record) SetLastIP(addr netip.Addr) {
+	addr = addr.Unmap()
+	if len(r.buf) == 0 || !addr.IsValid() || addr == r.LastIP() {
+		return
+	}
+	b := r.buf[:len(r.buf)-len(r.reserved)]
+	ip := addr.AsSlice()
+	if addr != r.IP() && len(r.values)+reservedHead+len(ip) <= MaxValues {
+		b = append(b, byte(len(reservedName)))
+		b = append(b, reservedName...)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(ip)))
+		b = append(b, ip...)
+	}
+	r.buf = b
+	_ = r.parse() // it was a record before, and its bounds were kept
 }
 
 // UserAgent returns the user agent that began the session, as it was sent, cut to MaxUserAgent bytes.

@@ -275,16 +275,17 @@ func TestScriptsKnowTheCodec(t *testing.T) {
 	h := rec.Header
 	h.Version, h.CreatedAt, h.IdleExpiry, h.AbsoluteExpiry = 0x0102030405060708, 0x010203040506, 1234567890123, 9876543210987
 	require.NoError(t, rec.Write(rec.Key, h, []byte("ada"), nil, nil, nil))
-	b := rec.Bytes()
-	assert.Equal(t, byte(0xC1), b[0], "a new codec version: the scripts must learn it")
-	assert.Equal(t, h.Version, binary.BigEndian.Uint64(b[1:]))
-	assert.Equal(t, uint64(h.CreatedAt), binary.BigEndian.Uint64(b[57:]))
-	assert.Equal(t, uint64(h.IdleExpiry), binary.BigEndian.Uint64(b[73:]))
-	assert.Equal(t, uint64(h.AbsoluteExpiry), binary.BigEndian.Uint64(b[81:]))
-	assert.Equal(t, "\x00\x03ada", string(b[89:94]))
+	for codec, b := range map[byte][]byte{0xC1: bytes.Clone(rec.Bytes()), 0xC2: extended(t, rec).Bytes()} {
+		assert.Equal(t, codec, b[0], "a new codec version: the scripts must learn it")
+		assert.Equal(t, h.Version, binary.BigEndian.Uint64(b[1:]))
+		assert.Equal(t, uint64(h.CreatedAt), binary.BigEndian.Uint64(b[57:]))
+		assert.Equal(t, uint64(h.IdleExpiry), binary.BigEndian.Uint64(b[73:]))
+		assert.Equal(t, uint64(h.AbsoluteExpiry), binary.BigEndian.Uint64(b[81:]))
+		assert.Equal(t, "\x00\x03ada", string(b[89:94]))
+	}
 	require.NoError(t, rec.Write(rec.Key, h, nil, nil, nil, nil))
 	assert.Len(t, rec.Bytes(), 94, "the shortest record")
-	assert.Equal(t, "\xC0", string(coatcheck.AppendTombstone(nil)))
+	assert.Equal(t, "\xC0", string(coatcheck.Tombstone()))
 	assert.Less(t, h.AbsoluteExpiry, int64(1)<<53)
 	assert.Equal(t, int64(math.MaxInt64), coatcheck.PrevOpen, "no script reads PrevUntil: Lua's numbers do not hold it")
 }

@@ -111,7 +111,7 @@ func (c *cache) keep(key coatcheck.Key, err error, rec *coatcheck.Record) {
 	sh := c.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.entries[key]; e != nil && (err != nil || coatcheck.EncodedVersion(e.bytes) != rec.Version) {
+	if e := sh.entries[key]; e != nil && (err != nil || coatcheck.Encoded(e.bytes).Version() != rec.Version) {
 		sh.remove(e)
 	}
 }

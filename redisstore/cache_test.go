@@ -115,9 +115,9 @@ func TestCacheStore(t *testing.T) {
 	}
 	t.Run("only records are kept", func(t *testing.T) {
 		c, conn, rec, key := setUp(t)
-		newer := append([]byte{0xC2}, rec.Bytes()[1:]...)
+		newer := append([]byte{0xC3}, rec.Bytes()[1:]...)
 		for _, msg := range []rueidis.RedisMessage{
-			redisstore.NilMessage(), redisstore.Message(nil), redisstore.Message(coatcheck.AppendTombstone(nil)),
+			redisstore.NilMessage(), redisstore.Message(nil), redisstore.Message(coatcheck.Tombstone()),
 			redisstore.Message(newer), redisstore.Message(rec.Bytes()[:93]), redisstore.Message([]byte("text")),
 		} {
 			conn.Flight(key, "GET", time.Minute, now)

@@ -78,9 +78,11 @@ func TestDamagedAndNewer(t *testing.T) {
 	}
 
 	whole := session(t, "ada").Bytes()
+	bound := extended(t, session(t, "ada")).Bytes()
 	damage := map[string][]byte{
 		"empty": {}, "text": []byte("text"), "cut off": whole[:93], "cut in the header": whole[:20],
 		"an older codec's": append([]byte{0xBF}, whole[1:]...), "a long tombstone": {0xC0, 0},
+		"version 2, cut in the header": bound[:20], "beyond versions": append([]byte{0xD2}, whole[1:]...),
 	}
 	broken := func(b []byte) *coatcheck.Record {
 		rec := add(t, s, "ada")
@@ -98,16 +100,17 @@ func TestDamagedAndNewer(t *testing.T) {
 		require.ErrorIs(t, load(s, rec), coatcheck.ErrNotFound, name)
 	}
 	// Where only the tail is wrong, a script does not notice.
-	tail := append(bytes.Clone(whole), 1, 2)
-	rec := broken(tail)
-	require.ErrorIs(t, load(s, rec), coatcheck.ErrDamaged)
-	assert.False(t, exists(rec))
-	rec = broken(tail)
-	require.ErrorIs(t, end(s, rec), coatcheck.ErrNotFound)
-	require.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)
+	for _, tail := range [][]byte{append(bytes.Clone(whole), 1, 2), bound[:len(bound)-1]} {
+		rec := broken(tail)
+		require.ErrorIs(t, load(s, rec), coatcheck.ErrDamaged)
+		assert.False(t, exists(rec))
+		rec = broken(tail)
+		require.ErrorIs(t, end(s, rec), coatcheck.ErrNotFound)
+		require.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)
+	}
 
-	rec = add(t, s, "bob")
-	newer := append([]byte{0xC2}, rec.Bytes()[1:]...)
+	rec := add(t, s, "bob")
+	newer := append([]byte{0xC3}, rec.Bytes()[1:]...)
 	store(rec, newer)
 	require.ErrorIs(t, load(s, rec), coatcheck.ErrNewer)
 	require.ErrorIs(t, swap(s, next(t, rec)), coatcheck.ErrNewer)

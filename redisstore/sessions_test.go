@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"testing"
@@ -113,4 +114,14 @@ func warm(t testing.TB, s *redisstore.Store, rec *coatcheck.Record) {
 	redistest.Eventually(t, 20*time.Second, "the session to be cached", func() bool {
 		return load(s, rec) == nil && s.Cached(rec.Key, rec.ID, time.Now())
 	})
+}
+
+// extended returns rec, which has no values, in the codec's version 2.
+func extended(t testing.TB, rec *coatcheck.Record) *coatcheck.Record {
+	t.Helper()
+	b := append(bytes.Clone(rec.Bytes()), "\x00\x0D\x01\x00\x0A"+"public key"...)
+	b[0] = 0xC2
+	rec2 := &coatcheck.Record{}
+	require.NoError(t, rec2.Read(rec.Key, b))
+	return rec2
 }

@@ -20,7 +20,7 @@ func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck
 	}
 	user, tag := rec.UserID(), rec.Key.Tag()
 	switch {
-	case rec.Key == (coatcheck.Key{}) || rec.Version == 0 || rec.Version != coatcheck.EncodedVersion(rec.Bytes()):
+	case rec.Key == (coatcheck.Key{}) || rec.Version == 0 || rec.Version != coatcheck.Encoded(rec.Bytes()).Version():
 		return 0, errNoRecord
 	case user != "" && tag != coatcheck.TagOf(user):
 		return 0, errTag
@@ -64,7 +64,7 @@ func (s *Store) Swap(ctx context.Context, rec *coatcheck.Record, old uint64, now
 	if err := s.usable(); err != nil {
 		return err
 	}
-	if v := coatcheck.EncodedVersion(rec.Bytes()); v != old+1 {
+	if v := coatcheck.Encoded(rec.Bytes()).Version(); v != old+1 {
 		return fmt.Errorf("%w: %d after %d", errVersion, v, old)
 	}
 	op := operation{

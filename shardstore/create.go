@@ -27,7 +27,7 @@ func (s *Store) Create(_ context.Context, rec *coatcheck.Record, opt coatcheck.C
 // checkNew refuses a record that only a defect of the caller can produce.
 func checkNew(rec *coatcheck.Record) error {
 	switch {
-	case rec.Key == (coatcheck.Key{}) || rec.Version == 0 || rec.Version != coatcheck.EncodedVersion(rec.Bytes()):
+	case rec.Key == (coatcheck.Key{}) || rec.Version == 0 || rec.Version != coatcheck.Encoded(rec.Bytes()).Version():
 		return errNoRecord
 	case len(rec.User()) > 0 && rec.Key.Tag() != coatcheck.TagOf(rec.UserID()):
 		return errTag

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,6 +96,35 @@ func TestRestore(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, mark, again)
 		})
+	}
+}
+
+// An extended record comes back byte for byte, from the journal and from the snapshot.
+func TestRestoreExtended(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	s := onDisk(t, dir)
+	bare := session(t, "ada", t0, time.Hour)
+	rec := shardstore.Extended(t, bare.Key, bare.Bytes())
+	_, err := s.Create(ctx, rec, coatcheck.CreateOptions{}, t0)
+	require.NoError(t, err)
+	var next, cur coatcheck.Record
+	h := rec.Header
+	h.Version++
+	require.NoError(t, next.Rewrite(rec, h, nil))
+	next.SetLastIP(netip.MustParseAddr("192.0.2.9"))
+	require.NoError(t, s.Swap(ctx, &next, 1, t0, &cur))
+	ended := session(t, "ada", t0, time.Hour)
+	_, err = s.Create(ctx, shardstore.Extended(t, ended.Key, ended.Bytes()), coatcheck.CreateOptions{}, t0)
+	require.NoError(t, err)
+	end(t, s, ended)
+	for range 2 {
+		require.NoError(t, s.Close())
+		s = onDisk(t, dir)
+		var got coatcheck.Record
+		require.NoError(t, s.Load(ctx, rec.Key, rec.ID, t0, &got))
+		assert.Equal(t, next.Bytes(), got.Bytes())
+		require.ErrorIs(t, load(s, ended.Key, t0), coatcheck.ErrEnded)
+		require.NoError(t, s.Snapshot())
 	}
 }
 

@@ -134,8 +134,8 @@ func cutEntry(b []byte) (e entry, rest []byte, err error) {
 
 // checkStored refuses a record that a shard could not index.
 func checkStored(key coatcheck.Key, b []byte) error {
-	switch user := coatcheck.EncodedUser(b); {
-	case len(b) > coatcheck.MaxRecord || coatcheck.EncodedVersion(b) == 0:
+	switch user := coatcheck.Encoded(b).User(); {
+	case len(b) > coatcheck.MaxRecord || coatcheck.Encoded(b).Version() == 0:
 		return fmt.Errorf("%w: a record of %d bytes", errEntry, len(b))
 	case len(user) > coatcheck.MaxUserID:
 		return fmt.Errorf("%w: a user of %d bytes", errEntry, len(user))

@@ -1,6 +1,7 @@
 package shardstore
 
 import (
+	"bytes"
 	"log/slog"
 	"math"
 	"path/filepath"
@@ -25,6 +26,16 @@ func fuzzRecord(t testing.TB, user string, key coatcheck.Key, version uint64) []
 	return rec.Bytes()
 }
 
+// Extended returns a record of raw's bytes, which hold no values, in the codec's version 2.
+func Extended(t testing.TB, key coatcheck.Key, raw []byte) *coatcheck.Record {
+	t.Helper()
+	b := append(bytes.Clone(raw), "\x00\x0D\x01\x00\x0A"+"public key"...)
+	b[0] = 0xC2
+	rec := &coatcheck.Record{}
+	require.NoError(t, rec.Read(key, b))
+	return rec
+}
+
 // seeds are payloads of frames.
 func seeds(t testing.TB) [][]byte {
 	t.Helper()
@@ -35,6 +46,8 @@ func seeds(t testing.TB) [][]byte {
 	end := appendEnd(nil, nobody, fuzzTime.UnixMilli()+10)
 	return [][]byte{
 		put,
+		appendPut(put, ada, Extended(t, ada, fuzzRecord(t, "ada", ada, 2)).Bytes()),
+		appendPut(nil, ada, append([]byte{0xC3}, fuzzRecord(t, "ada", ada, 3)[1:]...)),
 		appendPut(put, ada, fuzzRecord(t, "ada", ada, 2)),
 		appendEnd(appendPut(nil, nobody, fuzzRecord(t, "", nobody, 1)), nobody, 7),
 		appendMarkEntry(end, fuzzTime.UnixMilli()+60, 9, []byte("ada")),

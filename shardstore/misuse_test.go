@@ -84,3 +84,36 @@ func TestEndUserOfAnImpossibleName(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, n)
 }
+
+// A record of a newer release, which a roll-back finds on the disk, is served to nobody and stays, unless all of its user's
+// sessions are ended.
+func TestNewerRecordStays(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	s := onDisk(t, dir)
+	rec := session(t, "ada", t0, time.Hour)
+	rec.Bytes()[0] = 0xC3
+	_, err := s.Create(ctx, rec, coatcheck.CreateOptions{}, t0)
+	require.NoError(t, err, "a store does not judge versions")
+	stays := func() {
+		t.Helper()
+		var last coatcheck.Record
+		require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrNewer)
+		require.ErrorIs(t, s.End(ctx, rec.Key, "ada", t0, t0.Add(time.Second), &last), coatcheck.ErrNewer)
+		require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrNewer)
+		require.NoError(t, s.List(ctx, "ada", t0, func(*coatcheck.Record) bool {
+			assert.Fail(t, "a record that nobody here can read is listed")
+			return true
+		}))
+	}
+	stays()
+	for _, between := range []func() error{func() error { return nil }, func() error { return s.Snapshot() }} { // from the journal, from the snapshot
+		require.NoError(t, between())
+		require.NoError(t, s.Close())
+		s = onDisk(t, dir)
+		stays()
+	}
+	n, err := s.EndUser(ctx, "ada", coatcheck.Key{}, t0, t0.Add(time.Second))
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrEnded)
+}

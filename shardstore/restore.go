@@ -288,11 +288,11 @@ func (sh *shard) applyPut(key coatcheck.Key, b []byte) error {
 	was := sh.at(n)
 	switch {
 	case was.is(tombstone):
-	case string(was.user()) != string(coatcheck.EncodedUser(b)):
+	case string(was.user()) != string(coatcheck.Encoded(b).User()):
 		return fmt.Errorf("%w: a session that changes its user", errEntry)
-	case coatcheck.EncodedCreated(b) != coatcheck.EncodedCreated(was.payload()):
+	case coatcheck.Encoded(b).Created() != coatcheck.Encoded(was.payload()).Created():
 		return fmt.Errorf("%w: a session that changes its time of creation", errEntry)
-	case coatcheck.EncodedVersion(b) > coatcheck.EncodedVersion(was.payload()):
+	case coatcheck.Encoded(b).Version() > coatcheck.Encoded(was.payload()).Version():
 		sh.replace(n, b)
 	}
 	return nil

@@ -114,7 +114,7 @@ func (sh *shard) dropExpired(key coatcheck.Key, now int64) {
 // expire removes what has ended.
 func (sh *shard) expire(n ref) {
 	if s := sh.at(n); s.is(session) {
-		sh.swept.count(coatcheck.EncodedIdle(s.payload()))
+		sh.swept.count(coatcheck.Encoded(s.payload()).IdleFirst())
 	}
 	sh.remove(n)
 }

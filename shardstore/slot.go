@@ -80,7 +80,7 @@ func (s slot) fill(k kind, b []byte) {
 // ends returns when what stands in the slot ends, in Unix milliseconds.
 func (s slot) ends() int64 {
 	if s.is(session) {
-		return coatcheck.EncodedExpiry(s.payload())
+		return coatcheck.Encoded(s.payload()).Expiry()
 	}
 	return int64(binary.LittleEndian.Uint64(s[slotHead:]))
 }
@@ -89,7 +89,7 @@ func (s slot) ends() int64 {
 func (s slot) user() []byte {
 	switch s.kind() {
 	case session:
-		return coatcheck.EncodedUser(s.payload())
+		return coatcheck.Encoded(s.payload()).User()
 	case mark:
 		return s.payload()[markHead:]
 	default:

@@ -129,7 +129,7 @@ func (s *Store) Swap(_ context.Context, rec *coatcheck.Record, old uint64, now t
 	if err := checkSize(len(rec.Bytes())); err != nil {
 		return err
 	}
-	if v := coatcheck.EncodedVersion(rec.Bytes()); v != old+1 {
+	if v := coatcheck.Encoded(rec.Bytes()).Version(); v != old+1 {
 		return fmt.Errorf("%w: %d after %d", errVersion, v, old)
 	}
 	upTo, err := s.shard(rec.Key.Tag()).swap(rec, old, now.UnixMilli(), cur)
@@ -145,14 +145,14 @@ func (sh *shard) swap(rec *coatcheck.Record, old uint64, now int64, cur *coatche
 		return 0, coatcheck.ErrNotFound
 	}
 	switch stored := sh.at(n); {
-	case coatcheck.EncodedVersion(stored.payload()) != old:
+	case coatcheck.Encoded(stored.payload()).Version() != old:
 		if err := cur.Read(rec.Key, stored.payload()); err != nil {
 			return 0, err
 		}
 		return 0, coatcheck.ErrConflict
 	case !bytes.Equal(rec.User(), stored.user()):
 		return 0, errUser
-	case coatcheck.EncodedCreated(rec.Bytes()) != coatcheck.EncodedCreated(stored.payload()):
+	case coatcheck.Encoded(rec.Bytes()).Created() != coatcheck.Encoded(stored.payload()).Created():
 		return 0, errCreated
 	}
 	sh.frame.put(rec.Key, rec.Bytes())

@@ -80,7 +80,7 @@ func (s slot) allLive(now int64) bool {
 // compareAge orders sessions by the time of creation, then by key, as coatcheck.CreateOptions wants it.
 func (s slot) compareAge(t slot) int {
 	return cmp.Or(
-		cmp.Compare(coatcheck.EncodedCreated(s.payload()), coatcheck.EncodedCreated(t.payload())),
+		cmp.Compare(coatcheck.Encoded(s.payload()).Created(), coatcheck.Encoded(t.payload()).Created()),
 		bytes.Compare(s[:keyBytes], t[:keyBytes]))
 }
 

@@ -25,6 +25,7 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 		rules []rule
 	}{
 		{"lifecycle", lifecycleRules},
+		{"codec", codecRules},
 		{"expiry", expiryRules},
 		{"users", userRules},
 		{"limit", limitRules},
@@ -131,7 +132,7 @@ func (h *harness) nextWith(rec *coatcheck.Record, values []byte, edits ...edit) 
 		e(&head)
 	}
 	next := &coatcheck.Record{}
-	require.NoError(h, next.Write(rec.Key, head, rec.User(), rec.IP().AsSlice(), rec.UserAgent(), values))
+	require.NoError(h, next.Rewrite(rec, head, values))
 	return next
 }
 

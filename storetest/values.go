@@ -3,6 +3,7 @@ package storetest
 import (
 	"encoding/binary"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/stretchr/testify/require"
@@ -35,9 +36,24 @@ func unblock(b []byte) map[string]string {
 	return values
 }
 
-// valuesOf returns the tail of rec's encoding that its twin without values does not have.
+// valuesOf returns the tail of rec's encoding that its twin without values does not have. Of values and a note of where the
+// session was last seen, rec may have one.
 func valuesOf(t require.TestingT, rec *coatcheck.Record) []byte {
 	var twin coatcheck.Record
-	require.NoError(t, twin.Write(rec.Key, rec.Header, rec.User(), rec.IP().AsSlice(), rec.UserAgent(), nil))
+	require.NoError(t, twin.Rewrite(rec, rec.Header, nil))
 	return rec.Bytes()[len(twin.Bytes()):]
+}
+
+// extended returns rec, which has no values, in the codec's version 2: with an extension, and with a note of where the
+// session was last seen.
+func extended(t require.TestingT, rec *coatcheck.Record) *coatcheck.Record {
+	const extension = "\x01\x00\x0A" + "public key" + "\xC8\x00\x02\xFF\x00" // two parts that nobody knows
+	b := append([]byte(nil), rec.Bytes()...)
+	b[0]++
+	b = binary.BigEndian.AppendUint16(b, uint16(len(extension)))
+	b = append(b, extension...)
+	next := &coatcheck.Record{}
+	require.NoError(t, next.Read(rec.Key, b))
+	next.SetLastIP(netip.AddrFrom4([4]byte{198, 51, 100, 7}))
+	return next
 }

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// process stands for the test that redistest wants. It has what redistest uses of one, and no more.
+type process struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (*process) Helper()                   {}
+func (*process) Fatal(args ...any)         { panic(fmt.Sprint(args...)) }
+func (*process) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
+func (p *process) Cleanup(f func())        { p.cleanups = append(p.cleanups, f) }
+
+func (p *process) TempDir() string {
+	dir, err := os.MkdirTemp("", "redis-")
+	if err != nil {
+		panic(err)
+	}
+	p.Cleanup(func() { _ = os.RemoveAll(dir) }) // nothing depends on it
+	return dir
+}
+
+func (p *process) end() {
+	for _, f := range slices.Backward(p.cleanups) {
+		f()
+	}
+}
+
+// spent is what Redis has used until a moment.
+type spent struct {
+	cpu      float64            // seconds of the whole process
+	commands map[string]command // by name
+}
+
+type command struct{ calls, usec float64 }
+
+// readSpent asks Redis. The question costs some microseconds, which thousands of operations share.
+func readSpent(server *redistest.Server) spent {
+	s := spent{commands: map[string]command{}}
+	for line := range strings.SplitSeq(server.Must("INFO", "cpu"), "\r\n") {
+		name, value, _ := strings.Cut(line, ":")
+		if name == "used_cpu_sys" || name == "used_cpu_user" {
+			s.cpu += number(value)
+		}
+	}
+	for line := range strings.SplitSeq(server.Must("INFO", "commandstats"), "\r\n") {
+		name, values, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":")
+		if !ok {
+			continue
+		}
+		var c command
+		for pair := range strings.SplitSeq(values, ",") {
+			switch key, value, _ := strings.Cut(pair, "="); key {
+			case "calls":
+				c.calls = number(value)
+			case "usec":
+				c.usec = number(value)
+			}
+		}
+		s.commands[name] = c
+	}
+	return s
+}
+
+func number(s string) float64 {
+	f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
+// per returns what was spent since before for each of n operations: microseconds of the process, and the commands.
+func (s spent) per(n int, before spent) cost {
+	c := cost{cpu: (s.cpu - before.cpu) * 1e6 / float64(n), commands: map[string]command{}}
+	for name, now := range s.commands {
+		was := before.commands[name]
+		if now.calls > was.calls && name != "info" {
+			c.commands[name] = command{(now.calls - was.calls) / float64(n), (now.usec - was.usec) / float64(n)}
+		}
+	}
+	return c
+}
