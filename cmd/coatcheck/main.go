@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/asynclog"
 )
 
 // What the process ends with.
@@ -71,7 +73,7 @@ func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr i
 		return exitUsage
 	}
 	again := func() (*config, error) { return load(args, environ) }
-	out := newSpool(stderr, func(w io.Writer) slog.Handler { return newHandler(c, w) })
+	out := asynclog.New(stderr, func(w io.Writer) slog.Handler { return newHandler(c, w) })
 	log := slog.New(newHandler(c, out))
 	slog.SetDefault(log) // also for what was not given one, and for package log
 	c.server.Collectors = append(c.server.Collectors, droppedLines(out.Dropped))
@@ -85,7 +87,7 @@ func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr i
 	if soon := time.Now().Add(flushFor); deadline.Before(soon) || errors.Is(err, errCut) {
 		deadline = soon
 	}
-	out.close(deadline)
+	out.Close(deadline)
 	return code
 }
 

@@ -43,7 +43,7 @@ func TestRereadOwesTheEnd(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, memory.Close()) })
 	store := &away{Store: memory, down: true}
 	var out bytes.Buffer
-	log := slog.New(asJSON(&out))
+	log := slog.New(slog.NewJSONHandler(&out, nil))
 	srv, err := server.New(store, server.Config{Login: login.Open{}, Logger: log})
 	require.NoError(t, err)
 	changed := []string{"ann", "bob", "cid"}

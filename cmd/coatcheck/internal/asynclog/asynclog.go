@@ -1,4 +1,5 @@
-package main
+// Package asynclog keeps a slow reader of the log from holding up whoever writes it.
+package asynclog
 
 import (
 	"bytes"
@@ -9,14 +10,14 @@ import (
 	"time"
 )
 
-// spoolSize is how many bytes of the log wait for a reader who is slow: two thousand audit events and more. As much again
+// queueSize is how many bytes of the log wait for a reader who is slow: two thousand audit events and more. As much again
 // may be on its way.
-const spoolSize = 1 << 20
+const queueSize = 1 << 20
 
-// spool stands between the log and whoever reads it, so that no request waits for him: a line that does not fit is dropped
+// Writer stands between the log and whoever reads it, so that no request waits for him: a line that does not fit is dropped
 // and counted, and once the log flows again a line in the place of those that are missing says how many they were. The
 // others keep their order. Each Write is one line.
-type spool struct {
+type Writer struct {
 	to      io.Writer
 	notice  *slog.Logger // writes into note
 	note    bytes.Buffer // owned by run
@@ -33,21 +34,21 @@ type spool struct {
 	closed bool   // guarded by mu
 }
 
-// newSpool returns a spool that writes to w. handler makes the handler that has the log's format, for the spool's own line.
-func newSpool(w io.Writer, handler func(io.Writer) slog.Handler) *spool {
-	s := &spool{to: w, wake: make(chan struct{}, 1), done: make(chan struct{})}
+// New returns a Writer that writes to w. handler makes the handler that has the log's format, for its own line.
+func New(w io.Writer, handler func(io.Writer) slog.Handler) *Writer {
+	s := &Writer{to: w, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	s.notice = slog.New(handler(&s.note))
 	go s.run()
 	return s
 }
 
 // Write takes a line and never waits. It never fails: whoever logs could do nothing about it.
-func (s *spool) Write(line []byte) (int, error) {
+func (s *Writer) Write(line []byte) (int, error) {
 	s.mu.Lock()
 	switch {
 	case s.closed:
 		s.dropped.Add(1)
-	case s.lost > 0 || len(s.queue)+len(line) > spoolSize:
+	case s.lost > 0 || len(s.queue)+len(line) > queueSize:
 		// Also a short line that would fit: it would stand before older ones that are missing.
 		s.lost++
 		s.dropped.Add(1)
@@ -61,11 +62,11 @@ func (s *spool) Write(line []byte) (int, error) {
 }
 
 // Dropped returns how many lines were not written so far, because the reader was slow or has gone.
-func (s *spool) Dropped() int64 { return s.dropped.Load() }
+func (s *Writer) Dropped() int64 { return s.dropped.Load() }
 
-// close writes what is still there, for as long as until says, and reports whether all of it was written. What is logged
+// Close writes what is still there, for as long as until says, and reports whether all of it was written. What is logged
 // afterwards is dropped.
-func (s *spool) close(until time.Time) bool {
+func (s *Writer) Close(until time.Time) bool {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -80,14 +81,14 @@ func (s *spool) close(until time.Time) bool {
 	}
 }
 
-func (s *spool) signal() {
+func (s *Writer) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default: // run has not seen the last one yet, and will look at all there is
 	}
 }
 
-func (s *spool) run() {
+func (s *Writer) run() {
 	defer close(s.done)
 	for range s.wake {
 		s.mu.Lock()
@@ -102,7 +103,7 @@ func (s *spool) run() {
 }
 
 // flush writes what is queued. It reports whether there was anything, and it went.
-func (s *spool) flush() bool {
+func (s *Writer) flush() bool {
 	s.mu.Lock()
 	batch, lines, lost := s.queue, s.lines, s.lost
 	s.queue, s.lines, s.lost = s.spare[:0], 0, 0
@@ -135,7 +136,7 @@ func (s *spool) flush() bool {
 }
 
 // missing notes lines that could not be written, beside those whose number could not be told.
-func (s *spool) missing(lines, untold int64) {
+func (s *Writer) missing(lines, untold int64) {
 	s.dropped.Add(lines)
 	s.mu.Lock()
 	s.lost += lines + untold
