@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
@@ -74,6 +75,35 @@ func (c *config) readMode() (of string, err error) {
 	}
 	c.server.Login = mode
 	return "", nil
+}
+
+// readCertificate reads the pair that --tls-cert and --tls-key name, and yields what is wrong with it, with the setting that
+// names the file.
+func (c *config) readCertificate() iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		switch {
+		case c.tlsCert == "" && c.tlsKey == "":
+			return
+		case c.tlsCert == "":
+			yield("tls-cert", errors.New("--tls-key needs it"))
+			return
+		case c.tlsKey == "":
+			yield("tls-key", errors.New("--tls-cert needs it"))
+			return
+		}
+		cert, err := certificate.Open(c.tlsCert, c.tlsKey)
+		if err != nil {
+			var p *certificate.PairError
+			errors.As(err, &p)
+			yield(p.Of, p.Err)
+			return
+		}
+		if note := cert.Note(); note != "" {
+			c.notes = append(c.notes, note)
+		}
+		c.certificate = cert
+		c.reload = append(c.reload, func() ([]string, error) { return nil, cert.Reread() })
+	}
 }
 
 // throttle puts the throttling around a login mode that can be guessed at. A store that other nodes share keeps the counts,

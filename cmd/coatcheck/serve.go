@@ -54,7 +54,7 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 		return deadline, err
 	}
 	if c.certificate != nil {
-		c.certificate.log = log
+		c.certificate.SetLog(log)
 	}
 	announce(c, public, admin, log, stdout)
 	// Each listener reports once: that it failed, or that it was shut down.
@@ -79,7 +79,7 @@ func servePublic(c *config, srv *server.Server, ln net.Listener) error {
 	if c.certificate == nil {
 		return srv.Serve(ln)
 	}
-	return srv.ServeTLS(ln, c.certificate.serverConfig())
+	return srv.ServeTLS(ln, c.certificate.ServerConfig())
 }
 
 // makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once, for those that are not left to

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login/hashproc"
@@ -37,7 +38,7 @@ type config struct {
 
 	server server.Config
 
-	certificate *certificate // nil: the public listener speaks plain http
+	certificate *certificate.Certificate // nil: the public listener speaks plain http
 
 	// hashes are computed in a process of their own; nil: --login is not users.
 	hashes *hashproc.Pool

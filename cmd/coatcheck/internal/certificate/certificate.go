@@ -1,4 +1,5 @@
-package main
+// Package certificate is what the public listener proves its name with, read again when its files change.
+package certificate
 
 import (
 	"bytes"
@@ -9,7 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"os"
 	"sync"
@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// certificate is what the public listener proves its name with. Its files are read again, at a handshake and at most once in
+// Certificate is what the public listener proves its name with. Its files are read again, at a handshake and at most once in
 // lookEvery, because their content is what counts: a Kubernetes volume swaps a link, others rename, and not every change moves
 // the modification time. A pair that is not good leaves the one before it in use.
-type certificate struct {
+type Certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger // set before the first handshake
 	now               func() time.Time
@@ -35,46 +35,36 @@ type certificate struct {
 
 const lookEvery = time.Second
 
-// readCertificate reads the pair that --tls-cert and --tls-key name, and yields what is wrong with it, with the setting that
-// names the file.
-func (c *config) readCertificate() iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		switch {
-		case c.tlsCert == "" && c.tlsKey == "":
-			return
-		case c.tlsCert == "":
-			yield("tls-cert", errors.New("--tls-key needs it"))
-			return
-		case c.tlsKey == "":
-			yield("tls-key", errors.New("--tls-cert needs it"))
-			return
-		}
-		cert := &certificate{certFile: c.tlsCert, keyFile: c.tlsKey, now: time.Now}
-		pair, content, err := cert.read()
-		if err != nil {
-			var p *pairError
-			errors.As(err, &p)
-			yield(p.of, p.err)
-			return
-		}
-		cert.looked, cert.content = cert.now(), content
-		cert.current.Store(pair)
-		if note := staleness(pair.Leaf, cert.now()); note != "" {
-			c.notes = append(c.notes, note)
-			cert.complaint = note
-		}
-		c.certificate = cert
-		c.reload = append(c.reload, func() ([]string, error) { return nil, cert.reread() })
+// Open reads the pair in the two files. Its error is a *PairError. SetLog is to be called before the first handshake.
+func Open(certFile, keyFile string) (*Certificate, error) {
+	c := &Certificate{certFile: certFile, keyFile: keyFile, now: time.Now}
+	pair, content, err := c.read()
+	if err != nil {
+		return nil, err
 	}
+	c.looked, c.content = c.now(), content
+	c.current.Store(pair)
+	c.complaint = staleness(pair.Leaf, c.looked)
+	return c, nil
 }
 
-// serverConfig is for the listener.
-func (c *certificate) serverConfig() *tls.Config {
+// Note is a remark on the certificate that Open has read, which is no mistake; most often empty.
+func (c *Certificate) Note() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.complaint
+}
+
+// SetLog says where changes are told.
+func (c *Certificate) SetLog(log *slog.Logger) { c.log = log }
+
+// ServerConfig is for the listener.
+func (c *Certificate) ServerConfig() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 }
 
 // get returns the certificate for a handshake. One handshake a second looks whether the files have changed.
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c.mu.TryLock() {
 		defer c.mu.Unlock()
 		if since := c.now().Sub(c.looked); since >= lookEvery || since < 0 {
@@ -86,8 +76,8 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current.Load(), nil
 }
 
-// reread looks at the files at once, and says what is wrong with them even if it was said before.
-func (c *certificate) reread() error {
+// Reread looks at the files at once, and says what is wrong with them even if it was said before.
+func (c *Certificate) Reread() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.content = [sha256.Size]byte{}
@@ -95,7 +85,7 @@ func (c *certificate) reread() error {
 }
 
 // look takes the pair in the files if they are not what they were. It wants mu held.
-func (c *certificate) look() error {
+func (c *Certificate) look() error {
 	c.looked = c.now()
 	pair, content, err := c.read()
 	if content == c.content && content != ([sha256.Size]byte{}) {
@@ -116,40 +106,40 @@ func (c *certificate) look() error {
 }
 
 // complain says something once. It wants mu held.
-func (c *certificate) complain(level slog.Level, text string) {
+func (c *Certificate) complain(level slog.Level, text string) {
 	if text != c.complaint {
 		c.complaint = text
 		c.log.Log(context.Background(), level, text)
 	}
 }
 
-// pairError says which of the two settings is to blame.
-type pairError struct {
-	of  string
-	err error
+// PairError says which of the two settings is to blame.
+type PairError struct {
+	Of  string
+	Err error
 }
 
-func (e *pairError) Error() string { return "--" + e.of + ": " + e.err.Error() }
-func (e *pairError) Unwrap() error { return e.err }
+func (e *PairError) Error() string { return "--" + e.Of + ": " + e.Err.Error() }
+func (e *PairError) Unwrap() error { return e.Err }
 
-// read returns the pair and the sum of the files' content, which is zero if they could not be read. Its error is a *pairError.
-func (c *certificate) read() (*tls.Certificate, [sha256.Size]byte, error) {
+// read returns the pair and the sum of the files' content, which is zero if they could not be read. Its error is a *PairError.
+func (c *Certificate) read() (*tls.Certificate, [sha256.Size]byte, error) {
 	var none [sha256.Size]byte
 	chain, err := os.ReadFile(c.certFile)
 	if err != nil {
-		return nil, none, &pairError{"tls-cert", err}
+		return nil, none, &PairError{"tls-cert", err}
 	}
 	key, err := os.ReadFile(c.keyFile)
 	if err != nil {
-		return nil, none, &pairError{"tls-key", err}
+		return nil, none, &PairError{"tls-key", err}
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s%s", len(chain), chain, key))
 	if err := checkChain(chain); err != nil {
-		return nil, sum, &pairError{"tls-cert", err}
+		return nil, sum, &PairError{"tls-cert", err}
 	}
 	pair, err := tls.X509KeyPair(chain, key)
 	if err != nil {
-		return nil, sum, &pairError{"tls-key", fmt.Errorf("with --tls-cert %.100q: %w", c.certFile, err)}
+		return nil, sum, &PairError{"tls-key", fmt.Errorf("with --tls-cert %.100q: %w", c.certFile, err)}
 	}
 	return &pair, sum, nil
 }
