@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
 )
 
 const doctorUsage = `Usage:
@@ -46,7 +47,7 @@ type doctor struct {
 	c     *config
 	url   *url.URL // nil: not known
 	found []verdict
-	api   *adminAPI // of the server that runs with c; nil: none has answered
+	api   *adminclient.Client // of the server that runs with c; nil: none has answered
 }
 
 func (d *doctor) say(check, result, format string, args ...any) {
@@ -153,21 +154,6 @@ func (d *doctor) print(asJSON bool) string {
 // oneLine is a text of ours with errors of others in it, which may come from anywhere.
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7F }), " ")
-}
-
-// adminURL is where this machine reaches --admin-listen; empty: nowhere that can be told.
-func adminURL(listen string) string {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil || port == "0" {
-		return ""
-	}
-	switch host {
-	case "", "0.0.0.0":
-		host = "127.0.0.1"
-	case "::":
-		host = "::1"
-	}
-	return "http://" + net.JoinHostPort(host, port)
 }
 
 // soon is how long before its end a certificate is warned of: a renewal that works is done by then.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
 )
@@ -33,18 +34,18 @@ func (d *doctor) adminListener() {
 
 // server asks the server that runs with this configuration.
 func (d *doctor) server(ctx context.Context) {
-	base := adminURL(d.c.adminListen)
+	base := adminclient.URL(d.c.adminListen)
 	if base == "" {
 		d.say("server", warning, "not asked, its admin listener has no address that could be known")
 		return
 	}
-	api, err := newAdminAPI(base, d.c.adminKeyFile)
+	api, err := adminclient.New(base, d.c.adminKeyFile)
 	if err != nil {
 		d.say("server", problem, "%v", err)
 		return
 	}
-	status, body, err := api.do(ctx, http.MethodGet, "/readyz")
-	switch code, _ := problemIn(body); {
+	status, body, err := api.Do(ctx, http.MethodGet, "/readyz")
+	switch code, _ := adminclient.Problem(body); {
 	case err != nil:
 		d.say("server", warning, "not asked: %v", err)
 	case status == http.StatusOK:
@@ -52,9 +53,9 @@ func (d *doctor) server(ctx context.Context) {
 		d.say("server", fine, "%s is ready", base)
 	case status == http.StatusServiceUnavailable && code != "":
 		d.api = api
-		d.say("server", problem, "%s is not ready: %v", base, api.refused(status, body))
+		d.say("server", problem, "%s is not ready: %v", base, api.Refused(status, body))
 	default:
-		d.say("server", problem, "%v", api.refused(status, body))
+		d.say("server", problem, "%v", api.Refused(status, body))
 	}
 }
 
@@ -69,7 +70,7 @@ func (d *doctor) descriptors(ctx context.Context) {
 	whose := "a process that is started like this one"
 	var open uint64
 	if d.api != nil {
-		_, body, _ := d.api.do(ctx, http.MethodGet, "/metrics") // what cannot be read is not known
+		_, body, _ := d.api.Do(ctx, http.MethodGet, "/metrics") // what cannot be read is not known
 		if n, ok := gauge(body, "process_max_fds"); ok {
 			limit, known, whose = n, true, "the running server"
 			open, _ = gauge(body, "process_open_fds")
@@ -154,7 +155,7 @@ func (d *doctor) public(ctx context.Context) {
 		d.say("url", problem, "%v", err)
 		return
 	case me.status >= 300 && me.status < 400:
-		d.say("url", problem, "%s redirects to %s: give that address to --url", d.url, printable(me.header.Get("Location")))
+		d.say("url", problem, "%s redirects to %s: give that address to --url", d.url, adminclient.Printable(me.header.Get("Location")))
 		return
 	case !me.isJSON():
 		d.say("url", problem, "%s/auth/me answers %d and not as coatcheck does: the proxy leads elsewhere, or the server is down", d.url, me.status)
@@ -170,7 +171,7 @@ func (d *doctor) public(ctx context.Context) {
 func (d *doctor) between(h http.Header) {
 	switch {
 	case h.Get("Age") != "" || !strings.Contains(h.Get("Cache-Control"), "no-store"):
-		d.say("url-cache", problem, "what is between stores answers, or lets browsers store them (Cache-Control %q, Age %q): one person may get another's; turn caching off for these paths", printable(h.Get("Cache-Control")), printable(h.Get("Age")))
+		d.say("url-cache", problem, "what is between stores answers, or lets browsers store them (Cache-Control %q, Age %q): one person may get another's; turn caching off for these paths", adminclient.Printable(h.Get("Cache-Control")), adminclient.Printable(h.Get("Age")))
 	default:
 		d.say("url-cache", fine, "answers are not stored on the way")
 	}
@@ -182,9 +183,9 @@ func (d *doctor) between(h http.Header) {
 	case proxy == "":
 		d.say("url-proxy", fine, "nothing between has named itself")
 	case len(d.c.server.TrustedProxies) == 0:
-		d.say("url-proxy", problem, "%q is between, and --trusted-proxies is empty: everybody seems to come from its address, so that ten failed logins of one lock out all; name its address", printable(proxy))
+		d.say("url-proxy", problem, "%q is between, and --trusted-proxies is empty: everybody seems to come from its address, so that ten failed logins of one lock out all; name its address", adminclient.Printable(proxy))
 	default:
-		d.say("url-proxy", fine, "%q is between, and --trusted-proxies is set", printable(proxy))
+		d.say("url-proxy", fine, "%q is between, and --trusted-proxies is set", adminclient.Printable(proxy))
 	}
 }
 
@@ -235,7 +236,7 @@ func differences(k server.Cookie, c *http.Cookie) (names []string) {
 
 // adminHidden asks for what only the admin listener has.
 func (d *doctor) adminHidden(ctx context.Context) {
-	for _, path := range []string{userPath("coatcheck-doctor"), "/healthz"} {
+	for _, path := range []string{adminclient.UserPath("coatcheck-doctor"), "/healthz"} {
 		if a, err := d.fetch(ctx, http.MethodGet, path); err == nil && a.isJSON() {
 			d.say("url-admin", problem, "%s%s answers: the public address leads to the admin listener too; let the proxy pass /auth/ only", d.url, path)
 			return
@@ -262,7 +263,7 @@ func (d *doctor) fetch(ctx context.Context, method, path string) (a answer, err 
 	if err != nil {
 		return a, err
 	}
-	resp, err := newClient().Do(req)
+	resp, err := adminclient.NewHTTPClient().Do(req)
 	if err != nil {
 		return a, fmt.Errorf("%s cannot be reached: %w", d.url, errors.Unwrap(err))
 	}
@@ -271,6 +272,6 @@ func (d *doctor) fetch(ctx context.Context, method, path string) (a answer, err 
 	if resp.TLS != nil && len(resp.TLS.PeerCertificates) > 0 {
 		a.expiry = resp.TLS.PeerCertificates[0].NotAfter
 	}
-	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, adminclient.MaxAnswer))
 	return a, err
 }

@@ -216,13 +216,3 @@ func TestHealthcheck(t *testing.T) {
 		assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "a line")
 	}
 }
-
-func TestAdminURL(t *testing.T) {
-	for listen, want := range map[string]string{
-		"127.0.0.1:3001": "http://127.0.0.1:3001", ":3001": "http://127.0.0.1:3001", "0.0.0.0:1": "http://127.0.0.1:1",
-		"[::]:1": "http://[::1]:1", "[::1]:1": "http://[::1]:1", "10.0.0.1:1": "http://10.0.0.1:1", "localhost:1": "http://localhost:1",
-		"off": "", "127.0.0.1:0": "",
-	} {
-		assert.Equal(t, want, adminURL(listen))
-	}
-}

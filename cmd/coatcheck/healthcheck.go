@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
 )
 
 const healthcheckUsage = `Usage:
@@ -39,17 +41,17 @@ func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
 }
 
 func alive(c *config, path string) error {
-	base := adminURL(c.adminListen)
+	base := adminclient.URL(c.adminListen)
 	if base == "" {
 		return fmt.Errorf("--admin-listen %s cannot be asked", c.adminListen)
 	}
-	api, err := newAdminAPI(base, c.adminKeyFile)
+	api, err := adminclient.New(base, c.adminKeyFile)
 	if err != nil {
 		return err
 	}
-	status, body, err := api.do(context.Background(), http.MethodGet, path)
+	status, body, err := api.Do(context.Background(), http.MethodGet, path)
 	if err == nil && status != http.StatusOK {
-		err = api.refused(status, body)
+		err = api.Refused(status, body)
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
 )
 
 const sessionsUsage = `Usage:
@@ -46,15 +47,15 @@ func runSessions(args, environ []string, stdout, stderr io.Writer) int {
 	if errors.Is(err, pflag.ErrHelp) {
 		return say(stdout, sessionsUsage)
 	}
-	var api *adminAPI
+	var api *adminclient.Client
 	if err == nil {
-		api, err = newAdminAPI(call.url, call.keyFile)
+		api, err = adminclient.New(call.url, call.keyFile)
 	}
 	if err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: sessions: %v\n\n%s", err, sessionsUsage))
 		return exitUsage
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askFor)
+	ctx, cancel := context.WithTimeout(context.Background(), adminclient.Timeout)
 	defer cancel()
 	text, err := call.run(ctx, api)
 	if err != nil {
@@ -117,32 +118,32 @@ func variable(environ []string, name string) (value string) {
 }
 
 // run returns what to print.
-func (call *sessionsCall) run(ctx context.Context, api *adminAPI) (string, error) {
-	method, path := http.MethodGet, userPath(call.user)
+func (call *sessionsCall) run(ctx context.Context, api *adminclient.Client) (string, error) {
+	method, path := http.MethodGet, adminclient.UserPath(call.user)
 	if call.revoke {
 		method = http.MethodDelete
 	}
 	if call.id != "" {
-		path += "/" + pathSegment(call.id)
+		path += "/" + adminclient.PathSegment(call.id)
 	}
-	status, body, err := api.do(ctx, method, path)
+	status, body, err := api.Do(ctx, method, path)
 	switch {
 	case err != nil:
 		return "", err
 	case call.id != "" && status == http.StatusNoContent:
 		return call.ended(1), nil
 	case call.id != "" || status != http.StatusOK:
-		return "", api.refused(status, body)
+		return "", api.Refused(status, body)
 	case call.revoke:
 		var answer struct{ Revoked *int }
 		if json.Unmarshal(body, &answer) != nil || answer.Revoked == nil {
-			return "", api.refused(status, nil)
+			return "", api.Refused(status, nil)
 		}
 		return call.ended(*answer.Revoked), nil
 	}
 	var answer struct{ Sessions []listedSession }
 	if json.Unmarshal(body, &answer) != nil || answer.Sessions == nil {
-		return "", api.refused(status, nil)
+		return "", api.Refused(status, nil)
 	}
 	if call.json {
 		return strings.TrimSpace(string(body)) + "\n", nil
@@ -174,15 +175,15 @@ type listedSession struct {
 
 func table(user string, sessions []listedSession) string {
 	if len(sessions) == 0 {
-		return fmt.Sprintf("%s has no live session\n", printable(user))
+		return fmt.Sprintf("%s has no live session\n", adminclient.Printable(user))
 	}
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) } //nolint:errcheck // a strings.Builder takes everything
 	row("HANDLE", "SESSION ID", "CREATED", "LAST SEEN", "EXPIRES", "ADDRESS", "BROWSER")
 	for _, s := range sessions {
-		row(printable(s.Handle), printable(s.SessionID), s.CreatedAt.Format(time.RFC3339), s.LastSeenAt.Format(time.RFC3339),
-			s.ExpiresAt.Format(time.RFC3339), printable(s.IP), printable(s.UserAgent))
+		row(adminclient.Printable(s.Handle), adminclient.Printable(s.SessionID), s.CreatedAt.Format(time.RFC3339), s.LastSeenAt.Format(time.RFC3339),
+			s.ExpiresAt.Format(time.RFC3339), adminclient.Printable(s.IP), adminclient.Printable(s.UserAgent))
 	}
 	_ = w.Flush() // likewise
 	return b.String()

@@ -202,8 +202,3 @@ func TestSessionsOfSomethingElse(t *testing.T) {
 	code, _, _ = command(t, nil, "sessions", "revoke", "ada", "x", "--admin-url", other.URL)
 	assert.Equal(t, exitFailed, code)
 }
-
-func TestPrintable(t *testing.T) {
-	assert.Equal(t, "a\uFFFD[31mb Zoë", printable("a\x1b[31mb Zoë"))
-	assert.Equal(t, 100, len([]rune(printable(strings.Repeat("ä", 300)))))
-}
