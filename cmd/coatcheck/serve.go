@@ -9,9 +9,11 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/traces"
 	"github.com/coatcheck/coatcheck/server"
 )
 
@@ -19,14 +21,23 @@ import (
 // is zero if no signal told it to stop.
 func serve(c *config, again func() (*config, error), signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) (deadline time.Time, err error) {
 	c.server.Logger = log
-	spans, err := startTraces(c, log)
-	if err != nil {
-		return deadline, err
+	var spans *traces.Traces
+	if c.otel {
+		info, ok := debug.ReadBuildInfo()
+		if !ok {
+			info = new(debug.BuildInfo)
+		}
+		if spans, err = traces.Start(buildVersion(version, info), log); err != nil {
+			return deadline, err
+		}
+	}
+	if spans != nil {
+		c.server.Trace = spans.Request
 	}
 	// After the store, whose last writes nothing may delay.
 	defer func() {
 		if !errors.Is(err, errCut) {
-			spans.stop(deadline)
+			spans.Stop(deadline)
 		}
 	}()
 	store, err := openStore(c, log)
@@ -45,7 +56,7 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 	}
 	throttle(c, store)
 	c.server.Collectors = append(c.server.Collectors, storeCollector(store))
-	srv, err := server.New(spans.around(store), c.server)
+	srv, err := server.New(spans.Around(store), c.server)
 	if err != nil {
 		return deadline, err
 	}

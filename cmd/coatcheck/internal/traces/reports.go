@@ -1,4 +1,4 @@
-package main
+package traces
 
 import (
 	"context"
@@ -19,10 +19,10 @@ import (
 // tracesFailEvery keeps a collector that is away from filling the log.
 const tracesFailEvery = time.Minute
 
-// traceReports hears what OpenTelemetry's packages complain of: as their error handler that spans were not sent, and as the sink of their
+// reports hears what OpenTelemetry's packages complain of: as their error handler that spans were not sent, and as the sink of their
 // own log, which would go to standard error past ours, that a variable is not understood. Their texts quote variables and what collectors
 // answer, in both of which there may be keys; what is told is never more than they may tell.
-type traceReports struct {
+type reports struct {
 	log *slog.Logger
 	now func() time.Time
 
@@ -33,10 +33,10 @@ type traceReports struct {
 	failures int       // guarded by mu: since then
 }
 
-var _ logr.LogSink = (*traceReports)(nil)
+var _ logr.LogSink = (*reports)(nil)
 
 // started ends the time in which complaints are mistakes, and returns those.
-func (r *traceReports) started() error {
+func (r *reports) started() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.starting = false
@@ -44,10 +44,10 @@ func (r *traceReports) started() error {
 }
 
 // Handle implements otel.ErrorHandler. While it starts, only the sampler and the resource complain here, and of no secrets.
-func (r *traceReports) Handle(err error) { r.tell(err.Error(), causeOf(err)) }
+func (r *reports) Handle(err error) { r.tell(err.Error(), causeOf(err)) }
 
 // Error implements logr.LogSink. The error and the values may hold the text of a variable with a key in it.
-func (r *traceReports) Error(_ error, msg string, values ...any) {
+func (r *reports) Error(_ error, msg string, values ...any) {
 	if i := slices.Index(values, any("file")); i >= 0 && i+1 < len(values) {
 		msg = fmt.Sprintf("%s %q", msg, values[i+1])
 	}
@@ -55,21 +55,21 @@ func (r *traceReports) Error(_ error, msg string, values ...any) {
 }
 
 // Info implements logr.LogSink.
-func (r *traceReports) Info(_ int, msg string, _ ...any) { r.tell(msg, msg) }
+func (r *reports) Info(_ int, msg string, _ ...any) { r.tell(msg, msg) }
 
 // Enabled implements logr.LogSink: OpenTelemetry warns at level 1.
-func (r *traceReports) Enabled(level int) bool { return level <= 1 }
+func (r *reports) Enabled(level int) bool { return level <= 1 }
 
 // Init implements logr.LogSink.
-func (r *traceReports) Init(logr.RuntimeInfo) {}
+func (r *reports) Init(logr.RuntimeInfo) {}
 
 // WithValues implements logr.LogSink; values are not told anyway.
-func (r *traceReports) WithValues(...any) logr.LogSink { return r }
+func (r *reports) WithValues(...any) logr.LogSink { return r }
 
 // WithName implements logr.LogSink.
-func (r *traceReports) WithName(string) logr.LogSink { return r }
+func (r *reports) WithName(string) logr.LogSink { return r }
 
-func (r *traceReports) tell(mistake, failure string) {
+func (r *reports) tell(mistake, failure string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.starting {

@@ -1,4 +1,5 @@
-package main
+// Package traces sends spans to an OpenTelemetry collector.
+package traces
 
 import (
 	"context"
@@ -7,7 +8,6 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -27,19 +27,19 @@ import (
 // requests may take.
 const sendTracesFor = 2 * time.Second
 
-// traces is what --otel starts. Nil: nothing is traced.
-type traces struct {
+// Traces is what --otel starts. Nil: nothing is traced.
+type Traces struct {
 	*tracing.Tracer
 	provider *sdktrace.TracerProvider
-	reports  *traceReports
+	reports  *reports
 }
 
-// startTraces makes what --otel asks for, as the OTEL_ variables say, which OpenTelemetry's packages read by themselves. It is nil
+// Start makes what --otel asks for, as the OTEL_ variables say, which OpenTelemetry's packages read by themselves. It is nil
 // where they turn traces off. The error is about variables, and shows no value that may be a secret.
-func startTraces(c *config, log *slog.Logger) (*traces, error) {
+func Start(version string, log *slog.Logger) (*Traces, error) {
 	exporter := os.Getenv("OTEL_TRACES_EXPORTER")
-	if !c.otel || exporter == "none" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
-		return nil, nil //nolint:nilnil // a nil *traces traces nothing
+	if exporter == "none" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+		return nil, nil //nolint:nilnil // a nil *Traces traces nothing
 	}
 	if exporter != "" && exporter != "otlp" {
 		return nil, errors.New("--otel: OTEL_TRACES_EXPORTER: must be otlp or none")
@@ -47,16 +47,12 @@ func startTraces(c *config, log *slog.Logger) (*traces, error) {
 	if err := errors.Join(endpoint("OTEL_EXPORTER_OTLP_ENDPOINT"), endpoint("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")); err != nil {
 		return nil, err
 	}
-	reports := &traceReports{log: log, now: time.Now, starting: true}
-	otel.SetErrorHandler(reports)
-	otel.SetLogger(logr.New(reports))
+	complaints := &reports{log: log, now: time.Now, starting: true}
+	otel.SetErrorHandler(complaints)
+	otel.SetLogger(logr.New(complaints))
 	ctx := context.Background()
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		info = new(debug.BuildInfo)
-	}
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(),
-		resource.WithAttributes(semconv.ServiceName("coatcheck"), semconv.ServiceVersion(buildVersion(version, info))), resource.WithFromEnv())
+		resource.WithAttributes(semconv.ServiceName("coatcheck"), semconv.ServiceVersion(version)), resource.WithFromEnv())
 	if err != nil {
 		return nil, errors.New("--otel: OTEL_RESOURCE_ATTRIBUTES: must be key=value, with commas between")
 	}
@@ -64,12 +60,11 @@ func startTraces(c *config, log *slog.Logger) (*traces, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--otel: %w", err)
 	}
-	t := &traces{provider: sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithBatcher(sender)), reports: reports}
-	if err := reports.started(); err != nil {
+	t := &Traces{provider: sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithBatcher(sender)), reports: complaints}
+	if err := complaints.started(); err != nil {
 		return nil, errors.Join(err, t.provider.Shutdown(ctx))
 	}
 	t.Tracer = tracing.New(t.provider)
-	c.server.Trace = t.Request
 	return t, nil
 }
 
@@ -85,16 +80,16 @@ func endpoint(variable string) error {
 	return nil
 }
 
-// around returns the store with spans for its operations.
-func (t *traces) around(store coatcheck.Store) coatcheck.Store {
+// Around returns the store with spans for its operations.
+func (t *Traces) Around(store coatcheck.Store) coatcheck.Store {
 	if t == nil {
 		return store
 	}
 	return t.Store(store)
 }
 
-// stop sends the spans that wait, until the deadline and no longer than sendTracesFor. A zero deadline is none.
-func (t *traces) stop(deadline time.Time) {
+// Stop sends the spans that wait, until the deadline and no longer than sendTracesFor. A zero deadline is none.
+func (t *Traces) Stop(deadline time.Time) {
 	if t == nil {
 		return
 	}
