@@ -6,17 +6,18 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 // announce says where the server listens, and what whoever starts it should know. The addresses go to standard output in a
 // form for people and scripts, whatever the log's level; remarks go to the log.
-func announce(c *config, public, admin net.Listener, log *slog.Logger, stdout io.Writer) {
-	for _, note := range c.notes {
+func announce(c *config, o *opened, public, admin net.Listener, log *slog.Logger, stdout io.Writer) {
+	for _, note := range slices.Concat(c.notes, o.notes) {
 		log.Warn(note)
 	}
 	url := baseURL(public.Addr())
-	if c.certificate != nil {
+	if o.certificate != nil {
 		url = strings.Replace(url, "http://", "https://", 1)
 	}
 	text := "coatcheck listens on " + url + "\n"

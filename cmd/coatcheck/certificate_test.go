@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -147,13 +148,13 @@ func TestCertificateMistakes(t *testing.T) {
 		"another's key":        {[]string{"--tls-cert", good.Cert, "--tls-key", other.Key}, "--tls-key"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := load(append([]string{"--dev"}, tt.args...), nil)
+			err := wrong(append([]string{"--dev"}, tt.args...)...)
 			require.ErrorContains(t, err, tt.want)
 			assert.Len(t, leaves(err), 1)
 			assert.NotContains(t, err.Error(), "PRIVATE")
 		})
 	}
-	_, err := load([]string{"--dev", "--tls-cert", good.Cert, "--tls-key", other.Key}, nil)
+	err := wrong("--dev", "--tls-cert", good.Cert, "--tls-key", other.Key)
 	require.ErrorContains(t, err, good.Cert)
 	require.ErrorContains(t, err, "private key does not match public key")
 
@@ -162,6 +163,15 @@ func TestCertificateMistakes(t *testing.T) {
 	expired.Write(t, cert, key)
 	c, err := load(append([]string{"--dev"}, expired.Flags()...), nil)
 	require.NoError(t, err)
-	require.Len(t, c.notes, 1)
-	assert.Contains(t, c.notes[0], "the certificate in --tls-cert expired on ")
+	o, err := open(c, nil)
+	require.NoError(t, err)
+	require.Len(t, o.notes, 1)
+	assert.Contains(t, o.notes[0], "the certificate in --tls-cert expired on ")
+}
+
+// wrong returns the mistakes that serve would tell.
+func wrong(args ...string) error {
+	c, err := load(args, nil)
+	_, mistakes := open(c, nil)
+	return errors.Join(err, mistakes)
 }

@@ -6,8 +6,6 @@ import (
 	"iter"
 	"strings"
 	"time"
-
-	"github.com/coatcheck/coatcheck/server/login"
 )
 
 // check completes the configuration and yields what is wrong with settings taken together, with the name of the setting
@@ -24,23 +22,12 @@ func check(c *config, byName map[string]*setting, values map[string]given) iter.
 		}
 	}
 	c.redis.URL = c.store
-	c.server.Login = login.Open{} // until the files of the mode are read, which needs them to be named
 	return func(yield func(string, error) bool) {
 		for _, rule := range rules {
 			if complaint := rule.broken(c); complaint != nil {
 				if !yield(rule.of, byName[rule.of].mistake(values[rule.of], complaint)) {
 					return
 				}
-			}
-		}
-		for of, complaint := range c.readKeys() {
-			if !yield(of, byName[of].mistake(values[of], complaint)) {
-				return
-			}
-		}
-		for of, complaint := range c.readCertificate() {
-			if !yield(of, byName[of].mistake(values[of], complaint)) {
-				return
 			}
 		}
 		for _, err := range leaves(c.server.Validate()) {
@@ -68,9 +55,21 @@ var rules = []struct {
 		}
 		return nil
 	}},
-	{"login-key-file", func(c *config) error { return belongsTo(c, "trusted", c.loginKeyFile) }},
-	{"users-file", func(c *config) error { return belongsTo(c, "users", c.usersFile) }},
-	{"webhook-url", func(c *config) error { return belongsTo(c, "webhook", c.webhookURL) }},
+	{"login-key-file", func(c *config) error { return ofMode(c, "trusted", c.loginKeyFile) }},
+	{"users-file", func(c *config) error { return ofMode(c, "users", c.usersFile) }},
+	{"webhook-url", func(c *config) error { return ofMode(c, "webhook", c.webhookURL) }},
+	{"tls-cert", func(c *config) error {
+		if c.tlsCert == "" && c.tlsKey != "" {
+			return errors.New("--tls-key needs it")
+		}
+		return nil
+	}},
+	{"tls-key", func(c *config) error {
+		if c.tlsKey == "" && c.tlsCert != "" {
+			return errors.New("--tls-cert needs it")
+		}
+		return nil
+	}},
 	{"listen", func(c *config) error {
 		if c.dev && exposed(c.listen) {
 			return errors.New("--dev listens on a loopback address only")
@@ -112,12 +111,17 @@ var rules = []struct {
 	}},
 }
 
-// belongsTo refuses what only one login mode reads, where there is another: whoever set it believes that it counts.
-func belongsTo(c *config, mode, value string) error {
-	if value != "" && c.login != mode && c.login != "" {
+// ofMode wants a value for what a login mode reads, and refuses one for what only another mode reads: whoever set it believes
+// that it counts.
+func ofMode(c *config, mode, value string) error {
+	switch {
+	case value == "" && c.login == mode:
+		return fmt.Errorf("--login %s needs it", mode)
+	case value != "" && c.login != mode && c.login != "":
 		return fmt.Errorf("is for --login %s, and --login is %s", mode, c.login)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // leaves takes joined errors apart.

@@ -64,7 +64,9 @@ func runDoctor(args, environ []string, stdout, stderr io.Writer) int {
 	if errors.Is(err, errHelp) {
 		return say(stdout, doctorUsage)
 	}
-	if err == nil {
+	o, mistakes := open(d.c, nil)
+	d.c.notes = append(d.c.notes, o.notes...)
+	if err = errors.Join(err, mistakes); err == nil {
 		d.url, err = publicURL(public)
 	}
 	if err != nil {

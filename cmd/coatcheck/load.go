@@ -58,6 +58,7 @@ func fill(c *config, table []setting, args, environ []string) error {
 	}
 	maps.Copy(values, env)
 	maps.Copy(values, flags)
+	c.byName, c.given = byName, values
 	bad := apply(c, table, values)
 	for i := range table {
 		if table[i].secret && path.text != "" && values[table[i].name].from == path.text {
@@ -196,6 +197,11 @@ func apply(c *config, table []setting, values map[string]given) map[string]error
 		}
 	}
 	return mistakes
+}
+
+// mistake says what is wrong with the value of the setting of that name.
+func (c *config) mistake(name string, err error) error {
+	return c.byName[name].mistake(c.given[name], err)
 }
 
 // mistake says what is wrong with a setting's value, and where the value stands.

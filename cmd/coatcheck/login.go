@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"iter"
 	"log/slog"
 	"slices"
 	"time"
@@ -15,103 +14,90 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// readKeys reads the files that the login mode and the admin API need, and yields what is wrong with them, with the
-// setting that names the file.
-func (c *config) readKeys() iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		if of, err := c.readMode(); err != nil && !yield(of, err) {
-			return
-		}
-		if c.adminKeyFile == "" {
-			return
-		}
+// opened is what the files hold that a configuration names, and what re-reads them.
+type opened struct {
+	login     login.Mode // nil: none could be made
+	admits    func(userID []byte) bool
+	adminKeys *login.Keys // nil: the admin API asks for none
+
+	certificate *certificate.Certificate // nil: the public listener speaks plain http
+
+	// reload re-reads a file each. It returns the users whose sessions end with it.
+	reload []func() (users []string, err error)
+	// owed are users whose sessions were to end with a re-read and could not be ended yet.
+	owed []string
+	// notes are remarks on what the files hold that are no mistakes, for the log.
+	notes []string
+}
+
+// open reads the files that a configuration names. Its error is all mistakes, joined.
+func open(c *config, idKey func(password, salt []byte, passes, memory uint32, threads uint8, keyLen uint32) []byte) (*opened, error) {
+	o := new(opened)
+	mistakes := []error{o.readMode(c, idKey)}
+	if c.adminKeyFile != "" {
 		keys, err := login.LoadKeys(c.adminKeyFile)
 		if err != nil {
-			yield("admin-key-file", err)
-			return
+			mistakes = append(mistakes, c.mistake("admin-key-file", err))
+		} else {
+			o.adminKeys = keys
+			o.reload = append(o.reload, func() ([]string, error) { return nil, keys.Reload() })
 		}
-		c.server.AdminKeys = keys
-		c.reload = append(c.reload, func() ([]string, error) { return nil, keys.Reload() })
 	}
+	return o, errors.Join(append(mistakes, o.readCertificate(c))...)
 }
 
-// readMode makes the login mode. Its error is about the setting that it names.
-func (c *config) readMode() (of string, err error) {
-	var mode login.Guessable
-	switch c.login {
-	case "trusted":
-		if c.loginKeyFile == "" {
-			return "login-key-file", errors.New("--login trusted needs it")
-		}
+// readMode makes the login mode, if what it needs is named. It makes mode open only where that is what was asked for.
+func (o *opened) readMode(c *config, idKey func(password, salt []byte, passes, memory uint32, threads uint8, keyLen uint32) []byte) error {
+	switch {
+	case c.login == "open":
+		o.login = login.Open{}
+	case c.login == "trusted" && c.loginKeyFile != "":
 		trusted, err := login.NewTrusted(c.loginKeyFile)
 		if err != nil {
-			return "login-key-file", err
+			return c.mistake("login-key-file", err)
 		}
-		c.reload = append(c.reload, func() ([]string, error) { return nil, trusted.Reload() })
-		mode = trusted
-	case "users":
-		if c.usersFile == "" {
-			return "users-file", errors.New("--login users needs it")
-		}
-		c.hashes = newHashPool()
-		users, err := login.NewUsers(c.usersFile, login.UsersOptions{IDKey: c.hashes.IDKey})
+		o.login = trusted
+		o.reload = append(o.reload, func() ([]string, error) { return nil, trusted.Reload() })
+	case c.login == "users" && c.usersFile != "":
+		users, err := login.NewUsers(c.usersFile, login.UsersOptions{IDKey: idKey})
 		if err != nil {
-			return "users-file", err
+			return c.mistake("users-file", err)
 		}
-		c.reload = append(c.reload, users.Reload)
-		c.server.Policy.Admits = users.Admits
-		mode = users
-	case "webhook":
-		if c.webhookURL == "" {
-			return "webhook-url", errors.New("--login webhook needs it")
-		}
+		o.login, o.admits = users, users.Admits
+		o.reload = append(o.reload, users.Reload)
+	case c.login == "webhook" && c.webhookURL != "":
 		webhook, err := login.NewWebhook(c.webhookURL, login.WebhookOptions{})
 		if err != nil {
-			return "webhook-url", err
+			return c.mistake("webhook-url", err)
 		}
-		mode = webhook
-	default:
-		return "", nil
+		o.login = webhook
 	}
-	c.server.Login = mode
-	return "", nil
+	return nil
 }
 
-// readCertificate reads the pair that --tls-cert and --tls-key name, and yields what is wrong with it, with the setting that
-// names the file.
-func (c *config) readCertificate() iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		switch {
-		case c.tlsCert == "" && c.tlsKey == "":
-			return
-		case c.tlsCert == "":
-			yield("tls-cert", errors.New("--tls-key needs it"))
-			return
-		case c.tlsKey == "":
-			yield("tls-key", errors.New("--tls-cert needs it"))
-			return
-		}
-		cert, err := certificate.Open(c.tlsCert, c.tlsKey)
-		if err != nil {
-			var p *certificate.PairError
-			errors.As(err, &p)
-			yield(p.Of, p.Err)
-			return
-		}
-		if note := cert.Note(); note != "" {
-			c.notes = append(c.notes, note)
-		}
-		c.certificate = cert
-		c.reload = append(c.reload, func() ([]string, error) { return nil, cert.Reread() })
+// readCertificate reads the pair that --tls-cert and --tls-key name, if they name one.
+func (o *opened) readCertificate(c *config) error {
+	if c.tlsCert == "" || c.tlsKey == "" {
+		return nil
 	}
+	cert, err := certificate.Open(c.tlsCert, c.tlsKey)
+	if wrong := new(certificate.PairError); errors.As(err, &wrong) {
+		return c.mistake(wrong.Of, wrong.Err)
+	}
+	if note := cert.Note(); note != "" {
+		o.notes = append(o.notes, note)
+	}
+	o.certificate = cert
+	o.reload = append(o.reload, func() ([]string, error) { return nil, cert.Reread() })
+	return nil
 }
 
-// throttle puts the throttling around a login mode that can be guessed at. A store that other nodes share keeps the counts,
+// throttled is a login mode with throttling around it, if it can be guessed at. A store that other nodes share keeps the counts,
 // so that they share those too.
-func throttle(c *config, store coatcheck.Store) {
-	mode, ok := c.server.Login.(login.Guessable)
+func throttled(mode login.Mode, store coatcheck.Store) login.Mode {
+	guessable, ok := mode.(login.Guessable)
 	if !ok {
-		return
+		return mode
 	}
 	ofAccounts, ofAddresses := login.AccountRule(), login.AddressRule()
 	var accounts, addresses login.Ledger
@@ -121,22 +107,22 @@ func throttle(c *config, store coatcheck.Store) {
 	} else {
 		accounts, addresses = login.NewMemoryLedger(ofAccounts), login.NewMemoryLedger(ofAddresses)
 	}
-	c.server.Login = login.NewThrottle(mode, accounts, addresses, nil)
+	return login.NewThrottle(guessable, accounts, addresses, nil)
 }
 
 // reread does what a HUP asks for: it reads keys, users, certificates and --sessions-not-before again. A file with mistakes changes
 // nothing, and the log says so.
-func reread(c *config, again func() (*config, error), srv *server.Server, log *slog.Logger) {
-	for _, reload := range c.reload {
+func reread(o *opened, again func() (*config, error), srv *server.Server, log *slog.Logger) {
+	for _, reload := range o.reload {
 		users, err := reload()
 		if err != nil {
 			log.Error("not re-read", "error", err)
 		}
-		c.owed = append(c.owed, users...)
+		o.owed = append(o.owed, users...)
 	}
-	slices.Sort(c.owed)
-	c.owed = slices.Compact(c.owed)
-	endOwed(c, srv, log)
+	slices.Sort(o.owed)
+	o.owed = slices.Compact(o.owed)
+	endOwed(o, srv, log)
 	fresh, err := again()
 	if err != nil {
 		log.Error("the configuration was not re-read", "error", err)
@@ -148,17 +134,17 @@ func reread(c *config, again func() (*config, error), srv *server.Server, log *s
 
 // endOwed ends the sessions of the users whose accounts have changed. It stops at the first failure, because a store that
 // is gone would take its timeout for each of them while nobody listens to signals; the others stay owed.
-func endOwed(c *config, srv *server.Server, log *slog.Logger) {
-	for len(c.owed) > 0 {
+func endOwed(o *opened, srv *server.Server, log *slog.Logger) {
+	for len(o.owed) > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		err := srv.EndUser(ctx, c.owed[0])
+		err := srv.EndUser(ctx, o.owed[0])
 		cancel()
 		if err != nil {
-			log.Error("the sessions of users whose accounts have changed could not be ended; it is tried again", "user", c.owed[0], "users", len(c.owed),
+			log.Error("the sessions of users whose accounts have changed could not be ended; it is tried again", "user", o.owed[0], "users", len(o.owed),
 				"error", err)
 			return
 		}
-		c.owed = c.owed[1:]
+		o.owed = o.owed[1:]
 	}
 }
 

@@ -68,7 +68,10 @@ func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr i
 	if errors.Is(err, errHelp) {
 		return say(stdout, serveHelp())
 	}
-	if err != nil {
+	hashes := newHashPool()
+	defer hashes.Close()
+	o, mistakes := open(c, hashes.IDKey)
+	if err := errors.Join(err, mistakes); err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", bullets(err)))
 		return exitUsage
 	}
@@ -77,7 +80,7 @@ func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr i
 	log := slog.New(newHandler(c, out))
 	slog.SetDefault(log) // also for what was not given one, and for package log
 	c.server.Collectors = append(c.server.Collectors, droppedLines(out.Dropped))
-	deadline, err := serve(c, again, signals, stdout, log)
+	deadline, err := serve(c, o, again, signals, stdout, log)
 	code := exitOK
 	if err != nil {
 		say(out, fmt.Sprintf("coatcheck: %v\n", err))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -219,6 +220,8 @@ func TestNoSecretIsPrinted(t *testing.T) {
 				args = append(args, "--config", write(t, tt.file))
 			}
 			c, err := load(args, tt.env)
+			_, mistakes := open(c, nil)
+			err = errors.Join(err, mistakes)
 			require.Error(t, err)
 			assert.NotContains(t, err.Error(), "s3cret")
 			assert.NotContains(t, strings.Join(c.notes, "\n"), "s3cret")

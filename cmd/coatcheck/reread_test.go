@@ -47,20 +47,20 @@ func TestRereadOwesTheEnd(t *testing.T) {
 	srv, err := server.New(store, server.Config{Login: login.Open{}, Logger: log})
 	require.NoError(t, err)
 	changed := []string{"ann", "bob", "cid"}
-	c := &config{reload: []func() ([]string, error){func() ([]string, error) { return changed, nil }}}
+	o := &opened{reload: []func() ([]string, error){func() ([]string, error) { return changed, nil }}}
 	again := func() (*config, error) { return nil, errors.New("none") }
 
-	reread(c, again, srv, log)
+	reread(o, again, srv, log)
 	assert.Equal(t, 1, store.asked, "the store is down for all of them")
 	assert.Contains(t, out.String(), `"users":3`)
 	changed = []string{"bob", "dan"}
-	reread(c, again, srv, log)
-	endOwed(c, srv, log)
+	reread(o, again, srv, log)
+	endOwed(o, srv, log)
 	assert.Empty(t, store.ended)
 	store.down = false
-	endOwed(c, srv, log)
+	endOwed(o, srv, log)
 	assert.Equal(t, []string{"ann", "bob", "cid", "dan"}, store.ended)
 	store.asked = 0
-	endOwed(c, srv, log)
+	endOwed(o, srv, log)
 	assert.Zero(t, store.asked, "nothing is owed any more")
 }

@@ -19,7 +19,7 @@ import (
 
 // serve runs the server until a signal ends it, or a listener fails. What it leaves behind should be done by deadline, which
 // is zero if no signal told it to stop.
-func serve(c *config, again func() (*config, error), signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) (deadline time.Time, err error) {
+func serve(c *config, o *opened, again func() (*config, error), signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) (deadline time.Time, err error) {
 	c.server.Logger = log
 	var spans *traces.Traces
 	if c.otel {
@@ -52,9 +52,8 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 	}()
 	if c.login == "users" {
 		makeRoomForHashes()
-		defer c.hashes.Close()
 	}
-	throttle(c, store)
+	c.server.Login, c.server.Policy.Admits, c.server.AdminKeys = throttled(o.login, store), o.admits, o.adminKeys
 	c.server.Collectors = append(c.server.Collectors, storeCollector(store))
 	srv, err := server.New(spans.Around(store), c.server)
 	if err != nil {
@@ -64,21 +63,21 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 	if err != nil {
 		return deadline, err
 	}
-	if c.certificate != nil {
-		c.certificate.SetLog(log)
+	if o.certificate != nil {
+		o.certificate.SetLog(log)
 	}
-	announce(c, public, admin, log, stdout)
+	announce(c, o, public, admin, log, stdout)
 	// Each listener reports once: that it failed, or that it was shut down.
 	ended := make(chan error, 2)
 	running := 1
-	go func() { ended <- servePublic(c, srv, public) }()
+	go func() { ended <- servePublic(o, srv, public) }()
 	if admin != nil {
 		running++
 		go func() { ended <- srv.ServeAdmin(admin) }()
 	}
 	retry := time.NewTicker(owedEvery)
 	defer retry.Stop()
-	failed, err := wait(signals, ended, retry.C, log, func() { reread(c, again, srv, log) }, func() { endOwed(c, srv, log) })
+	failed, err := wait(signals, ended, retry.C, log, func() { reread(o, again, srv, log) }, func() { endOwed(o, srv, log) })
 	if failed {
 		running--
 	}
@@ -86,11 +85,11 @@ func serve(c *config, again func() (*config, error), signals <-chan os.Signal, s
 	return deadline, errors.Join(err, stop(c, srv, deadline, signals, ended, running))
 }
 
-func servePublic(c *config, srv *server.Server, ln net.Listener) error {
-	if c.certificate == nil {
+func servePublic(o *opened, srv *server.Server, ln net.Listener) error {
+	if o.certificate == nil {
 		return srv.Serve(ln)
 	}
-	return srv.ServeTLS(ln, c.certificate.ServerConfig())
+	return srv.ServeTLS(ln, o.certificate.ServerConfig())
 }
 
 // makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once, for those that are not left to

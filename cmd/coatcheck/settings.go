@@ -4,10 +4,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
-	"github.com/coatcheck/coatcheck/server/login/hashproc"
 )
 
 // config is what the settings come to. Where the library has a field of the same meaning, the setting is bound to that.
@@ -38,21 +36,14 @@ type config struct {
 
 	server server.Config
 
-	certificate *certificate.Certificate // nil: the public listener speaks plain http
-
-	// hashes are computed in a process of their own; nil: --login is not users.
-	hashes *hashproc.Pool
-
-	// reload re-reads the files of the login mode, of the admin key and of the certificate. It returns the users whose sessions end with it.
-	reload []func() (users []string, err error)
-	// owed are users whose sessions were to end with a re-read and could not be ended yet.
-	owed []string
-
 	// secretFile is the configuration file if a setting in it may hold a password; else empty.
 	secretFile string
 
 	// notes are remarks on the configuration that are no mistakes, for the log.
 	notes []string
+
+	byName map[string]*setting // the table
+	given  map[string]given    // by name: where each value stood
 }
 
 // setting is one flag, with its environment variable and its key in the configuration file.
