@@ -8,16 +8,19 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 )
 
 // announce says where the server listens, and what whoever starts it should know. The addresses go to standard output in a
 // form for people and scripts, whatever the log's level; remarks go to the log.
-func announce(c *config, o *opened, public, admin net.Listener, log *slog.Logger, stdout io.Writer) {
-	for _, note := range slices.Concat(c.notes, o.notes) {
+func announce(c *config.Config, o *credentials.Opened, public, admin net.Listener, log *slog.Logger, stdout io.Writer) {
+	for _, note := range slices.Concat(c.Notes, o.Notes) {
 		log.Warn(note)
 	}
 	url := baseURL(public.Addr())
-	if o.certificate != nil {
+	if o.Certificate != nil {
 		url = strings.Replace(url, "http://", "https://", 1)
 	}
 	text := "coatcheck listens on " + url + "\n"
@@ -27,12 +30,12 @@ func announce(c *config, o *opened, public, admin net.Listener, log *slog.Logger
 		attrs = append(attrs, "admin_url", baseURL(admin.Addr()))
 	}
 	log.Info("listening", attrs...)
-	if c.login == "open" {
+	if c.Login == "open" {
 		const warning = "login mode open: whoever reaches this server can log in as anybody, without a password"
 		text += "\nWARNING: " + warning + "\n"
 		log.Warn(warning)
 	}
-	if c.dev {
+	if c.Dev {
 		text += "\nTry it:\n  " + strings.Join(curlLines(url), "\n  ") + "\n\n"
 	}
 	if _, err := io.WriteString(stdout, text); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -124,54 +123,4 @@ func TestStopOverTLS(t *testing.T) {
 	assert.Contains(t, string(answer), "HTTP/1.1 200 OK\r\n")
 	assert.Contains(t, string(answer), "\r\nConnection: close\r\n")
 	assert.Zero(t, p.wait(t))
-}
-
-func TestCertificateMistakes(t *testing.T) {
-	ca, good := certtest.New(t), certtest.NewFiles(t)
-	cert, key, _ := ca.Issue(t, time.Now().Add(time.Hour))
-	good.Write(t, cert, key)
-	other := certtest.NewFiles(t)
-	_, otherKey, _ := ca.Issue(t, time.Now().Add(time.Hour))
-	other.Write(t, []byte("no PEM"), otherKey)
-	for name, tt := range map[string]struct {
-		args []string
-		want string
-	}{
-		"only a certificate":   {[]string{"--tls-cert", good.Cert}, "--tls-key: --tls-cert needs it"},
-		"only a key":           {[]string{"--tls-key", good.Key}, "--tls-cert: --tls-key needs it"},
-		"no such file":         {[]string{"--tls-cert=/nowhere/tls.crt", "--tls-key", good.Key}, `--tls-cert "/nowhere/tls.crt": open /nowhere/tls.crt: no such file or directory (command line)`},
-		"no such key":          {[]string{"--tls-cert", good.Cert, "--tls-key=/nowhere/tls.key"}, `--tls-key "/nowhere/tls.key": open /nowhere/tls.key: no such file or directory (command line)`},
-		"a directory":          {[]string{"--tls-cert", filepath.Dir(good.Cert), "--tls-key", good.Key}, "is a directory"},
-		"no PEM":               {[]string{"--tls-cert", other.Cert, "--tls-key", good.Key}, "holds no certificate in PEM"},
-		"a key as well":        {[]string{"--tls-cert", good.Key, "--tls-key", good.Key}, "holds no certificate in PEM"},
-		"a certificate as key": {[]string{"--tls-cert", good.Cert, "--tls-key", good.Cert}, "found a certificate rather than a key"},
-		"another's key":        {[]string{"--tls-cert", good.Cert, "--tls-key", other.Key}, "--tls-key"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			err := wrong(append([]string{"--dev"}, tt.args...)...)
-			require.ErrorContains(t, err, tt.want)
-			assert.Len(t, leaves(err), 1)
-			assert.NotContains(t, err.Error(), "PRIVATE")
-		})
-	}
-	err := wrong("--dev", "--tls-cert", good.Cert, "--tls-key", other.Key)
-	require.ErrorContains(t, err, good.Cert)
-	require.ErrorContains(t, err, "private key does not match public key")
-
-	expired := certtest.NewFiles(t)
-	cert, key, _ = ca.Issue(t, time.Now().Add(-time.Hour))
-	expired.Write(t, cert, key)
-	c, err := load(append([]string{"--dev"}, expired.Flags()...), nil)
-	require.NoError(t, err)
-	o, err := open(c, nil)
-	require.NoError(t, err)
-	require.Len(t, o.notes, 1)
-	assert.Contains(t, o.notes[0], "the certificate in --tls-cert expired on ")
-}
-
-// wrong returns the mistakes that serve would tell.
-func wrong(args ...string) error {
-	c, err := load(args, nil)
-	_, mistakes := open(c, nil)
-	return errors.Join(err, mistakes)
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 )
 
 const doctorUsage = `Usage:
@@ -44,7 +46,7 @@ type verdict struct {
 
 // doctor looks at a configuration, and at the server that runs with it.
 type doctor struct {
-	c     *config
+	c     *config.Config
 	url   *url.URL // nil: not known
 	found []verdict
 	api   *adminclient.Client // of the server that runs with c; nil: none has answered
@@ -56,21 +58,20 @@ func (d *doctor) say(check, result, format string, args ...any) {
 
 // runDoctor checks a configuration and, where there is one, the server that runs with it.
 func runDoctor(args, environ []string, stdout, stderr io.Writer) int {
-	d := &doctor{c: new(config)}
 	var public string
 	var asJSON bool
-	table := append(settings(d.c), doctorSettings(&public, &asJSON)...)
-	err := fill(d.c, table, args, environ)
-	if errors.Is(err, errHelp) {
+	c, err := config.Load(args, environ, config.Text("url", "URL", &public), config.Switch("json", &asJSON))
+	d := &doctor{c: c}
+	if errors.Is(err, config.ErrHelp) {
 		return say(stdout, doctorUsage)
 	}
-	o, mistakes := open(d.c, nil)
-	d.c.notes = append(d.c.notes, o.notes...)
+	o, mistakes := credentials.Open(d.c, nil)
+	d.c.Notes = append(d.c.Notes, o.Notes...)
 	if err = errors.Join(err, mistakes); err == nil {
 		d.url, err = publicURL(public)
 	}
 	if err != nil {
-		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", bullets(err)))
+		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", config.Bullets(err)))
 		return exitUsage
 	}
 	d.examine(context.Background())
@@ -78,13 +79,6 @@ func runDoctor(args, environ []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	return exitOK
-}
-
-func doctorSettings(public *string, asJSON *bool) []setting {
-	return []setting{
-		{name: "url", kind: text("URL", public), flagOnly: true, help: "where browsers reach the server"},
-		{name: "json", kind: onOff(asJSON), def: "false", flagOnly: true, help: "print JSON"},
-	}
 }
 
 // publicURL reads --url; without it there is none.
@@ -102,7 +96,7 @@ func publicURL(s string) (*url.URL, error) {
 
 // examine makes all checks.
 func (d *doctor) examine(ctx context.Context) {
-	for _, note := range d.c.notes {
+	for _, note := range d.c.Notes {
 		d.say("environment", warning, "%s", note)
 	}
 	d.login()
@@ -113,7 +107,7 @@ func (d *doctor) examine(ctx context.Context) {
 	d.adminListener()
 	d.server(ctx)
 	d.descriptors(ctx)
-	if d.c.store == "memory" {
+	if d.c.Store == "memory" {
 		d.memory()
 	} else {
 		d.redis(ctx)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
@@ -169,9 +170,9 @@ func TestDoctorExitCodes(t *testing.T) {
 			assert.Regexp(t, `\n\d+ checks, \d problems, \d warnings\n$`, out, name)
 		}
 	}
-	_, err := load([]string{"--dev", "--url=http://localhost"}, nil)
+	_, err := config.Load([]string{"--dev", "--url=http://localhost"}, nil)
 	assert.ErrorContains(t, err, "--url: no such flag", "serve has none")
-	file := write(t, "url = \"http://localhost\"\n")
+	file := configFile(t, "url = \"http://localhost\"\n", 0o600)
 	code, _, errs := command(t, nil, "doctor", "--dev", "--config", file)
 	assert.Equal(t, exitUsage, code)
 	assert.Contains(t, errs, `"url": no such setting`)

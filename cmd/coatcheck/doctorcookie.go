@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 )
 
 // cookie says whether browsers keep the cookie and send it where it is needed. What no browser would keep wherever the
@@ -14,7 +16,7 @@ import (
 func (d *doctor) cookie() {
 	if d.url == nil {
 		d.say("cookie", fine, "its settings do not contradict each other; whether browsers keep it at the public address is checked with --url")
-		if len(d.c.server.TrustedOrigins) > 0 {
+		if len(d.c.Server.TrustedOrigins) > 0 {
 			d.say("cookie-same-site", warning, "cannot tell whether the trusted origins are of the same site as the server; say where that is, with --url")
 		}
 		return
@@ -26,7 +28,7 @@ func (d *doctor) cookie() {
 }
 
 func (d *doctor) cookieSecure() {
-	k := d.c.server.Cookie
+	k := d.c.Server.Cookie
 	switch {
 	case d.url.Scheme == "http" && !k.Insecure && isLocal(d.url.Hostname()):
 		d.say("cookie-secure", warning, "Safari keeps no Secure cookie of http://%s, other browsers do; for development use --dev", d.url.Host)
@@ -40,7 +42,7 @@ func (d *doctor) cookieSecure() {
 }
 
 func (d *doctor) cookieDomain() {
-	domain, host := strings.ToLower(strings.TrimPrefix(d.c.server.Cookie.Domain, ".")), strings.ToLower(d.url.Hostname())
+	domain, host := strings.ToLower(strings.TrimPrefix(d.c.Server.Cookie.Domain, ".")), strings.ToLower(d.url.Hostname())
 	if domain == "" {
 		d.say("cookie-domain", fine, "none: the cookie goes to %s only", host)
 		return
@@ -57,7 +59,7 @@ func (d *doctor) cookieDomain() {
 }
 
 func (d *doctor) cookiePath() {
-	path, at := d.c.server.Cookie.Path, d.url.Path+"/auth/me"
+	path, at := d.c.Server.Cookie.Path, d.url.Path+"/auth/me"
 	// RFC 6265, section 5.1.4
 	if at == path || strings.HasPrefix(at, path) && (strings.HasSuffix(path, "/") || at[len(path)] == '/') {
 		d.say("cookie-path", fine, "%s covers the auth routes", path)
@@ -68,12 +70,12 @@ func (d *doctor) cookiePath() {
 
 func (d *doctor) cookieSameSite() {
 	var foreign []string
-	for _, origin := range d.c.server.TrustedOrigins {
+	for _, origin := range d.c.Server.TrustedOrigins {
 		if u, err := url.Parse(origin); err == nil && site(u) != site(d.url) {
 			foreign = append(foreign, origin)
 		}
 	}
-	mode, which := d.c.server.Cookie.SameSite, strings.Join(foreign, ", ")
+	mode, which := d.c.Server.Cookie.SameSite, strings.Join(foreign, ", ")
 	switch {
 	case foreign == nil:
 		d.say("cookie-same-site", fine, "%s fits the trusted origins", mode)
@@ -102,7 +104,7 @@ func isLocal(host string) bool {
 
 // proxies says whether the server knows who its clients are, as far as addresses tell.
 func (d *doctor) proxies() {
-	trusted := d.c.server.TrustedProxies
+	trusted := d.c.Server.TrustedProxies
 	for _, p := range trusted {
 		if p.Bits() == 0 {
 			d.say("proxies", problem, "--trusted-proxies %v is everybody: each client then chooses its own address in X-Forwarded-For, and is throttled never; name the proxies", p)
@@ -110,7 +112,7 @@ func (d *doctor) proxies() {
 		}
 	}
 	const means = "everybody seems to come from the proxy's address: ten failed logins of one lock out all, and lists of sessions show the proxy"
-	host, _, err := net.SplitHostPort(d.c.listen)
+	host, _, err := net.SplitHostPort(d.c.Listen)
 	own, ipErr := netip.ParseAddr(host)
 	if host == "localhost" {
 		own, ipErr = netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
@@ -121,9 +123,9 @@ func (d *doctor) proxies() {
 	}
 	switch {
 	case behind:
-		d.say("proxies", problem, "%s can only be reached through a proxy on this machine, and --trusted-proxies does not name %s: %s", d.c.listen, own, means)
-	case len(trusted) == 0 && d.url == nil && !exposed(d.c.listen):
-		d.say("proxies", fine, "none is trusted: right if clients connect to %s themselves; --url checks what is between", d.c.listen)
+		d.say("proxies", problem, "%s can only be reached through a proxy on this machine, and --trusted-proxies does not name %s: %s", d.c.Listen, own, means)
+	case len(trusted) == 0 && d.url == nil && !config.Exposed(d.c.Listen):
+		d.say("proxies", fine, "none is trusted: right if clients connect to %s themselves; --url checks what is between", d.c.Listen)
 	case len(trusted) == 0:
 		d.say("proxies", fine, "none is trusted: right if clients connect themselves")
 	default:

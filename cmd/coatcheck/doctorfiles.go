@@ -9,15 +9,16 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
 // login says what the login mode opens.
 func (d *doctor) login() {
 	switch {
-	case d.c.login != "open":
-		d.say("login", fine, "mode %s", d.c.login)
-	case exposed(d.c.listen) || d.url != nil && !isLocal(d.url.Hostname()):
+	case d.c.Login != "open":
+		d.say("login", fine, "mode %s", d.c.Login)
+	case config.Exposed(d.c.Listen) || d.url != nil && !isLocal(d.url.Hostname()):
 		d.say("login", problem, "mode open: whoever reaches the server logs in as anybody; use trusted, users or webhook")
 	default:
 		d.say("login", warning, "mode open: whoever reaches the server logs in as anybody; right for development only")
@@ -30,11 +31,11 @@ func (d *doctor) secretFiles() {
 		return // modes say nothing there
 	}
 	for _, f := range []struct{ flag, path string }{
-		{"login-key-file", d.c.loginKeyFile},
-		{"users-file", d.c.usersFile},
-		{"admin-key-file", d.c.adminKeyFile},
-		{"tls-key", d.c.tlsKey},
-		{"config", d.c.secretFile},
+		{"login-key-file", d.c.LoginKeyFile},
+		{"users-file", d.c.UsersFile},
+		{"admin-key-file", d.c.AdminKeyFile},
+		{"tls-key", d.c.TlsKey},
+		{"config", d.c.SecretFile},
 	} {
 		if f.path == "" {
 			continue
@@ -55,10 +56,10 @@ func (d *doctor) secretFiles() {
 
 // ownCertificate says how long the certificate of --tls-cert is good. That it fits its key has been checked already.
 func (d *doctor) ownCertificate() {
-	if d.c.tlsCert == "" {
+	if d.c.TlsCert == "" {
 		return
 	}
-	pair, err := tls.LoadX509KeyPair(d.c.tlsCert, d.c.tlsKey)
+	pair, err := tls.LoadX509KeyPair(d.c.TlsCert, d.c.TlsKey)
 	if err != nil {
 		d.say("tls-cert", problem, "%v", err)
 		return
@@ -68,7 +69,7 @@ func (d *doctor) ownCertificate() {
 
 // memory says whether the memory store survives a restart.
 func (d *doctor) memory() {
-	dir := d.c.dataDir
+	dir := d.c.DataDir
 	if dir == "" {
 		d.say("store", fine, "memory: a restart logs everybody out; --data-dir, or Redis, keeps sessions")
 		return

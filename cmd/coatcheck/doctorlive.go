@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
 )
@@ -23,10 +24,10 @@ import (
 // adminListener says who reaches the admin API.
 func (d *doctor) adminListener() {
 	switch {
-	case d.c.adminListen == "off":
+	case d.c.AdminListen == "off":
 		d.say("admin-listen", warning, "off: nobody sees whether the server is healthy, and nobody can end a user's sessions")
-	case exposed(d.c.adminListen):
-		d.say("admin-listen", warning, "other machines reach %s, and the key goes there in plain text; keep it on a network of your own", d.c.adminListen)
+	case config.Exposed(d.c.AdminListen):
+		d.say("admin-listen", warning, "other machines reach %s, and the key goes there in plain text; keep it on a network of your own", d.c.AdminListen)
 	default:
 		d.say("admin-listen", fine, "only this machine reaches it")
 	}
@@ -34,12 +35,12 @@ func (d *doctor) adminListener() {
 
 // server asks the server that runs with this configuration.
 func (d *doctor) server(ctx context.Context) {
-	base := adminclient.URL(d.c.adminListen)
+	base := adminclient.URL(d.c.AdminListen)
 	if base == "" {
 		d.say("server", warning, "not asked, its admin listener has no address that could be known")
 		return
 	}
-	api, err := adminclient.New(base, d.c.adminKeyFile)
+	api, err := adminclient.New(base, d.c.AdminKeyFile)
 	if err != nil {
 		d.say("server", problem, "%v", err)
 		return
@@ -105,7 +106,7 @@ func gauge(text []byte, name string) (uint64, bool) {
 func (d *doctor) redis(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
-	opt := d.c.redis
+	opt := d.c.Redis
 	opt.Logger = slog.New(slog.DiscardHandler)
 	found, err := redisstore.Inspect(ctx, opt)
 	if err != nil {
@@ -182,7 +183,7 @@ func (d *doctor) between(h http.Header) {
 	switch {
 	case proxy == "":
 		d.say("url-proxy", fine, "nothing between has named itself")
-	case len(d.c.server.TrustedProxies) == 0:
+	case len(d.c.Server.TrustedProxies) == 0:
 		d.say("url-proxy", problem, "%q is between, and --trusted-proxies is empty: everybody seems to come from its address, so that ten failed logins of one lock out all; name its address", adminclient.Printable(proxy))
 	default:
 		d.say("url-proxy", fine, "%q is between, and --trusted-proxies is set", adminclient.Printable(proxy))
@@ -196,7 +197,7 @@ func (d *doctor) cookieArrives(ctx context.Context) {
 		d.say("url-cookie", problem, "%v", err)
 		return
 	}
-	k := d.c.server.Cookie
+	k := d.c.Server.Cookie
 	var changed []string
 	for _, c := range left.cookies {
 		if c.Name != k.Name {

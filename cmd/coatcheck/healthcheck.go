@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 )
 
 const healthcheckUsage = `Usage:
@@ -21,11 +22,9 @@ can serve. The exit code is 0 or 1.
 // has no other program. Whether it is ready is another question: an outage of Redis is no reason to restart every node. The
 // exit code is 0 or 1 and nothing else, as Docker wants it.
 func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
-	c := new(config)
 	var ready bool
-	table := append(settings(c), setting{name: "ready", kind: onOff(&ready), def: "false", flagOnly: true})
-	err := fill(c, table, args, environ)
-	if errors.Is(err, errHelp) {
+	c, err := config.Load(args, environ, config.Switch("ready", &ready))
+	if errors.Is(err, config.ErrHelp) {
 		return say(stdout, healthcheckUsage)
 	}
 	path, text := "/healthz", "alive\n"
@@ -40,12 +39,12 @@ func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
 	return say(stdout, text)
 }
 
-func alive(c *config, path string) error {
-	base := adminclient.URL(c.adminListen)
+func alive(c *config.Config, path string) error {
+	base := adminclient.URL(c.AdminListen)
 	if base == "" {
-		return fmt.Errorf("--admin-listen %s cannot be asked", c.adminListen)
+		return fmt.Errorf("--admin-listen %s cannot be asked", c.AdminListen)
 	}
-	api, err := adminclient.New(base, c.adminKeyFile)
+	api, err := adminclient.New(base, c.AdminKeyFile)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/asynclog"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 )
 
 // What the process ends with.
@@ -29,6 +31,21 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdin, os.Stdout, os.Stderr))
 }
+
+const usage = `coatcheck keeps sessions: an opaque ticket in a cookie, looked up in memory, revoked at once.
+
+Usage:
+  coatcheck serve [flags]                   start the server; "coatcheck serve --dev" to try it out
+  coatcheck hash-password --user NAME       print the line of --users-file for a password, from the terminal or stdin
+  coatcheck data verify DIR                 check what a server left in --data-dir, and count its sessions
+  coatcheck doctor [flags]                  check a configuration and the server that runs with it
+  coatcheck healthcheck [flags]             ask the running server whether it is alive; for containers
+  coatcheck sessions list USER              show the sessions of a user of a running server
+  coatcheck sessions revoke USER [ID]       end all of them, or one
+  coatcheck version                         print the version
+
+"coatcheck serve --help" lists the flags.
+`
 
 // run is main without the process around it.
 func run(args, environ []string, signals <-chan os.Signal, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -64,22 +81,22 @@ func run(args, environ []string, signals <-chan os.Signal, stdin io.Reader, stdo
 }
 
 func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
-	c, err := load(args, environ)
-	if errors.Is(err, errHelp) {
-		return say(stdout, serveHelp())
+	c, err := config.Load(args, environ)
+	if errors.Is(err, config.ErrHelp) {
+		return say(stdout, config.ServeHelp())
 	}
 	hashes := newHashPool()
 	defer hashes.Close()
-	o, mistakes := open(c, hashes.IDKey)
+	o, mistakes := credentials.Open(c, hashes.IDKey)
 	if err := errors.Join(err, mistakes); err != nil {
-		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", bullets(err)))
+		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", config.Bullets(err)))
 		return exitUsage
 	}
-	again := func() (*config, error) { return load(args, environ) }
+	again := func() (*config.Config, error) { return config.Load(args, environ) }
 	out := asynclog.New(stderr, func(w io.Writer) slog.Handler { return newHandler(c, w) })
 	log := slog.New(newHandler(c, out))
 	slog.SetDefault(log) // also for what was not given one, and for package log
-	c.server.Collectors = append(c.server.Collectors, droppedLines(out.Dropped))
+	c.Server.Collectors = append(c.Server.Collectors, droppedLines(out.Dropped))
 	deadline, err := serve(c, o, again, signals, stdout, log)
 	code := exitOK
 	if err != nil {
@@ -96,15 +113,6 @@ func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr i
 
 // flushFor is how long the end waits at least for the log to be read.
 const flushFor = 250 * time.Millisecond
-
-// bullets is a line for each of the joined errors.
-func bullets(err error) string {
-	var text string
-	for _, e := range leaves(err) {
-		text += "  " + e.Error() + "\n"
-	}
-	return text
-}
 
 // say writes to the terminal and returns what to end with if that was all there was to do.
 func say(w io.Writer, text string) int {

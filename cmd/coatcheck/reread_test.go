@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/shardstore"
@@ -47,8 +49,8 @@ func TestRereadOwesTheEnd(t *testing.T) {
 	srv, err := server.New(store, server.Config{Login: login.Open{}, Logger: log})
 	require.NoError(t, err)
 	changed := []string{"ann", "bob", "cid"}
-	o := &opened{reload: []func() ([]string, error){func() ([]string, error) { return changed, nil }}}
-	again := func() (*config, error) { return nil, errors.New("none") }
+	o := &credentials.Opened{Reload: []func() ([]string, error){func() ([]string, error) { return changed, nil }}}
+	again := func() (*config.Config, error) { return nil, errors.New("none") }
 
 	reread(o, again, srv, log)
 	assert.Equal(t, 1, store.asked, "the store is down for all of them")

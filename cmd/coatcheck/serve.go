@@ -13,16 +13,18 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/traces"
 	"github.com/coatcheck/coatcheck/server"
 )
 
 // serve runs the server until a signal ends it, or a listener fails. What it leaves behind should be done by deadline, which
 // is zero if no signal told it to stop.
-func serve(c *config, o *opened, again func() (*config, error), signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) (deadline time.Time, err error) {
-	c.server.Logger = log
+func serve(c *config.Config, o *credentials.Opened, again func() (*config.Config, error), signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) (deadline time.Time, err error) {
+	c.Server.Logger = log
 	var spans *traces.Traces
-	if c.otel {
+	if c.Otel {
 		info, ok := debug.ReadBuildInfo()
 		if !ok {
 			info = new(debug.BuildInfo)
@@ -32,7 +34,7 @@ func serve(c *config, o *opened, again func() (*config, error), signals <-chan o
 		}
 	}
 	if spans != nil {
-		c.server.Trace = spans.Request
+		c.Server.Trace = spans.Request
 	}
 	// After the store, whose last writes nothing may delay.
 	defer func() {
@@ -50,12 +52,12 @@ func serve(c *config, o *opened, again func() (*config, error), signals <-chan o
 			err = errors.Join(err, store.Close())
 		}
 	}()
-	if c.login == "users" {
+	if c.Login == "users" {
 		makeRoomForHashes()
 	}
-	c.server.Login, c.server.Policy.Admits, c.server.AdminKeys = throttled(o.login, store), o.admits, o.adminKeys
-	c.server.Collectors = append(c.server.Collectors, storeCollector(store))
-	srv, err := server.New(spans.Around(store), c.server)
+	c.Server.Login, c.Server.Policy.Admits, c.Server.AdminKeys = throttled(o.Login, store), o.Admits, o.AdminKeys
+	c.Server.Collectors = append(c.Server.Collectors, storeCollector(store))
+	srv, err := server.New(spans.Around(store), c.Server)
 	if err != nil {
 		return deadline, err
 	}
@@ -63,8 +65,8 @@ func serve(c *config, o *opened, again func() (*config, error), signals <-chan o
 	if err != nil {
 		return deadline, err
 	}
-	if o.certificate != nil {
-		o.certificate.SetLog(log)
+	if o.Certificate != nil {
+		o.Certificate.SetLog(log)
 	}
 	announce(c, o, public, admin, log, stdout)
 	// Each listener reports once: that it failed, or that it was shut down.
@@ -81,15 +83,15 @@ func serve(c *config, o *opened, again func() (*config, error), signals <-chan o
 	if failed {
 		running--
 	}
-	deadline = time.Now().Add(c.shutdown)
+	deadline = time.Now().Add(c.Shutdown)
 	return deadline, errors.Join(err, stop(c, srv, deadline, signals, ended, running))
 }
 
-func servePublic(o *opened, srv *server.Server, ln net.Listener) error {
-	if o.certificate == nil {
+func servePublic(o *credentials.Opened, srv *server.Server, ln net.Listener) error {
+	if o.Certificate == nil {
 		return srv.Serve(ln)
 	}
-	return srv.ServeTLS(ln, o.certificate.ServerConfig())
+	return srv.ServeTLS(ln, o.Certificate.ServerConfig())
 }
 
 // makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once, for those that are not left to
@@ -104,17 +106,17 @@ func makeRoomForHashes() {
 var errCut = errors.New("a second signal ended the server at once; requests may have been cut off")
 
 // listen opens both listeners, or none. admin is nil when it is off.
-func listen(c *config) (public, admin net.Listener, err error) {
+func listen(c *config.Config) (public, admin net.Listener, err error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false) // such a listener takes no socket filter, which the server needs to stop without a reset
 	ctx := context.Background()
-	if public, err = lc.Listen(ctx, "tcp", c.listen); err != nil {
+	if public, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
 		return nil, nil, fmt.Errorf("--listen: %w", err)
 	}
-	if c.adminListen == "off" {
+	if c.AdminListen == "off" {
 		return public, nil, nil
 	}
-	if admin, err = lc.Listen(ctx, "tcp", c.adminListen); err != nil {
+	if admin, err = lc.Listen(ctx, "tcp", c.AdminListen); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf(`--admin-listen (it may be "off"): %w`, err), public.Close())
 	}
 	return public, admin, nil
@@ -142,7 +144,7 @@ func wait(signals <-chan os.Signal, ended <-chan error, retry <-chan time.Time, 
 
 // stop drains the server and waits for its listeners to return, for as long as --shutdown-timeout allows and until a
 // second signal.
-func stop(c *config, srv *server.Server, deadline time.Time, signals <-chan os.Signal, ended <-chan error, running int) error {
+func stop(c *config.Config, srv *server.Server, deadline time.Time, signals <-chan os.Signal, ended <-chan error, running int) error {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	drained := make(chan error, 1)
@@ -162,7 +164,7 @@ func stop(c *config, srv *server.Server, deadline time.Time, signals <-chan os.S
 		select {
 		case err := <-drained:
 			if errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("requests were cut off after --shutdown-timeout %v", c.shutdown)
+				return fmt.Errorf("requests were cut off after --shutdown-timeout %v", c.Shutdown)
 			}
 			return err
 		case sig := <-signals:
@@ -174,9 +176,9 @@ func stop(c *config, srv *server.Server, deadline time.Time, signals <-chan os.S
 }
 
 // newHandler writes log lines as the configuration says, in UTC, so that those of several machines compare.
-func newHandler(c *config, w io.Writer) slog.Handler {
+func newHandler(c *config.Config, w io.Writer) slog.Handler {
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		level = slog.LevelInfo // cannot be: the setting is one of the words that slog knows
 	}
 	opt := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
@@ -185,7 +187,7 @@ func newHandler(c *config, w io.Writer) slog.Handler {
 		}
 		return a
 	}}
-	if c.logFormat == "text" {
+	if c.LogFormat == "text" {
 		return slog.NewTextHandler(w, opt)
 	}
 	return slog.NewJSONHandler(w, opt)

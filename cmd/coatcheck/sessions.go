@@ -70,7 +70,7 @@ func parseSessions(args, environ []string) (*sessionsCall, error) {
 	fs := pflag.NewFlagSet("sessions", pflag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&call.url, "admin-url", "http://127.0.0.1:3001", "")
-	fs.StringVar(&call.keyFile, "admin-key-file", variable(environ, envPrefix+"ADMIN_KEY_FILE"), "")
+	fs.StringVar(&call.keyFile, "admin-key-file", variable(environ, "COATCHECK_ADMIN_KEY_FILE"), "")
 	fs.BoolVar(&call.json, "json", false, "")
 	if err := fs.Parse(idsLast(args)); err != nil {
 		return nil, err

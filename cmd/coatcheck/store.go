@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
@@ -14,15 +15,15 @@ import (
 const connectWithin = 10 * time.Second
 
 // openStore returns the store that --store names.
-func openStore(c *config, log *slog.Logger) (coatcheck.Store, error) {
-	if c.store == "memory" {
+func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
+	if c.Store == "memory" {
 		return shardstore.New(shardstore.Options{
-			MaxSessions: c.maxSessions, Dir: c.dataDir, FsyncEvery: c.fsyncEvery, Logger: log,
+			MaxSessions: c.MaxSessions, Dir: c.DataDir, FsyncEvery: c.FsyncEvery, Logger: log,
 		})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
 	defer cancel()
-	opt := c.redis
+	opt := c.Redis
 	opt.Logger = log
 	return redisstore.New(ctx, opt)
 }

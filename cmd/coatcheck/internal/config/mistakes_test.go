@@ -1,8 +1,7 @@
-package main
+package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -142,7 +141,7 @@ func TestMistakes(t *testing.T) {
 				file = write(t, tt.file)
 				args = append(args, "--config", file)
 			}
-			_, err := load(args, tt.env)
+			_, err := Load(args, tt.env)
 			require.Error(t, err)
 			var got []string
 			for _, e := range leaves(err) {
@@ -157,7 +156,7 @@ const loginMissing = `--login: must be named; "open" believes any user ID, --dev
 
 func TestAMissingFileIsAMistake(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none.toml")
-	_, err := load([]string{"--dev"}, []string{"COATCHECK_CONFIG=" + path})
+	_, err := Load([]string{"--dev"}, []string{"COATCHECK_CONFIG=" + path})
 	assert.EqualError(t, err, fmt.Sprintf(`--config %q: no such file or directory (COATCHECK_CONFIG)`, path))
 }
 
@@ -176,7 +175,7 @@ func TestContradictoryCookies(t *testing.T) {
 		"--cookie-name " + strings.Repeat("x", 4096),
 	} {
 		t.Run(args[:min(len(args), 70)], func(t *testing.T) {
-			_, err := load(append(strings.Fields(args), "--login=open"), nil)
+			_, err := Load(append(strings.Fields(args), "--login=open"), nil)
 			require.Error(t, err)
 			for _, e := range leaves(err) {
 				assert.Regexp(t, `^--cookie-.*\(command line\)$`, e.Error())
@@ -219,12 +218,10 @@ func TestNoSecretIsPrinted(t *testing.T) {
 			if tt.file != "" {
 				args = append(args, "--config", write(t, tt.file))
 			}
-			c, err := load(args, tt.env)
-			_, mistakes := open(c, nil)
-			err = errors.Join(err, mistakes)
+			c, err := Load(args, tt.env)
 			require.Error(t, err)
 			assert.NotContains(t, err.Error(), "s3cret")
-			assert.NotContains(t, strings.Join(c.notes, "\n"), "s3cret")
+			assert.NotContains(t, strings.Join(c.Notes, "\n"), "s3cret")
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"strings"
@@ -8,39 +8,39 @@ import (
 	"github.com/coatcheck/coatcheck/server"
 )
 
-// config is what the settings come to. Where the library has a field of the same meaning, the setting is bound to that.
-type config struct {
-	dev            bool
-	file           string
-	listen         string
-	adminListen    string
-	adminKeyFile   string
-	login          string
-	loginKeyFile   string
-	usersFile      string
-	webhookURL     string
-	allowOpenLogin bool
-	notBefore      time.Time
-	onReuse        string
-	store          string
-	maxSessions    int
-	dataDir        string
-	fsyncEvery     time.Duration
-	redis          redisstore.Options
-	shutdown       time.Duration
-	tlsCert        string
-	tlsKey         string
-	logFormat      string
-	logLevel       string
-	otel           bool
+// Config is what the settings come to. Where the library has a field of the same meaning, the setting is bound to that.
+type Config struct {
+	Dev            bool
+	File           string
+	Listen         string
+	AdminListen    string
+	AdminKeyFile   string
+	Login          string
+	LoginKeyFile   string
+	UsersFile      string
+	WebhookURL     string
+	AllowOpenLogin bool
+	NotBefore      time.Time
+	OnReuse        string
+	Store          string
+	MaxSessions    int
+	DataDir        string
+	FsyncEvery     time.Duration
+	Redis          redisstore.Options
+	Shutdown       time.Duration
+	TlsCert        string
+	TlsKey         string
+	LogFormat      string
+	LogLevel       string
+	Otel           bool
 
-	server server.Config
+	Server server.Config
 
-	// secretFile is the configuration file if a setting in it may hold a password; else empty.
-	secretFile string
+	// SecretFile is the configuration file if a setting in it may hold a password; else empty.
+	SecretFile string
 
-	// notes are remarks on the configuration that are no mistakes, for the log.
-	notes []string
+	// Notes are remarks on the configuration that are no mistakes, for the log.
+	Notes []string
 
 	byName map[string]*setting // the table
 	given  map[string]given    // by name: where each value stood
@@ -61,6 +61,19 @@ type setting struct {
 	flagOnly bool
 }
 
+// Flag is a flag that only one command knows, beside the settings: neither the environment nor the file can set it.
+type Flag setting
+
+// Switch is a flag that is on or off.
+func Switch(name string, p *bool) Flag {
+	return Flag{name: name, kind: onOff(p), def: "false", flagOnly: true}
+}
+
+// Text is a flag with any text, empty unless it is given.
+func Text(name, noun string, p *string) Flag {
+	return Flag{name: name, kind: text(noun, p), flagOnly: true}
+}
+
 // env is the name of the setting's environment variable.
 func (s *setting) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
@@ -70,7 +83,7 @@ const envPrefix = "COATCHECK_"
 
 // settings is the table of all that `coatcheck serve` can be told, bound to c. It is the one place where a flag is
 // declared. dev stands first, because it changes the defaults of others.
-func settings(c *config) []setting {
+func settings(c *Config) []setting {
 	var table []setting
 	group := func(name string, of ...setting) {
 		for _, s := range of {
@@ -89,66 +102,66 @@ func settings(c *config) []setting {
 	return table
 }
 
-func startSettings(c *config) []setting {
+func startSettings(c *Config) []setting {
 	return []setting{
 		{
-			name: "dev", kind: onOff(&c.dev), def: "false",
+			name: "dev", kind: onOff(&c.Dev), def: "false",
 			help: "for trying it out: a cookie without Secure, login mode open, logs as text; on a loopback address only",
 		},
 		{
-			name: "config", kind: text("file", &c.file),
+			name: "config", kind: text("file", &c.File),
 			help: "TOML file with settings by their flag's name; flags and environment variables win over it",
 		},
 		{
-			name: "listen", kind: address(&c.listen), def: "127.0.0.1:3000",
+			name: "listen", kind: address(&c.Listen), def: "127.0.0.1:3000",
 			help: "where the auth API listens; port 0 takes a free one",
 		},
 		{
-			name: "admin-listen", kind: address(&c.adminListen, "off"), def: "127.0.0.1:3001",
+			name: "admin-listen", kind: address(&c.AdminListen, "off"), def: "127.0.0.1:3001",
 			help: "where health, readiness and the admin API listen",
 		},
 		{
-			name: "admin-key-file", kind: text("file", &c.adminKeyFile),
+			name: "admin-key-file", kind: text("file", &c.AdminKeyFile),
 			help: "file with the keys, one a line, any of which the admin API then asks for; needed off loopback",
 		},
 	}
 }
 
-func loginSettings(c *config) []setting {
+func loginSettings(c *Config) []setting {
 	return []setting{
 		{
-			name: "login", kind: word(&c.login, []string{"open", "trusted", "users", "webhook"}), dev: "open",
+			name: "login", kind: word(&c.Login, []string{"open", "trusted", "users", "webhook"}), dev: "open",
 			unset: "must be named", help: "who may log in: anybody as anybody (open), whom a back end with a key names (trusted), who knows his password (users), whom your own back end lets in (webhook)",
 		},
 		{
-			name: "allow-open-login", kind: onOff(&c.allowOpenLogin), def: "false",
+			name: "allow-open-login", kind: onOff(&c.AllowOpenLogin), def: "false",
 			help: "allow --login open where other machines can reach it",
 		},
 		{
-			name: "login-key-file", kind: text("file", &c.loginKeyFile),
+			name: "login-key-file", kind: text("file", &c.LoginKeyFile),
 			help: "for --login trusted: file with the keys, one a line, that back ends send as Bearer",
 		},
 		{
-			name: "users-file", kind: text("file", &c.usersFile),
+			name: "users-file", kind: text("file", &c.UsersFile),
 			help: "for --login users: file with a user:hash a line, as coatcheck hash-password prints it",
 		},
 		{
-			name: "webhook-url", kind: text("URL", &c.webhookURL), secret: true,
+			name: "webhook-url", kind: text("URL", &c.WebhookURL), secret: true,
 			help: "for --login webhook: who is asked about a login; https, or http on loopback",
 		},
 		{
-			name: "reauth-within", kind: span(&c.server.ReauthWithin, 0), def: "0s",
+			name: "reauth-within", kind: span(&c.Server.ReauthWithin, 0), def: "0s",
 			help: "how old the login of a session may be that ends other sessions; 0s: any age",
 		},
 		{
-			name: "verify-login-url", kind: text("URL", &c.server.VerifyLoginURL), secret: true,
+			name: "verify-login-url", kind: text("URL", &c.Server.VerifyLoginURL), secret: true,
 			help: "where /auth/verify sends browsers that are not logged in, with the address that they wanted as rd, if that is on the same origin or on one of --trusted-origins",
 		},
 	}
 }
 
-func cookieSettings(c *config) []setting {
-	k := &c.server.Cookie
+func cookieSettings(c *Config) []setting {
+	k := &c.Server.Cookie
 	return []setting{
 		{
 			name: "cookie-name", kind: filled("name", &k.Name), def: "__Host-coatcheck", dev: "coatcheck",
@@ -177,8 +190,8 @@ func cookieSettings(c *config) []setting {
 	}
 }
 
-func sessionSettings(c *config) []setting {
-	p := &c.server.Policy
+func sessionSettings(c *Config) []setting {
+	p := &c.Server.Policy
 	return []setting{
 		{
 			name: "ttl", kind: positive(&p.TTL), def: "30m",
@@ -201,11 +214,11 @@ func sessionSettings(c *config) []setting {
 			help: "how long the token before a refresh is admitted after the new one arrived",
 		},
 		{
-			name: "on-reuse", kind: word(&c.onReuse, []string{"reject", "revoke"}), def: "reject",
+			name: "on-reuse", kind: word(&c.OnReuse, []string{"reject", "revoke"}), def: "reject",
 			help: "what a token does that is presented after that: it is refused, or it ends the session",
 		},
 		{
-			name: "remember-ttl", kind: span(&c.server.RememberTTL, 0), def: "0s",
+			name: "remember-ttl", kind: span(&c.Server.RememberTTL, 0), def: "0s",
 			help: `lifetime, idle or not, of a login with "remember": true; 0s: not offered`,
 		},
 		{
@@ -213,29 +226,29 @@ func sessionSettings(c *config) []setting {
 			help: "sessions that a user may have, beyond it the oldest ends; 0: no limit",
 		},
 		{
-			name: "sessions-not-before", kind: moment(&c.notBefore),
+			name: "sessions-not-before", kind: moment(&c.NotBefore),
 			help: "sessions that were created before this time (RFC 3339) are dead; re-read on HUP from the file",
 		},
 	}
 }
 
-func storeSettings(c *config) []setting {
-	r := &c.redis
+func storeSettings(c *Config) []setting {
+	r := &c.Redis
 	return []setting{
 		{
-			name: "store", kind: filled("memory|URL", &c.store), def: "memory", secret: true,
+			name: "store", kind: filled("memory|URL", &c.Store), def: "memory", secret: true,
 			help: "where sessions are kept: memory, or redis:// or rediss://, with addr= for Cluster and master_set= for Sentinel",
 		},
 		{
-			name: "max-sessions", kind: count(&c.maxSessions, 0), def: "0",
+			name: "max-sessions", kind: count(&c.MaxSessions, 0), def: "0",
 			help: "sessions that the memory store holds, beyond it logins are refused; 0: no limit",
 		},
 		{
-			name: "data-dir", kind: text("directory", &c.dataDir),
+			name: "data-dir", kind: text("directory", &c.DataDir),
 			help: "where the memory store keeps its sessions over a restart or a crash; nothing on disk without it",
 		},
 		{
-			name: "fsync-every", kind: span(&c.fsyncEvery, -1), def: "1s",
+			name: "fsync-every", kind: span(&c.FsyncEvery, -1), def: "1s",
 			help: "how much of what was answered a power cut may undo in --data-dir; 0s: nothing",
 		},
 		{
@@ -261,57 +274,57 @@ func storeSettings(c *config) []setting {
 	}
 }
 
-func siteSettings(c *config) []setting {
+func siteSettings(c *Config) []setting {
 	return []setting{
 		{
-			name: "trusted-proxies", kind: networks(&c.server.TrustedProxies),
+			name: "trusted-proxies", kind: networks(&c.Server.TrustedProxies),
 			help: "proxies whose X-Forwarded headers are believed about the client's address and the address that a browser wanted",
 		},
 		{
-			name: "trusted-origins", kind: list("origin", &c.server.TrustedOrigins),
+			name: "trusted-origins", kind: list("origin", &c.Server.TrustedOrigins),
 			help: "other sites whose pages may log in, refresh and log out, and to which a login page may send browsers back",
 		},
 	}
 }
 
-func connectionSettings(c *config) []setting {
+func connectionSettings(c *Config) []setting {
 	return []setting{
 		{
-			name: "read-timeout", kind: positive(&c.server.ReadTimeout), def: "5s",
+			name: "read-timeout", kind: positive(&c.Server.ReadTimeout), def: "5s",
 			help: "how long a request may take to arrive",
 		},
 		{
-			name: "idle-timeout", kind: positive(&c.server.IdleTimeout), def: "60s",
+			name: "idle-timeout", kind: positive(&c.Server.IdleTimeout), def: "60s",
 			help: "how long a connection may wait for its next request",
 		},
 		{
-			name: "max-conns-per-ip", kind: count(&c.server.MaxConnsPerIP, 0), def: "0",
+			name: "max-conns-per-ip", kind: count(&c.Server.MaxConnsPerIP, 0), def: "0",
 			help: "connections that one client address may have; 0: no limit",
 		},
 		{
-			name: "shutdown-timeout", kind: positive(&c.shutdown), def: "10s",
+			name: "shutdown-timeout", kind: positive(&c.Shutdown), def: "10s",
 			help: "how long requests may take to finish when the server stops",
 		},
 		{
-			name: "tls-cert", kind: text("file", &c.tlsCert),
+			name: "tls-cert", kind: text("file", &c.TlsCert),
 			help: "certificate chain, PEM; with --tls-key the auth API speaks https, 1.2 and up. Both are re-read when they change",
 		},
-		{name: "tls-key", kind: text("file", &c.tlsKey), help: "private key of the certificate, PEM"},
+		{name: "tls-key", kind: text("file", &c.TlsKey), help: "private key of the certificate, PEM"},
 	}
 }
 
-func logSettings(c *config) []setting {
+func logSettings(c *Config) []setting {
 	return []setting{
 		{
-			name: "log-format", kind: word(&c.logFormat, []string{"json", "text"}), def: "json", dev: "text",
+			name: "log-format", kind: word(&c.LogFormat, []string{"json", "text"}), def: "json", dev: "text",
 			help: "format of the log on standard error",
 		},
 		{
-			name: "log-level", kind: word(&c.logLevel, []string{"debug", "info", "warn", "error"}), def: "info",
+			name: "log-level", kind: word(&c.LogLevel, []string{"debug", "info", "warn", "error"}), def: "info",
 			help: "least level that is logged",
 		},
 		{
-			name: "otel", kind: onOff(&c.otel), def: "false",
+			name: "otel", kind: onOff(&c.Otel), def: "false",
 			help: "send OpenTelemetry traces by OTLP over HTTP, as the standard OTEL_ variables say",
 		},
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"flag"
@@ -15,18 +15,18 @@ var update = flag.Bool("update", false, "write docs/configuration.md")
 
 // docs/configuration.md is made from the table of settings, so that it cannot say anything else.
 func TestConfigurationPage(t *testing.T) {
-	const file = "../../docs/configuration.md"
+	const file = "../../../../docs/configuration.md"
 	if *update {
 		require.NoError(t, os.WriteFile(file, []byte(configurationPage()), 0o644)) //nolint:gosec // a page for everybody
 	}
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
-	assert.Equal(t, configurationPage(), string(text), "go test ./cmd/coatcheck -run TestConfigurationPage -update")
+	assert.Equal(t, configurationPage(), string(text), "go test ./cmd/coatcheck/internal/config -run TestConfigurationPage -update")
 }
 
 const configurationHead = `# Configuration
 
-Every setting of ` + "`coatcheck serve`" + `, made from its table of flags by ` + "`go test ./cmd/coatcheck -run TestConfigurationPage -update`" + `.
+Every setting of ` + "`coatcheck serve`" + `, made from its table of flags by ` + "`go test ./cmd/coatcheck/internal/config -run TestConfigurationPage -update`" + `.
 
 Each is a flag (` + "`--max-lifetime 12h`" + `), an environment variable (` + "`COATCHECK_MAX_LIFETIME=12h`" + `) and, by the flag's name, a key of the TOML file that
 ` + "`--config`" + ` names (` + "`max-lifetime = \"12h\"`" + `). A flag wins over the environment, the environment over the file; an empty variable counts as
@@ -40,7 +40,7 @@ wrong with one that has none.
 func configurationPage() string {
 	var b strings.Builder
 	b.WriteString(configurationHead)
-	table := settings(new(config))
+	table := settings(new(Config))
 	cell := strings.NewReplacer("|", `\|`)
 	for i := range table {
 		s := &table[i]

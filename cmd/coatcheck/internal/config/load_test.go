@@ -1,7 +1,6 @@
-package main
+package config
 
 import (
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -34,28 +33,28 @@ var contract = map[string]string{
 
 func TestTheTableIsTheContract(t *testing.T) {
 	found := make(map[string]string)
-	for _, s := range settings(new(config)) {
+	for _, s := range settings(new(Config)) {
 		assert.NotContains(t, found, s.name, "declared twice")
 		assert.NotEmpty(t, s.help, s.name)
 		assert.NotEmpty(t, s.group, s.name)
 		assert.Regexp(t, `^COATCHECK_[A-Z_]+$`, s.env())
-		assert.Contains(t, serveHelp(), "\n  --"+s.name+"\x20"[:min(1, len(s.kind.noun))]+s.kind.noun+"\n")
+		assert.Contains(t, ServeHelp(), "\n  --"+s.name+"\x20"[:min(1, len(s.kind.noun))]+s.kind.noun+"\n")
 		found[s.name] = s.def
 	}
 	assert.Equal(t, contract, found)
 }
 
 func TestDefaults(t *testing.T) {
-	c, err := load([]string{"--login=open"}, nil)
+	c, err := Load([]string{"--login=open"}, nil)
 	require.NoError(t, err)
-	want := &config{
-		listen: "127.0.0.1:3000", adminListen: "127.0.0.1:3001",
-		login: "open", onReuse: "reject", store: "memory", fsyncEvery: time.Second,
-		redis: redisstore.Options{
+	want := &Config{
+		Listen: "127.0.0.1:3000", AdminListen: "127.0.0.1:3001",
+		Login: "open", OnReuse: "reject", Store: "memory", FsyncEvery: time.Second,
+		Redis: redisstore.Options{
 			URL: "memory", Prefix: "coatcheck:", CacheTTL: time.Minute, CacheSize: 64 << 20, Timeout: 500 * time.Millisecond,
 		},
-		shutdown: 10 * time.Second, logFormat: "json", logLevel: "info",
-		server: server.Config{
+		Shutdown: 10 * time.Second, LogFormat: "json", LogLevel: "info",
+		Server: server.Config{
 			Cookie:      server.Cookie{Name: "__Host-coatcheck", Path: "/", SameSite: "lax"},
 			ReadTimeout: 5 * time.Second, IdleTimeout: time.Minute,
 			// The durations stay zero: the library's defaults are those of the flags, and fit themselves to what is set.
@@ -63,7 +62,7 @@ func TestDefaults(t *testing.T) {
 		},
 	}
 	assert.Equal(t, want, settled(c))
-	m, err := coatcheck.NewManager(noStore{}, c.server.Policy)
+	m, err := coatcheck.NewManager(noStore{}, c.Server.Policy)
 	require.NoError(t, err)
 	p := m.Policy()
 	assert.Equal(t, [...]time.Duration{30 * time.Minute, 12 * time.Hour, 3 * time.Minute, 10 * time.Second},
@@ -71,7 +70,7 @@ func TestDefaults(t *testing.T) {
 }
 
 // settled is a configuration without what only the making of mistakes reads.
-func settled(c *config) *config {
+func settled(c *Config) *Config {
 	c.byName, c.given = nil, nil
 	return c
 }
@@ -82,26 +81,26 @@ type noStore struct{ coatcheck.Store }
 // A default never contradicts what was set.
 func TestDefaultsGiveWay(t *testing.T) {
 	for _, args := range []string{"--ttl=5s", "--ttl=500ms", "--ttl=24h", "--max-lifetime=5s", "--max-lifetime=10m --renew-every=1m"} {
-		_, err := load(strings.Fields("--dev "+args), nil)
+		_, err := Load(strings.Fields("--dev "+args), nil)
 		assert.NoError(t, err, args)
 	}
 	for _, args := range []string{"--ttl=2h --max-lifetime=1h", "--ttl=10s --rotation-grace=10s", "--rotation-grace=30m", "--ttl=1m --renew-every=1m"} {
-		_, err := load(strings.Fields("--dev "+args), nil)
+		_, err := Load(strings.Fields("--dev "+args), nil)
 		assert.Error(t, err, args)
 	}
 }
 
 // Zero asks the library for its default, so that a zero which means zero must become something else.
 func TestZeroMeansZero(t *testing.T) {
-	c, err := load([]string{"--login=open", "--renew-every=0s", "--rotation-grace=0", "--max-sessions-per-user=0"}, nil)
+	c, err := Load([]string{"--login=open", "--renew-every=0s", "--rotation-grace=0", "--max-sessions-per-user=0"}, nil)
 	require.NoError(t, err)
-	assert.Negative(t, c.server.Policy.RenewEvery)
-	assert.Negative(t, c.server.Policy.RotationGrace)
-	assert.Negative(t, c.server.Policy.MaxPerUser)
+	assert.Negative(t, c.Server.Policy.RenewEvery)
+	assert.Negative(t, c.Server.Policy.RotationGrace)
+	assert.Negative(t, c.Server.Policy.MaxPerUser)
 }
 
 func TestEverySettingReachesTheServer(t *testing.T) {
-	c, err := load(strings.Fields(`--login open --allow-open-login --listen :8080 --admin-listen off --ttl 10m --max-lifetime 1h
+	c, err := Load(strings.Fields(`--login open --allow-open-login --listen :8080 --admin-listen off --ttl 10m --max-lifetime 1h
 		--rolling=false --renew-every 2m --rotation-grace 3s --on-reuse revoke --max-sessions-per-user 7
 		--cookie-name __Secure-sid --cookie-domain example.com --cookie-path /app --cookie-http-only=false
 		--cookie-same-site strict --trusted-origins https://a.example --trusted-origins https://b.example,https://c.example
@@ -109,14 +108,14 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		--store redis://127.0.0.1:6379 --redis-prefix x: --redis-cache-ttl 0s --redis-cache-size 1GiB --redis-timeout 1s
 		--redis-wait-replicas 2 --fsync-every 0s --read-timeout 1s --idle-timeout 2s --max-conns-per-ip 3 --shutdown-timeout 4s --log-format text --log-level debug`), nil)
 	require.NoError(t, err)
-	want := &config{
-		listen: ":8080", adminListen: "off",
-		login: "open", allowOpenLogin: true, onReuse: "revoke", store: "redis://127.0.0.1:6379", fsyncEvery: -1,
-		redis: redisstore.Options{
+	want := &Config{
+		Listen: ":8080", AdminListen: "off",
+		Login: "open", AllowOpenLogin: true, OnReuse: "revoke", Store: "redis://127.0.0.1:6379", FsyncEvery: -1,
+		Redis: redisstore.Options{
 			URL: "redis://127.0.0.1:6379", Prefix: "x:", CacheTTL: -1, CacheSize: 1 << 30, Timeout: time.Second, WaitReplicas: 2,
 		},
-		shutdown: 4 * time.Second, logFormat: "text", logLevel: "debug",
-		server: server.Config{
+		Shutdown: 4 * time.Second, LogFormat: "text", LogLevel: "debug",
+		Server: server.Config{
 			Cookie: server.Cookie{
 				Name: "__Secure-sid", Domain: "example.com", Path: "/app", ScriptAccess: true, SameSite: "strict",
 			},
@@ -130,8 +129,8 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 			},
 		},
 	}
-	assert.True(t, c.notBefore.Equal(time.Date(2026, 11, 23, 15, 0, 0, 0, time.UTC)), c.notBefore)
-	want.notBefore, want.server.Policy.NotBefore = c.notBefore, c.notBefore
+	assert.True(t, c.NotBefore.Equal(time.Date(2026, 11, 23, 15, 0, 0, 0, time.UTC)), c.NotBefore)
+	want.NotBefore, want.Server.Policy.NotBefore = c.NotBefore, c.NotBefore
 	assert.Equal(t, want, settled(c))
 }
 
@@ -156,55 +155,55 @@ login = "open"
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			c, err := load(append([]string{"--config", file}, tt.args...), tt.env)
+			c, err := Load(append([]string{"--config", file}, tt.args...), tt.env)
 			require.NoError(t, err)
-			assert.Equal(t, tt.want, c.server.Policy.TTL)
-			assert.Equal(t, 11, c.maxSessions)
-			assert.True(t, c.server.Policy.FixedExpiry)
-			assert.Equal(t, []string{"https://a.example", "https://b.example"}, c.server.TrustedOrigins)
+			assert.Equal(t, tt.want, c.Server.Policy.TTL)
+			assert.Equal(t, 11, c.MaxSessions)
+			assert.True(t, c.Server.Policy.FixedExpiry)
+			assert.Equal(t, []string{"https://a.example", "https://b.example"}, c.Server.TrustedOrigins)
 		})
 	}
 }
 
 func TestTheFileCanBeNamedByTheEnvironment(t *testing.T) {
 	file := write(t, "login = \"open\"\nttl = \"11m\"\n")
-	c, err := load(nil, []string{"COATCHECK_CONFIG=" + file})
+	c, err := Load(nil, []string{"COATCHECK_CONFIG=" + file})
 	require.NoError(t, err)
-	assert.Equal(t, 11*time.Minute, c.server.Policy.TTL)
+	assert.Equal(t, 11*time.Minute, c.Server.Policy.TTL)
 
-	_, err = load([]string{"--config="}, []string{"COATCHECK_CONFIG=" + file})
+	_, err = Load([]string{"--config="}, []string{"COATCHECK_CONFIG=" + file})
 	assert.ErrorContains(t, err, "--login: must be named", "an empty flag beats the variable: no file")
 }
 
 func TestDev(t *testing.T) {
-	c, err := load([]string{"--dev"}, nil)
+	c, err := Load([]string{"--dev"}, nil)
 	require.NoError(t, err)
-	assert.Equal(t, "open", c.login)
-	assert.Equal(t, server.Cookie{Name: "coatcheck", Path: "/", SameSite: "lax", Insecure: true}, c.server.Cookie)
-	assert.Equal(t, "text", c.logFormat)
+	assert.Equal(t, "open", c.Login)
+	assert.Equal(t, server.Cookie{Name: "coatcheck", Path: "/", SameSite: "lax", Insecure: true}, c.Server.Cookie)
+	assert.Equal(t, "text", c.LogFormat)
 
-	c, err = load([]string{"--dev", "--cookie-name=sid", "--log-format=json"}, []string{"COATCHECK_COOKIE_SECURE=true"})
+	c, err = Load([]string{"--dev", "--cookie-name=sid", "--log-format=json"}, []string{"COATCHECK_COOKIE_SECURE=true"})
 	require.NoError(t, err)
-	assert.Equal(t, server.Cookie{Name: "sid", Path: "/", SameSite: "lax"}, c.server.Cookie, "what is given wins over --dev")
-	assert.Equal(t, "json", c.logFormat)
+	assert.Equal(t, server.Cookie{Name: "sid", Path: "/", SameSite: "lax"}, c.Server.Cookie, "what is given wins over --dev")
+	assert.Equal(t, "json", c.LogFormat)
 
-	c, err = load(nil, []string{"COATCHECK_DEV=true"})
+	c, err = Load(nil, []string{"COATCHECK_DEV=true"})
 	require.NoError(t, err)
-	assert.True(t, c.server.Cookie.Insecure, "--dev changes defaults wherever it stands")
+	assert.True(t, c.Server.Cookie.Insecure, "--dev changes defaults wherever it stands")
 }
 
 func TestUnknownVariablesAreNoted(t *testing.T) {
-	c, err := load([]string{"--dev"}, []string{
+	c, err := Load([]string{"--dev"}, []string{
 		"COATCHECK_TLL=1m", "COATCHECK_PORT=tcp://10.0.0.1:80", "COATCHECK_SERVICE_HOST=10.0.0.1", "PATH=/bin",
 	})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"the environment variable COATCHECK_TLL names no flag and is ignored"}, c.notes)
+	assert.Equal(t, []string{"the environment variable COATCHECK_TLL names no flag and is ignored"}, c.Notes)
 }
 
 func TestHelpIsNoMistake(t *testing.T) {
 	for _, arg := range []string{"--help", "-h"} {
-		_, err := load([]string{"--ttl=x", arg}, nil)
-		assert.ErrorIs(t, err, errHelp)
+		_, err := Load([]string{"--ttl=x", arg}, nil)
+		assert.ErrorIs(t, err, ErrHelp)
 	}
 }
 
@@ -221,18 +220,7 @@ func TestExposed(t *testing.T) {
 		":1": true, "0.0.0.0:1": true, "[::]:1": true, "192.168.1.1:1": true, "example.com:1": true, "localhost.example.com:1": true,
 		"127.1:1": true, "off": false,
 	} {
-		assert.Equal(t, want, exposed(addr), addr)
-	}
-}
-
-func TestBaseURL(t *testing.T) {
-	for want, addr := range map[string]net.Addr{
-		"http://127.0.0.1:1": &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1},
-		"http://[::1]:2":     &net.TCPAddr{IP: net.IPv6loopback, Port: 2},
-		"http://localhost:3": &net.TCPAddr{IP: net.IPv6unspecified, Port: 3},
-		"http://localhost:4": &net.TCPAddr{IP: net.IPv4zero, Port: 4},
-	} {
-		assert.Equal(t, want, baseURL(addr))
+		assert.Equal(t, want, Exposed(addr), addr)
 	}
 }
 

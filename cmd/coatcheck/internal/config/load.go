@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -23,29 +23,34 @@ const (
 	fromDev     = "default with --dev"
 )
 
-// errHelp: the arguments ask for help and not for a server.
-var errHelp = errors.New("help is wanted")
+// ErrHelp: the arguments ask for help and not for a server.
+var ErrHelp = errors.New("help is wanted")
 
-// load reads the configuration from the command line, the environment and the file, the former before the latter. Its
-// error is errHelp, or all mistakes, joined; none of them contains a secret.
-func load(args, environ []string) (*config, error) {
-	c := new(config)
-	return c, fill(c, settings(c), args, environ)
+// Load reads the configuration from the command line, the environment and the file, the former before the latter, and opens
+// nothing that it names. Its error is ErrHelp, or all mistakes, joined; none of them contains a secret. A configuration with
+// mistakes is returned too, so that what it names can be judged along with it. more are the flags of one command alone.
+func Load(args, environ []string, more ...Flag) (*Config, error) {
+	c := new(Config)
+	table := settings(c)
+	for _, f := range more {
+		table = append(table, setting(f))
+	}
+	return c, fill(c, table, args, environ)
 }
 
-// fill is load for a table that may have settings of another command beside those of c.
-func fill(c *config, table []setting, args, environ []string) error {
+// fill is Load for a table whose first settings are those of c.
+func fill(c *Config, table []setting, args, environ []string) error {
 	byName := make(map[string]*setting, len(table))
 	for i := range table {
 		byName[table[i].name] = &table[i]
 	}
 	flags, err := readFlags(table, args)
-	if errors.Is(err, errHelp) {
+	if errors.Is(err, ErrHelp) {
 		return err
 	}
 	mistakes := []error{err}
 	env, notes := readEnv(table, environ)
-	c.notes = notes
+	c.Notes = notes
 	values := make(map[string]given)
 	path, ok := flags["config"]
 	if !ok {
@@ -62,7 +67,7 @@ func fill(c *config, table []setting, args, environ []string) error {
 	bad := apply(c, table, values)
 	for i := range table {
 		if table[i].secret && path.text != "" && values[table[i].name].from == path.text {
-			c.secretFile = path.text
+			c.SecretFile = path.text
 		}
 		mistakes = append(mistakes, bad[table[i].name])
 	}
@@ -109,7 +114,7 @@ func readFlags(table []setting, args []string) (map[string]given, error) {
 	var missing *pflag.ValueRequiredError
 	switch err := fs.Parse(args); {
 	case errors.Is(err, pflag.ErrHelp):
-		return nil, errHelp
+		return nil, ErrHelp
 	case errors.As(err, &missing):
 		return values, fmt.Errorf("--%s: needs a value", missing.GetSpecifiedName())
 	case err != nil:
@@ -177,14 +182,14 @@ func serviceVariable(variable string) bool {
 
 // apply sets every setting from what was given, or else from its default, which it adds to values; and returns the
 // mistakes by the setting's name.
-func apply(c *config, table []setting, values map[string]given) map[string]error {
+func apply(c *Config, table []setting, values map[string]given) map[string]error {
 	mistakes := make(map[string]error)
 	for i := range table {
 		s := &table[i]
 		v, ok := values[s.name]
 		if !ok {
 			v = given{s.def, fromDefault}
-			if c.dev && s.dev != "" {
+			if c.Dev && s.dev != "" {
 				v = given{s.dev, fromDev}
 			}
 			values[s.name] = v
@@ -200,7 +205,7 @@ func apply(c *config, table []setting, values map[string]given) map[string]error
 }
 
 // mistake says what is wrong with the value of the setting of that name.
-func (c *config) mistake(name string, err error) error {
+func (c *Config) Mistake(name string, err error) error {
 	return c.byName[name].mistake(c.given[name], err)
 }
 

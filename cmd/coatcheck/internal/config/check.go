@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -10,18 +10,18 @@ import (
 
 // check completes the configuration and yields what is wrong with settings taken together, with the name of the setting
 // that it is told of. What the library's own validation knows is asked there and not repeated here.
-func check(c *config, byName map[string]*setting, values map[string]given) iter.Seq2[string, error] {
-	c.server.Policy.RevokeOnReuse = c.onReuse == "revoke"
-	c.server.Policy.NotBefore = c.notBefore
+func check(c *Config, byName map[string]*setting, values map[string]given) iter.Seq2[string, error] {
+	c.Server.Policy.RevokeOnReuse = c.OnReuse == "revoke"
+	c.Server.Policy.NotBefore = c.NotBefore
 	// Where nobody set them, the library fits them to what was set.
 	for name, p := range map[string]*time.Duration{
-		"ttl": &c.server.Policy.TTL, "max-lifetime": &c.server.Policy.MaxLifetime, "rotation-grace": &c.server.Policy.RotationGrace,
+		"ttl": &c.Server.Policy.TTL, "max-lifetime": &c.Server.Policy.MaxLifetime, "rotation-grace": &c.Server.Policy.RotationGrace,
 	} {
 		if values[name].from == fromDefault {
 			*p = 0
 		}
 	}
-	c.redis.URL = c.store
+	c.Redis.URL = c.Store
 	return func(yield func(string, error) bool) {
 		for _, rule := range rules {
 			if complaint := rule.broken(c); complaint != nil {
@@ -30,7 +30,7 @@ func check(c *config, byName map[string]*setting, values map[string]given) iter.
 				}
 			}
 		}
-		for _, err := range leaves(c.server.Validate()) {
+		for _, err := range leaves(c.Server.Validate()) {
 			if !yield(located(err, byName, values)) {
 				return
 			}
@@ -41,70 +41,70 @@ func check(c *config, byName map[string]*setting, values map[string]given) iter.
 // rules are what the program asks of its settings beyond the library.
 var rules = []struct {
 	of     string
-	broken func(*config) error
+	broken func(*Config) error
 }{
-	{"login", func(c *config) error {
-		if c.login == "" {
+	{"login", func(c *Config) error {
+		if c.Login == "" {
 			return errors.New(`must be named; "open" believes any user ID, --dev implies it`)
 		}
 		return nil
 	}},
-	{"login", func(c *config) error {
-		if c.login == "open" && !c.allowOpenLogin && !c.dev && exposed(c.listen) {
-			return fmt.Errorf("on --listen %q others can log in as anybody; if that is meant, say --allow-open-login", c.listen)
+	{"login", func(c *Config) error {
+		if c.Login == "open" && !c.AllowOpenLogin && !c.Dev && Exposed(c.Listen) {
+			return fmt.Errorf("on --listen %q others can log in as anybody; if that is meant, say --allow-open-login", c.Listen)
 		}
 		return nil
 	}},
-	{"login-key-file", func(c *config) error { return ofMode(c, "trusted", c.loginKeyFile) }},
-	{"users-file", func(c *config) error { return ofMode(c, "users", c.usersFile) }},
-	{"webhook-url", func(c *config) error { return ofMode(c, "webhook", c.webhookURL) }},
-	{"tls-cert", func(c *config) error {
-		if c.tlsCert == "" && c.tlsKey != "" {
+	{"login-key-file", func(c *Config) error { return ofMode(c, "trusted", c.LoginKeyFile) }},
+	{"users-file", func(c *Config) error { return ofMode(c, "users", c.UsersFile) }},
+	{"webhook-url", func(c *Config) error { return ofMode(c, "webhook", c.WebhookURL) }},
+	{"tls-cert", func(c *Config) error {
+		if c.TlsCert == "" && c.TlsKey != "" {
 			return errors.New("--tls-key needs it")
 		}
 		return nil
 	}},
-	{"tls-key", func(c *config) error {
-		if c.tlsKey == "" && c.tlsCert != "" {
+	{"tls-key", func(c *Config) error {
+		if c.TlsKey == "" && c.TlsCert != "" {
 			return errors.New("--tls-cert needs it")
 		}
 		return nil
 	}},
-	{"listen", func(c *config) error {
-		if c.dev && exposed(c.listen) {
+	{"listen", func(c *Config) error {
+		if c.Dev && Exposed(c.Listen) {
 			return errors.New("--dev listens on a loopback address only")
 		}
 		return nil
 	}},
-	{"admin-listen", func(c *config) error {
-		if exposed(c.adminListen) && c.adminKeyFile == "" {
+	{"admin-listen", func(c *Config) error {
+		if Exposed(c.AdminListen) && c.AdminKeyFile == "" {
 			return errors.New("off loopback it needs --admin-key-file")
 		}
 		return nil
 	}},
-	{"store", func(c *config) error {
-		if c.store == "memory" {
+	{"store", func(c *Config) error {
+		if c.Store == "memory" {
 			return nil
 		}
-		if !strings.HasPrefix(c.store, "redis://") && !strings.HasPrefix(c.store, "rediss://") {
+		if !strings.HasPrefix(c.Store, "redis://") && !strings.HasPrefix(c.Store, "rediss://") {
 			return errors.New("must be memory, or a URL that begins with redis:// or rediss://")
 		}
-		return c.redis.Validate()
+		return c.Redis.Validate()
 	}},
-	{"data-dir", func(c *config) error {
-		if c.store != "memory" && c.dataDir != "" {
+	{"data-dir", func(c *Config) error {
+		if c.Store != "memory" && c.DataDir != "" {
 			return errors.New("is for --store memory only")
 		}
 		return nil
 	}},
-	{"max-sessions", func(c *config) error {
-		if c.store != "memory" && c.maxSessions > 0 {
+	{"max-sessions", func(c *Config) error {
+		if c.Store != "memory" && c.MaxSessions > 0 {
 			return errors.New("is for --store memory only")
 		}
 		return nil
 	}},
-	{"admin-listen", func(c *config) error {
-		if c.listen == c.adminListen && !strings.HasSuffix(c.listen, ":0") {
+	{"admin-listen", func(c *Config) error {
+		if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
 			return errors.New("--listen is the same address")
 		}
 		return nil
@@ -113,12 +113,12 @@ var rules = []struct {
 
 // ofMode wants a value for what a login mode reads, and refuses one for what only another mode reads: whoever set it believes
 // that it counts.
-func ofMode(c *config, mode, value string) error {
+func ofMode(c *Config, mode, value string) error {
 	switch {
-	case value == "" && c.login == mode:
+	case value == "" && c.Login == mode:
 		return fmt.Errorf("--login %s needs it", mode)
-	case value != "" && c.login != mode && c.login != "":
-		return fmt.Errorf("is for --login %s, and --login is %s", mode, c.login)
+	case value != "" && c.Login != mode && c.Login != "":
+		return fmt.Errorf("is for --login %s, and --login is %s", mode, c.Login)
 	default:
 		return nil
 	}
@@ -138,6 +138,15 @@ func leaves(err error) []error {
 		all = append(all, leaves(e)...)
 	}
 	return all
+}
+
+// Bullets is a line for each of the joined errors.
+func Bullets(err error) string {
+	var text string
+	for _, e := range leaves(err) {
+		text += "  " + e.Error() + "\n"
+	}
+	return text
 }
 
 // located adds where the value stands to a mistake that the library found. Its mistakes begin with the setting's name.

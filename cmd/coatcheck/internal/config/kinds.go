@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -167,9 +167,9 @@ func address(p *string, others ...string) kind {
 	}}
 }
 
-// exposed reports whether other machines may reach the address. A host name other than localhost may mean anything by the
+// Exposed reports whether other machines may reach the address. A host name other than localhost may mean anything by the
 // time it is looked up. What is no address is not exposed: "off", or a mistake that is told elsewhere.
-func exposed(addr string) bool {
+func Exposed(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil || host == "localhost" {
 		return false
