@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
@@ -56,13 +57,13 @@ func TestDoctorOnAServer(t *testing.T) {
 		return diagnosed(t, code, out)
 	}
 	d := through(p.url)
-	assert.Empty(t, d.with(problem), d.texts)
-	d.says("server", fine, "is ready")
-	d.says("url-proxy", fine, "nothing between")
+	assert.Empty(t, d.with(doctor.Problem), d.texts)
+	d.says("server", doctor.Fine, "is ready")
+	d.says("url-proxy", doctor.Fine, "nothing between")
 	for _, check := range []string{"url", "url-cache", "url-cookie", "url-admin"} {
-		d.says(check, fine, "")
+		d.says(check, doctor.Fine, "")
 	}
-	assert.Empty(t, through(between(t, p, func(*http.Response) {})).with(problem))
+	assert.Empty(t, through(between(t, p, func(*http.Response) {})).with(doctor.Problem))
 
 	for name, tt := range map[string]struct {
 		spoil       func(*http.Response)
@@ -102,10 +103,10 @@ func TestDoctorOnAServer(t *testing.T) {
 		},
 	} {
 		d := through(between(t, p, tt.spoil), tt.args...)
-		d.says(tt.check, problem, tt.text)
-		assert.Equal(t, []string{tt.check}, d.with(problem), name)
+		d.says(tt.check, doctor.Problem, tt.text)
+		assert.Equal(t, []string{tt.check}, d.with(doctor.Problem), name)
 	}
-	through(between(t, p, func(r *http.Response) { r.Header.Set("Via", "1.1 varnish") }), "--trusted-proxies=127.0.0.1").says("url-proxy", fine, "varnish")
+	through(between(t, p, func(r *http.Response) { r.Header.Set("Via", "1.1 varnish") }), "--trusted-proxies=127.0.0.1").says("url-proxy", doctor.Fine, "varnish")
 
 	both := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		target, err := url.Parse(p.url)
@@ -118,9 +119,9 @@ func TestDoctorOnAServer(t *testing.T) {
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(both.Close)
-	through(both.URL).says("url-admin", problem, "the public address leads to the admin listener")
+	through(both.URL).says("url-admin", doctor.Problem, "the public address leads to the admin listener")
 
-	through("http://127.0.0.1:1").says("url", problem, "cannot be reached")
+	through("http://127.0.0.1:1").says("url", doctor.Problem, "cannot be reached")
 	assert.NotContains(t, p.stderr.String(), "event=logout", "nobody was logged out")
 }
 
@@ -150,10 +151,10 @@ func TestDoctorOnCertificates(t *testing.T) {
 		known        bool
 		result, text string
 	}{
-		"a good one":      {60 * 24 * time.Hour, true, fine, "is good until"},
-		"one that ends":   {13 * 24 * time.Hour, true, warning, "within two weeks"},
-		"one that ended":  {-time.Hour, true, problem, "browsers refuse"},
-		"one of somebody": {60 * 24 * time.Hour, false, problem, "unknown authority"},
+		"a good one":      {60 * 24 * time.Hour, true, doctor.Fine, "is good until"},
+		"one that ends":   {13 * 24 * time.Hour, true, doctor.Warning, "within two weeks"},
+		"one that ended":  {-time.Hour, true, doctor.Problem, "browsers refuse"},
+		"one of somebody": {60 * 24 * time.Hour, false, doctor.Problem, "unknown authority"},
 	} {
 		pair, authority := issue(t, time.Now().Add(tt.left))
 		proxy := httputil.NewSingleHostReverseProxy(target)
@@ -179,9 +180,9 @@ func TestDoctorAndHealthcheckWithAKey(t *testing.T) {
 	p := start(t, "--admin-key-file", file)
 	admin := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
 	code, out, _ := command(t, nil, "doctor", "--json", "--dev", admin, "--admin-key-file", file)
-	diagnosed(t, code, out).says("server", fine, "is ready")
+	diagnosed(t, code, out).says("server", doctor.Fine, "is ready")
 	code, out, _ = command(t, nil, "doctor", "--json", "--dev", admin)
-	diagnosed(t, code, out).says("server", problem, "asks for a key")
+	diagnosed(t, code, out).says("server", doctor.Problem, "asks for a key")
 
 	code, out, _ = command(t, nil, "healthcheck", "--dev", admin, "--admin-key-file", file)
 	assert.Zero(t, code)
@@ -203,7 +204,7 @@ func TestHealthcheck(t *testing.T) {
 	assert.Equal(t, 1, code)
 	assert.Contains(t, errs, "The session store cannot be reached")
 	code, out, _ := command(t, environ, "doctor", "--json")
-	diagnosed(t, code, out).says("server", problem, "The session store cannot be reached")
+	diagnosed(t, code, out).says("server", doctor.Problem, "The session store cannot be reached")
 
 	p.signal(t, syscall.SIGTERM)
 	p.wait(t)

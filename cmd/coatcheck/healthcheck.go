@@ -33,7 +33,7 @@ func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
 	}
 	// Mistakes are the server's to tell: what it was given by flags, such as the login mode, is not known here.
 	if err := alive(c, path); err != nil {
-		say(stderr, fmt.Sprintf("coatcheck: healthcheck: %s\n", oneLine(err.Error())))
+		say(stderr, fmt.Sprintf("coatcheck: healthcheck: %s\n", adminclient.OneLine(err.Error())))
 		return exitFailed
 	}
 	return say(stdout, text)

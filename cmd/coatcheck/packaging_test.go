@@ -22,6 +22,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
 )
 
 func deployed(t *testing.T, name string) string {
@@ -190,7 +191,7 @@ func TestCompose(t *testing.T) {
 	}
 	code, said, errs := command(t, environ, "doctor", "--json")
 	require.Empty(t, errs)
-	assert.Empty(t, diagnosed(t, code, said).with(problem), said)
+	assert.Empty(t, diagnosed(t, code, said).with(doctor.Problem), said)
 }
 
 func freePort(t *testing.T) string {

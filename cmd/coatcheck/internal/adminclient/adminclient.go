@@ -171,3 +171,8 @@ func Printable(s string) string {
 	}
 	return s
 }
+
+// OneLine is a text of ours with errors of others in it, which may come from anywhere.
+func OneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7F }), " ")
+}

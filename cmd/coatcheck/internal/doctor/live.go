@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bufio"
@@ -25,11 +25,11 @@ import (
 func (d *doctor) adminListener() {
 	switch {
 	case d.c.AdminListen == "off":
-		d.say("admin-listen", warning, "off: nobody sees whether the server is healthy, and nobody can end a user's sessions")
+		d.say("admin-listen", Warning, "off: nobody sees whether the server is healthy, and nobody can end a user's sessions")
 	case config.Exposed(d.c.AdminListen):
-		d.say("admin-listen", warning, "other machines reach %s, and the key goes there in plain text; keep it on a network of your own", d.c.AdminListen)
+		d.say("admin-listen", Warning, "other machines reach %s, and the key goes there in plain text; keep it on a network of your own", d.c.AdminListen)
 	default:
-		d.say("admin-listen", fine, "only this machine reaches it")
+		d.say("admin-listen", Fine, "only this machine reaches it")
 	}
 }
 
@@ -37,26 +37,26 @@ func (d *doctor) adminListener() {
 func (d *doctor) server(ctx context.Context) {
 	base := adminclient.URL(d.c.AdminListen)
 	if base == "" {
-		d.say("server", warning, "not asked, its admin listener has no address that could be known")
+		d.say("server", Warning, "not asked, its admin listener has no address that could be known")
 		return
 	}
 	api, err := adminclient.New(base, d.c.AdminKeyFile)
 	if err != nil {
-		d.say("server", problem, "%v", err)
+		d.say("server", Problem, "%v", err)
 		return
 	}
 	status, body, err := api.Do(ctx, http.MethodGet, "/readyz")
 	switch code, _ := adminclient.Problem(body); {
 	case err != nil:
-		d.say("server", warning, "not asked: %v", err)
+		d.say("server", Warning, "not asked: %v", err)
 	case status == http.StatusOK:
 		d.api = api
-		d.say("server", fine, "%s is ready", base)
+		d.say("server", Fine, "%s is ready", base)
 	case status == http.StatusServiceUnavailable && code != "":
 		d.api = api
-		d.say("server", problem, "%s is not ready: %v", base, api.Refused(status, body))
+		d.say("server", Problem, "%s is not ready: %v", base, api.Refused(status, body))
 	default:
-		d.say("server", problem, "%v", api.Refused(status, body))
+		d.say("server", Problem, "%v", api.Refused(status, body))
 	}
 }
 
@@ -81,13 +81,13 @@ func (d *doctor) descriptors(ctx context.Context) {
 	switch {
 	case !known:
 	case limit <= fewFiles:
-		d.say("descriptors", problem, "%s may have %d, and each connection takes one: beyond it clients are not let in; %s", whose, limit, remedy)
+		d.say("descriptors", Problem, "%s may have %d, and each connection takes one: beyond it clients are not let in; %s", whose, limit, remedy)
 	case open > limit/10*8:
-		d.say("descriptors", problem, "%s has %d of its %d in use; %s", whose, open, limit, remedy)
+		d.say("descriptors", Problem, "%s has %d of its %d in use; %s", whose, open, limit, remedy)
 	case limit < someMore:
-		d.say("descriptors", warning, "%s may have %d, and each connection takes one; %s", whose, limit, remedy)
+		d.say("descriptors", Warning, "%s may have %d, and each connection takes one; %s", whose, limit, remedy)
 	default:
-		d.say("descriptors", fine, "%s may have %d", whose, limit)
+		d.say("descriptors", Fine, "%s may have %d", whose, limit)
 	}
 }
 
@@ -102,6 +102,9 @@ func gauge(text []byte, name string) (uint64, bool) {
 	return 0, false
 }
 
+// connectWithin is how long a Redis may take to answer.
+const connectWithin = 10 * time.Second
+
 // redis says what redisstore finds.
 func (d *doctor) redis(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
@@ -110,7 +113,7 @@ func (d *doctor) redis(ctx context.Context) {
 	opt.Logger = slog.New(slog.DiscardHandler)
 	found, err := redisstore.Inspect(ctx, opt)
 	if err != nil {
-		d.say("redis", problem, "%v; %s", err, unconnected(err))
+		d.say("redis", Problem, "%v; %s", err, unconnected(err))
 		return
 	}
 	for _, f := range found {
@@ -121,7 +124,7 @@ func (d *doctor) redis(ctx context.Context) {
 		if f.Addr != "" {
 			text += " (" + f.Addr + ")"
 		}
-		d.say("redis-"+f.Check, [...]string{redisstore.Fine: fine, redisstore.Warning: warning, redisstore.Problem: problem}[f.Level], "%s", text)
+		d.say("redis-"+f.Check, [...]string{redisstore.Fine: Fine, redisstore.Warning: Warning, redisstore.Problem: Problem}[f.Level], "%s", text)
 	}
 }
 
@@ -150,19 +153,19 @@ func (d *doctor) public(ctx context.Context) {
 	var refused *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &refused):
-		d.say("url-tls", problem, "browsers refuse the certificate: %v", err)
+		d.say("url-tls", Problem, "browsers refuse the certificate: %v", err)
 		return
 	case err != nil:
-		d.say("url", problem, "%v", err)
+		d.say("url", Problem, "%v", err)
 		return
 	case me.status >= 300 && me.status < 400:
-		d.say("url", problem, "%s redirects to %s: give that address to --url", d.url, adminclient.Printable(me.header.Get("Location")))
+		d.say("url", Problem, "%s redirects to %s: give that address to --url", d.url, adminclient.Printable(me.header.Get("Location")))
 		return
 	case !me.isJSON():
-		d.say("url", problem, "%s/auth/me answers %d and not as coatcheck does: the proxy leads elsewhere, or the server is down", d.url, me.status)
+		d.say("url", Problem, "%s/auth/me answers %d and not as coatcheck does: the proxy leads elsewhere, or the server is down", d.url, me.status)
 		return
 	}
-	d.say("url", fine, "%s/auth/me answers", d.url)
+	d.say("url", Fine, "%s/auth/me answers", d.url)
 	d.between(me.header)
 	d.cookieArrives(ctx)
 	d.adminHidden(ctx)
@@ -172,9 +175,9 @@ func (d *doctor) public(ctx context.Context) {
 func (d *doctor) between(h http.Header) {
 	switch {
 	case h.Get("Age") != "" || !strings.Contains(h.Get("Cache-Control"), "no-store"):
-		d.say("url-cache", problem, "what is between stores answers, or lets browsers store them (Cache-Control %q, Age %q): one person may get another's; turn caching off for these paths", adminclient.Printable(h.Get("Cache-Control")), adminclient.Printable(h.Get("Age")))
+		d.say("url-cache", Problem, "what is between stores answers, or lets browsers store them (Cache-Control %q, Age %q): one person may get another's; turn caching off for these paths", adminclient.Printable(h.Get("Cache-Control")), adminclient.Printable(h.Get("Age")))
 	default:
-		d.say("url-cache", fine, "answers are not stored on the way")
+		d.say("url-cache", Fine, "answers are not stored on the way")
 	}
 	proxy := h.Get("Via")
 	if proxy == "" {
@@ -182,11 +185,11 @@ func (d *doctor) between(h http.Header) {
 	}
 	switch {
 	case proxy == "":
-		d.say("url-proxy", fine, "nothing between has named itself")
+		d.say("url-proxy", Fine, "nothing between has named itself")
 	case len(d.c.Server.TrustedProxies) == 0:
-		d.say("url-proxy", problem, "%q is between, and --trusted-proxies is empty: everybody seems to come from its address, so that ten failed logins of one lock out all; name its address", adminclient.Printable(proxy))
+		d.say("url-proxy", Problem, "%q is between, and --trusted-proxies is empty: everybody seems to come from its address, so that ten failed logins of one lock out all; name its address", adminclient.Printable(proxy))
 	default:
-		d.say("url-proxy", fine, "%q is between, and --trusted-proxies is set", adminclient.Printable(proxy))
+		d.say("url-proxy", Fine, "%q is between, and --trusted-proxies is set", adminclient.Printable(proxy))
 	}
 }
 
@@ -194,7 +197,7 @@ func (d *doctor) between(h http.Header) {
 func (d *doctor) cookieArrives(ctx context.Context) {
 	left, err := d.fetch(ctx, http.MethodPost, "/auth/logout")
 	if err != nil {
-		d.say("url-cookie", problem, "%v", err)
+		d.say("url-cookie", Problem, "%v", err)
 		return
 	}
 	k := d.c.Server.Cookie
@@ -204,15 +207,15 @@ func (d *doctor) cookieArrives(ctx context.Context) {
 			continue
 		}
 		if changed = differences(k, c); changed == nil {
-			d.say("url-cookie", fine, "Set-Cookie arrives as it was sent")
+			d.say("url-cookie", Fine, "Set-Cookie arrives as it was sent")
 			return
 		}
 	}
 	if changed != nil {
-		d.say("url-cookie", problem, "the cookie arrives with another %s: what is between rewrites it, or the server runs with another configuration", strings.Join(changed, ", "))
+		d.say("url-cookie", Problem, "the cookie arrives with another %s: what is between rewrites it, or the server runs with another configuration", strings.Join(changed, ", "))
 		return
 	}
-	d.say("url-cookie", problem, "no Set-Cookie of the name %s arrives: nobody stays logged in; what is between drops it, or the server runs with another configuration", k.Name)
+	d.say("url-cookie", Problem, "no Set-Cookie of the name %s arrives: nobody stays logged in; what is between drops it, or the server runs with another configuration", k.Name)
 }
 
 // differences names the attributes in which a cookie that arrived is not the one that was sent.
@@ -239,11 +242,11 @@ func differences(k server.Cookie, c *http.Cookie) (names []string) {
 func (d *doctor) adminHidden(ctx context.Context) {
 	for _, path := range []string{adminclient.UserPath("coatcheck-doctor"), "/healthz"} {
 		if a, err := d.fetch(ctx, http.MethodGet, path); err == nil && a.isJSON() {
-			d.say("url-admin", problem, "%s%s answers: the public address leads to the admin listener too; let the proxy pass /auth/ only", d.url, path)
+			d.say("url-admin", Problem, "%s%s answers: the public address leads to the admin listener too; let the proxy pass /auth/ only", d.url, path)
 			return
 		}
 	}
-	d.say("url-admin", fine, "the admin API is not there")
+	d.say("url-admin", Fine, "the admin API is not there")
 }
 
 // answer is a response without its body.

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"crypto/tls"
@@ -17,11 +17,11 @@ import (
 func (d *doctor) login() {
 	switch {
 	case d.c.Login != "open":
-		d.say("login", fine, "mode %s", d.c.Login)
+		d.say("login", Fine, "mode %s", d.c.Login)
 	case config.Exposed(d.c.Listen) || d.url != nil && !isLocal(d.url.Hostname()):
-		d.say("login", problem, "mode open: whoever reaches the server logs in as anybody; use trusted, users or webhook")
+		d.say("login", Problem, "mode open: whoever reaches the server logs in as anybody; use trusted, users or webhook")
 	default:
-		d.say("login", warning, "mode open: whoever reaches the server logs in as anybody; right for development only")
+		d.say("login", Warning, "mode open: whoever reaches the server logs in as anybody; right for development only")
 	}
 }
 
@@ -43,13 +43,13 @@ func (d *doctor) secretFiles() {
 		info, err := os.Stat(f.path)
 		switch {
 		case err != nil:
-			d.say(f.flag, problem, "%v", err)
+			d.say(f.flag, Problem, "%v", err)
 		case info.Mode().Perm()&0o002 != 0:
-			d.say(f.flag, problem, "every user of this machine can change %s; chmod 640", f.path)
+			d.say(f.flag, Problem, "every user of this machine can change %s; chmod 640", f.path)
 		case info.Mode().Perm()&0o004 != 0:
-			d.say(f.flag, problem, "every user of this machine can read %s, which holds secrets; chmod 640, or 600", f.path)
+			d.say(f.flag, Problem, "every user of this machine can read %s, which holds secrets; chmod 640, or 600", f.path)
 		default:
-			d.say(f.flag, fine, "%s is not open to every user of this machine", f.path)
+			d.say(f.flag, Fine, "%s is not open to every user of this machine", f.path)
 		}
 	}
 }
@@ -61,7 +61,7 @@ func (d *doctor) ownCertificate() {
 	}
 	pair, err := tls.LoadX509KeyPair(d.c.TlsCert, d.c.TlsKey)
 	if err != nil {
-		d.say("tls-cert", problem, "%v", err)
+		d.say("tls-cert", Problem, "%v", err)
 		return
 	}
 	d.certificate("tls-cert", pair.Leaf.NotAfter)
@@ -71,31 +71,31 @@ func (d *doctor) ownCertificate() {
 func (d *doctor) memory() {
 	dir := d.c.DataDir
 	if dir == "" {
-		d.say("store", fine, "memory: a restart logs everybody out; --data-dir, or Redis, keeps sessions")
+		d.say("store", Fine, "memory: a restart logs everybody out; --data-dir, or Redis, keeps sessions")
 		return
 	}
 	n, err := shardstore.Verify(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := writable(existing(dir)); err != nil {
-			d.say("data-dir", problem, "%s is not there and cannot be made: %v", dir, err)
+			d.say("data-dir", Problem, "%s is not there and cannot be made: %v", dir, err)
 			return
 		}
-		d.say("data-dir", fine, "%s is not there yet, the server makes it", dir)
+		d.say("data-dir", Fine, "%s is not there yet, the server makes it", dir)
 	case errors.Is(err, shardstore.ErrInUse) && d.api != nil:
-		d.say("data-dir", fine, "%s is in use, by the running server as it seems", dir)
+		d.say("data-dir", Fine, "%s is in use, by the running server as it seems", dir)
 	case errors.Is(err, shardstore.ErrInUse):
-		d.say("data-dir", problem, "%s is in use by another process, and this server does not run: one folder is one server's; stop the other, or name another folder", dir)
+		d.say("data-dir", Problem, "%s is in use by another process, and this server does not run: one folder is one server's; stop the other, or name another folder", dir)
 	case errors.Is(err, fs.ErrPermission):
-		d.say("data-dir", problem, "%v: the server's user must own the folder and what is in it", err)
+		d.say("data-dir", Problem, "%v: the server's user must own the folder and what is in it", err)
 	case err != nil:
-		d.say("data-dir", problem, "%v: the server will not start; restore it from a copy, or begin with an empty folder, which logs everybody out", err)
+		d.say("data-dir", Problem, "%v: the server will not start; restore it from a copy, or begin with an empty folder, which logs everybody out", err)
 	default:
 		if err := writable(dir); err != nil {
-			d.say("data-dir", problem, "%s cannot be written: %v", dir, err)
+			d.say("data-dir", Problem, "%s cannot be written: %v", dir, err)
 			return
 		}
-		d.say("data-dir", fine, "%s is sound: %d live sessions", dir, n)
+		d.say("data-dir", Fine, "%s is sound: %d live sessions", dir, n)
 	}
 }
 
