@@ -2,18 +2,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
-
-	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/asynclog"
-	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
-	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 )
 
 // What the process ends with.
@@ -79,40 +72,6 @@ func run(args, environ []string, signals <-chan os.Signal, stdin io.Reader, stdo
 	}
 	return exitUsage
 }
-
-func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
-	c, err := config.Load(args, environ)
-	if errors.Is(err, config.ErrHelp) {
-		return say(stdout, config.ServeHelp())
-	}
-	hashes := newHashPool()
-	defer hashes.Close()
-	o, mistakes := credentials.Open(c, hashes.IDKey)
-	if err := errors.Join(err, mistakes); err != nil {
-		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", config.Bullets(err)))
-		return exitUsage
-	}
-	again := func() (*config.Config, error) { return config.Load(args, environ) }
-	out := asynclog.New(stderr, func(w io.Writer) slog.Handler { return newHandler(c, w) })
-	log := slog.New(newHandler(c, out))
-	slog.SetDefault(log) // also for what was not given one, and for package log
-	c.Server.Collectors = append(c.Server.Collectors, droppedLines(out.Dropped))
-	deadline, err := serve(c, o, again, signals, stdout, log)
-	code := exitOK
-	if err != nil {
-		say(out, fmt.Sprintf("coatcheck: %v\n", err))
-		code = exitFailed
-	}
-	// Who reads slowly gets some time even if the requests took all there was, or somebody will not wait.
-	if soon := time.Now().Add(flushFor); deadline.Before(soon) || errors.Is(err, errCut) {
-		deadline = soon
-	}
-	out.Close(deadline)
-	return code
-}
-
-// flushFor is how long the end waits at least for the log to be read.
-const flushFor = 250 * time.Millisecond
 
 // say writes to the terminal and returns what to end with if that was all there was to do.
 func say(w io.Writer, text string) int {

@@ -12,17 +12,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
-	"github.com/coatcheck/coatcheck/shardstore"
 )
 
 // scrape returns the families that the server shows, and the page.
@@ -176,20 +173,4 @@ func TestMetricsOfMemoryStore(t *testing.T) {
 	}, patience, 20*time.Millisecond)
 	assert.Contains(t, page, "\ncoatcheck_sessions 0\n")
 	assert.Regexp(t, `\ncoatcheck_memory_janitor_seconds_total [0-9.e-]*[1-9]`, page)
-}
-
-// A disk that is full shows. That the store says so, and no longer when there is room again, is shardstore's to test.
-func TestMetricsOfAFullDisk(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(&statsCollector[shardstore.Stats]{func() shardstore.Stats {
-		return shardstore.Stats{Refusing: syscall.ENOSPC, Failures: 7}
-	}, memoryReadings()})
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	found := make(map[string]float64)
-	for _, f := range families {
-		found[f.GetName()] = f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
-	}
-	assert.Equal(t, 1.0, found["coatcheck_memory_writes_refused"])
-	assert.Equal(t, 7.0, found["coatcheck_memory_disk_failures_total"])
 }

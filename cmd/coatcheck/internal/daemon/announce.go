@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"fmt"
@@ -36,15 +36,15 @@ func announce(c *config.Config, o *credentials.Opened, public, admin net.Listene
 		log.Warn(warning)
 	}
 	if c.Dev {
-		text += "\nTry it:\n  " + strings.Join(curlLines(url), "\n  ") + "\n\n"
+		text += "\nTry it:\n  " + strings.Join(CurlLines(url), "\n  ") + "\n\n"
 	}
 	if _, err := io.WriteString(stdout, text); err != nil {
 		log.Warn("cannot write to standard output", "error", err)
 	}
 }
 
-// curlLines are the four commands that show what this is. README.md has the same, and a test runs them as they are.
-func curlLines(url string) []string {
+// CurlLines are the four commands that show what this is. README.md has the same, and a test runs them as they are.
+func CurlLines(url string) []string {
 	const curl = `curl -sS -b jar.txt -c jar.txt -w ' %{http_code}\n' `
 	return []string{
 		curl + `-H 'Content-Type: application/json' -d '{"user_id":"user-42"}' ` + url + "/auth/login",
