@@ -12,35 +12,42 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// readFile returns what the configuration file says. Its mistakes name the file and the line or the key, and never a value:
-// the parser's own words quote the text that it stumbled upon, which may be half a password.
-func readFile(byName map[string]*setting, path given) (map[string]given, error) {
-	data, err := os.ReadFile(path.text)
+// fileMistake is what is wrong with a key of the file.
+type fileMistake struct {
+	name string // the setting's; any text, if there is no such setting
+	err  error
+}
+
+// readFile returns what the configuration file says, and what is wrong with its keys, in the order of the texts. The error says why
+// the file could not be read at all. No text contains a value of the file: the parser's own words quote what it stumbled upon,
+// which may be half a password.
+func readFile(byName map[string]*setting, path string) (map[string]given, []fileMistake, error) {
+	data, err := os.ReadFile(path) //nolint:gosec // whoever starts the program may read what it may
 	if err != nil {
-		return nil, byName["config"].mistake(path, errors.Unwrap(err))
+		return nil, nil, errors.Unwrap(err)
 	}
 	var content map[string]any
 	if _, err := toml.Decode(string(data), &content); err != nil {
-		return nil, byName["config"].mistake(path, syntax(err))
+		return nil, nil, syntaxError(err)
 	}
 	values := make(map[string]given)
-	var mistakes []error
+	var mistakes []fileMistake
 	for key, value := range content {
 		text, ok := plain(value)
 		switch {
 		case byName[key] == nil || byName[key].flagOnly || key == "config":
-			mistakes = append(mistakes, fmt.Errorf("%.40q: no such setting (%s)", key, path.text))
+			mistakes = append(mistakes, fileMistake{key, fmt.Errorf("%.40q: no such setting (%s)", key, path)})
 		case !ok:
-			mistakes = append(mistakes, fmt.Errorf("--%s: must be text, a number, true or false, or a list of them (%s)", key, path.text))
+			mistakes = append(mistakes, fileMistake{key, fmt.Errorf("--%s: must be text, a number, true or false, or a list of them (%s)", key, path)})
 		default:
-			values[key] = given{text, path.text}
+			values[key] = given{text, path}
 		}
 	}
-	slices.SortFunc(mistakes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return values, errors.Join(mistakes...)
+	slices.SortFunc(mistakes, func(a, b fileMistake) int { return strings.Compare(a.err.Error(), b.err.Error()) })
+	return values, mistakes, nil
 }
 
-func syntax(err error) error {
+func syntaxError(err error) error {
 	var parse toml.ParseError
 	if errors.As(err, &parse) {
 		return fmt.Errorf("line %d is not TOML; text stands between quotes", parse.Position.Line)

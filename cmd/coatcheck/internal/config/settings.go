@@ -2,49 +2,7 @@ package config
 
 import (
 	"strings"
-	"time"
-
-	"github.com/coatcheck/coatcheck/redisstore"
-	"github.com/coatcheck/coatcheck/server"
 )
-
-// Config is what the settings come to. Where the library has a field of the same meaning, the setting is bound to that.
-type Config struct {
-	Dev            bool
-	File           string
-	Listen         string
-	AdminListen    string
-	AdminKeyFile   string
-	Login          string
-	LoginKeyFile   string
-	UsersFile      string
-	WebhookURL     string
-	AllowOpenLogin bool
-	NotBefore      time.Time
-	OnReuse        string
-	Store          string
-	MaxSessions    int
-	DataDir        string
-	FsyncEvery     time.Duration
-	Redis          redisstore.Options
-	Shutdown       time.Duration
-	TlsCert        string
-	TlsKey         string
-	LogFormat      string
-	LogLevel       string
-	Otel           bool
-
-	Server server.Config
-
-	// SecretFile is the configuration file if a setting in it may hold a password; else empty.
-	SecretFile string
-
-	// Notes are remarks on the configuration that are no mistakes, for the log.
-	Notes []string
-
-	byName map[string]*setting // the table
-	given  map[string]given    // by name: where each value stood
-}
 
 // setting is one flag, with its environment variable and its key in the configuration file.
 type setting struct {
@@ -81,8 +39,8 @@ func (s *setting) env() string {
 
 const envPrefix = "COATCHECK_"
 
-// settings is the table of all that `coatcheck serve` can be told, bound to c. It is the one place where a flag is
-// declared. dev stands first, because it changes the defaults of others.
+// settings is the table of all that `coatcheck serve` can be told, bound to c. dev stands first, because it changes the
+// defaults of others.
 func settings(c *Config) []setting {
 	var table []setting
 	group := func(name string, of ...setting) {
@@ -306,10 +264,10 @@ func connectionSettings(c *Config) []setting {
 			help: "how long requests may take to finish when the server stops",
 		},
 		{
-			name: "tls-cert", kind: text("file", &c.TlsCert),
+			name: "tls-cert", kind: text("file", &c.TLSCert),
 			help: "certificate chain, PEM; with --tls-key the auth API speaks https, 1.2 and up. Both are re-read when they change",
 		},
-		{name: "tls-key", kind: text("file", &c.TlsKey), help: "private key of the certificate, PEM"},
+		{name: "tls-key", kind: text("file", &c.TLSKey), help: "private key of the certificate, PEM"},
 	}
 }
 
@@ -324,7 +282,7 @@ func logSettings(c *Config) []setting {
 			help: "least level that is logged",
 		},
 		{
-			name: "otel", kind: onOff(&c.Otel), def: "false",
+			name: "otel", kind: onOff(&c.OTel), def: "false",
 			help: "send OpenTelemetry traces by OTLP over HTTP, as the standard OTEL_ variables say",
 		},
 	}

@@ -72,10 +72,10 @@ func (o *Opened) readMode(c *config.Config, idKey func(password, salt []byte, pa
 
 // readCertificate reads the pair that --tls-cert and --tls-key name, if they name one.
 func (o *Opened) readCertificate(c *config.Config) error {
-	if c.TlsCert == "" || c.TlsKey == "" {
+	if c.TLSCert == "" || c.TLSKey == "" {
 		return nil
 	}
-	cert, err := certificate.Open(c.TlsCert, c.TlsKey)
+	cert, err := certificate.Open(c.TLSCert, c.TLSKey)
 	if wrong := new(certificate.PairError); errors.As(err, &wrong) {
 		return c.Mistake(wrong.Of, wrong.Err)
 	}

@@ -45,7 +45,7 @@ const flushFor = 250 * time.Millisecond
 func serve(c *config.Config, o *credentials.Opened, again func() (*config.Config, error), version string, signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) (deadline time.Time, err error) {
 	c.Server.Logger = log
 	var spans *traces.Traces
-	if c.Otel {
+	if c.OTel {
 		if spans, err = traces.Start(version, log); err != nil {
 			return deadline, err
 		}

@@ -34,7 +34,7 @@ func (d *doctor) secretFiles() {
 		{"login-key-file", d.c.LoginKeyFile},
 		{"users-file", d.c.UsersFile},
 		{"admin-key-file", d.c.AdminKeyFile},
-		{"tls-key", d.c.TlsKey},
+		{"tls-key", d.c.TLSKey},
 		{"config", d.c.SecretFile},
 	} {
 		if f.path == "" {
@@ -56,10 +56,10 @@ func (d *doctor) secretFiles() {
 
 // ownCertificate says how long the certificate of --tls-cert is good. That it fits its key has been checked already.
 func (d *doctor) ownCertificate() {
-	if d.c.TlsCert == "" {
+	if d.c.TLSCert == "" {
 		return
 	}
-	pair, err := tls.LoadX509KeyPair(d.c.TlsCert, d.c.TlsKey)
+	pair, err := tls.LoadX509KeyPair(d.c.TLSCert, d.c.TLSKey)
 	if err != nil {
 		d.say("tls-cert", Problem, "%v", err)
 		return

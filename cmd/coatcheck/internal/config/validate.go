@@ -8,30 +8,28 @@ import (
 	"time"
 )
 
-// check completes the configuration and yields what is wrong with settings taken together, with the name of the setting
-// that it is told of. What the library's own validation knows is asked there and not repeated here.
-func check(c *Config, byName map[string]*setting, values map[string]given) iter.Seq2[string, error] {
+// validate completes the configuration and yields what is wrong with settings taken together, with the name of the setting that it is
+// told of. What a library's own validation knows is asked there and not repeated here.
+func (c *Config) validate() iter.Seq2[string, error] {
 	c.Server.Policy.RevokeOnReuse = c.OnReuse == "revoke"
 	c.Server.Policy.NotBefore = c.NotBefore
 	// Where nobody set them, the library fits them to what was set.
 	for name, p := range map[string]*time.Duration{
 		"ttl": &c.Server.Policy.TTL, "max-lifetime": &c.Server.Policy.MaxLifetime, "rotation-grace": &c.Server.Policy.RotationGrace,
 	} {
-		if values[name].from == fromDefault {
+		if c.given[name].from == fromDefault {
 			*p = 0
 		}
 	}
 	c.Redis.URL = c.Store
 	return func(yield func(string, error) bool) {
 		for _, rule := range rules {
-			if complaint := rule.broken(c); complaint != nil {
-				if !yield(rule.of, byName[rule.of].mistake(values[rule.of], complaint)) {
-					return
-				}
+			if err := rule.broken(c); err != nil && !yield(rule.of, c.Mistake(rule.of, err)) {
+				return
 			}
 		}
 		for _, err := range leaves(c.Server.Validate()) {
-			if !yield(located(err, byName, values)) {
+			if !yield(c.located(err)) {
 				return
 			}
 		}
@@ -59,13 +57,13 @@ var rules = []struct {
 	{"users-file", func(c *Config) error { return ofMode(c, "users", c.UsersFile) }},
 	{"webhook-url", func(c *Config) error { return ofMode(c, "webhook", c.WebhookURL) }},
 	{"tls-cert", func(c *Config) error {
-		if c.TlsCert == "" && c.TlsKey != "" {
+		if c.TLSCert == "" && c.TLSKey != "" {
 			return errors.New("--tls-key needs it")
 		}
 		return nil
 	}},
 	{"tls-key", func(c *Config) error {
-		if c.TlsKey == "" && c.TlsCert != "" {
+		if c.TLSKey == "" && c.TLSCert != "" {
 			return errors.New("--tls-cert needs it")
 		}
 		return nil
@@ -150,11 +148,11 @@ func Bullets(err error) string {
 }
 
 // located adds where the value stands to a mistake that the library found. Its mistakes begin with the setting's name.
-func located(err error, byName map[string]*setting, values map[string]given) (string, error) {
+func (c *Config) located(err error) (string, error) {
 	name, _, _ := strings.Cut(err.Error(), " ")
 	name = strings.TrimSuffix(name, ":")
-	if byName[name] == nil {
+	if c.byName[name] == nil {
 		return "", err
 	}
-	return name, fmt.Errorf("--%w (%s)", err, values[name].from)
+	return name, fmt.Errorf("--%w (%s)", err, c.given[name].from)
 }
