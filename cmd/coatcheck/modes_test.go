@@ -115,10 +115,10 @@ func TestNotBeforeIsReadAgain(t *testing.T) {
 	p := start(t, "--config", file)
 	_, _, cookie := p.ask(t, "POST", "/auth/login", "", `{"user_id":"u"}`)
 	require.Equal(t, "u", p.whose(t, cookie))
-	require.NoError(t, os.WriteFile(file, []byte("sessions-not-before = \"2100-01-01T00:00:00Z\"\n"), 0o600))
+	// A moment that is ahead by less than the clocks of two machines may be apart.
+	require.NoError(t, os.WriteFile(file, []byte("sessions-not-before = "+time.Now().Add(30*time.Second).UTC().Format(time.RFC3339)+"\n"), 0o600))
 	p.signal(t, syscall.SIGHUP)
-	p.logged(t, "re-read keys")
-	assert.Empty(t, p.whose(t, cookie))
+	require.Eventually(t, func() bool { return p.whose(t, cookie) == "" }, patience, 10*time.Millisecond)
 }
 
 func TestDataDir(t *testing.T) {

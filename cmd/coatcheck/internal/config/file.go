@@ -65,7 +65,7 @@ func plain(value any) (string, bool) {
 	case int64:
 		return strconv.FormatInt(v, 10), true
 	case time.Time:
-		return v.Format(time.RFC3339), true
+		return timeText(v), true
 	case []any:
 		parts := make([]string, len(v))
 		for i, element := range v {
@@ -77,5 +77,20 @@ func plain(value any) (string, bool) {
 		return strings.Join(parts, ","), true
 	default:
 		return "", false
+	}
+}
+
+// timeText is a time as the file has it. One that has no offset there gets none: TOML calls it local, the parser gives it the offset
+// of this machine and a location with one of these names, and it would mean another moment on each machine.
+func timeText(t time.Time) string {
+	switch t.Location().String() {
+	case "datetime-local":
+		return t.Format("2006-01-02T15:04:05.999999999")
+	case "date-local":
+		return t.Format(time.DateOnly)
+	case "time-local":
+		return t.Format("15:04:05.999999999")
+	default:
+		return t.Format(time.RFC3339Nano)
 	}
 }

@@ -192,16 +192,34 @@ func size(p *int) kind {
 	}}
 }
 
-// moment is a time as RFC 3339 writes it.
+// mostAhead is how far clocks may be apart: a moment that is further ahead is a mistake.
+const mostAhead = time.Minute
+
+// moment is a time that has come, as RFC 3339 writes it, with an offset: without one it would mean another moment on each machine.
 func moment(p *time.Time) kind {
 	return kind{noun: "time", set: func(s string) (string, error) {
 		t, err := time.Parse(time.RFC3339, s)
-		if err != nil {
+		switch {
+		case err != nil && lacksOffset(s):
+			return "", errors.New("has no offset from UTC: a time is written 2026-11-23T16:00:00Z, or with +01:00 in place of Z")
+		case err != nil:
 			return "", errors.New("not a time such as 2026-11-23T16:00:00Z")
+		case time.Until(t) > mostAhead:
+			return "", errors.New("is more than a minute ahead: whoever logs in before it would be logged out at once")
 		}
 		*p = t
 		return t.UTC().Format(time.RFC3339Nano), nil
 	}}
+}
+
+// lacksOffset reports whether the text is a time of RFC 3339 up to its offset.
+func lacksOffset(s string) bool {
+	for _, layout := range []string{"2006-01-02T15:04:05", time.DateTime, "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly} {
+		if _, err := time.Parse(layout, s); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // networks is a list of networks; an address is the network of one.

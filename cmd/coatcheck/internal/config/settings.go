@@ -185,7 +185,7 @@ func sessionSettings(c *Config) []setting {
 		},
 		{
 			name: "sessions-not-before", kind: moment(&c.NotBefore),
-			help: "sessions that were created before this time (RFC 3339) are dead; re-read on HUP from the file",
+			help: "sessions that were created before this time (RFC 3339, with an offset) are dead; re-read on HUP from the file",
 		},
 	}
 }
