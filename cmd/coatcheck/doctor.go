@@ -3,14 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"net/url"
 	"slices"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
+	"github.com/coatcheck/coatcheck/server/login"
 )
 
 const doctorUsage = `Usage:
@@ -36,16 +35,15 @@ func runDoctor(args, environ []string, stdout, stderr io.Writer) int {
 	if errors.Is(err, config.ErrHelp) {
 		return say(stdout, doctorUsage)
 	}
-	files, mistakes := credentials.Open(c, nil)
-	var address *url.URL
-	if err = errors.Join(err, mistakes); err == nil {
-		address, err = doctor.PublicURL(public)
+	opened, mistakes := credentials.Open(c, login.UsersOptions{})
+	if err = errors.Join(err, mistakes); err != nil {
+		return refuse(stderr, err)
 	}
+	address, err := doctor.PublicURL(public)
 	if err != nil {
-		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", config.Bullets(err)))
-		return exitUsage
+		return refuse(stderr, err)
 	}
-	report := doctor.Examine(context.Background(), c, slices.Concat(c.Notes, files.Notes), address)
+	report := doctor.Examine(context.Background(), c, slices.Concat(c.Notes, opened.Notes), address)
 	text := report.String()
 	if asJSON {
 		text = report.JSON()

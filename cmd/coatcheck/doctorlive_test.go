@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
@@ -213,7 +214,7 @@ func TestHealthcheck(t *testing.T) {
 	assert.Contains(t, errs, "nobody listens")
 	for _, args := range [][]string{{"--admin-listen=off"}, {"--admin-listen=x"}, {"--admin-key-file=/none"}} {
 		var stdout, stderr bytes.Buffer
-		assert.Equal(t, 1, run(append([]string{"healthcheck"}, args...), environ, nil, nil, &stdout, &stderr), args)
+		assert.Equal(t, 1, run(append([]string{"healthcheck"}, args...), environ, daemon.Signals{}, nil, &stdout, &stderr), args)
 		assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "a line")
 	}
 }

@@ -11,13 +11,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 )
 
 var scratch string // for the built program; removed when the tests are over
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == hashJobs { // a server in this process would start it as the program that hashes
-		os.Exit(run(os.Args[1:], nil, nil, os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(run(os.Args[1:], nil, daemon.Signals{}, os.Stdin, os.Stdout, os.Stderr))
 	}
 	var err error
 	if scratch, err = os.MkdirTemp("", "coatcheck-test-"); err != nil {

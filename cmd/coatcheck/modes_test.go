@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
@@ -180,11 +181,11 @@ func TestHashPasswordMistakes(t *testing.T) {
 		"no folder": {"data", "verify"}, "unknown verb": {"data", "repair", "x"},
 	} {
 		var stderr bytes.Buffer
-		assert.Equal(t, exitUsage, run(args, nil, nil, strings.NewReader(""), io.Discard, &stderr), name)
+		assert.Equal(t, exitUsage, run(args, nil, daemon.Signals{}, strings.NewReader(""), io.Discard, &stderr), name)
 		assert.NotContains(t, stderr.String(), "s3cret")
 		assert.NotEmpty(t, stderr.String())
 	}
 	var stderr bytes.Buffer
-	assert.Equal(t, exitFailed, run([]string{"hash-password", "--user=u"}, nil, nil, strings.NewReader("\n"), io.Discard, &stderr), "no password")
-	assert.Equal(t, exitFailed, run([]string{"data", "verify", t.TempDir() + "/none"}, nil, nil, nil, io.Discard, &stderr))
+	assert.Equal(t, exitFailed, run([]string{"hash-password", "--user=u"}, nil, daemon.Signals{}, strings.NewReader("\n"), io.Discard, &stderr), "no password")
+	assert.Equal(t, exitFailed, run([]string{"data", "verify", t.TempDir() + "/none"}, nil, daemon.Signals{}, nil, io.Discard, &stderr))
 }

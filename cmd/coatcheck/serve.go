@@ -4,34 +4,41 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"runtime/debug"
+	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
+	"github.com/coatcheck/coatcheck/server/login"
 )
 
 // runServe runs the server until a signal ends it.
-func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
+func runServe(args, environ []string, signals daemon.Signals, stdout, stderr io.Writer) int {
 	c, err := config.Load(args, environ)
 	if errors.Is(err, config.ErrHelp) {
 		return say(stdout, config.ServeHelp())
 	}
 	hashes := newHashPool()
 	defer hashes.Close()
-	files, mistakes := credentials.Open(c, hashes.IDKey)
+	opened, mistakes := credentials.Open(c, login.UsersOptions{IDKey: hashes.IDKey})
 	if err := errors.Join(err, mistakes); err != nil {
-		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", config.Bullets(err)))
-		return exitUsage
+		return refuse(stderr, err)
 	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		info = new(debug.BuildInfo)
-	}
-	again := func() (*config.Config, error) { return config.Load(args, environ) }
-	if daemon.Run(c, files, again, buildVersion(version, info), signals, stdout, stderr) != nil {
-		return exitFailed
+	err = daemon.Run(daemon.Options{
+		Config: c, Credentials: opened, Version: buildVersion(version, buildInfo()), Signals: signals, Stdout: stdout, Stderr: stderr,
+		NotBefore: func() (time.Time, error) {
+			again, _, err := config.LoadOnly([]string{"sessions-not-before"}, args, environ)
+			return again.NotBefore, err
+		},
+	})
+	if err != nil {
+		return exitFailed // the error is in the log already
 	}
 	return exitOK
+}
+
+// refuse tells all mistakes of a configuration.
+func refuse(stderr io.Writer, mistakes error) int {
+	say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", config.Bullets(mistakes)))
+	return exitUsage
 }

@@ -13,13 +13,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 )
 
 // command runs a command of the program that asks for no signal and no input.
 func command(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(args, environ, nil, strings.NewReader(""), &out, &errs)
+	code = run(args, environ, daemon.Signals{}, strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()
 }
 

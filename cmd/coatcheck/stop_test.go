@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 )
 
 // dial opens a connection to the public listener.
@@ -142,14 +144,14 @@ func TestHangUpIsNoEnd(t *testing.T) {
 // The same in this process, so that TestMain sees whether a goroutine stays behind.
 func TestServeLeavesNothingBehind(t *testing.T) {
 	for _, admin := range []string{"127.0.0.1:0", "off"} {
-		signals := make(chan os.Signal, 1)
+		signals := daemon.NewSignals()
 		var stdout, stderr output
 		code := make(chan int, 1)
 		go func() {
 			code <- run([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=" + admin}, nil, signals, nil, &stdout, &stderr)
 		}()
 		require.Eventually(t, func() bool { return strings.Contains(stdout.String(), "Try it") }, patience, time.Millisecond)
-		signals <- syscall.SIGTERM
+		signals.Stop <- syscall.SIGTERM
 		select {
 		case got := <-code:
 			assert.Equal(t, exitOK, got, stderr.String())

@@ -115,11 +115,11 @@ func (c *Certificate) complain(level slog.Level, text string) {
 
 // PairError says which of the two settings is to blame.
 type PairError struct {
-	Of  string
-	Err error
+	Setting string
+	Err     error
 }
 
-func (e *PairError) Error() string { return "--" + e.Of + ": " + e.Err.Error() }
+func (e *PairError) Error() string { return "--" + e.Setting + ": " + e.Err.Error() }
 func (e *PairError) Unwrap() error { return e.Err }
 
 // read returns the pair and the sum of the files' content, which is zero if they could not be read. Its error is a *PairError.

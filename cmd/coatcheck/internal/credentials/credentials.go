@@ -1,4 +1,4 @@
-// Package credentials reads the files that decide who is let in: users, keys, certificates.
+// Package credentials opens what a configuration names to decide who is let in: users, keys and the certificate.
 package credentials
 
 import (
@@ -9,40 +9,32 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// Opened is what the files hold that a configuration names, and what re-reads them.
-type Opened struct {
-	Login     login.Mode // nil: none could be made
-	Admits    func(userID []byte) bool
-	AdminKeys *login.Keys // nil: the admin API asks for none
-
-	Certificate *certificate.Certificate // nil: the public listener speaks plain http
-
-	// Reload re-reads a file each. It returns the users whose sessions end with it.
+// Credentials are what the files hold that a configuration names.
+type Credentials struct {
+	// Login is the login mode, without throttling; nil: what it needs could not be read.
+	Login login.Mode
+	// Admits reports whether a user may still have sessions; nil: every user may.
+	Admits func(userID []byte) bool
+	// AdminKeys are what the admin API asks for; nil: no key.
+	AdminKeys *login.Keys
+	// Certificate is that of the public listener; nil: it speaks plain http.
+	Certificate *certificate.Certificate
+	// Reload re-reads one file each, and returns the users whose sessions end with it. On an error what was read before stays.
 	Reload []func() (users []string, err error)
-	// Owed are users whose sessions were to end with a re-read and could not be ended yet.
-	Owed []string
 	// Notes are remarks on what the files hold that are no mistakes, for the log.
 	Notes []string
 }
 
-// Open reads the files that a configuration names. Its error is all mistakes, joined.
-func Open(c *config.Config, idKey func(password, salt []byte, passes, memory uint32, threads uint8, keyLen uint32) []byte) (*Opened, error) {
-	o := new(Opened)
-	mistakes := []error{o.readMode(c, idKey)}
-	if c.AdminKeyFile != "" {
-		keys, err := login.LoadKeys(c.AdminKeyFile)
-		if err != nil {
-			mistakes = append(mistakes, c.Mistake("admin-key-file", err))
-		} else {
-			o.AdminKeys = keys
-			o.Reload = append(o.Reload, func() ([]string, error) { return nil, keys.Reload() })
-		}
-	}
-	return o, errors.Join(append(mistakes, o.readCertificate(c))...)
+// Open reads the files that a configuration names. users is for login mode users. The error is all mistakes, joined; what could be
+// read is returned nevertheless.
+func Open(c *config.Config, users login.UsersOptions) (*Credentials, error) {
+	o := new(Credentials)
+	return o, errors.Join(o.openLogin(c, users), o.openAdminKeys(c), o.openCertificate(c))
 }
 
-// readMode makes the login mode, if what it needs is named. It makes mode open only where that is what was asked for.
-func (o *Opened) readMode(c *config.Config, idKey func(password, salt []byte, passes, memory uint32, threads uint8, keyLen uint32) []byte) error {
+// openLogin makes the login mode. Only where mode open was asked for does it make that: a mode that lacks its file is a mistake of the
+// configuration, and stays nil here.
+func (o *Credentials) openLogin(c *config.Config, opt login.UsersOptions) error {
 	switch {
 	case c.Login == "open":
 		o.Login = login.Open{}
@@ -52,9 +44,9 @@ func (o *Opened) readMode(c *config.Config, idKey func(password, salt []byte, pa
 			return c.Mistake("login-key-file", err)
 		}
 		o.Login = trusted
-		o.Reload = append(o.Reload, func() ([]string, error) { return nil, trusted.Reload() })
+		o.reloadOnly(trusted.Reload)
 	case c.Login == "users" && c.UsersFile != "":
-		users, err := login.NewUsers(c.UsersFile, login.UsersOptions{IDKey: idKey})
+		users, err := login.NewUsers(c.UsersFile, opt)
 		if err != nil {
 			return c.Mistake("users-file", err)
 		}
@@ -70,19 +62,39 @@ func (o *Opened) readMode(c *config.Config, idKey func(password, salt []byte, pa
 	return nil
 }
 
-// readCertificate reads the pair that --tls-cert and --tls-key name, if they name one.
-func (o *Opened) readCertificate(c *config.Config) error {
+func (o *Credentials) openAdminKeys(c *config.Config) error {
+	if c.AdminKeyFile == "" {
+		return nil
+	}
+	keys, err := login.LoadKeys(c.AdminKeyFile)
+	if err != nil {
+		return c.Mistake("admin-key-file", err)
+	}
+	o.AdminKeys = keys
+	o.reloadOnly(keys.Reload)
+	return nil
+}
+
+// openCertificate reads the pair that --tls-cert and --tls-key name. Half a pair is a mistake of the configuration.
+func (o *Credentials) openCertificate(c *config.Config) error {
 	if c.TLSCert == "" || c.TLSKey == "" {
 		return nil
 	}
 	cert, err := certificate.Open(c.TLSCert, c.TLSKey)
 	if wrong := new(certificate.PairError); errors.As(err, &wrong) {
-		return c.Mistake(wrong.Of, wrong.Err)
+		return c.Mistake(wrong.Setting, wrong.Err)
+	} else if err != nil {
+		return err
 	}
 	if note := cert.Note(); note != "" {
 		o.Notes = append(o.Notes, note)
 	}
 	o.Certificate = cert
-	o.Reload = append(o.Reload, func() ([]string, error) { return nil, cert.Reread() })
+	o.reloadOnly(cert.Reread)
 	return nil
+}
+
+// reloadOnly adds a file whose change ends nobody's sessions.
+func (o *Credentials) reloadOnly(reload func() error) {
+	o.Reload = append(o.Reload, func() ([]string, error) { return nil, reload() })
 }

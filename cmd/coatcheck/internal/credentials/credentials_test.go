@@ -13,6 +13,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate/certtest"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
+	"github.com/coatcheck/coatcheck/server/login"
 )
 
 func TestCertificateMistakes(t *testing.T) {
@@ -52,7 +53,7 @@ func TestCertificateMistakes(t *testing.T) {
 	expired.Write(t, cert, key)
 	c, err := config.Load(append([]string{"--dev"}, expired.Flags()...), nil)
 	require.NoError(t, err)
-	o, err := credentials.Open(c, nil)
+	o, err := credentials.Open(c, login.UsersOptions{})
 	require.NoError(t, err)
 	require.Len(t, o.Notes, 1)
 	assert.Contains(t, o.Notes[0], "the certificate in --tls-cert expired on ")
@@ -61,6 +62,6 @@ func TestCertificateMistakes(t *testing.T) {
 // wrong returns the mistakes that serve would tell.
 func wrong(args ...string) error {
 	c, err := config.Load(args, nil)
-	_, mistakes := credentials.Open(c, nil)
+	_, mistakes := credentials.Open(c, login.UsersOptions{})
 	return errors.Join(err, mistakes)
 }

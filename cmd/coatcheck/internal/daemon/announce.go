@@ -15,7 +15,7 @@ import (
 
 // announce says where the server listens, and what whoever starts it should know. The addresses go to standard output in a
 // form for people and scripts, whatever the log's level; remarks go to the log.
-func announce(c *config.Config, o *credentials.Opened, public, admin net.Listener, log *slog.Logger, stdout io.Writer) {
+func announce(c *config.Config, o *credentials.Credentials, public, admin net.Listener, log *slog.Logger, stdout io.Writer) {
 	for _, note := range slices.Concat(c.Notes, o.Notes) {
 		log.Warn(note)
 	}

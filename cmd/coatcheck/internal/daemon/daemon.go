@@ -7,11 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"runtime"
-	"syscall"
 	"time"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/asynclog"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
@@ -19,96 +18,111 @@ import (
 	"github.com/coatcheck/coatcheck/server"
 )
 
-// Run runs the server until a signal ends it, or a listener fails. Its error has been written to stderr.
-func Run(c *config.Config, o *credentials.Opened, again func() (*config.Config, error), version string, signals <-chan os.Signal, stdout, stderr io.Writer) error {
-	out := asynclog.New(stderr, func(w io.Writer) slog.Handler { return newHandler(c, w) })
-	log := slog.New(newHandler(c, out))
-	slog.SetDefault(log) // also for what was not given one, and for package log
-	c.Server.Collectors = append(c.Server.Collectors, droppedLines(out.Dropped))
-	deadline, err := serve(c, o, again, version, signals, stdout, log)
-	if err != nil {
-		_, _ = fmt.Fprintf(out, "coatcheck: %v\n", err) // it never fails
-	}
-	// Who reads slowly gets some time even if the requests took all there was, or somebody will not wait.
-	if soon := time.Now().Add(flushFor); deadline.Before(soon) || errors.Is(err, errCut) {
-		deadline = soon
-	}
-	out.Close(deadline)
-	return err
+// Options is what a server is made of. All of it is required.
+type Options struct {
+	Config      *config.Config
+	Credentials *credentials.Credentials
+	// NotBefore reads --sessions-not-before again, from where Config was read.
+	NotBefore func() (time.Time, error)
+	// Version is what traces call this program's version.
+	Version        string
+	Signals        Signals
+	Stdout, Stderr io.Writer
 }
 
 // flushFor is how long the end waits at least for the log to be read.
 const flushFor = 250 * time.Millisecond
 
-// serve runs the server until a signal ends it, or a listener fails. What it leaves behind should be done by deadline, which
-// is zero if no signal told it to stop.
-func serve(c *config.Config, o *credentials.Opened, again func() (*config.Config, error), version string, signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) (deadline time.Time, err error) {
-	c.Server.Logger = log
-	var spans *traces.Traces
-	if c.OTel {
-		if spans, err = traces.Start(version, log); err != nil {
-			return deadline, err
-		}
+// errSecondSignal is returned when the server was told twice to stop. It then closes nothing any more.
+var errSecondSignal = errors.New("a second signal ended the server at once; requests may have been cut off")
+
+// Run runs the server until a signal ends it, or a listener fails. The error, of which a signal's drain is none, has been written to
+// Stderr already.
+func Run(opt Options) error {
+	handler := func(w io.Writer) slog.Handler { return logHandler(opt.Config, w) }
+	out := asynclog.New(opt.Stderr, handler)
+	d := &daemon{Options: opt, log: slog.New(handler(out))}
+	slog.SetDefault(d.log) // also for what was not given one, and for package log
+	d.Config.Server.Collectors = append(d.Config.Server.Collectors, droppedLines(out.Dropped))
+	err := d.serve()
+	if err != nil {
+		_, _ = fmt.Fprintf(out, "coatcheck: %v\n", err) // an asynclog.Writer never fails
 	}
-	if spans != nil {
-		c.Server.Trace = spans.Request
+	// A slow reader of the log gets some time even if the requests took all there was, or if nobody waits for them.
+	until := d.deadline
+	if soon := time.Now().Add(flushFor); until.Before(soon) || errors.Is(err, errSecondSignal) {
+		until = soon
+	}
+	out.Close(until)
+	return err
+}
+
+// daemon is a server and the process around it.
+type daemon struct {
+	Options
+	log *slog.Logger
+
+	deadline time.Time // when the end should be over; zero until a signal tells the server to stop, or a listener fails
+}
+
+// serve opens what the server needs, runs it, and closes that again in the opposite order.
+func (d *daemon) serve() (err error) {
+	spans, err := d.startTraces()
+	if err != nil {
+		return err
 	}
 	// After the store, whose last writes nothing may delay.
 	defer func() {
-		if !errors.Is(err, errCut) {
-			spans.Stop(deadline)
+		if !errors.Is(err, errSecondSignal) {
+			spans.Stop(d.deadline)
 		}
 	}()
-	store, err := openStore(c, log)
+	store, err := openStore(d.Config, d.log)
 	if err != nil {
-		return deadline, err
+		return err
 	}
-	// When all is served: until then a request in flight may need the store. Not when somebody will not wait.
+	// When all is served: until then a request in flight may need the store.
 	defer func() {
-		if !errors.Is(err, errCut) {
+		if !errors.Is(err, errSecondSignal) {
 			err = errors.Join(err, store.Close())
 		}
 	}()
-	if c.Login == "users" {
-		makeRoomForHashes()
-	}
-	c.Server.Login, c.Server.Policy.Admits, c.Server.AdminKeys = throttled(o.Login, store), o.Admits, o.AdminKeys
-	c.Server.Collectors = append(c.Server.Collectors, storeCollector(store))
-	srv, err := server.New(spans.Around(store), c.Server)
+	srv, err := d.newServer(spans, store)
 	if err != nil {
-		return deadline, err
+		return err
 	}
-	public, admin, err := listen(c)
+	public, admin, err := listen(d.Config)
 	if err != nil {
-		return deadline, err
+		return err
 	}
-	if o.Certificate != nil {
-		o.Certificate.SetLog(log)
-	}
-	announce(c, o, public, admin, log, stdout)
-	// Each listener reports once: that it failed, or that it was shut down.
-	ended := make(chan error, 2)
-	running := 1
-	go func() { ended <- servePublic(o, srv, public) }()
-	if admin != nil {
-		running++
-		go func() { ended <- srv.ServeAdmin(admin) }()
-	}
-	retry := time.NewTicker(owedEvery)
-	defer retry.Stop()
-	failed, err := wait(signals, ended, retry.C, log, func() { reread(o, again, srv, log) }, func() { endOwed(o, srv, log) })
-	if failed {
-		running--
-	}
-	deadline = time.Now().Add(c.Shutdown)
-	return deadline, errors.Join(err, stop(c, srv, deadline, signals, ended, running))
+	announce(d.Config, d.Credentials, public, admin, d.log, d.Stdout)
+	return d.runServer(srv, public, admin)
 }
 
-func servePublic(o *credentials.Opened, srv *server.Server, ln net.Listener) error {
-	if o.Certificate == nil {
-		return srv.Serve(ln)
+// startTraces returns nil where nothing is traced.
+func (d *daemon) startTraces() (*traces.Traces, error) {
+	if !d.Config.OTel {
+		return nil, nil //nolint:nilnil // a nil *Traces traces nothing
 	}
-	return srv.ServeTLS(ln, o.Certificate.ServerConfig())
+	return traces.Start(d.Version, d.log)
+}
+
+// newServer makes the server from the configuration and from what was opened for it.
+func (d *daemon) newServer(spans *traces.Traces, store coatcheck.Store) (*server.Server, error) {
+	if d.Config.Login == "users" {
+		makeRoomForHashes()
+	}
+	if d.Credentials.Certificate != nil {
+		d.Credentials.Certificate.SetLog(d.log)
+	}
+	c := d.Config.Server
+	c.Logger = d.log
+	c.Login, c.Policy.Admits, c.AdminKeys = throttled(d.Credentials.Login, store), d.Credentials.Admits, d.Credentials.AdminKeys
+	c.Collectors = append(c.Collectors, storeCollector(store))
+	if spans != nil {
+		c.Trace = spans.Request
+	}
+	return server.New(spans.Around(store), c)
 }
 
 // makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once, for those that are not left to
@@ -119,50 +133,55 @@ func makeRoomForHashes() {
 	runtime.GOMAXPROCS(procs + max(1, procs-1))
 }
 
-// errCut: the server was told twice to stop.
-var errCut = errors.New("a second signal ended the server at once; requests may have been cut off")
-
-// listen opens both listeners, or none. admin is nil when it is off.
-func listen(c *config.Config) (public, admin net.Listener, err error) {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // such a listener takes no socket filter, which the server needs to stop without a reset
-	ctx := context.Background()
-	if public, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
-		return nil, nil, fmt.Errorf("--listen: %w", err)
+// runServer serves until a signal tells it to stop, or a listener fails, and then drains the server. admin may be nil.
+func (d *daemon) runServer(srv *server.Server, public, admin net.Listener) error {
+	// Each listener reports once: that it failed, or that it was shut down.
+	ended := make(chan error, 2)
+	running := 1
+	go func() { ended <- d.servePublic(srv, public) }()
+	if admin != nil {
+		running++
+		go func() { ended <- srv.ServeAdmin(admin) }()
 	}
-	if c.AdminListen == "off" {
-		return public, nil, nil
+	failure := d.wait(ended, &reloader{files: d.Credentials.Reload, notBefore: d.NotBefore, sessions: srv, log: d.log})
+	if failure != nil {
+		running--
 	}
-	if admin, err = lc.Listen(ctx, "tcp", c.AdminListen); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf(`--admin-listen (it may be "off"): %w`, err), public.Close())
-	}
-	return public, admin, nil
+	d.deadline = time.Now().Add(d.Config.Shutdown)
+	return errors.Join(failure, d.stop(srv, ended, running))
 }
 
-// wait returns when a signal tells the server to stop, or when a listener failed. Until then it does what a HUP asks for, and
-// what could not be done is tried again at each tick.
-func wait(signals <-chan os.Signal, ended <-chan error, retry <-chan time.Time, log *slog.Logger, hup, again func()) (failed bool, err error) {
+func (d *daemon) servePublic(srv *server.Server, ln net.Listener) error {
+	if d.Credentials.Certificate == nil {
+		return srv.Serve(ln)
+	}
+	return srv.ServeTLS(ln, d.Credentials.Certificate.ServerConfig())
+}
+
+// wait returns nil when a signal tells the server to stop, and an error when a listener failed. Until then it does what a HUP asks
+// for, and what could not be done is tried again.
+func (d *daemon) wait(ended <-chan error, r *reloader) error {
+	retry := time.NewTicker(owedEvery)
+	defer retry.Stop()
 	for {
 		select {
 		case err := <-ended:
-			return true, fmt.Errorf("a listener failed: %w", err)
-		case <-retry:
-			again()
-		case sig := <-signals:
-			if sig == syscall.SIGHUP {
-				hup()
-				continue
-			}
-			log.Info("stopping", "signal", sig.String())
-			return false, nil
+			return fmt.Errorf("a listener failed: %w", err)
+		case sig := <-d.Signals.Stop:
+			d.log.Info("stopping", "signal", sig.String())
+			return nil
+		case <-d.Signals.Reload:
+			r.reload()
+		case <-retry.C:
+			r.endOwed()
 		}
 	}
 }
 
 // stop drains the server and waits for its listeners to return, for as long as --shutdown-timeout allows and until a
 // second signal.
-func stop(c *config.Config, srv *server.Server, deadline time.Time, signals <-chan os.Signal, ended <-chan error, running int) error {
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+func (d *daemon) stop(srv *server.Server, ended <-chan error, running int) error {
+	ctx, cancel := context.WithDeadline(context.Background(), d.deadline)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() {
@@ -177,35 +196,13 @@ func stop(c *config.Config, srv *server.Server, deadline time.Time, signals <-ch
 		}
 		drained <- err
 	}()
-	for {
-		select {
-		case err := <-drained:
-			if errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("requests were cut off after --shutdown-timeout %v", c.Shutdown)
-			}
-			return err
-		case sig := <-signals:
-			if sig != syscall.SIGHUP {
-				return errCut
-			}
+	select {
+	case err := <-drained:
+		if errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("requests were cut off after --shutdown-timeout %v", d.Config.Shutdown)
 		}
+		return err
+	case <-d.Signals.Stop:
+		return errSecondSignal
 	}
-}
-
-// newHandler writes log lines as the configuration says, in UTC, so that those of several machines compare.
-func newHandler(c *config.Config, w io.Writer) slog.Handler {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		level = slog.LevelInfo // cannot be: the setting is one of the words that slog knows
-	}
-	opt := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && a.Key == slog.TimeKey {
-			a.Value = slog.TimeValue(a.Value.Time().UTC())
-		}
-		return a
-	}}
-	if c.LogFormat == "text" {
-		return slog.NewTextHandler(w, opt)
-	}
-	return slog.NewJSONHandler(w, opt)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
@@ -26,4 +27,22 @@ func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
 	opt := c.Redis
 	opt.Logger = log
 	return redisstore.New(ctx, opt)
+}
+
+// throttled is a login mode with throttling around it, if it can be guessed at. A store that other nodes share keeps the counts,
+// so that they share those too.
+func throttled(mode login.Mode, store coatcheck.Store) login.Mode {
+	guessable, ok := mode.(login.Guessable)
+	if !ok {
+		return mode
+	}
+	ofAccounts, ofAddresses := login.AccountRule(), login.AddressRule()
+	var accounts, addresses login.Ledger
+	if shared, ok := store.(*redisstore.Store); ok {
+		accounts = shared.Ledger("account", ofAccounts.Forget, ofAccounts.Delays)
+		addresses = shared.Ledger("address", ofAddresses.Forget, ofAddresses.Delays)
+	} else {
+		accounts, addresses = login.NewMemoryLedger(ofAccounts), login.NewMemoryLedger(ofAddresses)
+	}
+	return login.NewThrottle(guessable, accounts, addresses, nil)
 }
