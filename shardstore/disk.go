@@ -27,6 +27,9 @@ type disk struct {
 // ErrInUse: another store, of this process or another one, works with the folder.
 var ErrInUse = errors.New("in use by another store")
 
+// ErrNoJournal is Verify's error for a folder in which no store has left anything.
+var ErrNoJournal = errors.New("holds no journal")
+
 var errStopped = errors.New("shardstore: the store is closed")
 
 // openDisk takes the folder, reads what stands there and goes on with its last journal.
@@ -209,7 +212,8 @@ func (s *Store) Stats() Stats {
 }
 
 // Verify reads what a store with Options.Dir left in a folder, as New would, changes nothing, and returns how many sessions
-// live there. It refuses a folder that is in use.
+// live there. It refuses a folder that is in use, and one without a journal, which every store leaves there (ErrNoJournal): that is
+// another folder than was meant, or a copy that lacks something.
 func Verify(dir string) (sessions int, err error) {
 	if _, err := os.Stat(dir); err != nil {
 		return 0, fmt.Errorf("shardstore: %w", err)
@@ -227,8 +231,12 @@ func Verify(dir string) (sessions int, err error) {
 	}
 	s := newStore(opt)
 	r := restore{s: s, fs: osFiles{}, dir: dir}
-	if _, err := r.load(); err != nil {
+	found, err := r.load()
+	if err != nil {
 		return 0, err
+	}
+	if found.generation == 0 {
+		return 0, fmt.Errorf("shardstore: %s %w: %s is missing", dir, ErrNoJournal, filepath.Base(journalName(dir, 1)))
 	}
 	s.sweep()
 	return s.Len(), nil

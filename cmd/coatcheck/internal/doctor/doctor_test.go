@@ -156,6 +156,14 @@ func TestOnRedis(t *testing.T) {
 	on(server.URL()).says("redis", Problem, "see that Redis runs")
 }
 
+// A folder that no server has used yet is fine where it is empty, and doubtful where it is not.
+func TestOnAnUnusedDataDir(t *testing.T) {
+	dir := t.TempDir()
+	examined(t, "--dev", "--data-dir", dir).says("data-dir", Fine, "is empty")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	examined(t, "--dev", "--data-dir", dir).says("data-dir", Warning, "holds files and no sessions")
+}
+
 func TestGauge(t *testing.T) {
 	n, ok := gauge([]byte("# TYPE process_max_fds gauge\nprocess_max_fds_other 7\nprocess_max_fds 1.048576e+06\n"), "process_max_fds")
 	assert.True(t, ok)

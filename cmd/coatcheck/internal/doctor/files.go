@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/shardstore"
@@ -82,6 +83,8 @@ func (d *doctor) memory() {
 			return
 		}
 		d.say("data-dir", Fine, "%s is not there yet, the server makes it", dir)
+	case errors.Is(err, shardstore.ErrNoJournal):
+		d.unused(dir)
 	case errors.Is(err, shardstore.ErrInUse) && d.api != nil:
 		d.say("data-dir", Fine, "%s is in use, by the running server as it seems", dir)
 	case errors.Is(err, shardstore.ErrInUse):
@@ -96,6 +99,24 @@ func (d *doctor) memory() {
 			return
 		}
 		d.say("data-dir", Fine, "%s is sound: %d live sessions", dir, n)
+	}
+}
+
+// unused says what becomes of a folder that no server has used yet.
+func (d *doctor) unused(dir string) {
+	entries, err := os.ReadDir(dir)
+	others := slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "lock" })
+	switch {
+	case err != nil:
+		d.say("data-dir", Problem, "%v", err)
+	case len(others) > 0:
+		d.say("data-dir", Warning, "%s holds files and no sessions, and the server would put its own beside them: see that it is the right folder, and that no copy lacks its journal", dir)
+	default:
+		if err := writable(dir); err != nil {
+			d.say("data-dir", Problem, "%s cannot be written: %v", dir, err)
+			return
+		}
+		d.say("data-dir", Fine, "%s is empty, the server begins there", dir)
 	}
 }
 
