@@ -40,6 +40,7 @@ func (p *process) fetch(t *testing.T, client *http.Client) fetched {
 
 // The built program over TLS, while its certificate is replaced: by rename, by link as Kubernetes does it, by rubbish.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ca := certtest.New(t)
 	tomorrow := time.Now().Add(24 * time.Hour)
 	volume := t.TempDir()
@@ -81,8 +82,7 @@ func TestTLS(t *testing.T) {
 
 	third := release("3")
 	p.signal(t, syscall.SIGHUP)
-	p.logged(t, "re-read keys, users, certificates")
-	assert.Equal(t, third, p.fetch(t, client).serial, "HUP does it at once")
+	require.Eventually(t, func() bool { return p.fetch(t, client).serial == third }, patience, 20*time.Millisecond)
 
 	require.NoError(t, os.Remove(files.Key))
 	p.signal(t, syscall.SIGHUP)
@@ -96,11 +96,12 @@ func TestTLS(t *testing.T) {
 
 // A request in flight over TLS is answered before the server ends, and a connection without one does not keep it.
 func TestStopOverTLS(t *testing.T) {
+	t.Parallel()
 	ca := certtest.New(t)
 	files := certtest.NewFiles(t)
 	cert, key, _ := ca.Issue(t, time.Now().Add(time.Hour))
 	files.Write(t, cert, key)
-	p := start(t, append(files.Flags(), "--shutdown-timeout=15s")...)
+	p := start(t, append(files.Flags(), unhurried...)...)
 	dialer := tls.Dialer{Config: ca.Client().Transport.(*http.Transport).TLSClientConfig}
 	dial := func() net.Conn {
 		conn, err := dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "https://"))

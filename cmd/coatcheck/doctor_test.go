@@ -122,6 +122,7 @@ func TestDoctorExitCodes(t *testing.T) {
 }
 
 func TestDoctorOnDataDir(t *testing.T) {
+	t.Parallel()
 	parent := t.TempDir()
 	require.NoError(t, os.Chmod(filepath.Dir(parent), 0o755)) //nolint:gosec // so that others come as far as parent
 	dir := filepath.Join(parent, "data")
@@ -171,6 +172,7 @@ func withoutRights(t *testing.T, folder string, args ...string) diagnosis {
 }
 
 func TestDoctorOnDescriptors(t *testing.T) {
+	t.Parallel()
 	with := func(limit string) diagnosis {
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", "ulimit -n "+limit+` && exec "$0" doctor --json --dev --admin-listen=127.0.0.1:1`, program(t))
 		cmd.Env = environment()

@@ -50,6 +50,7 @@ func between(t *testing.T, p *process, spoil func(*http.Response)) string {
 }
 
 func TestDoctorOnAServer(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	admin := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
 	through := func(at string, more ...string) diagnosis {
@@ -144,6 +145,7 @@ func issue(t *testing.T, ends time.Time) (pair tls.Certificate, file string) {
 }
 
 func TestDoctorOnCertificates(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	target, err := url.Parse(p.url)
 	require.NoError(t, err)
@@ -177,6 +179,7 @@ func TestDoctorOnCertificates(t *testing.T) {
 }
 
 func TestDoctorAndHealthcheckWithAKey(t *testing.T) {
+	t.Parallel()
 	file := keyFile(t, 0o600)
 	p := start(t, "--admin-key-file", file)
 	admin := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
@@ -195,6 +198,7 @@ func TestDoctorAndHealthcheckWithAKey(t *testing.T) {
 
 // A server whose Redis is away is alive, so that nobody restarts it, and not ready.
 func TestHealthcheck(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	p := start(t, "--store", redis.URL())
 	environ := []string{"COATCHECK_DEV=true", "COATCHECK_STORE=" + redis.URL(), "COATCHECK_ADMIN_LISTEN=" + strings.TrimPrefix(p.admin, "http://")}

@@ -49,6 +49,7 @@ var (
 // What the dashboard, the alerts and docs/operations.md name, a running server shows; and docs/operations.md names all that is
 // ours.
 func TestMetricsThatAreNamed(t *testing.T) {
+	t.Parallel()
 	memory := start(t, "--data-dir", t.TempDir())
 	redis := start(t, "--store", redistest.Start(t).URL())
 	shown := make(map[string]bool)
@@ -159,16 +160,23 @@ func checkRates(t *testing.T, expr string) {
 }
 
 func TestMetricsOfMemoryStore(t *testing.T) {
-	p := start(t, "--ttl=1s", "--rotation-grace=100ms", "--data-dir", t.TempDir())
-	for range 3 {
-		p.ask(t, "POST", "/auth/login", "", `{"user_id":"user-42"}`)
+	t.Parallel()
+	logIn := func(p *process) {
+		for range 3 {
+			p.ask(t, "POST", "/auth/login", "", `{"user_id":"user-42"}`)
+		}
 	}
-	_, page := p.scrape(t)
+	lasting := start(t, "--data-dir", t.TempDir())
+	logIn(lasting)
+	_, page := lasting.scrape(t)
 	assert.Contains(t, page, "\ncoatcheck_sessions 3\n")
 	assert.Contains(t, page, "\ncoatcheck_memory_writes_refused 0\n")
 	assert.Regexp(t, `\ncoatcheck_memory_journal_bytes [1-9]`, page)
+
+	brief := start(t, "--ttl=1s", "--rotation-grace=100ms", "--data-dir", t.TempDir())
+	logIn(brief)
 	require.Eventually(t, func() bool {
-		_, page = p.scrape(t)
+		_, page = brief.scrape(t)
 		return strings.Contains(page, "\n"+`coatcheck_sessions_ended_total{reason="idle"} 3`+"\n")
 	}, patience, 20*time.Millisecond)
 	assert.Contains(t, page, "\ncoatcheck_sessions 0\n")

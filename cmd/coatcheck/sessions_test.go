@@ -49,6 +49,7 @@ func (p *process) listed(t *testing.T, user string) (list []struct{ Handle, User
 
 // Whatever a user is called, it is his sessions that are shown and ended, and nobody else's.
 func TestSessions(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	users := []string{"user-42", "a/b", "a", "%", "%2F", "a b", "Zoë 漢字", ".", "..", "-f", "?x#y", `"'\`, "a/sessions/b"}
 	cookies := make(map[string]string)
@@ -109,6 +110,7 @@ func TestSessionIDsThatBeginWithADash(t *testing.T) {
 }
 
 func TestSessionsWithAKey(t *testing.T) {
+	t.Parallel()
 	dir, key, old := t.TempDir(), strings.Repeat("k3y!", 10), strings.Repeat("0ld!", 10)
 	write := func(name, content string) string {
 		path := filepath.Join(dir, name)
@@ -160,6 +162,7 @@ func TestSessionsUsage(t *testing.T) {
 
 // Whoever else answers, or does not, is told from a server of ours.
 func TestSessionsOfSomethingElse(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	nobody, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -36,10 +36,10 @@ func TestTermIsNotLostAfterHups(t *testing.T) {
 	}, patience, time.Millisecond)
 	for range 8 {
 		p.signal(t, syscall.SIGHUP)
-		p.signalsTaken(t)
+		awaitSignalsTaken(t, p.cmd.Process.Pid)
 	}
 	p.signal(t, syscall.SIGTERM)
-	p.signalsTaken(t)
+	awaitSignalsTaken(t, p.cmd.Process.Pid)
 
 	require.NoError(t, os.WriteFile(pipe, []byte(key), 0o600))
 	require.NoError(t, os.Rename(pipe, file))
@@ -50,12 +50,12 @@ func TestTermIsNotLostAfterHups(t *testing.T) {
 	assert.LessOrEqual(t, strings.Count(p.stderr.String(), "re-read keys"), 2, "the eight HUPs were one")
 }
 
-// signalsTaken waits until the process has no signal pending in the kernel.
-func (p *process) signalsTaken(t *testing.T) {
+// awaitSignalsTaken waits until the process has no signal pending in the kernel, or has ended.
+func awaitSignalsTaken(t *testing.T, id int) {
 	t.Helper()
 	pending := regexp.MustCompile(`(?m)^(?:SigPnd|ShdPnd):\s*0*[1-9a-f]`)
 	require.Eventually(t, func() bool {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-		return err == nil && !pending.Match(status)
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
+		return err != nil || !pending.Match(status)
 	}, patience, time.Millisecond)
 }

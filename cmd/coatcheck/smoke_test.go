@@ -38,6 +38,7 @@ var sessionID = regexp.MustCompile(`"session_id":"[A-Za-z0-9_-]{22}"`)
 // The newcomer's first minute: what the server prints and what README.md shows are the same four commands, and with the
 // real curl and its cookie jar they answer what README.md says.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	commands, answers := readme(t)
 	require.Equal(t, daemon.CurlLines("http://127.0.0.1:3000"), commands)
 	p := start(t)
@@ -66,6 +67,7 @@ func TestReadme(t *testing.T) {
 
 // The whole programs that the pages show are programs.
 func TestProgramsOfThePagesBuild(t *testing.T) {
+	t.Parallel()
 	for _, page := range []string{"README.md", "docs/migrating.md"} {
 		text, err := os.ReadFile("../../" + page)
 		require.NoError(t, err)

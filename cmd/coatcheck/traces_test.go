@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -179,6 +180,7 @@ func (r *receiver) check(t *testing.T, s *tracepb.Span) {
 
 // Without --otel nothing is sent, whatever the environment says; nor where that turns it off.
 func TestNoTraces(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct{ args, env []string }{
 		"by default":       {},
 		"SDK disabled":     {[]string{"--otel"}, []string{"OTEL_SDK_DISABLED=true"}},
@@ -200,6 +202,7 @@ func TestNoTraces(t *testing.T) {
 
 // A collector that is away, says nothing, or refuses holds up no request and no stop, and is in the log once.
 func TestCollectorThatIsAway(t *testing.T) {
+	t.Parallel()
 	hangs := make(chan struct{})
 	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
 	t.Cleanup(func() { close(hangs); silent.Close() })
@@ -220,28 +223,31 @@ func TestCollectorThatIsAway(t *testing.T) {
 			p := startIn(t, []string{
 				"OTEL_EXPORTER_OTLP_ENDPOINT=" + tt.at, "OTEL_EXPORTER_OTLP_HEADERS=x-key=s3cret", "OTEL_BSP_SCHEDULE_DELAY=1",
 				"OTEL_BSP_MAX_QUEUE_SIZE=2", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=1", "OTEL_BSP_EXPORT_TIMEOUT=100",
-			}, "--otel", "--shutdown-timeout=700ms")
+			}, append(unhurried, "--otel")...)
+			began := time.Now()
 			for i := 0; i < 50 || !strings.Contains(p.stderr.String(), "spans were not sent"); i++ {
-				require.Less(t, i, 10_000)
+				require.Less(t, time.Since(began), patience)
 				status, _, _ := p.ask(t, "GET", "/auth/me", "", "")
 				require.Equal(t, http.StatusOK, status)
 			}
 			p.signal(t, syscall.SIGTERM)
 			require.Zero(t, p.wait(t))
-			assert.Equal(t, 1, strings.Count(p.stderr.String(), "spans were not sent"), "lines in the first minute")
+			minutes := int(time.Since(began)/time.Minute) + 1
+			assert.LessOrEqual(t, strings.Count(p.stderr.String(), "spans were not sent"), minutes, "a line a minute")
 			assert.Contains(t, p.stderr.String(), tt.logged)
 			assert.NotContains(t, p.stderr.String(), "s3cret")
 		})
 	}
 }
 
-// What has not been sent at the end is given --shutdown-timeout, even if the collector takes all the time there is.
+// What has not been sent at the end is given two seconds, even if the collector takes all the time there is.
 func TestTracesDoNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
 	hangs := make(chan struct{})
 	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
 	t.Cleanup(func() { close(hangs); silent.Close() })
 	p := startIn(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + silent.URL, "OTEL_EXPORTER_OTLP_TIMEOUT=600000", "OTEL_BSP_EXPORT_TIMEOUT=600000"},
-		"--otel", "--shutdown-timeout=1s")
+		append(unhurried, "--otel")...)
 	p.ask(t, "GET", "/auth/me", "", "")
 	p.signal(t, syscall.SIGTERM)
 	require.Zero(t, p.wait(t))
@@ -250,6 +256,7 @@ func TestTracesDoNotHoldUpTheEnd(t *testing.T) {
 
 // Variables that are not understood are told at the start, without their values.
 func TestMistakesInTraceVariables(t *testing.T) {
+	t.Parallel()
 	for variable, want := range map[string]string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT=s3cret:4318":                 "OTEL_EXPORTER_OTLP_ENDPOINT: must be a URL",
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://u:s3cret@[":    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: must be a URL",
