@@ -4,10 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 )
 
+// ErrNoJournal is Verify's error for a folder in which no store has left anything.
+var ErrNoJournal = errors.New("holds no journal")
+
 // Verify reads what a store with Options.Dir left in a folder, as New would, changes nothing, and returns how many sessions
-// live there. It refuses a folder that is in use.
+// live there. It refuses a folder that is in use, and one without a journal, which every store leaves there (ErrNoJournal): that is
+// another folder than was meant, or a copy that lacks something.
 func Verify(dir string) (sessions int, err error) {
 	if _, err := os.Stat(dir); err != nil {
 		return 0, fmt.Errorf("shardstore: %w", err)
@@ -23,8 +28,12 @@ func Verify(dir string) (sessions int, err error) {
 	}
 	s := newStore(opt)
 	r := restore{s: s, fs: osFiles{}, dir: dir}
-	if _, err := r.load(); err != nil {
+	found, err := r.load()
+	if err != nil {
 		return 0, err
+	}
+	if found.generation == 0 {
+		return 0, fmt.Errorf("shardstore: %s %w: %s is missing", dir, ErrNoJournal, filepath.Base(journalName(dir, 1)))
 	}
 	s.sweep()
 	return s.Len(), nil

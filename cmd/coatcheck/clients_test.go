@@ -11,6 +11,7 @@ import (
 // Login, me, refresh and logout as other people's clients do them, against the built program. curl's turn is TestReadme; the
 // browser's is package server/browsertest.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	for _, tt := range []struct {
 		client, script, prints string

@@ -32,10 +32,8 @@ func startShipped(t *testing.T, n int, args ...string) *process {
 		limit.Cur, limit.Max = need, max(limit.Max, need)
 		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit), "%d connections need as many descriptors: raise ulimit -Hn", n)
 	}
-	path, err := shipped()
-	require.NoError(t, err)
 	stderr := new(output)
-	p := startProgram(t, path, nil, stderr, args...)
+	p := startProgram(t, shippedProgram(t), nil, stderr, args...)
 	p.stderr = stderr
 	return p
 }

@@ -2,14 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net"
-	"net/url"
-	"strings"
-	"time"
+	"slices"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
+	"github.com/coatcheck/coatcheck/server/login"
 )
 
 const doctorUsage = `Usage:
@@ -27,159 +27,29 @@ configuration, it is asked too.
 The exit code is 0 without problems, 1 with any, 2 when the configuration has mistakes.
 `
 
-// What a check comes to.
-const (
-	fine    = "ok"
-	warning = "warning"
-	problem = "problem"
-)
-
-// verdict is what a check came to. Its text says what it means, and what to do about it.
-type verdict struct {
-	Check  string `json:"check"`
-	Result string `json:"result"`
-	Text   string `json:"text"`
-}
-
-// doctor looks at a configuration, and at the server that runs with it.
-type doctor struct {
-	c     *config
-	url   *url.URL // nil: not known
-	found []verdict
-	api   *adminAPI // of the server that runs with c; nil: none has answered
-}
-
-func (d *doctor) say(check, result, format string, args ...any) {
-	d.found = append(d.found, verdict{check, result, fmt.Sprintf(format, args...)})
-}
-
 // runDoctor checks a configuration and, where there is one, the server that runs with it.
 func runDoctor(args, environ []string, stdout, stderr io.Writer) int {
-	d := &doctor{c: new(config)}
 	var public string
 	var asJSON bool
-	table := append(settings(d.c), doctorSettings(&public, &asJSON)...)
-	err := fill(d.c, table, args, environ)
-	if errors.Is(err, errHelp) {
+	c, err := config.Load(args, environ, config.Text("url", "URL", &public), config.Switch("json", &asJSON))
+	if errors.Is(err, config.ErrHelp) {
 		return say(stdout, doctorUsage)
 	}
-	if err == nil {
-		d.url, err = publicURL(public)
+	opened, mistakes := credentials.Open(c, login.UsersOptions{})
+	if err = errors.Join(err, mistakes); err != nil {
+		return refuse(stderr, err)
 	}
+	address, err := doctor.PublicURL(public)
 	if err != nil {
-		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", bullets(err)))
-		return exitUsage
+		return refuse(stderr, err)
 	}
-	d.examine(context.Background())
-	if say(stdout, d.print(asJSON)) != exitOK || d.count(problem) > 0 {
+	report := doctor.Examine(context.Background(), c, slices.Concat(c.Notes, opened.Notes), address)
+	text := report.String()
+	if asJSON {
+		text = report.JSON()
+	}
+	if say(stdout, text) != exitOK || report.Count(doctor.Problem) > 0 {
 		return exitFailed
 	}
 	return exitOK
-}
-
-func doctorSettings(public *string, asJSON *bool) []setting {
-	return []setting{
-		{name: "url", kind: text("URL", public), flagOnly: true, help: "where browsers reach the server"},
-		{name: "json", kind: onOff(asJSON), def: "false", flagOnly: true, help: "print JSON"},
-	}
-}
-
-// publicURL reads --url; without it there is none.
-func publicURL(s string) (*url.URL, error) {
-	if s == "" {
-		return nil, nil //nolint:nilnil // not known is no mistake
-	}
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("--url: not an address such as https://login.example.com")
-	}
-	u.Path = strings.TrimSuffix(u.Path, "/")
-	return u, nil
-}
-
-// examine makes all checks.
-func (d *doctor) examine(ctx context.Context) {
-	for _, note := range d.c.notes {
-		d.say("environment", warning, "%s", note)
-	}
-	d.login()
-	d.cookie()
-	d.proxies()
-	d.secretFiles()
-	d.ownCertificate()
-	d.adminListener()
-	d.server(ctx)
-	d.descriptors(ctx)
-	if d.c.store == "memory" {
-		d.memory()
-	} else {
-		d.redis(ctx)
-	}
-	if d.url != nil {
-		d.public(ctx)
-	}
-}
-
-func (d *doctor) count(result string) (n int) {
-	for _, v := range d.found {
-		if v.Result == result {
-			n++
-		}
-	}
-	return n
-}
-
-func (d *doctor) print(asJSON bool) string {
-	problems, warnings := d.count(problem), d.count(warning)
-	if asJSON {
-		b, err := json.MarshalIndent(struct {
-			Checks   []verdict `json:"checks"`
-			Problems int       `json:"problems"`
-			Warnings int       `json:"warnings"`
-		}{d.found, problems, warnings}, "", "  ")
-		if err != nil {
-			return err.Error() // cannot be: texts and numbers
-		}
-		return string(b) + "\n"
-	}
-	var b strings.Builder
-	for _, v := range d.found {
-		fmt.Fprintf(&b, "%-8s %-16s %s\n", v.Result, v.Check, oneLine(v.Text))
-	}
-	fmt.Fprintf(&b, "%d checks, %d problems, %d warnings\n", len(d.found), problems, warnings)
-	return b.String()
-}
-
-// oneLine is a text of ours with errors of others in it, which may come from anywhere.
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7F }), " ")
-}
-
-// adminURL is where this machine reaches --admin-listen; empty: nowhere that can be told.
-func adminURL(listen string) string {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil || port == "0" {
-		return ""
-	}
-	switch host {
-	case "", "0.0.0.0":
-		host = "127.0.0.1"
-	case "::":
-		host = "::1"
-	}
-	return "http://" + net.JoinHostPort(host, port)
-}
-
-// soon is how long before its end a certificate is warned of: a renewal that works is done by then.
-const soon = 14 * 24 * time.Hour
-
-func (d *doctor) certificate(check string, ends time.Time) {
-	switch left := time.Until(ends); {
-	case left <= 0:
-		d.say(check, problem, "the certificate ended on %s: browsers refuse it; renew it", ends.Format(time.DateOnly))
-	case left < soon:
-		d.say(check, warning, "the certificate ends on %s, within two weeks: renew it, and see why that has not happened by itself", ends.Format(time.DateOnly))
-	default:
-		d.say(check, fine, "the certificate is good until %s", ends.Format(time.DateOnly))
-	}
 }

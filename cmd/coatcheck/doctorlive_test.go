@@ -28,6 +28,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
@@ -48,6 +50,7 @@ func between(t *testing.T, p *process, spoil func(*http.Response)) string {
 }
 
 func TestDoctorOnAServer(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	admin := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
 	through := func(at string, more ...string) diagnosis {
@@ -56,13 +59,13 @@ func TestDoctorOnAServer(t *testing.T) {
 		return diagnosed(t, code, out)
 	}
 	d := through(p.url)
-	assert.Empty(t, d.with(problem), d.texts)
-	d.says("server", fine, "is ready")
-	d.says("url-proxy", fine, "nothing between")
+	assert.Empty(t, d.with(doctor.Problem), d.texts)
+	d.says("server", doctor.Fine, "is ready")
+	d.says("url-proxy", doctor.Fine, "nothing between")
 	for _, check := range []string{"url", "url-cache", "url-cookie", "url-admin"} {
-		d.says(check, fine, "")
+		d.says(check, doctor.Fine, "")
 	}
-	assert.Empty(t, through(between(t, p, func(*http.Response) {})).with(problem))
+	assert.Empty(t, through(between(t, p, func(*http.Response) {})).with(doctor.Problem))
 
 	for name, tt := range map[string]struct {
 		spoil       func(*http.Response)
@@ -102,10 +105,10 @@ func TestDoctorOnAServer(t *testing.T) {
 		},
 	} {
 		d := through(between(t, p, tt.spoil), tt.args...)
-		d.says(tt.check, problem, tt.text)
-		assert.Equal(t, []string{tt.check}, d.with(problem), name)
+		d.says(tt.check, doctor.Problem, tt.text)
+		assert.Equal(t, []string{tt.check}, d.with(doctor.Problem), name)
 	}
-	through(between(t, p, func(r *http.Response) { r.Header.Set("Via", "1.1 varnish") }), "--trusted-proxies=127.0.0.1").says("url-proxy", fine, "varnish")
+	through(between(t, p, func(r *http.Response) { r.Header.Set("Via", "1.1 varnish") }), "--trusted-proxies=127.0.0.1").says("url-proxy", doctor.Fine, "varnish")
 
 	both := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		target, err := url.Parse(p.url)
@@ -118,9 +121,9 @@ func TestDoctorOnAServer(t *testing.T) {
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(both.Close)
-	through(both.URL).says("url-admin", problem, "the public address leads to the admin listener")
+	through(both.URL).says("url-admin", doctor.Problem, "the public address leads to the admin listener")
 
-	through("http://127.0.0.1:1").says("url", problem, "cannot be reached")
+	through("http://127.0.0.1:1").says("url", doctor.Problem, "cannot be reached")
 	assert.NotContains(t, p.stderr.String(), "event=logout", "nobody was logged out")
 }
 
@@ -142,6 +145,7 @@ func issue(t *testing.T, ends time.Time) (pair tls.Certificate, file string) {
 }
 
 func TestDoctorOnCertificates(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	target, err := url.Parse(p.url)
 	require.NoError(t, err)
@@ -150,10 +154,10 @@ func TestDoctorOnCertificates(t *testing.T) {
 		known        bool
 		result, text string
 	}{
-		"a good one":      {60 * 24 * time.Hour, true, fine, "is good until"},
-		"one that ends":   {13 * 24 * time.Hour, true, warning, "within two weeks"},
-		"one that ended":  {-time.Hour, true, problem, "browsers refuse"},
-		"one of somebody": {60 * 24 * time.Hour, false, problem, "unknown authority"},
+		"a good one":      {60 * 24 * time.Hour, true, doctor.Fine, "is good until"},
+		"one that ends":   {13 * 24 * time.Hour, true, doctor.Warning, "within two weeks"},
+		"one that ended":  {-time.Hour, true, doctor.Problem, "browsers refuse"},
+		"one of somebody": {60 * 24 * time.Hour, false, doctor.Problem, "unknown authority"},
 	} {
 		pair, authority := issue(t, time.Now().Add(tt.left))
 		proxy := httputil.NewSingleHostReverseProxy(target)
@@ -175,13 +179,14 @@ func TestDoctorOnCertificates(t *testing.T) {
 }
 
 func TestDoctorAndHealthcheckWithAKey(t *testing.T) {
+	t.Parallel()
 	file := keyFile(t, 0o600)
 	p := start(t, "--admin-key-file", file)
 	admin := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
 	code, out, _ := command(t, nil, "doctor", "--json", "--dev", admin, "--admin-key-file", file)
-	diagnosed(t, code, out).says("server", fine, "is ready")
+	diagnosed(t, code, out).says("server", doctor.Fine, "is ready")
 	code, out, _ = command(t, nil, "doctor", "--json", "--dev", admin)
-	diagnosed(t, code, out).says("server", problem, "asks for a key")
+	diagnosed(t, code, out).says("server", doctor.Problem, "asks for a key")
 
 	code, out, _ = command(t, nil, "healthcheck", "--dev", admin, "--admin-key-file", file)
 	assert.Zero(t, code)
@@ -193,6 +198,7 @@ func TestDoctorAndHealthcheckWithAKey(t *testing.T) {
 
 // A server whose Redis is away is alive, so that nobody restarts it, and not ready.
 func TestHealthcheck(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	p := start(t, "--store", redis.URL())
 	environ := []string{"COATCHECK_DEV=true", "COATCHECK_STORE=" + redis.URL(), "COATCHECK_ADMIN_LISTEN=" + strings.TrimPrefix(p.admin, "http://")}
@@ -203,7 +209,7 @@ func TestHealthcheck(t *testing.T) {
 	assert.Equal(t, 1, code)
 	assert.Contains(t, errs, "The session store cannot be reached")
 	code, out, _ := command(t, environ, "doctor", "--json")
-	diagnosed(t, code, out).says("server", problem, "The session store cannot be reached")
+	diagnosed(t, code, out).says("server", doctor.Problem, "The session store cannot be reached")
 
 	p.signal(t, syscall.SIGTERM)
 	p.wait(t)
@@ -212,17 +218,7 @@ func TestHealthcheck(t *testing.T) {
 	assert.Contains(t, errs, "nobody listens")
 	for _, args := range [][]string{{"--admin-listen=off"}, {"--admin-listen=x"}, {"--admin-key-file=/none"}} {
 		var stdout, stderr bytes.Buffer
-		assert.Equal(t, 1, run(append([]string{"healthcheck"}, args...), environ, nil, nil, &stdout, &stderr), args)
+		assert.Equal(t, 1, run(append([]string{"healthcheck"}, args...), environ, daemon.Signals{}, nil, &stdout, &stderr), args)
 		assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "a line")
-	}
-}
-
-func TestAdminURL(t *testing.T) {
-	for listen, want := range map[string]string{
-		"127.0.0.1:3001": "http://127.0.0.1:3001", ":3001": "http://127.0.0.1:3001", "0.0.0.0:1": "http://127.0.0.1:1",
-		"[::]:1": "http://[::1]:1", "[::1]:1": "http://[::1]:1", "10.0.0.1:1": "http://10.0.0.1:1", "localhost:1": "http://localhost:1",
-		"off": "", "127.0.0.1:0": "",
-	} {
-		assert.Equal(t, want, adminURL(listen))
 	}
 }

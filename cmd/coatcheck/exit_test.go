@@ -53,6 +53,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var stdout, stderr bytes.Buffer
 			cmd := exec.CommandContext(t.Context(), program(t), tt.args...)
 			cmd.Env, cmd.Stdout, cmd.Stderr = environment(tt.env...), &stdout, &stderr

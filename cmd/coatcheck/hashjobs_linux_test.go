@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,23 +22,63 @@ func startWithUser(t *testing.T) *process {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "users")
 	require.NoError(t, os.WriteFile(file, []byte(hashPassword(t, "someone", "the password")), 0o600))
-	return start(t, "--login=users", "--users-file", file)
+	return start(t, "--login=users", "--users-file", file, "--shutdown-timeout="+patience.String())
 }
 
-// hasher logs somebody in and returns the process that has hashed his password. On a busy machine the server may lose its
-// patience with one, and start another after a while.
-func (p *process) hasher(t *testing.T) (id int) {
+// logInSomeone returns the status of the login, 0 without an answer.
+func (p *process) logInSomeone() int {
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Post(p.url+"/auth/login", "application/json", strings.NewReader(`{"user_id":"someone","password":"the password"}`)) //nolint:noctx // the client has a timeout
+	if err != nil {
+		return 0
+	}
+	_ = resp.Body.Close() // only the status counts
+	return resp.StatusCode
+}
+
+// stopWithHasher begins a login and stops the server as soon as it has started the process that hashes the password; it goes on with
+// SIGCONT. On a busy machine the server soon gives such a process up, but not while it is stopped. The process has then lowered
+// itself, which is the last that it does before it takes jobs.
+func (p *process) stopWithHasher(t *testing.T) (id int, login <-chan int) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		status, text, _ := p.ask(t, "POST", "/auth/login", "", `{"user_id":"someone","password":"the password"}`)
-		require.Equal(t, http.StatusOK, status, text)
-		children := p.children(t)
-		if len(children) == 1 {
-			id = children[0]
+	deadline := time.Now().Add(patience)
+	for {
+		require.True(t, time.Now().Before(deadline), "no process is seen in time")
+		status := make(chan int, 1)
+		go func() { status <- p.logInSomeone() }()
+		for len(status) == 0 {
+			children := p.children(t)
+			if len(children) == 0 {
+				time.Sleep(time.Millisecond)
+				continue
+			}
+			p.signal(t, syscall.SIGSTOP)
+			if p.lowersItself(t, children[0], deadline) {
+				return children[0], status
+			}
+			p.signal(t, syscall.SIGCONT) // it was given up before the server had stopped
+			break
 		}
-		return id != 0
-	}, patience, 50*time.Millisecond)
-	return id
+		require.Equal(t, http.StatusOK, <-status)
+		time.Sleep(100 * time.Millisecond) // no other process is started for a while
+	}
+}
+
+// lowersItself waits until the process is one that hashes and gives way to all others, and reports false if it has ended instead.
+func (p *process) lowersItself(t *testing.T, id int, deadline time.Time) bool {
+	t.Helper()
+	for time.Now().Before(deadline) {
+		if hasEnded(id) {
+			return false
+		}
+		a, err := unix.SchedGetAttr(id, 0)
+		if err == nil && a.Policy == unix.SCHED_IDLE {
+			return true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	require.Fail(t, "the process does not lower itself")
+	return false
 }
 
 // children returns the processes that the server has started.
@@ -48,7 +89,9 @@ func (p *process) children(t *testing.T) (ids []int) {
 	require.NotEmpty(t, lists)
 	for _, list := range lists {
 		text, err := os.ReadFile(list)
-		require.NoError(t, err)
+		if err != nil {
+			continue // a thread that has ended
+		}
 		for id := range strings.FieldsSeq(string(text)) {
 			n, err := strconv.Atoi(id)
 			require.NoError(t, err)
@@ -58,22 +101,22 @@ func (p *process) children(t *testing.T) (ids []int) {
 	return ids
 }
 
-// awaitEndOf waits until the process is gone, or is one that only its parent remembers.
+// hasEnded reports whether the process is gone, or is one that only its parent remembers.
+func hasEnded(id int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
 func awaitEndOf(t *testing.T, id int) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
-		return err != nil || strings.Contains(string(stat), ") Z ")
-	}, patience, 5*time.Millisecond, "process %d goes on", id)
+	require.Eventually(t, func() bool { return hasEnded(id) }, patience, 5*time.Millisecond, "process %d goes on", id)
 }
 
 // Passwords are hashed in a process that gives way to the server, and to which the server's secrets are not passed on (AUT-05).
 func TestHashingProcess(t *testing.T) {
+	t.Parallel()
 	p := startWithUser(t)
-	id := p.hasher(t)
-	a, err := unix.SchedGetAttr(id, 0)
-	require.NoError(t, err)
-	assert.EqualValues(t, unix.SCHED_IDLE, a.Policy)
+	id, login := p.stopWithHasher(t)
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", id))
 	require.NoError(t, err)
 	assert.Empty(t, string(environ))
@@ -81,29 +124,37 @@ func TestHashingProcess(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, strings.HasSuffix(string(command), "\x00hash-jobs\x00"), string(command))
 
-	require.NoError(t, syscall.Kill(id, syscall.SIGINT), "as a Ctrl-C does, which is for the server to obey")
-	require.NoError(t, syscall.Kill(id, syscall.SIGTERM))
-	assert.Equal(t, id, p.hasher(t))
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} { // as a Ctrl-C does, which is for the server to obey
+		require.NoError(t, syscall.Kill(id, sig))
+		awaitSignalsTaken(t, id)
+		require.False(t, hasEnded(id), sig)
+	}
+	p.signal(t, syscall.SIGCONT)
+	assert.Equal(t, http.StatusOK, <-login)
 	p.signal(t, syscall.SIGTERM)
 	require.Equal(t, exitOK, p.wait(t), p.stderr.String())
 	awaitEndOf(t, id)
 }
 
 func TestHashingProcessEndsWithTheServer(t *testing.T) {
+	t.Parallel()
 	p := startWithUser(t)
-	id := p.hasher(t)
+	id, login := p.stopWithHasher(t)
 	p.signal(t, syscall.SIGKILL)
 	p.wait(t)
 	awaitEndOf(t, id)
+	assert.Zero(t, <-login)
 }
 
-// Without the process logins go on.
+// Without the process logins go on: the one whose password it was hashing, and the next.
 func TestHashingProcessIsKilled(t *testing.T) {
+	t.Parallel()
 	p := startWithUser(t)
-	id := p.hasher(t)
+	id, login := p.stopWithHasher(t)
 	require.NoError(t, syscall.Kill(id, syscall.SIGKILL))
 	awaitEndOf(t, id)
-	status, text, _ := p.ask(t, "POST", "/auth/login", "", `{"user_id":"someone","password":"the password"}`)
-	require.Equal(t, http.StatusOK, status, text)
-	p.logged(t, "has ended")
+	p.signal(t, syscall.SIGCONT)
+	assert.Equal(t, http.StatusOK, <-login)
+	assert.Equal(t, http.StatusOK, p.logInSomeone())
+	require.Eventually(t, func() bool { return !slices.Contains(p.children(t), id) }, patience, 5*time.Millisecond, "nobody waits for it")
 }

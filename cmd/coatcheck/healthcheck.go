@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 )
 
 const healthcheckUsage = `Usage:
@@ -15,41 +17,39 @@ Asks the admin listener of the server that runs with this configuration whether 
 can serve. The exit code is 0 or 1.
 `
 
+// adminSettings are what a command must know to ask a running server.
+var adminSettings = []string{"admin-listen", "admin-key-file"}
+
 // runHealthcheck asks the server that runs with this configuration whether it is alive: the health check of a container that
 // has no other program. Whether it is ready is another question: an outage of Redis is no reason to restart every node. The
-// exit code is 0 or 1 and nothing else, as Docker wants it.
+// exit code is 0 or 1 and nothing else, because Docker wants it so.
 func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
-	c := new(config)
 	var ready bool
-	table := append(settings(c), setting{name: "ready", kind: onOff(&ready), def: "false", flagOnly: true})
-	err := fill(c, table, args, environ)
-	if errors.Is(err, errHelp) {
+	c, _, err := config.LoadOnly(adminSettings, args, environ, config.Switch("ready", &ready))
+	if errors.Is(err, config.ErrHelp) {
 		return say(stdout, healthcheckUsage)
 	}
 	path, text := "/healthz", "alive\n"
 	if ready {
 		path, text = "/readyz", "ready\n"
 	}
-	// Mistakes are the server's to tell: what it was given by flags, such as the login mode, is not known here.
-	if err := alive(c, path); err != nil {
-		say(stderr, fmt.Sprintf("coatcheck: healthcheck: %s\n", oneLine(err.Error())))
+	// Mistakes are the server's to tell: some of what it was given, by flags for instance, is not known here.
+	if err := askHealth(c, path); err != nil {
+		say(stderr, fmt.Sprintf("coatcheck: healthcheck: %s\n", adminclient.OneLine(err.Error())))
 		return exitFailed
 	}
 	return say(stdout, text)
 }
 
-func alive(c *config, path string) error {
-	base := adminURL(c.adminListen)
+// askHealth returns nil where the server's answer is 200.
+func askHealth(c *config.Config, path string) error {
+	base := adminclient.URL(c.AdminListen)
 	if base == "" {
-		return fmt.Errorf("--admin-listen %s cannot be asked", c.adminListen)
+		return fmt.Errorf("--admin-listen %s cannot be asked", c.AdminListen)
 	}
-	api, err := newAdminAPI(base, c.adminKeyFile)
+	client, err := adminclient.New(base, c.AdminKeyFile)
 	if err != nil {
 		return err
 	}
-	status, body, err := api.do(context.Background(), http.MethodGet, path)
-	if err == nil && status != http.StatusOK {
-		err = api.refused(status, body)
-	}
-	return err
+	return client.Check(context.Background(), path)
 }

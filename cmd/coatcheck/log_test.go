@@ -32,6 +32,7 @@ func (p *process) exchange(t *testing.T, request string) string {
 // Whatever a client sends, the log gets valid JSON, one short line a record, in UTC, without a secret; and the answer to
 // what is no request holds nothing of it.
 func TestTheLogIsCleanWhateverComes(t *testing.T) {
+	t.Parallel()
 	const canary = "s3cret-canary"
 	p := start(t, "--log-format=json", "--log-level=debug")
 	login := func(user, more string) string {

@@ -1,110 +1,14 @@
-// Command coatcheck is the session server.
+// Command coatcheck is the session server. Each command of the program is a file of this package, which reads the arguments and
+// prints; the packages in internal do the work.
 package main
 
 import (
-	"errors"
-	"fmt"
-	"io"
-	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
-	"time"
-)
 
-// What the process ends with.
-const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 )
 
 func main() {
-	// Room for a HUP beside the signal that ends the server: neither may be lost while the other is handled.
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	// Whoever reads the log may go away. That must not take the sessions along.
-	signal.Ignore(syscall.SIGPIPE)
+	signals := daemon.Notify() // before anything else, so that no signal is lost
 	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdin, os.Stdout, os.Stderr))
-}
-
-// run is main without the process around it.
-func run(args, environ []string, signals <-chan os.Signal, stdin io.Reader, stdout, stderr io.Writer) int {
-	command := ""
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
-	}
-	switch command {
-	case "serve":
-		return runServe(args, environ, signals, stdout, stderr)
-	case "hash-password":
-		return runHashPassword(args, stdin, stdout, stderr)
-	case "data":
-		return runData(args, stdout, stderr)
-	case "doctor":
-		return runDoctor(args, environ, stdout, stderr)
-	case "healthcheck":
-		return runHealthcheck(args, environ, stdout, stderr)
-	case "sessions":
-		return runSessions(args, environ, stdout, stderr)
-	case hashJobs:
-		return runHashJobs(stdin, stdout, stderr)
-	case "version", "--version":
-		return say(stdout, versionText()+"\n")
-	case "help", "--help", "-h":
-		return say(stdout, usage)
-	case "":
-		say(stderr, usage)
-	default:
-		say(stderr, fmt.Sprintf("coatcheck: %.40q is no command\n\n%s", command, usage))
-	}
-	return exitUsage
-}
-
-func runServe(args, environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
-	c, err := load(args, environ)
-	if errors.Is(err, errHelp) {
-		return say(stdout, serveHelp())
-	}
-	if err != nil {
-		say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", bullets(err)))
-		return exitUsage
-	}
-	again := func() (*config, error) { return load(args, environ) }
-	out := newSpool(stderr, func(w io.Writer) slog.Handler { return newHandler(c, w) })
-	log := slog.New(newHandler(c, out))
-	slog.SetDefault(log) // also for what was not given one, and for package log
-	c.server.Collectors = append(c.server.Collectors, droppedLines(out.Dropped))
-	deadline, err := serve(c, again, signals, stdout, log)
-	code := exitOK
-	if err != nil {
-		say(out, fmt.Sprintf("coatcheck: %v\n", err))
-		code = exitFailed
-	}
-	// Who reads slowly gets some time even if the requests took all there was, or somebody will not wait.
-	if soon := time.Now().Add(flushFor); deadline.Before(soon) || errors.Is(err, errCut) {
-		deadline = soon
-	}
-	out.close(deadline)
-	return code
-}
-
-// flushFor is how long the end waits at least for the log to be read.
-const flushFor = 250 * time.Millisecond
-
-// bullets is a line for each of the joined errors.
-func bullets(err error) string {
-	var text string
-	for _, e := range leaves(err) {
-		text += "  " + e.Error() + "\n"
-	}
-	return text
-}
-
-// say writes to the terminal and returns what to end with if that was all there was to do.
-func say(w io.Writer, text string) int {
-	if _, err := io.WriteString(w, text); err != nil {
-		return exitFailed
-	}
-	return exitOK
 }

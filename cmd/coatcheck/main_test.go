@@ -11,13 +11,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 )
 
-var scratch string // for the built program; removed when the tests are over
+var scratch string // for the built programs; removed when the tests are over
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == hashJobs { // a server in this process would start it as the program that hashes
-		os.Exit(run(os.Args[1:], nil, nil, os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(run(os.Args[1:], nil, daemon.Signals{}, os.Stdin, os.Stdout, os.Stderr))
 	}
 	var err error
 	if scratch, err = os.MkdirTemp("", "coatcheck-test-"); err != nil {
@@ -36,7 +38,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// program returns the path of the built program, with the race detector where the tests have it.
+// program returns the path of the built program: with the race detector where the tests have it, else as it is shipped.
 func program(t *testing.T) string {
 	t.Helper()
 	path, err := built()
@@ -44,20 +46,33 @@ func program(t *testing.T) string {
 	return path
 }
 
-var built = sync.OnceValues(func() (string, error) {
-	if raceDetector {
-		return build("coatcheck", "-race")
-	}
-	return build("coatcheck")
-})
+// shippedProgram returns the path of the program as it is shipped, for what the race detector would spoil: it needs several times the
+// memory, and a dynamic linker.
+func shippedProgram(t testing.TB) string {
+	t.Helper()
+	path, err := shipped()
+	require.NoError(t, err)
+	return path
+}
 
-// shipped is the program without the race detector, which needs several times the memory, where that is what is measured.
-var shipped = sync.OnceValues(func() (string, error) { return build("coatcheck-shipped") })
+// Each is built once, by the first test that needs it. They have no flag but what they are about, so that what `go test` has compiled
+// is compiled no second time.
+var (
+	built = sync.OnceValues(func() (string, error) {
+		if raceDetector {
+			return build("coatcheck-race", nil, "-race")
+		}
+		return shipped()
+	})
+	shipped = sync.OnceValues(func() (string, error) { return build("coatcheck", []string{"CGO_ENABLED=0"}, "-trimpath") })
+)
 
-func build(name string, flags ...string) (string, error) {
+func build(name string, environ []string, flags ...string) (string, error) {
 	path := filepath.Join(scratch, name)
 	args := append([]string{"build", "-ldflags", "-X main.version=v1.2.3-test", "-o", path}, flags...)
-	if out, err := exec.CommandContext(context.Background(), "go", append(args, ".")...).CombinedOutput(); err != nil {
+	cmd := exec.CommandContext(context.Background(), "go", append(args, ".")...)
+	cmd.Env = append(os.Environ(), environ...)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return path, nil

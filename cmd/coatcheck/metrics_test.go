@@ -12,17 +12,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
-	"github.com/coatcheck/coatcheck/shardstore"
 )
 
 // scrape returns the families that the server shows, and the page.
@@ -52,6 +49,7 @@ var (
 // What the dashboard, the alerts and docs/operations.md name, a running server shows; and docs/operations.md names all that is
 // ours.
 func TestMetricsThatAreNamed(t *testing.T) {
+	t.Parallel()
 	memory := start(t, "--data-dir", t.TempDir())
 	redis := start(t, "--store", redistest.Start(t).URL())
 	shown := make(map[string]bool)
@@ -162,34 +160,25 @@ func checkRates(t *testing.T, expr string) {
 }
 
 func TestMetricsOfMemoryStore(t *testing.T) {
-	p := start(t, "--ttl=1s", "--rotation-grace=100ms", "--data-dir", t.TempDir())
-	for range 3 {
-		p.ask(t, "POST", "/auth/login", "", `{"user_id":"user-42"}`)
+	t.Parallel()
+	logIn := func(p *process) {
+		for range 3 {
+			p.ask(t, "POST", "/auth/login", "", `{"user_id":"user-42"}`)
+		}
 	}
-	_, page := p.scrape(t)
+	lasting := start(t, "--data-dir", t.TempDir())
+	logIn(lasting)
+	_, page := lasting.scrape(t)
 	assert.Contains(t, page, "\ncoatcheck_sessions 3\n")
 	assert.Contains(t, page, "\ncoatcheck_memory_writes_refused 0\n")
 	assert.Regexp(t, `\ncoatcheck_memory_journal_bytes [1-9]`, page)
+
+	brief := start(t, "--ttl=1s", "--rotation-grace=100ms", "--data-dir", t.TempDir())
+	logIn(brief)
 	require.Eventually(t, func() bool {
-		_, page = p.scrape(t)
+		_, page = brief.scrape(t)
 		return strings.Contains(page, "\n"+`coatcheck_sessions_ended_total{reason="idle"} 3`+"\n")
 	}, patience, 20*time.Millisecond)
 	assert.Contains(t, page, "\ncoatcheck_sessions 0\n")
 	assert.Regexp(t, `\ncoatcheck_memory_janitor_seconds_total [0-9.e-]*[1-9]`, page)
-}
-
-// A disk that is full shows. That the store says so, and no longer when there is room again, is shardstore's to test.
-func TestMetricsOfAFullDisk(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(&statsCollector[shardstore.Stats]{func() shardstore.Stats {
-		return shardstore.Stats{Refusing: syscall.ENOSPC, Failures: 7}
-	}, memoryReadings()})
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	found := make(map[string]float64)
-	for _, f := range families {
-		found[f.GetName()] = f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
-	}
-	assert.Equal(t, 1.0, found["coatcheck_memory_writes_refused"])
-	assert.Equal(t, 7.0, found["coatcheck_memory_disk_failures_total"])
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
@@ -64,6 +65,7 @@ func hashPassword(t *testing.T, user, password string) string {
 }
 
 func TestUsersMode(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "users")
 	alice, bob := hashPassword(t, "Alice", "alice's password"), hashPassword(t, "bob", "bob's password")
 	require.NoError(t, os.WriteFile(file, []byte(alice+bob), 0o600))
@@ -80,8 +82,7 @@ func TestUsersMode(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(alice), 0o600))
 	assert.Equal(t, "bob", p.whose(t, ofBob), "the file is read on HUP")
 	p.signal(t, syscall.SIGHUP)
-	p.logged(t, "re-read keys, users, certificates and --sessions-not-before")
-	assert.Empty(t, p.whose(t, ofBob))
+	require.Eventually(t, func() bool { return p.whose(t, ofBob) == "" }, patience, 10*time.Millisecond)
 	assert.Equal(t, "Alice", p.whose(t, ofAlice))
 
 	require.NoError(t, os.WriteFile(file, []byte("no hash\n"), 0o600))
@@ -91,6 +92,7 @@ func TestUsersMode(t *testing.T) {
 }
 
 func TestTrustedMode(t *testing.T) {
+	t.Parallel()
 	const first, second = "first-key-0123456789-0123456789-0123", "second-key-0123456789-0123456789-012"
 	file := filepath.Join(t.TempDir(), "keys")
 	require.NoError(t, os.WriteFile(file, []byte(first+"\n"), 0o600))
@@ -103,25 +105,26 @@ func TestTrustedMode(t *testing.T) {
 	assert.Equal(t, http.StatusUnauthorized, login(second))
 	require.NoError(t, os.WriteFile(file, []byte(second+"\n"), 0o600))
 	p.signal(t, syscall.SIGHUP)
-	p.logged(t, "re-read keys")
-	assert.Equal(t, http.StatusUnauthorized, login(first))
+	require.Eventually(t, func() bool { return login(first) == http.StatusUnauthorized }, patience, 10*time.Millisecond)
 	assert.Equal(t, http.StatusOK, login(second))
 	assert.NotContains(t, p.stderr.String(), "-0123456789-")
 }
 
 func TestNotBeforeIsReadAgain(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "coatcheck.toml")
 	require.NoError(t, os.WriteFile(file, []byte("ttl = \"10m\"\n"), 0o600))
 	p := start(t, "--config", file)
 	_, _, cookie := p.ask(t, "POST", "/auth/login", "", `{"user_id":"u"}`)
 	require.Equal(t, "u", p.whose(t, cookie))
-	require.NoError(t, os.WriteFile(file, []byte("sessions-not-before = \"2100-01-01T00:00:00Z\"\n"), 0o600))
+	// A moment that is ahead by less than the clocks of two machines may be apart.
+	require.NoError(t, os.WriteFile(file, []byte("sessions-not-before = "+time.Now().Add(30*time.Second).UTC().Format(time.RFC3339)+"\n"), 0o600))
 	p.signal(t, syscall.SIGHUP)
-	p.logged(t, "re-read keys")
-	assert.Empty(t, p.whose(t, cookie))
+	require.Eventually(t, func() bool { return p.whose(t, cookie) == "" }, patience, 10*time.Millisecond)
 }
 
 func TestDataDir(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
 	p := start(t, "--data-dir", dir)
 	_, _, kept := p.ask(t, "POST", "/auth/login", "", `{"user_id":"kept"}`)
@@ -150,6 +153,7 @@ func TestDataDir(t *testing.T) {
 
 // Two servers on one Redis are one.
 func TestRedis(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	a, b := start(t, "--store", redis.URL()), start(t, "--store", redis.URL())
 	_, _, cookie := a.ask(t, "POST", "/auth/login", "", `{"user_id":"u"}`)
@@ -165,6 +169,7 @@ func TestRedis(t *testing.T) {
 }
 
 func TestNoRedis(t *testing.T) {
+	t.Parallel()
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), program(t), "serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=off", "--store=redis://:s3cret@127.0.0.1:1")
 	cmd.Env, cmd.Stderr = environment(), &stderr
@@ -180,11 +185,11 @@ func TestHashPasswordMistakes(t *testing.T) {
 		"no folder": {"data", "verify"}, "unknown verb": {"data", "repair", "x"},
 	} {
 		var stderr bytes.Buffer
-		assert.Equal(t, exitUsage, run(args, nil, nil, strings.NewReader(""), io.Discard, &stderr), name)
+		assert.Equal(t, exitUsage, run(args, nil, daemon.Signals{}, strings.NewReader(""), io.Discard, &stderr), name)
 		assert.NotContains(t, stderr.String(), "s3cret")
 		assert.NotEmpty(t, stderr.String())
 	}
 	var stderr bytes.Buffer
-	assert.Equal(t, exitFailed, run([]string{"hash-password", "--user=u"}, nil, nil, strings.NewReader("\n"), io.Discard, &stderr), "no password")
-	assert.Equal(t, exitFailed, run([]string{"data", "verify", t.TempDir() + "/none"}, nil, nil, nil, io.Discard, &stderr))
+	assert.Equal(t, exitFailed, run([]string{"hash-password", "--user=u"}, nil, daemon.Signals{}, strings.NewReader("\n"), io.Discard, &stderr), "no password")
+	assert.Equal(t, exitFailed, run([]string{"data", "verify", t.TempDir() + "/none"}, nil, daemon.Signals{}, nil, io.Discard, &stderr))
 }

@@ -1,182 +1,44 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
-	"os"
-	"runtime"
-	"syscall"
 	"time"
 
-	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
+	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// serve runs the server until a signal ends it, or a listener fails. What it leaves behind should be done by deadline, which
-// is zero if no signal told it to stop.
-func serve(c *config, again func() (*config, error), signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) (deadline time.Time, err error) {
-	c.server.Logger = log
-	spans, err := startTraces(c, log)
+// runServe runs the server until a signal ends it.
+func runServe(args, environ []string, signals daemon.Signals, stdout, stderr io.Writer) int {
+	c, err := config.Load(args, environ)
+	if errors.Is(err, config.ErrHelp) {
+		return say(stdout, config.ServeHelp())
+	}
+	hashes := newHashPool()
+	defer hashes.Close()
+	opened, mistakes := credentials.Open(c, login.UsersOptions{IDKey: hashes.IDKey})
+	if err := errors.Join(err, mistakes); err != nil {
+		return refuse(stderr, err)
+	}
+	err = daemon.Run(daemon.Options{
+		Config: c, Credentials: opened, Version: buildVersion(version, buildInfo()), Signals: signals, Stdout: stdout, Stderr: stderr,
+		NotBefore: func() (time.Time, error) {
+			again, _, err := config.LoadOnly([]string{"sessions-not-before"}, args, environ)
+			return again.NotBefore, err
+		},
+	})
 	if err != nil {
-		return deadline, err
+		return exitFailed // the error is in the log already
 	}
-	// After the store, whose last writes nothing may delay.
-	defer func() {
-		if !errors.Is(err, errCut) {
-			spans.stop(deadline)
-		}
-	}()
-	store, err := openStore(c, log)
-	if err != nil {
-		return deadline, err
-	}
-	// When all is served: until then a request in flight may need the store. Not when somebody will not wait.
-	defer func() {
-		if !errors.Is(err, errCut) {
-			err = errors.Join(err, store.Close())
-		}
-	}()
-	if c.login == "users" {
-		makeRoomForHashes()
-		defer c.hashes.Close()
-	}
-	throttle(c, store)
-	c.server.Collectors = append(c.server.Collectors, storeCollector(store))
-	srv, err := server.New(spans.around(store), c.server)
-	if err != nil {
-		return deadline, err
-	}
-	public, admin, err := listen(c)
-	if err != nil {
-		return deadline, err
-	}
-	if c.certificate != nil {
-		c.certificate.log = log
-	}
-	announce(c, public, admin, log, stdout)
-	// Each listener reports once: that it failed, or that it was shut down.
-	ended := make(chan error, 2)
-	running := 1
-	go func() { ended <- servePublic(c, srv, public) }()
-	if admin != nil {
-		running++
-		go func() { ended <- srv.ServeAdmin(admin) }()
-	}
-	retry := time.NewTicker(owedEvery)
-	defer retry.Stop()
-	failed, err := wait(signals, ended, retry.C, log, func() { reread(c, again, srv, log) }, func() { endOwed(c, srv, log) })
-	if failed {
-		running--
-	}
-	deadline = time.Now().Add(c.shutdown)
-	return deadline, errors.Join(err, stop(c, srv, deadline, signals, ended, running))
+	return exitOK
 }
 
-func servePublic(c *config, srv *server.Server, ln net.Listener) error {
-	if c.certificate == nil {
-		return srv.Serve(ln)
-	}
-	return srv.ServeTLS(ln, c.certificate.serverConfig())
-}
-
-// makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once, for those that are not left to
-// the other process. Go lets a hash keep its place for 10 ms, so that requests queue behind it where there are few places; the
-// kernel shares the cores out finer (decision 29).
-func makeRoomForHashes() {
-	procs := runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(procs + max(1, procs-1))
-}
-
-// errCut: the server was told twice to stop.
-var errCut = errors.New("a second signal ended the server at once; requests may have been cut off")
-
-// listen opens both listeners, or none. admin is nil when it is off.
-func listen(c *config) (public, admin net.Listener, err error) {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // such a listener takes no socket filter, which the server needs to stop without a reset
-	ctx := context.Background()
-	if public, err = lc.Listen(ctx, "tcp", c.listen); err != nil {
-		return nil, nil, fmt.Errorf("--listen: %w", err)
-	}
-	if c.adminListen == "off" {
-		return public, nil, nil
-	}
-	if admin, err = lc.Listen(ctx, "tcp", c.adminListen); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf(`--admin-listen (it may be "off"): %w`, err), public.Close())
-	}
-	return public, admin, nil
-}
-
-// wait returns when a signal tells the server to stop, or when a listener failed. Until then it does what a HUP asks for, and
-// what could not be done is tried again at each tick.
-func wait(signals <-chan os.Signal, ended <-chan error, retry <-chan time.Time, log *slog.Logger, hup, again func()) (failed bool, err error) {
-	for {
-		select {
-		case err := <-ended:
-			return true, fmt.Errorf("a listener failed: %w", err)
-		case <-retry:
-			again()
-		case sig := <-signals:
-			if sig == syscall.SIGHUP {
-				hup()
-				continue
-			}
-			log.Info("stopping", "signal", sig.String())
-			return false, nil
-		}
-	}
-}
-
-// stop drains the server and waits for its listeners to return, for as long as --shutdown-timeout allows and until a
-// second signal.
-func stop(c *config, srv *server.Server, deadline time.Time, signals <-chan os.Signal, ended <-chan error, running int) error {
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	drained := make(chan error, 1)
-	go func() {
-		err := srv.Shutdown(ctx)
-		for range running {
-			select {
-			case e := <-ended:
-				err = errors.Join(err, e)
-			case <-ctx.Done():
-				err = errors.Join(err, ctx.Err())
-			}
-		}
-		drained <- err
-	}()
-	for {
-		select {
-		case err := <-drained:
-			if errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("requests were cut off after --shutdown-timeout %v", c.shutdown)
-			}
-			return err
-		case sig := <-signals:
-			if sig != syscall.SIGHUP {
-				return errCut
-			}
-		}
-	}
-}
-
-// newHandler writes log lines as the configuration says, in UTC, so that those of several machines compare.
-func newHandler(c *config, w io.Writer) slog.Handler {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
-		level = slog.LevelInfo // cannot be: the setting is one of the words that slog knows
-	}
-	opt := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && a.Key == slog.TimeKey {
-			a.Value = slog.TimeValue(a.Value.Time().UTC())
-		}
-		return a
-	}}
-	if c.logFormat == "text" {
-		return slog.NewTextHandler(w, opt)
-	}
-	return slog.NewJSONHandler(w, opt)
+// refuse tells all mistakes of a configuration.
+func refuse(stderr io.Writer, mistakes error) int {
+	say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", config.Bullets(mistakes)))
+	return exitUsage
 }

@@ -2,19 +2,17 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 )
 
 const sessionsUsage = `Usage:
@@ -24,11 +22,13 @@ const sessionsUsage = `Usage:
 It asks the admin listener of a running server. A USER that begins with a dash is written behind --.
 
   --admin-url URL
-        where the server has its admin listener (default http://127.0.0.1:3001)
+        where the server has its admin listener (default: where --admin-listen says, http://127.0.0.1:3001 without that)
   --admin-key-file file
         file whose first key is presented, where the server asks for one; also COATCHECK_ADMIN_KEY_FILE
   --json
         print JSON, as the admin API answers it
+
+It takes the flags, the environment and the file of "coatcheck serve" too, and heeds --admin-listen and --admin-key-file among them.
 `
 
 // sessionsCall is what `coatcheck sessions` was told to do.
@@ -43,20 +43,20 @@ type sessionsCall struct {
 // runSessions lists or ends the sessions of a user of a running server.
 func runSessions(args, environ []string, stdout, stderr io.Writer) int {
 	call, err := parseSessions(args, environ)
-	if errors.Is(err, pflag.ErrHelp) {
+	if errors.Is(err, config.ErrHelp) {
 		return say(stdout, sessionsUsage)
 	}
-	var api *adminAPI
+	var client *adminclient.Client
 	if err == nil {
-		api, err = newAdminAPI(call.url, call.keyFile)
+		client, err = adminclient.New(call.url, call.keyFile)
 	}
 	if err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: sessions: %v\n\n%s", err, sessionsUsage))
 		return exitUsage
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askFor)
+	ctx, cancel := context.WithTimeout(context.Background(), adminclient.Timeout)
 	defer cancel()
-	text, err := call.run(ctx, api)
+	text, err := call.run(ctx, client)
 	if err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: sessions: %v\n", err))
 		return exitFailed
@@ -64,28 +64,30 @@ func runSessions(args, environ []string, stdout, stderr io.Writer) int {
 	return say(stdout, text)
 }
 
+// parseSessions returns what to do. Its error is config.ErrHelp, or all mistakes.
 func parseSessions(args, environ []string) (*sessionsCall, error) {
 	call := new(sessionsCall)
-	fs := pflag.NewFlagSet("sessions", pflag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.StringVar(&call.url, "admin-url", "http://127.0.0.1:3001", "")
-	fs.StringVar(&call.keyFile, "admin-key-file", variable(environ, envPrefix+"ADMIN_KEY_FILE"), "")
-	fs.BoolVar(&call.json, "json", false, "")
-	if err := fs.Parse(idsLast(args)); err != nil {
-		return nil, err
-	}
-	args = fs.Args()
+	c, rest, err := config.LoadOnly(adminSettings, idsLast(args), environ,
+		config.Text("admin-url", "URL", &call.url), config.Switch("json", &call.json))
 	switch {
-	case len(args) == 0 || args[0] != "list" && args[0] != "revoke":
+	case err != nil:
+		return nil, err
+	case len(rest) == 0 || rest[0] != "list" && rest[0] != "revoke":
 		return nil, errors.New("it is list or revoke")
-	case len(args) == 1 || args[1] == "":
-		return nil, fmt.Errorf("%s needs a user", args[0])
-	case len(args) > 3 || len(args) == 3 && (args[0] == "list" || args[2] == ""):
+	case len(rest) == 1 || rest[1] == "":
+		return nil, fmt.Errorf("%s needs a user", rest[0])
+	case len(rest) > 3 || len(rest) == 3 && (rest[0] == "list" || rest[2] == ""):
 		return nil, errors.New("too many arguments; a user ID with spaces is one argument, between quotes")
 	}
-	call.revoke, call.user = args[0] == "revoke", args[1]
-	if len(args) == 3 {
-		call.id = args[2]
+	call.revoke, call.user, call.keyFile = rest[0] == "revoke", rest[1], c.AdminKeyFile
+	if len(rest) == 3 {
+		call.id = rest[2]
+	}
+	if call.url == "" {
+		call.url = adminclient.URL(c.AdminListen)
+	}
+	if call.url == "" {
+		return nil, fmt.Errorf("--admin-listen %s cannot be asked: say with --admin-url where the server has its admin listener", c.AdminListen)
 	}
 	return call, nil
 }
@@ -106,48 +108,30 @@ func idsLast(args []string) []string {
 	return slices.Concat(others, []string{"--"}, ids)
 }
 
-// variable returns the value of an environment variable, the last one if it stands there twice.
-func variable(environ []string, name string) (value string) {
-	for _, pair := range environ {
-		if v, ok := strings.CutPrefix(pair, name+"="); ok {
-			value = v
-		}
-	}
-	return value
-}
-
 // run returns what to print.
-func (call *sessionsCall) run(ctx context.Context, api *adminAPI) (string, error) {
-	method, path := http.MethodGet, userPath(call.user)
-	if call.revoke {
-		method = http.MethodDelete
+func (call *sessionsCall) run(ctx context.Context, client *adminclient.Client) (string, error) {
+	switch {
+	case call.id != "":
+		if err := client.End(ctx, call.user, call.id); err != nil {
+			return "", err
+		}
+		return call.ended(1), nil
+	case call.revoke:
+		n, err := client.EndUser(ctx, call.user)
+		if err != nil {
+			return "", err
+		}
+		return call.ended(n), nil
 	}
-	if call.id != "" {
-		path += "/" + pathSegment(call.id)
-	}
-	status, body, err := api.do(ctx, method, path)
+	sessions, body, err := client.Sessions(ctx, call.user)
 	switch {
 	case err != nil:
 		return "", err
-	case call.id != "" && status == http.StatusNoContent:
-		return call.ended(1), nil
-	case call.id != "" || status != http.StatusOK:
-		return "", api.refused(status, body)
-	case call.revoke:
-		var answer struct{ Revoked *int }
-		if json.Unmarshal(body, &answer) != nil || answer.Revoked == nil {
-			return "", api.refused(status, nil)
-		}
-		return call.ended(*answer.Revoked), nil
-	}
-	var answer struct{ Sessions []listedSession }
-	if json.Unmarshal(body, &answer) != nil || answer.Sessions == nil {
-		return "", api.refused(status, nil)
-	}
-	if call.json {
+	case call.json:
 		return strings.TrimSpace(string(body)) + "\n", nil
+	default:
+		return sessionTable(call.user, sessions), nil
 	}
-	return table(call.user, answer.Sessions), nil
 }
 
 func (call *sessionsCall) ended(n int) string {
@@ -161,28 +145,17 @@ func (call *sessionsCall) ended(n int) string {
 	}
 }
 
-// listedSession is what is shown of a session.
-type listedSession struct {
-	Handle     string
-	SessionID  string    `json:"session_id"`
-	CreatedAt  time.Time `json:"created_at"`
-	LastSeenAt time.Time `json:"last_seen_at"`
-	ExpiresAt  time.Time `json:"expires_at"`
-	IP         string
-	UserAgent  string `json:"user_agent"`
-}
-
-func table(user string, sessions []listedSession) string {
+func sessionTable(user string, sessions []adminclient.Session) string {
 	if len(sessions) == 0 {
-		return fmt.Sprintf("%s has no live session\n", printable(user))
+		return fmt.Sprintf("%s has no live session\n", adminclient.Printable(user))
 	}
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) } //nolint:errcheck // a strings.Builder takes everything
 	row("HANDLE", "SESSION ID", "CREATED", "LAST SEEN", "EXPIRES", "ADDRESS", "BROWSER")
 	for _, s := range sessions {
-		row(printable(s.Handle), printable(s.SessionID), s.CreatedAt.Format(time.RFC3339), s.LastSeenAt.Format(time.RFC3339),
-			s.ExpiresAt.Format(time.RFC3339), printable(s.IP), printable(s.UserAgent))
+		row(adminclient.Printable(s.Handle), adminclient.Printable(s.SessionID), s.CreatedAt.Format(time.RFC3339), s.LastSeenAt.Format(time.RFC3339),
+			s.ExpiresAt.Format(time.RFC3339), adminclient.Printable(s.IP), adminclient.Printable(s.UserAgent))
 	}
 	_ = w.Flush() // likewise
 	return b.String()

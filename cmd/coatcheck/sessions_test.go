@@ -13,13 +13,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 )
 
 // command runs a command of the program that asks for no signal and no input.
 func command(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(args, environ, nil, strings.NewReader(""), &out, &errs)
+	code = run(args, environ, daemon.Signals{}, strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()
 }
 
@@ -47,6 +49,7 @@ func (p *process) listed(t *testing.T, user string) (list []struct{ Handle, User
 
 // Whatever a user is called, it is his sessions that are shown and ended, and nobody else's.
 func TestSessions(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	users := []string{"user-42", "a/b", "a", "%", "%2F", "a b", "Zoë 漢字", ".", "..", "-f", "?x#y", `"'\`, "a/sessions/b"}
 	cookies := make(map[string]string)
@@ -107,6 +110,7 @@ func TestSessionIDsThatBeginWithADash(t *testing.T) {
 }
 
 func TestSessionsWithAKey(t *testing.T) {
+	t.Parallel()
 	dir, key, old := t.TempDir(), strings.Repeat("k3y!", 10), strings.Repeat("0ld!", 10)
 	write := func(name, content string) string {
 		path := filepath.Join(dir, name)
@@ -158,6 +162,7 @@ func TestSessionsUsage(t *testing.T) {
 
 // Whoever else answers, or does not, is told from a server of ours.
 func TestSessionsOfSomethingElse(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	nobody, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -201,9 +206,4 @@ func TestSessionsOfSomethingElse(t *testing.T) {
 	assert.Equal(t, exitFailed, code)
 	code, _, _ = command(t, nil, "sessions", "revoke", "ada", "x", "--admin-url", other.URL)
 	assert.Equal(t, exitFailed, code)
-}
-
-func TestPrintable(t *testing.T) {
-	assert.Equal(t, "a\uFFFD[31mb Zoë", printable("a\x1b[31mb Zoë"))
-	assert.Equal(t, 100, len([]rune(printable(strings.Repeat("ä", 300)))))
 }

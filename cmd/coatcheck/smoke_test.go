@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 )
 
 // readme returns the commands that README.md shows at a prompt, and what it says that they print.
@@ -36,14 +38,15 @@ var sessionID = regexp.MustCompile(`"session_id":"[A-Za-z0-9_-]{22}"`)
 // The newcomer's first minute: what the server prints and what README.md shows are the same four commands, and with the
 // real curl and its cookie jar they answer what README.md says.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	commands, answers := readme(t)
-	require.Equal(t, curlLines("http://127.0.0.1:3000"), commands)
+	require.Equal(t, daemon.CurlLines("http://127.0.0.1:3000"), commands)
 	p := start(t)
-	require.Contains(t, p.stdout.String(), "\nTry it:\n  "+strings.Join(curlLines(p.url), "\n  ")+"\n")
+	require.Contains(t, p.stdout.String(), "\nTry it:\n  "+strings.Join(daemon.CurlLines(p.url), "\n  ")+"\n")
 
 	jar := t.TempDir()
 	var ids []string
-	for i, line := range curlLines(p.url) {
+	for i, line := range daemon.CurlLines(p.url) {
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
 		cmd.Dir = jar
 		got, err := cmd.CombinedOutput()
@@ -64,6 +67,7 @@ func TestReadme(t *testing.T) {
 
 // The whole programs that the pages show are programs.
 func TestProgramsOfThePagesBuild(t *testing.T) {
+	t.Parallel()
 	for _, page := range []string{"README.md", "docs/migrating.md"} {
 		text, err := os.ReadFile("../../" + page)
 		require.NoError(t, err)

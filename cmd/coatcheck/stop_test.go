@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 )
 
 // dial opens a connection to the public listener.
@@ -28,20 +30,32 @@ func (p *process) dial(t *testing.T) net.Conn {
 	return conn
 }
 
-// half sends a login without the end of its body, so that the request is in flight until the rest is sent.
+// half sends a login without the end of its body, and returns when the server has read its headers: the request is in flight until the
+// rest is sent.
 func (p *process) half(t *testing.T) (conn net.Conn, rest string) {
 	t.Helper()
 	const body = `{"user_id":"user-42"}`
 	conn = p.dial(t)
-	_, err := fmt.Fprintf(conn, "POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body[:5])
+	_, err := fmt.Fprintf(conn, "POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
+	require.NoError(t, err)
+	const interim = "HTTP/1.1 100 Continue\r\n\r\n"
+	answer := make([]byte, len(interim))
+	_, err = io.ReadFull(conn, answer)
+	require.NoError(t, err)
+	require.Equal(t, interim, string(answer))
+	_, err = io.WriteString(conn, body[:5])
 	require.NoError(t, err)
 	return conn, body[5:]
 }
 
+// unhurried are flags with which no timeout of the server ends what a test is about, on a busy machine neither.
+var unhurried = []string{"--read-timeout=10m", "--idle-timeout=10m", "--shutdown-timeout=10m"}
+
 func TestStopOrder(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		t.Run(sig.String(), func(t *testing.T) {
-			p := start(t)
+			t.Parallel()
+			p := start(t, unhurried...)
 			inFlight, rest := p.half(t)
 			idle := p.dial(t)
 			idleAnswers := bufio.NewReader(idle)
@@ -54,7 +68,6 @@ func TestStopOrder(t *testing.T) {
 			require.NoError(t, resp.Body.Close())
 			require.Equal(t, http.StatusOK, p.ready(t))
 
-			began := time.Now()
 			p.signal(t, sig)
 			require.Eventually(t, func() bool { return p.ready(t) == http.StatusServiceUnavailable }, patience, time.Millisecond,
 				"readiness goes red")
@@ -74,15 +87,15 @@ func TestStopOrder(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, resp.Body.Close())
 			assert.Equal(t, http.StatusOK, resp.StatusCode, "the request in flight is answered")
-			assert.Zero(t, p.wait(t))
-			assert.Less(t, time.Since(began), 8*time.Second, "nothing waited for a timeout")
+			assert.Zero(t, p.wait(t), "and nothing waits for a timeout")
 		})
 	}
 }
 
 // Clients that watch readiness, as load balancers do, lose no request.
 func TestNoRequestIsLost(t *testing.T) {
-	p := start(t, "--log-level=error")
+	t.Parallel()
+	p := start(t, append(unhurried, "--log-level=error")...)
 	var red atomic.Bool
 	var served atomic.Int64
 	var clients sync.WaitGroup
@@ -112,10 +125,11 @@ func TestNoRequestIsLost(t *testing.T) {
 }
 
 func TestASecondSignalEndsAtOnce(t *testing.T) {
-	p := start(t, "--shutdown-timeout=1m", "--read-timeout=1m")
+	t.Parallel()
+	p := start(t, unhurried...)
 	p.half(t)
 	p.signal(t, syscall.SIGTERM)
-	p.logged(t, "stopping")
+	require.Eventually(t, func() bool { return p.ready(t) == http.StatusServiceUnavailable }, patience, time.Millisecond)
 	p.signal(t, syscall.SIGHUP)
 	p.signal(t, syscall.SIGTERM)
 	assert.Equal(t, exitFailed, p.wait(t))
@@ -123,7 +137,8 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 }
 
 func TestShutdownTimeout(t *testing.T) {
-	p := start(t, "--shutdown-timeout=400ms", "--read-timeout=1m")
+	t.Parallel()
+	p := start(t, "--shutdown-timeout=400ms", "--read-timeout=10m")
 	p.half(t)
 	p.signal(t, syscall.SIGTERM)
 	assert.Equal(t, exitFailed, p.wait(t))
@@ -131,7 +146,8 @@ func TestShutdownTimeout(t *testing.T) {
 }
 
 func TestHangUpIsNoEnd(t *testing.T) {
-	p := start(t)
+	t.Parallel()
+	p := start(t, unhurried...)
 	p.signal(t, syscall.SIGHUP)
 	p.logged(t, "re-read keys, users, certificates and --sessions-not-before")
 	assert.Equal(t, http.StatusOK, p.ready(t))
@@ -142,14 +158,14 @@ func TestHangUpIsNoEnd(t *testing.T) {
 // The same in this process, so that TestMain sees whether a goroutine stays behind.
 func TestServeLeavesNothingBehind(t *testing.T) {
 	for _, admin := range []string{"127.0.0.1:0", "off"} {
-		signals := make(chan os.Signal, 1)
+		signals := daemon.NewSignals()
 		var stdout, stderr output
 		code := make(chan int, 1)
 		go func() {
 			code <- run([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=" + admin}, nil, signals, nil, &stdout, &stderr)
 		}()
 		require.Eventually(t, func() bool { return strings.Contains(stdout.String(), "Try it") }, patience, time.Millisecond)
-		signals <- syscall.SIGTERM
+		signals.Stop <- syscall.SIGTERM
 		select {
 		case got := <-code:
 			assert.Equal(t, exitOK, got, stderr.String())

@@ -2,15 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os/exec"
 	"slices"
 	"strings"
@@ -21,8 +18,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -185,6 +180,7 @@ func (r *receiver) check(t *testing.T, s *tracepb.Span) {
 
 // Without --otel nothing is sent, whatever the environment says; nor where that turns it off.
 func TestNoTraces(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct{ args, env []string }{
 		"by default":       {},
 		"SDK disabled":     {[]string{"--otel"}, []string{"OTEL_SDK_DISABLED=true"}},
@@ -206,6 +202,7 @@ func TestNoTraces(t *testing.T) {
 
 // A collector that is away, says nothing, or refuses holds up no request and no stop, and is in the log once.
 func TestCollectorThatIsAway(t *testing.T) {
+	t.Parallel()
 	hangs := make(chan struct{})
 	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
 	t.Cleanup(func() { close(hangs); silent.Close() })
@@ -226,28 +223,31 @@ func TestCollectorThatIsAway(t *testing.T) {
 			p := startIn(t, []string{
 				"OTEL_EXPORTER_OTLP_ENDPOINT=" + tt.at, "OTEL_EXPORTER_OTLP_HEADERS=x-key=s3cret", "OTEL_BSP_SCHEDULE_DELAY=1",
 				"OTEL_BSP_MAX_QUEUE_SIZE=2", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=1", "OTEL_BSP_EXPORT_TIMEOUT=100",
-			}, "--otel", "--shutdown-timeout=700ms")
+			}, append(unhurried, "--otel")...)
+			began := time.Now()
 			for i := 0; i < 50 || !strings.Contains(p.stderr.String(), "spans were not sent"); i++ {
-				require.Less(t, i, 10_000)
+				require.Less(t, time.Since(began), patience)
 				status, _, _ := p.ask(t, "GET", "/auth/me", "", "")
 				require.Equal(t, http.StatusOK, status)
 			}
 			p.signal(t, syscall.SIGTERM)
 			require.Zero(t, p.wait(t))
-			assert.Equal(t, 1, strings.Count(p.stderr.String(), "spans were not sent"), "lines in the first minute")
+			minutes := int(time.Since(began)/time.Minute) + 1
+			assert.LessOrEqual(t, strings.Count(p.stderr.String(), "spans were not sent"), minutes, "a line a minute")
 			assert.Contains(t, p.stderr.String(), tt.logged)
 			assert.NotContains(t, p.stderr.String(), "s3cret")
 		})
 	}
 }
 
-// What has not been sent at the end is given --shutdown-timeout, even if the collector takes all the time there is.
+// What has not been sent at the end is given two seconds, even if the collector takes all the time there is.
 func TestTracesDoNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
 	hangs := make(chan struct{})
 	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
 	t.Cleanup(func() { close(hangs); silent.Close() })
 	p := startIn(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + silent.URL, "OTEL_EXPORTER_OTLP_TIMEOUT=600000", "OTEL_BSP_EXPORT_TIMEOUT=600000"},
-		"--otel", "--shutdown-timeout=1s")
+		append(unhurried, "--otel")...)
 	p.ask(t, "GET", "/auth/me", "", "")
 	p.signal(t, syscall.SIGTERM)
 	require.Zero(t, p.wait(t))
@@ -256,6 +256,7 @@ func TestTracesDoNotHoldUpTheEnd(t *testing.T) {
 
 // Variables that are not understood are told at the start, without their values.
 func TestMistakesInTraceVariables(t *testing.T) {
+	t.Parallel()
 	for variable, want := range map[string]string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT=s3cret:4318":                 "OTEL_EXPORTER_OTLP_ENDPOINT: must be a URL",
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://u:s3cret@[":    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: must be a URL",
@@ -279,37 +280,6 @@ func TestMistakesInTraceVariables(t *testing.T) {
 			assert.Contains(t, stderr.String(), want)
 			assert.NotContains(t, stderr.String(), "s3cret")
 		})
-	}
-}
-
-func TestTraceReportsOnceAMinute(t *testing.T) {
-	var out bytes.Buffer
-	now := time.Now()
-	r := &traceReports{log: slog.New(slog.NewTextHandler(&out, nil)), now: func() time.Time { return now }}
-	refused := &url.Error{Op: "Post", URL: "http://user:s3cret@x", Err: context.DeadlineExceeded}
-	for range 1000 {
-		r.Handle(refused)
-		r.Error(refused, "a complaint", "input", "s3cret")
-	}
-	assert.Equal(t, 1, strings.Count(out.String(), "\n"))
-	now = now.Add(tracesFailEvery)
-	r.Handle(refused)
-	assert.Equal(t, 2, strings.Count(out.String(), "\n"))
-	assert.Contains(t, out.String(), "count=2000")
-	assert.NotContains(t, out.String(), "s3cret")
-}
-
-// causeOf reads the exporter's texts; this is what the real one says today.
-func TestCausesOfTheRealExporter(t *testing.T) {
-	for answer, want := range map[int]string{http.StatusForbidden: "the collector answered 403", http.StatusInternalServerError: "the collector answered 500"} {
-		to := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "s3cret", answer) }))
-		sender, err := otlptracehttp.New(t.Context(), otlptracehttp.WithEndpointURL(to.URL+"/v1/traces"))
-		require.NoError(t, err)
-		err = sender.ExportSpans(t.Context(), tracetest.SpanStubs{{Name: "x"}}.Snapshots())
-		require.Error(t, err)
-		assert.Equal(t, want, causeOf(err))
-		require.NoError(t, sender.Shutdown(t.Context()))
-		to.Close()
 	}
 }
 

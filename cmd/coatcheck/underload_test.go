@@ -119,7 +119,7 @@ func TestNoRequestIsCutOff(t *testing.T) {
 }
 
 func stopUnderLoad(t *testing.T) {
-	p := start(t, "--log-level=error", "--shutdown-timeout=15s")
+	p := start(t, append(unhurried, "--log-level=error")...)
 	h := &hammer{addr: strings.TrimPrefix(p.url, "http://")}
 	const get = "GET /auth/me HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	var clients sync.WaitGroup
@@ -136,7 +136,7 @@ func stopUnderLoad(t *testing.T) {
 	h.red = true
 	h.mu.Unlock()
 	clients.Wait()
-	assert.Zero(t, p.wait(t), "all was done within --shutdown-timeout")
+	assert.Zero(t, p.wait(t), "all was done")
 	assert.Empty(t, h.lost, "of %d requests", h.answered)
 	assert.Positive(t, h.late, "readiness goes red before anything else ends")
 	t.Logf("%d answered, %d of them after readiness went red, %d lost", h.answered, h.late, len(h.lost))

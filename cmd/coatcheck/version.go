@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"runtime"
 	"runtime/debug"
 )
@@ -8,13 +9,25 @@ import (
 // version is set by the linker where the build knows better than the Go tool: see the Makefile.
 var version string
 
-// versionText is what `coatcheck version` prints.
-func versionText() string {
+const versionUsage = `Usage:
+  coatcheck version
+
+Prints the version of coatcheck, the version of Go that built it, and the system that it is built for.
+`
+
+func runVersion(args []string, stdout io.Writer) int {
+	if asksForHelp(args) {
+		return say(stdout, versionUsage)
+	}
+	return say(stdout, "coatcheck "+buildVersion(version, buildInfo())+" "+runtime.Version()+" "+runtime.GOOS+"/"+runtime.GOARCH+"\n")
+}
+
+func buildInfo() *debug.BuildInfo {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		info = new(debug.BuildInfo)
+		return new(debug.BuildInfo)
 	}
-	return "coatcheck " + buildVersion(version, info) + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
+	return info
 }
 
 // buildVersion is the linker's word, else the module's version, else the commit, else "unknown": a build from a source

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
+)
+
+// What the process ends with.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+const usage = `coatcheck keeps sessions: an opaque ticket in a cookie, looked up in memory, revoked at once.
+
+Usage:
+  coatcheck serve [flags]                   start the server; "coatcheck serve --dev" to try it out
+  coatcheck hash-password --user NAME       print the line of --users-file for a password, from the terminal or stdin
+  coatcheck data verify DIR                 check what a server left in --data-dir, and count its sessions
+  coatcheck doctor [flags]                  check a configuration and the server that runs with it
+  coatcheck healthcheck [flags]             ask the running server whether it is alive; for containers
+  coatcheck sessions list USER              show the sessions of a user of a running server
+  coatcheck sessions revoke USER [ID]       end all of them, or one
+  coatcheck version                         print the version
+
+"coatcheck serve --help" lists the flags.
+`
+
+// run is main without the process around it.
+func run(args, environ []string, signals daemon.Signals, stdin io.Reader, stdout, stderr io.Writer) int {
+	command := ""
+	if len(args) > 0 {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "serve":
+		return runServe(args, environ, signals, stdout, stderr)
+	case "hash-password":
+		return runHashPassword(args, stdin, stdout, stderr)
+	case "data":
+		return runData(args, environ, stdout, stderr)
+	case "doctor":
+		return runDoctor(args, environ, stdout, stderr)
+	case "healthcheck":
+		return runHealthcheck(args, environ, stdout, stderr)
+	case "sessions":
+		return runSessions(args, environ, stdout, stderr)
+	case hashJobs:
+		return runHashJobs(stdin, stdout, stderr)
+	case "version", "--version":
+		return runVersion(args, stdout)
+	case "help", "--help", "-h":
+		return say(stdout, usage)
+	case "":
+		say(stderr, usage)
+	default:
+		say(stderr, fmt.Sprintf("coatcheck: %.40q is no command\n\n%s", command, usage))
+	}
+	return exitUsage
+}
+
+// asksForHelp is for commands that take no flags of their own.
+func asksForHelp(args []string) bool {
+	return slices.Contains(args, "--help") || slices.Contains(args, "-h")
+}
+
+// say writes to the terminal and returns what to end with if that was all there was to do.
+func say(w io.Writer, text string) int {
+	if _, err := io.WriteString(w, text); err != nil {
+		return exitFailed
+	}
+	return exitOK
+}

@@ -1,0 +1,149 @@
+package adminclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+const (
+	// Timeout bounds a whole request to a running server.
+	Timeout = 10 * time.Second
+	// MaxAnswer bounds what is read of an answer: the sessions of a user who has some 40,000.
+	MaxAnswer = 16 << 20
+)
+
+// Client speaks to the admin listener of a running server.
+type Client struct {
+	base   string // without a slash at its end
+	key    string // empty: none
+	client *http.Client
+}
+
+// New returns a client of the admin listener at base, a URL. It presents the first key of keyFile, if one is named.
+func New(base, keyFile string) (*Client, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("--admin-url: not a URL such as http://127.0.0.1:3001")
+	}
+	c := &Client{base: strings.TrimSuffix(base, "/"), client: NewHTTPClient()}
+	if keyFile != "" {
+		if c.key, err = login.FirstKey(keyFile); err != nil {
+			return nil, fmt.Errorf("--admin-key-file: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// NewHTTPClient returns a client that follows no redirect, because another server would get the key or its answer be taken for the
+// first one's, and that asks no proxy, because what it talks to is near.
+func NewHTTPClient() *http.Client {
+	return &http.Client{
+		Timeout:       Timeout,
+		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Do sends a request and returns the answer's status and body. A status is no error; an error says who did not answer.
+func (c *Client) Do(ctx context.Context, method, path string) (status int, body []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
+	if err != nil {
+		return 0, nil, err
+	}
+	if c.key != "" {
+		req.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return 0, nil, c.unreached(err)
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, MaxAnswer+1))
+	switch {
+	case err != nil:
+		return 0, nil, c.unreached(err)
+	case len(body) > MaxAnswer:
+		return 0, nil, fmt.Errorf("%s answers with more than %d MiB", c.base, MaxAnswer>>20)
+	}
+	return resp.StatusCode, body, nil
+}
+
+// Check asks for a path that answers 200 when all is well, such as /healthz, and returns nil then.
+func (c *Client) Check(ctx context.Context, path string) error {
+	status, body, err := c.Do(ctx, http.MethodGet, path)
+	if err == nil && status != http.StatusOK {
+		err = c.Refused(status, body)
+	}
+	return err
+}
+
+// unreached says why there is no answer. The URL that net/http repeats in its errors says nothing more.
+func (c *Client) unreached(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	var timeout net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("nobody listens at %s: is the server running, and is that its --admin-listen?", c.base)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return fmt.Errorf("%s did not answer within %v", c.base, Timeout)
+	default:
+		return fmt.Errorf("%s cannot be reached: %w", c.base, err)
+	}
+}
+
+// Problem reads the code and the detail of an answer that is a problem (RFC 9457).
+func Problem(body []byte) (code, detail string) {
+	var p struct{ Code, Detail string }
+	if json.Unmarshal(body, &p) != nil {
+		return "", ""
+	}
+	return p.Code, Printable(p.Detail)
+}
+
+// Refused says why the admin API answered so, and what to do.
+func (c *Client) Refused(status int, body []byte) error {
+	code, detail := Problem(body)
+	switch {
+	case status == http.StatusUnauthorized && c.key == "":
+		return fmt.Errorf("%s asks for a key: name its file with --admin-key-file", c.base)
+	case status == http.StatusUnauthorized:
+		return fmt.Errorf("%s does not know the key: the first one in --admin-key-file must be one of the server's, which reads a changed file on HUP", c.base)
+	case status == http.StatusForbidden:
+		return fmt.Errorf("%s refuses: without an admin key the server answers only to 127.0.0.1, [::1] or localhost; ask on its own machine, or give it --admin-key-file", c.base)
+	case status == http.StatusNotFound && code != "session_not_found":
+		return fmt.Errorf("%s has no admin API: is that the address of --listen? it must be that of --admin-listen", c.base)
+	case code == "":
+		return fmt.Errorf("%s answers %d and is no coatcheck admin listener", c.base, status)
+	default:
+		return fmt.Errorf("%s answers %d: %s", c.base, status, detail)
+	}
+}
+
+// URL is where this machine reaches --admin-listen; empty: nowhere that can be told.
+func URL(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || port == "0" {
+		return ""
+	}
+	switch host {
+	case "", "0.0.0.0":
+		host = "127.0.0.1"
+	case "::":
+		host = "::1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}

@@ -1,0 +1,6 @@
+// Package adminclient asks the admin listener of a running server.
+//
+//   - client.go: one request, and what its failure means
+//   - sessions.go: the sessions of a user
+//   - text.go: texts of others, made fit for a terminal
+package adminclient

@@ -1,0 +1,78 @@
+package adminclient
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Session is what the admin API shows of a session.
+type Session struct {
+	Handle     string
+	SessionID  string    `json:"session_id"`
+	CreatedAt  time.Time `json:"created_at"`
+	LastSeenAt time.Time `json:"last_seen_at"`
+	ExpiresAt  time.Time `json:"expires_at"`
+	IP         string
+	UserAgent  string `json:"user_agent"`
+}
+
+// Sessions returns the live sessions of a user, newest first, and the JSON that says so.
+func (c *Client) Sessions(ctx context.Context, user string) ([]Session, []byte, error) {
+	status, body, err := c.Do(ctx, http.MethodGet, UserPath(user))
+	if err != nil {
+		return nil, nil, err
+	}
+	if status != http.StatusOK {
+		return nil, nil, c.Refused(status, body)
+	}
+	var answer struct{ Sessions []Session }
+	if json.Unmarshal(body, &answer) != nil || answer.Sessions == nil {
+		return nil, nil, c.Refused(status, nil)
+	}
+	return answer.Sessions, body, nil
+}
+
+// EndUser ends all sessions of a user and returns how many there were.
+func (c *Client) EndUser(ctx context.Context, user string) (int, error) {
+	status, body, err := c.Do(ctx, http.MethodDelete, UserPath(user))
+	if err != nil {
+		return 0, err
+	}
+	if status != http.StatusOK {
+		return 0, c.Refused(status, body)
+	}
+	var answer struct{ Revoked *int }
+	if json.Unmarshal(body, &answer) != nil || answer.Revoked == nil {
+		return 0, c.Refused(status, nil)
+	}
+	return *answer.Revoked, nil
+}
+
+// End ends the session of a user with this handle or session ID.
+func (c *Client) End(ctx context.Context, user, id string) error {
+	status, body, err := c.Do(ctx, http.MethodDelete, UserPath(user)+"/"+pathSegment(id))
+	if err == nil && status != http.StatusNoContent {
+		err = c.Refused(status, body)
+	}
+	return err
+}
+
+// UserPath is the path of a user's sessions. Every byte that is not plain is percent-encoded, dots too, because a path of
+// dots means another.
+func UserPath(user string) string { return "/admin/users/" + pathSegment(user) + "/sessions" }
+
+func pathSegment(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || c == '-' || c == '_' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,171 @@
+// Package certificate is what the public listener proves its name with, read again when its files change.
+package certificate
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Certificate is what the public listener proves its name with. Its files are read again, at a handshake and at most once in
+// lookEvery, because their content is what counts: a Kubernetes volume swaps a link, others rename, and not every change moves
+// the modification time. A pair that is not good leaves the one before it in use.
+type Certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger // set before the first handshake
+	now               func() time.Time
+
+	current atomic.Pointer[tls.Certificate] // written by take, under mu
+
+	mu        sync.Mutex        // held while the files are looked at; a handshake does not wait for it
+	looked    time.Time         // guarded by mu
+	content   [sha256.Size]byte // guarded by mu: of the files, when they were last read, whether or not they were good
+	complaint string            // guarded by mu: what was last said about them
+}
+
+const lookEvery = time.Second
+
+// Open reads the pair in the two files. Its error is a *PairError. SetLog is to be called before the first handshake.
+func Open(certFile, keyFile string) (*Certificate, error) {
+	c := &Certificate{certFile: certFile, keyFile: keyFile, now: time.Now}
+	pair, content, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	c.looked, c.content = c.now(), content
+	c.current.Store(pair)
+	c.complaint = staleness(pair.Leaf, c.looked)
+	return c, nil
+}
+
+// Note is a remark on the certificate that Open has read, which is no mistake; most often empty.
+func (c *Certificate) Note() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.complaint
+}
+
+// SetLog says where changes are told.
+func (c *Certificate) SetLog(log *slog.Logger) { c.log = log }
+
+// ServerConfig is for the listener.
+func (c *Certificate) ServerConfig() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
+}
+
+// get returns the certificate for a handshake. One handshake a second looks whether the files have changed.
+func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if c.mu.TryLock() {
+		defer c.mu.Unlock()
+		if since := c.now().Sub(c.looked); since >= lookEvery || since < 0 {
+			if err := c.look(); err != nil {
+				c.complain(slog.LevelError, "the new certificate is not used, the one before stays: "+err.Error())
+			}
+		}
+	}
+	return c.current.Load(), nil
+}
+
+// Reread looks at the files at once, and says what is wrong with them even if it was said before.
+func (c *Certificate) Reread() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.content = [sha256.Size]byte{}
+	return c.look()
+}
+
+// look takes the pair in the files if they are not what they were. It wants mu held.
+func (c *Certificate) look() error {
+	c.looked = c.now()
+	pair, content, err := c.read()
+	if content == c.content && content != ([sha256.Size]byte{}) {
+		err, pair = nil, c.current.Load()
+	}
+	c.content = content
+	if err != nil {
+		return err
+	}
+	if before := c.current.Swap(pair); !bytes.Equal(before.Leaf.Raw, pair.Leaf.Raw) {
+		c.log.Info("the certificate was re-read", "file", c.certFile, "not_after", pair.Leaf.NotAfter)
+		c.complaint = ""
+	}
+	if note := staleness(pair.Leaf, c.looked); note != "" {
+		c.complain(slog.LevelWarn, note)
+	}
+	return nil
+}
+
+// complain says something once. It wants mu held.
+func (c *Certificate) complain(level slog.Level, text string) {
+	if text != c.complaint {
+		c.complaint = text
+		c.log.Log(context.Background(), level, text)
+	}
+}
+
+// PairError says which of the two settings is to blame.
+type PairError struct {
+	Setting string
+	Err     error
+}
+
+func (e *PairError) Error() string { return "--" + e.Setting + ": " + e.Err.Error() }
+func (e *PairError) Unwrap() error { return e.Err }
+
+// read returns the pair and the sum of the files' content, which is zero if they could not be read. Its error is a *PairError.
+func (c *Certificate) read() (*tls.Certificate, [sha256.Size]byte, error) {
+	var none [sha256.Size]byte
+	chain, err := os.ReadFile(c.certFile)
+	if err != nil {
+		return nil, none, &PairError{"tls-cert", err}
+	}
+	key, err := os.ReadFile(c.keyFile)
+	if err != nil {
+		return nil, none, &PairError{"tls-key", err}
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s%s", len(chain), chain, key))
+	if err := checkChain(chain); err != nil {
+		return nil, sum, &PairError{"tls-cert", err}
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, sum, &PairError{"tls-key", fmt.Errorf("with --tls-cert %.100q: %w", c.certFile, err)}
+	}
+	return &pair, sum, nil
+}
+
+// checkChain finds what is wrong with a chain by itself, so that the key is not blamed for it.
+func checkChain(chain []byte) error {
+	for {
+		var block *pem.Block
+		if block, chain = pem.Decode(chain); block == nil {
+			return errors.New("holds no certificate in PEM")
+		}
+		if block.Type == "CERTIFICATE" {
+			_, err := x509.ParseCertificate(block.Bytes)
+			return err
+		}
+	}
+}
+
+// staleness says that the time of a certificate is not now, or nothing.
+func staleness(leaf *x509.Certificate, now time.Time) string {
+	switch {
+	case now.After(leaf.NotAfter):
+		return "the certificate in --tls-cert expired on " + leaf.NotAfter.UTC().Format(time.RFC3339)
+	case now.Before(leaf.NotBefore):
+		return "the certificate in --tls-cert is not valid before " + leaf.NotBefore.UTC().Format(time.RFC3339)
+	default:
+		return ""
+	}
+}

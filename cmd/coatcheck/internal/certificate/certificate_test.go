@@ -1,0 +1,103 @@
+package certificate
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate/certtest"
+)
+
+// configured is a good pair, whose clock and log are the test's.
+func configured(t *testing.T, files certtest.Files) (c *Certificate, now *time.Time, log *bytes.Buffer) {
+	t.Helper()
+	c, err := Open(files.Cert, files.Key)
+	require.NoError(t, err)
+	log, now = new(bytes.Buffer), new(time.Time)
+	*now = time.Now()
+	c.SetLog(slog.New(slog.NewTextHandler(log, nil)))
+	c.now = func() time.Time { return *now }
+	return c, now, log
+}
+
+func serialOf(t *testing.T, c *Certificate) int64 {
+	t.Helper()
+	pair, err := c.get(nil)
+	require.NoError(t, err)
+	return pair.Leaf.SerialNumber.Int64()
+}
+
+// What is wrong is said once, not at each handshake; what is good again is taken; and nothing is read more than once a second.
+func TestCertificateIsLookedAt(t *testing.T) {
+	ca, files := certtest.New(t), certtest.NewFiles(t)
+	cert, key, first := ca.Issue(t, time.Now().Add(time.Hour))
+	files.Write(t, cert, key)
+	c, now, log := configured(t, files)
+	newer, newerKey, second := ca.Issue(t, time.Now().Add(3*time.Hour))
+	files.Write(t, newer, newerKey)
+	assert.Equal(t, first, serialOf(t, c), "not yet")
+	*now = now.Add(lookEvery)
+	assert.Equal(t, second, serialOf(t, c))
+	assert.Contains(t, log.String(), "the certificate was re-read")
+	log.Reset()
+	for _, bad := range [][2][]byte{{newer, key}, {[]byte("rubbish"), newerKey}, {newer, nil}, {nil, nil}} {
+		files.Write(t, bad[0], bad[1])
+		for range 5 {
+			*now = now.Add(lookEvery)
+			require.Equal(t, second, serialOf(t, c))
+		}
+		assert.Equal(t, 1, strings.Count(log.String(), "the new certificate is not used"), log)
+		require.Error(t, c.Reread(), "who asks is told again")
+		log.Reset()
+	}
+	require.NoError(t, os.Remove(files.Cert))
+	for range 3 {
+		*now = now.Add(lookEvery)
+		require.Equal(t, second, serialOf(t, c))
+	}
+	assert.Equal(t, 1, strings.Count(log.String(), "no such file"), log)
+	files.Write(t, newer, newerKey)
+	log.Reset()
+	*now = now.Add(4 * time.Hour)
+	require.Equal(t, second, serialOf(t, c))
+	*now = now.Add(lookEvery)
+	require.Equal(t, second, serialOf(t, c))
+	assert.Equal(t, 1, strings.Count(log.String(), "expired on"), "it has run out meanwhile, which is said once: %s", log)
+	*now = now.Add(-24 * time.Hour)
+	files.Write(t, cert, key)
+	assert.Equal(t, first, serialOf(t, c), "a clock that was set back stops nothing")
+}
+
+// Handshakes at once: one looks at the files, and none waits for it.
+func TestCertificateUnderLoad(t *testing.T) {
+	ca, files := certtest.New(t), certtest.NewFiles(t)
+	cert, key, first := ca.Issue(t, time.Now().Add(time.Hour))
+	files.Write(t, cert, key)
+	c, _, _ := configured(t, files)
+	c.mu.Lock()
+	assert.Equal(t, first, serialOf(t, c))
+	c.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			_, _ = c.get(nil)
+		}
+	}()
+	for range 20 {
+		cert, key, serial := ca.Issue(t, time.Now().Add(time.Hour))
+		files.Write(t, cert, key)
+		require.NoError(t, c.Reread())
+		assert.Equal(t, serial, serialOf(t, c))
+	}
+	cancel()
+	<-done
+}

@@ -1,0 +1,211 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/server"
+)
+
+// Config is what the settings come to. Where a library has a field of the same meaning, the setting is bound to that: Server and
+// Redis hold those.
+type Config struct {
+	Dev            bool
+	File           string // the configuration file
+	Listen         string // host:port
+	AdminListen    string // host:port, or "off"
+	AdminKeyFile   string
+	Login          string // open, trusted, users or webhook
+	LoginKeyFile   string
+	UsersFile      string
+	WebhookURL     string // may hold a secret
+	AllowOpenLogin bool
+	NotBefore      time.Time // --sessions-not-before
+	OnReuse        string    // reject or revoke
+	Store          string    // "memory", or a URL that may hold a password
+	MaxSessions    int
+	DataDir        string
+	FsyncEvery     time.Duration
+	Redis          redisstore.Options
+	Shutdown       time.Duration // --shutdown-timeout
+	TLSCert        string
+	TLSKey         string
+	LogFormat      string // json or text
+	LogLevel       string
+	OTel           bool
+
+	Server server.Config
+
+	// SecretFile is the configuration file if a setting in it may hold a password; else empty.
+	SecretFile string
+	// Notes are remarks on the configuration that are no mistakes, for the log.
+	Notes []string
+
+	byName map[string]*setting // the table
+	given  map[string]given    // by the setting's name: its text, and where that stood
+}
+
+// given is a setting's text and where it stood.
+type given struct {
+	text string
+	from string
+}
+
+const (
+	fromFlags   = "command line"
+	fromDefault = "default"
+	fromDev     = "default with --dev"
+)
+
+// ErrHelp is returned for arguments that ask for help.
+var ErrHelp = errors.New("help is wanted")
+
+// Load reads all settings: the command line wins over the environment, the environment over the file. The error is ErrHelp, or all
+// mistakes, joined; none of them contains a secret. A configuration with mistakes is returned as well, so that the files which it
+// names can be judged along with it. flags are those of one command alone.
+func Load(args, environ []string, flags ...Flag) (*Config, error) {
+	c := new(Config)
+	table := c.table(flags)
+	said, err := c.read(table, args, environ)
+	if errors.Is(err, ErrHelp) {
+		return c, err
+	}
+	mistakes := []error{err}
+	if err == nil && len(said.rest) > 0 {
+		mistakes = append(mistakes, fmt.Errorf("%d argument(s) that belong to no flag; a switch is turned off by --name=false", len(said.rest)))
+	}
+	for _, m := range said.inFile {
+		mistakes = append(mistakes, m.err)
+	}
+	bad := c.apply(table)
+	for i := range table {
+		s := &table[i]
+		if s.secret && said.path != "" && c.given[s.name].from == said.path {
+			c.SecretFile = said.path
+		}
+		mistakes = append(mistakes, bad[s.name])
+	}
+	for name, err := range c.validate() {
+		// A setting that is wrong by itself is not judged again together with others.
+		if bad[name] == nil {
+			mistakes = append(mistakes, err)
+		}
+	}
+	return c, errors.Join(mistakes...)
+}
+
+// LoadOnly reads the settings with these names, for a command that needs no others, and returns the arguments that belong to no
+// flag. The other settings of serve may be given too and are not judged, so that the command works beside a server whose
+// configuration has a mistake by now. The error is as that of Load.
+func LoadOnly(names, args, environ []string, flags ...Flag) (c *Config, rest []string, err error) {
+	c = new(Config)
+	table := c.table(flags)
+	said, err := c.read(table, args, environ)
+	if errors.Is(err, ErrHelp) {
+		return c, nil, err
+	}
+	mistakes := []error{err}
+	for _, m := range said.inFile {
+		if slices.Contains(names, m.name) {
+			mistakes = append(mistakes, m.err)
+		}
+	}
+	table = slices.DeleteFunc(table, func(s setting) bool { return !s.flagOnly && !slices.Contains(names, s.name) })
+	bad := c.apply(table)
+	for i := range table {
+		mistakes = append(mistakes, bad[table[i].name])
+	}
+	return c, said.rest, errors.Join(mistakes...)
+}
+
+// table is the table of settings, bound to c, and of the flags of one command. It is in c.byName from then on.
+func (c *Config) table(flags []Flag) []setting {
+	table := settings(c)
+	for _, f := range flags {
+		table = append(table, setting(f))
+	}
+	c.byName = make(map[string]*setting, len(table))
+	for _, s := range table {
+		c.byName[s.name] = &s
+	}
+	return table
+}
+
+// said is what the three sources say, beside the settings' values, which are in Config.given.
+type said struct {
+	rest   []string      // the arguments that belong to no flag
+	path   string        // the configuration file; empty: none
+	inFile []fileMistake // what is wrong in it, with the settings that it is about
+}
+
+// read reads the three sources. Its error is ErrHelp, or what is wrong with the command line and a file that cannot be read.
+func (c *Config) read(table []setting, args, environ []string) (said, error) {
+	flags, rest, err := readFlags(table, args)
+	if errors.Is(err, ErrHelp) {
+		return said{}, err
+	}
+	mistakes := []error{err}
+	env, notes := readEnvironment(table, environ)
+	c.Notes = notes
+	c.given = make(map[string]given)
+	path, ok := flags["config"]
+	if !ok {
+		path = env["config"]
+	}
+	s := said{rest: rest, path: path.text}
+	if s.path != "" {
+		values, inFile, err := readFile(c.byName, s.path)
+		if err != nil {
+			mistakes = append(mistakes, c.byName["config"].mistake(path, err))
+		}
+		maps.Copy(c.given, values)
+		s.inFile = inFile
+	}
+	maps.Copy(c.given, env)
+	maps.Copy(c.given, flags)
+	return s, errors.Join(mistakes...)
+}
+
+// apply sets every setting of the table from what was given, or else from its default, which it adds to c.given; and returns the
+// mistakes by the setting's name. The table has dev before the settings whose defaults it changes.
+func (c *Config) apply(table []setting) map[string]error {
+	mistakes := make(map[string]error)
+	for i := range table {
+		s := &table[i]
+		v, ok := c.given[s.name]
+		if !ok {
+			v = given{s.def, fromDefault}
+			if c.Dev && s.dev != "" {
+				v = given{s.dev, fromDev}
+			}
+			c.given[s.name] = v
+			if v.text == "" {
+				continue
+			}
+		}
+		if _, err := s.kind.set(v.text); err != nil {
+			mistakes[s.name] = s.mistake(v, err)
+		}
+	}
+	return mistakes
+}
+
+// Mistake says what is wrong with the value of the setting of that name, and where the value stands.
+func (c *Config) Mistake(name string, err error) error {
+	return c.byName[name].mistake(c.given[name], err)
+}
+
+// mistake says what is wrong with a setting's value, and where the value stands.
+func (s *setting) mistake(v given, err error) error {
+	if v == (given{"", fromDefault}) {
+		return fmt.Errorf("--%s: %w", s.name, err)
+	}
+	if s.secret {
+		return fmt.Errorf("--%s: %w (value not shown; %s)", s.name, err, v.from)
+	}
+	return fmt.Errorf("--%s %.100q: %w (%s)", s.name, v.text, err, v.from)
+}

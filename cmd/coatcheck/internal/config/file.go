@@ -1,0 +1,96 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// fileMistake is what is wrong with a key of the file.
+type fileMistake struct {
+	name string // the setting's; any text, if there is no such setting
+	err  error
+}
+
+// readFile returns what the configuration file says, and what is wrong with its keys, in the order of the texts. The error says why
+// the file could not be read at all. No text contains a value of the file: the parser's own words quote what it stumbled upon,
+// which may be half a password.
+func readFile(byName map[string]*setting, path string) (map[string]given, []fileMistake, error) {
+	data, err := os.ReadFile(path) //nolint:gosec // whoever starts the program may read what it may
+	if err != nil {
+		return nil, nil, errors.Unwrap(err)
+	}
+	var content map[string]any
+	if _, err := toml.Decode(string(data), &content); err != nil {
+		return nil, nil, syntaxError(err)
+	}
+	values := make(map[string]given)
+	var mistakes []fileMistake
+	for key, value := range content {
+		text, ok := plain(value)
+		switch {
+		case byName[key] == nil || byName[key].flagOnly || key == "config":
+			mistakes = append(mistakes, fileMistake{key, fmt.Errorf("%.40q: no such setting (%s)", key, path)})
+		case !ok:
+			mistakes = append(mistakes, fileMistake{key, fmt.Errorf("--%s: must be text, a number, true or false, or a list of them (%s)", key, path)})
+		default:
+			values[key] = given{text, path}
+		}
+	}
+	slices.SortFunc(mistakes, func(a, b fileMistake) int { return strings.Compare(a.err.Error(), b.err.Error()) })
+	return values, mistakes, nil
+}
+
+func syntaxError(err error) error {
+	var parse toml.ParseError
+	if errors.As(err, &parse) {
+		return fmt.Errorf("line %d is not TOML; text stands between quotes", parse.Position.Line)
+	}
+	return errors.New("not TOML")
+}
+
+// plain is the text that one would give for a TOML value on the command line.
+func plain(value any) (string, bool) {
+	switch v := value.(type) {
+	case string:
+		return v, true
+	case bool:
+		return strconv.FormatBool(v), true
+	case int64:
+		return strconv.FormatInt(v, 10), true
+	case time.Time:
+		return timeText(v), true
+	case []any:
+		parts := make([]string, len(v))
+		for i, element := range v {
+			var ok bool
+			if parts[i], ok = plain(element); !ok {
+				return "", false
+			}
+		}
+		return strings.Join(parts, ","), true
+	default:
+		return "", false
+	}
+}
+
+// timeText is a time as the file has it. One that has no offset there gets none: TOML calls it local, the parser gives it the offset
+// of this machine and a location with one of these names, and it would mean another moment on each machine.
+func timeText(t time.Time) string {
+	switch t.Location().String() {
+	case "datetime-local":
+		return t.Format("2006-01-02T15:04:05.999999999")
+	case "date-local":
+		return t.Format(time.DateOnly)
+	case "time-local":
+		return t.Format("15:04:05.999999999")
+	default:
+		return t.Format(time.RFC3339Nano)
+	}
+}

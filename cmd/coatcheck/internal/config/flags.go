@@ -1,0 +1,82 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/pflag"
+)
+
+// recorder is a flag's value that keeps the text as it was typed, so that a bad one does not end the parsing: all mistakes
+// are to be told at once.
+type recorder struct {
+	into map[string]given
+	of   *setting
+}
+
+func (r *recorder) Set(s string) error {
+	if before, ok := r.into[r.of.name]; ok && r.of.kind.many {
+		s = before.text + "," + s
+	}
+	r.into[r.of.name] = given{s, fromFlags}
+	return nil
+}
+
+func (r *recorder) String() string { return r.of.def }
+func (r *recorder) Type() string   { return r.of.kind.noun }
+
+// readFlags returns what the command line says, and the arguments that belong to no flag. An argument that is not understood may be
+// a secret that lost its flag, so that no mistake repeats more of one than a flag's name.
+func readFlags(table []setting, args []string) (values map[string]given, rest []string, err error) {
+	values = make(map[string]given)
+	fs := pflag.NewFlagSet("coatcheck", pflag.ContinueOnError)
+	fs.Usage = func() {}
+	fs.ParseErrorsAllowlist.UnknownFlagsHandling = pflag.PassUnknownFlagToArgs
+	for i := range table {
+		f := fs.VarPF(&recorder{into: values, of: &table[i]}, table[i].name, "", table[i].help)
+		if table[i].kind.noun == "" {
+			f.NoOptDefVal = "true"
+		}
+	}
+	var missing *pflag.ValueRequiredError
+	switch err := fs.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		return nil, nil, ErrHelp
+	case errors.As(err, &missing):
+		return values, nil, fmt.Errorf("--%s: needs a value", missing.GetSpecifiedName())
+	case err != nil:
+		return values, nil, errors.New("an argument is not understood: a flag is written --name=value or --name value")
+	}
+	rest = fs.Args()
+	flags := rest
+	if n := fs.ArgsLenAtDash(); n >= 0 {
+		flags = rest[:n] // behind -- everything is an argument
+	}
+	return values, rest, unknownFlags(flags)
+}
+
+// unknownFlags returns a mistake for each argument that looks like a flag, and is none of this program. The values of unknown flags
+// are among the arguments too, so that the others mean something only when there is no such mistake.
+func unknownFlags(args []string) error {
+	var mistakes []error
+	for _, arg := range args {
+		switch {
+		case strings.HasPrefix(arg, "--"):
+			mistakes = append(mistakes, fmt.Errorf("%.40s: no such flag", flagName(arg)))
+		case strings.HasPrefix(arg, "-"):
+			mistakes = append(mistakes, fmt.Errorf("%.2q: no such flag; flags begin with two dashes", arg))
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+// flagName is the part of an argument that can be meant as a flag's name.
+func flagName(arg string) string {
+	end := strings.IndexFunc(arg, func(r rune) bool { return r != '-' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	if end < 0 {
+		return arg
+	}
+	return arg[:end]
+}

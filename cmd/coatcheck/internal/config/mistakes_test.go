@@ -1,0 +1,227 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMistakes(t *testing.T) {
+	tests := map[string]struct {
+		args []string
+		env  []string
+		file string
+		want []string // every line, in order; FILE stands for the file's path
+	}{
+		"several at once, from everywhere": {
+			args: []string{"--ttl", "soon", "--cookie-secure=perhaps"},
+			env:  []string{"COATCHECK_MAX_SESSIONS=-1", "COATCHECK_LOG_LEVEL=loud"},
+			file: "idle-timeout = 60\non-reuse = \"panic\"\nttI = 1\n",
+			want: []string{
+				`"ttI": no such setting (FILE)`,
+				`--cookie-secure "perhaps": must be true or false (command line)`,
+				`--ttl "soon": not a duration such as 500ms, 30m or 12h (command line)`,
+				`--on-reuse "panic": must be reject, revoke (FILE)`,
+				`--max-sessions "-1": must be a whole number from 0 up (COATCHECK_MAX_SESSIONS)`,
+				`--idle-timeout "60": not a duration such as 500ms, 30m or 12h (FILE)`,
+				`--log-level "loud": must be debug, info, warn, error (COATCHECK_LOG_LEVEL)`,
+				loginMissing,
+			},
+		},
+		"login must be named": {want: []string{loginMissing}},
+		"login in an empty flag": {
+			args: []string{"--login="},
+			want: []string{`--login "": must be open, trusted, users, webhook (command line)`},
+		},
+		"zero and negative durations": {
+			args: strings.Fields("--dev --ttl 0s --max-lifetime -1h --read-timeout 0 --idle-timeout -1s --shutdown-timeout 0s --renew-every -1s --rotation-grace -1s"),
+			want: []string{
+				`--ttl "0s": must be above 0s (command line)`,
+				`--max-lifetime "-1h": must be above 0s (command line)`,
+				`--renew-every "-1s": must not be negative (command line)`,
+				`--rotation-grace "-1s": must not be negative (command line)`,
+				`--read-timeout "0": must be above 0s (command line)`,
+				`--idle-timeout "-1s": must be above 0s (command line)`,
+				`--shutdown-timeout "0s": must be above 0s (command line)`,
+			},
+		},
+		"idle beyond absolute, grace and renewal beyond idle": {
+			args: []string{"--dev", "--renew-every=30m", "--rotation-grace=45m"},
+			env:  []string{"COATCHECK_MAX_LIFETIME=20m", "COATCHECK_TTL=30m"},
+			want: []string{
+				"--max-lifetime 20m0s: must not be below ttl 30m0s (COATCHECK_MAX_LIFETIME)",
+				"--renew-every 30m0s: must be below ttl 30m0s (command line)",
+				"--rotation-grace 45m0s: must be below ttl 30m0s (command line)",
+			},
+		},
+		"the server's mistakes are told with their place": {
+			args: []string{"--login=open", "--cookie-same-site=none", "--trusted-origins=https://app.example.com/"},
+			env:  []string{"COATCHECK_COOKIE_SECURE=false"},
+			want: []string{
+				"--cookie-same-site none: browsers want cookie-secure with it (command line)",
+				`--cookie-name "__Host-coatcheck": __Host- wants cookie-secure (default)`,
+				`--trusted-origins: "https://app.example.com/": an origin is scheme, host and port, nothing more (command line)`,
+			},
+		},
+		"open login off loopback": {
+			args: []string{"--login=open", "--listen=0.0.0.0:3000"},
+			want: []string{`--login "open": on --listen "0.0.0.0:3000" others can log in as anybody; if that is meant, say --allow-open-login (command line)`},
+		},
+		"open login on every interface": {
+			args: []string{"--login=open", "--listen=:3000"},
+			want: []string{`--login "open": on --listen ":3000" others can log in as anybody; if that is meant, say --allow-open-login (command line)`},
+		},
+		"dev off loopback, allowed or not": {
+			args: []string{"--dev", "--allow-open-login"},
+			env:  []string{"COATCHECK_LISTEN=[::]:3000"},
+			want: []string{`--listen "[::]:3000": --dev listens on a loopback address only (COATCHECK_LISTEN)`},
+		},
+		"admin off loopback": {
+			args: []string{"--dev", "--admin-listen=example.com:3001"},
+			want: []string{`--admin-listen "example.com:3001": off loopback it needs --admin-key-file (command line)`},
+		},
+		"one address for both": {
+			args: []string{"--dev", "--listen=127.0.0.1:3001"},
+			want: []string{`--admin-listen "127.0.0.1:3001": --listen is the same address (default)`},
+		},
+		"no addresses": {
+			args: []string{"--dev", "--listen=off", "--admin-listen=localhost:http"},
+			want: []string{
+				`--listen "off": not an address such as 127.0.0.1:3000 or [::1]:3000 (command line)`,
+				`--admin-listen "localhost:http": the port must be a number from 0 to 65535 (command line)`,
+			},
+		},
+		"unknown flags, all of them": {
+			args: []string{"--dev", "--tll=3m", "-p", "3000", "--port", "3000"},
+			want: []string{"--tll: no such flag", `"-p": no such flag; flags begin with two dashes`, "--port: no such flag"},
+		},
+		"left-over arguments": {
+			args: []string{"--dev", "false"},
+			want: []string{"1 argument(s) that belong to no flag; a switch is turned off by --name=false"},
+		},
+		"a flag without its value": {args: []string{"--dev", "--ttl"}, want: []string{"--ttl: needs a value"}},
+		"no flag at all": {
+			args: []string{"--dev", "--=x"},
+			want: []string{"an argument is not understood: a flag is written --name=value or --name value"},
+		},
+		"a bad address is told once": {
+			args: []string{"--login=open", "--listen=3000"},
+			want: []string{`--listen "3000": not an address such as 127.0.0.1:3000 or [::1]:3000 (command line)`},
+		},
+		"an empty entry in a list": {
+			args: []string{"--dev", "--trusted-origins=https://a.example,"},
+			want: []string{`--trusted-origins "https://a.example,": has an empty entry between its commas (command line)`},
+		},
+		"empty where something must be": {
+			args: []string{"--dev", "--cookie-name="}, want: []string{`--cookie-name "": must not be empty (command line)`},
+		},
+		"not TOML": {
+			args: []string{"--dev"}, file: "ttl = \"3m\"\nstore = memory\n",
+			want: []string{`--config "FILE": line 2 is not TOML; text stands between quotes (command line)`},
+		},
+		"what a file must not hold": {
+			args: []string{"--dev"}, file: "config = \"x\"\nmax-sessions = 1.5\n[ttl]\nx = 1\n[server]\nttl = \"3m\"\n",
+			want: []string{
+				`"config": no such setting (FILE)`,
+				`"server": no such setting (FILE)`,
+				"--max-sessions: must be text, a number, true or false, or a list of them (FILE)",
+				"--ttl: must be text, a number, true or false, or a list of them (FILE)",
+			},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			args, file := tt.args, ""
+			if tt.file != "" {
+				file = write(t, tt.file)
+				args = append(args, "--config", file)
+			}
+			_, err := Load(args, tt.env)
+			require.Error(t, err)
+			var got []string
+			for _, e := range leaves(err) {
+				got = append(got, strings.ReplaceAll(e.Error(), cmp.Or(file, "no file"), "FILE"))
+			}
+			assert.Equal(t, tt.want, got)
+		})
+	}
+}
+
+const loginMissing = `--login: must be named; "open" believes any user ID, --dev implies it`
+
+func TestAMissingFileIsAMistake(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none.toml")
+	_, err := Load([]string{"--dev"}, []string{"COATCHECK_CONFIG=" + path})
+	assert.EqualError(t, err, fmt.Sprintf(`--config %q: no such file or directory (COATCHECK_CONFIG)`, path))
+}
+
+// What a browser would not store, or would treat as less than it says, must not start.
+func TestContradictoryCookies(t *testing.T) {
+	for _, args := range []string{
+		"--cookie-name __Host-sid --cookie-domain example.com",
+		"--cookie-name __Host-sid --cookie-path /app",
+		"--cookie-name __Host-sid --cookie-secure=false",
+		"--cookie-name __Secure-sid --cookie-secure=false",
+		"--cookie-name __Http-sid --cookie-http-only=false",
+		"--cookie-name __Host-Http-sid --cookie-http-only=false",
+		"--cookie-name sid --cookie-same-site none --cookie-secure=false",
+		"--cookie-name s;id",
+		"--cookie-name __host-sid",
+		"--cookie-name " + strings.Repeat("x", 4096),
+	} {
+		t.Run(args[:min(len(args), 70)], func(t *testing.T) {
+			_, err := Load(append(strings.Fields(args), "--login=open"), nil)
+			require.Error(t, err)
+			for _, e := range leaves(err) {
+				assert.Regexp(t, `^--cookie-.*\(command line\)$`, e.Error())
+			}
+		})
+	}
+}
+
+func TestNoSecretIsPrinted(t *testing.T) {
+	const url = "redis://user:s3cret@redis.example:6379?skip_verify=true"
+	tests := map[string]struct {
+		args, env []string
+		file      string
+	}{
+		"flag":                       {args: []string{"--store", url}},
+		"environment":                {env: []string{"COATCHECK_STORE=" + url}},
+		"file":                       {file: "store = \"" + url + "\"\n"},
+		"webhook":                    {args: []string{"--webhook-url=https://x:s3cret@hook.example"}},
+		"login page":                 {args: []string{"--verify-login-url=http://login.example/?key=s3cret"}},
+		"misspelled flag":            {args: []string{"--stor=" + url}},
+		"misspelled flag, apart":     {args: []string{"--stor", url}},
+		"one dash":                   {args: []string{"-store=" + url}},
+		"one dash, glued":            {args: []string{"-ps3cret"}},
+		"no flag":                    {args: []string{url}},
+		"bad syntax":                 {args: []string{"--=" + url}},
+		"glued to the flag":          {args: []string{"--store:" + url}},
+		"no quotes in the file":      {file: "store = " + url + "\n"},
+		"bare word in the file":      {file: "store = s3cret\n"},
+		"no equals in the file":      {file: "store s3cret\n"},
+		"open quote in the file":     {file: "store = \"s3cret\n"},
+		"twice in the file":          {file: "store = \"s3cret\"\nstore = \"s3cret\"\n"},
+		"bad escape in the file":     {file: `store = "\hs3cret"`},
+		"table in the file":          {file: "[store]\nurl = \"s3cret\"\n"},
+		"misspelled key in the file": {file: "stor = \"s3cret\"\n"},
+		"misspelled variable":        {env: []string{"COATCHECK_STOR=" + url}, args: []string{"--ttl=x"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"--dev"}, tt.args...)
+			if tt.file != "" {
+				args = append(args, "--config", write(t, tt.file))
+			}
+			c, err := Load(args, tt.env)
+			require.Error(t, err)
+			assert.NotContains(t, err.Error(), "s3cret")
+			assert.NotContains(t, strings.Join(c.Notes, "\n"), "s3cret")
+		})
+	}
+}

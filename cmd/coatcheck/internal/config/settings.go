@@ -1,0 +1,289 @@
+package config
+
+import (
+	"strings"
+)
+
+// setting is one flag, with its environment variable and its key in the configuration file.
+type setting struct {
+	name  string
+	group string
+	help  string
+	kind  kind
+	def   string // the default, as one would write it
+	dev   string // the default under --dev, where it is another
+	unset string // what it means to leave out a setting whose default is empty, where the help does not say it
+	// secret: the value may hold a password and is never printed.
+	secret bool
+	// flagOnly: neither a variable nor the file can set it.
+	flagOnly bool
+}
+
+// Flag is a flag that only one command knows, beside the settings: neither the environment nor the file can set it.
+type Flag setting
+
+// Switch is a flag that is on or off.
+func Switch(name string, p *bool) Flag {
+	return Flag{name: name, kind: onOff(p), def: "false", flagOnly: true}
+}
+
+// Text is a flag with any text, empty unless it is given.
+func Text(name, noun string, p *string) Flag {
+	return Flag{name: name, kind: text(noun, p), flagOnly: true}
+}
+
+// env is the name of the setting's environment variable.
+func (s *setting) env() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+}
+
+const envPrefix = "COATCHECK_"
+
+// settings is the table of all that `coatcheck serve` can be told, bound to c. dev stands first, because it changes the
+// defaults of others.
+func settings(c *Config) []setting {
+	var table []setting
+	group := func(name string, of ...setting) {
+		for _, s := range of {
+			s.group = name
+			table = append(table, s)
+		}
+	}
+	group("Start", startSettings(c)...)
+	group("Login", loginSettings(c)...)
+	group("Cookie", cookieSettings(c)...)
+	group("Sessions", sessionSettings(c)...)
+	group("Store", storeSettings(c)...)
+	group("Other sites and proxies", siteSettings(c)...)
+	group("Connections", connectionSettings(c)...)
+	group("Logs and traces", logSettings(c)...)
+	return table
+}
+
+func startSettings(c *Config) []setting {
+	return []setting{
+		{
+			name: "dev", kind: onOff(&c.Dev), def: "false",
+			help: "for trying it out: a cookie without Secure, login mode open, logs as text; on a loopback address only",
+		},
+		{
+			name: "config", kind: text("file", &c.File),
+			help: "TOML file with settings by their flag's name; flags and environment variables win over it",
+		},
+		{
+			name: "listen", kind: address(&c.Listen), def: "127.0.0.1:3000",
+			help: "where the auth API listens; port 0 takes a free one",
+		},
+		{
+			name: "admin-listen", kind: address(&c.AdminListen, "off"), def: "127.0.0.1:3001",
+			help: "where health, readiness and the admin API listen",
+		},
+		{
+			name: "admin-key-file", kind: text("file", &c.AdminKeyFile),
+			help: "file with the keys, one a line, any of which the admin API then asks for; needed off loopback",
+		},
+	}
+}
+
+func loginSettings(c *Config) []setting {
+	return []setting{
+		{
+			name: "login", kind: word(&c.Login, []string{"open", "trusted", "users", "webhook"}), dev: "open",
+			unset: "must be named", help: "who may log in: anybody as anybody (open), whom a back end with a key names (trusted), who knows his password (users), whom your own back end lets in (webhook)",
+		},
+		{
+			name: "allow-open-login", kind: onOff(&c.AllowOpenLogin), def: "false",
+			help: "allow --login open where other machines can reach it",
+		},
+		{
+			name: "login-key-file", kind: text("file", &c.LoginKeyFile),
+			help: "for --login trusted: file with the keys, one a line, that back ends send as Bearer",
+		},
+		{
+			name: "users-file", kind: text("file", &c.UsersFile),
+			help: "for --login users: file with a user:hash a line, as coatcheck hash-password prints it",
+		},
+		{
+			name: "webhook-url", kind: text("URL", &c.WebhookURL), secret: true,
+			help: "for --login webhook: who is asked about a login; https, or http on loopback",
+		},
+		{
+			name: "reauth-within", kind: span(&c.Server.ReauthWithin, 0), def: "0s",
+			help: "how old the login of a session may be that ends other sessions; 0s: any age",
+		},
+		{
+			name: "verify-login-url", kind: text("URL", &c.Server.VerifyLoginURL), secret: true,
+			help: "where /auth/verify sends browsers that are not logged in, with the address that they wanted as rd, if that is on the same origin or on one of --trusted-origins",
+		},
+	}
+}
+
+func cookieSettings(c *Config) []setting {
+	k := &c.Server.Cookie
+	return []setting{
+		{
+			name: "cookie-name", kind: filled("name", &k.Name), def: "__Host-coatcheck", dev: "coatcheck",
+			help: "name of the session cookie",
+		},
+		{
+			name: "cookie-domain", kind: text("domain", &k.Domain),
+			help: "send the cookie to this domain and its subdomains",
+		},
+		{
+			name: "cookie-path", kind: filled("path", &k.Path), def: "/",
+			help: "send the cookie below this path",
+		},
+		{
+			name: "cookie-secure", kind: offOn(&k.Insecure), def: "true", dev: "false",
+			help: "send the cookie over https only",
+		},
+		{
+			name: "cookie-http-only", kind: offOn(&k.ScriptAccess), def: "true",
+			help: "hide the cookie from scripts",
+		},
+		{
+			name: "cookie-same-site", kind: filled("lax|strict|none", &k.SameSite), def: "lax",
+			help: "which requests from other sites carry the cookie",
+		},
+	}
+}
+
+func sessionSettings(c *Config) []setting {
+	p := &c.Server.Policy
+	return []setting{
+		{
+			name: "ttl", kind: positive(&p.TTL), def: "30m",
+			help: "how long a session lives after its last request",
+		},
+		{
+			name: "max-lifetime", kind: positive(&p.MaxLifetime), def: "12h",
+			help: "how long a session lives at most",
+		},
+		{
+			name: "rolling", kind: offOn(&p.FixedExpiry), def: "true",
+			help: "requests extend the session; if false, it ends --ttl after it began",
+		},
+		{
+			name: "renew-every", kind: span(&p.RenewEvery, -1), unset: "a tenth of --ttl",
+			help: "how often, at most, a request extends the session, which is a write; 0s: every request",
+		},
+		{
+			name: "rotation-grace", kind: span(&p.RotationGrace, -1), def: "10s",
+			help: "how long the token before a refresh is admitted after the new one arrived",
+		},
+		{
+			name: "on-reuse", kind: word(&c.OnReuse, []string{"reject", "revoke"}), def: "reject",
+			help: "what a token does that is presented after that: it is refused, or it ends the session",
+		},
+		{
+			name: "remember-ttl", kind: span(&c.Server.RememberTTL, 0), def: "0s",
+			help: `lifetime, idle or not, of a login with "remember": true; 0s: not offered`,
+		},
+		{
+			name: "max-sessions-per-user", kind: count(&p.MaxPerUser, -1), def: "100",
+			help: "sessions that a user may have, beyond it the oldest ends; 0: no limit",
+		},
+		{
+			name: "sessions-not-before", kind: moment(&c.NotBefore),
+			help: "sessions that were created before this time (RFC 3339, with an offset) are dead; re-read on HUP from the file",
+		},
+	}
+}
+
+func storeSettings(c *Config) []setting {
+	r := &c.Redis
+	return []setting{
+		{
+			name: "store", kind: filled("memory|URL", &c.Store), def: "memory", secret: true,
+			help: "where sessions are kept: memory, or redis:// or rediss://, with addr= for Cluster and master_set= for Sentinel",
+		},
+		{
+			name: "max-sessions", kind: count(&c.MaxSessions, 0), def: "0",
+			help: "sessions that the memory store holds, beyond it logins are refused; 0: no limit",
+		},
+		{
+			name: "data-dir", kind: text("directory", &c.DataDir),
+			help: "where the memory store keeps its sessions over a restart or a crash; nothing on disk without it",
+		},
+		{
+			name: "fsync-every", kind: span(&c.FsyncEvery, -1), def: "1s",
+			help: "how much of what was answered a power cut may undo in --data-dir; 0s: nothing",
+		},
+		{
+			name: "redis-prefix", kind: filled("prefix", &r.Prefix), def: "coatcheck:",
+			help: "what all keys in Redis begin with",
+		},
+		{
+			name: "redis-cache-ttl", kind: span(&r.CacheTTL, -1), def: "60s",
+			help: "how long a session may be answered from memory; 0s: never",
+		},
+		{
+			name: "redis-cache-size", kind: size(&r.CacheSize), def: "64MiB",
+			help: "memory for that, in all",
+		},
+		{
+			name: "redis-timeout", kind: positive(&r.Timeout), def: "500ms",
+			help: "how long Redis may take to answer",
+		},
+		{
+			name: "redis-wait-replicas", kind: count(&r.WaitReplicas, 0), def: "0",
+			help: "replicas that must have a logout, a revocation or a refresh before it is answered",
+		},
+	}
+}
+
+func siteSettings(c *Config) []setting {
+	return []setting{
+		{
+			name: "trusted-proxies", kind: networks(&c.Server.TrustedProxies),
+			help: "proxies whose X-Forwarded headers are believed about the client's address and the address that a browser wanted",
+		},
+		{
+			name: "trusted-origins", kind: list("origin", &c.Server.TrustedOrigins),
+			help: "other sites whose pages may log in, refresh and log out, and to which a login page may send browsers back",
+		},
+	}
+}
+
+func connectionSettings(c *Config) []setting {
+	return []setting{
+		{
+			name: "read-timeout", kind: positive(&c.Server.ReadTimeout), def: "5s",
+			help: "how long a request may take to arrive",
+		},
+		{
+			name: "idle-timeout", kind: positive(&c.Server.IdleTimeout), def: "60s",
+			help: "how long a connection may wait for its next request",
+		},
+		{
+			name: "max-conns-per-ip", kind: count(&c.Server.MaxConnsPerIP, 0), def: "0",
+			help: "connections that one client address may have; 0: no limit",
+		},
+		{
+			name: "shutdown-timeout", kind: positive(&c.Shutdown), def: "10s",
+			help: "how long requests may take to finish when the server stops",
+		},
+		{
+			name: "tls-cert", kind: text("file", &c.TLSCert),
+			help: "certificate chain, PEM; with --tls-key the auth API speaks https, 1.2 and up. Both are re-read when they change",
+		},
+		{name: "tls-key", kind: text("file", &c.TLSKey), help: "private key of the certificate, PEM"},
+	}
+}
+
+func logSettings(c *Config) []setting {
+	return []setting{
+		{
+			name: "log-format", kind: word(&c.LogFormat, []string{"json", "text"}), def: "json", dev: "text",
+			help: "format of the log on standard error",
+		},
+		{
+			name: "log-level", kind: word(&c.LogLevel, []string{"debug", "info", "warn", "error"}), def: "info",
+			help: "least level that is logged",
+		},
+		{
+			name: "otel", kind: onOff(&c.OTel), def: "false",
+			help: "send OpenTelemetry traces by OTLP over HTTP, as the standard OTEL_ variables say",
+		},
+	}
+}

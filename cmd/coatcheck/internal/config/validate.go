@@ -1,0 +1,158 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+)
+
+// validate completes the configuration and yields what is wrong with settings taken together, with the name of the setting that it is
+// told of. What a library's own validation knows is asked there and not repeated here.
+func (c *Config) validate() iter.Seq2[string, error] {
+	c.Server.Policy.RevokeOnReuse = c.OnReuse == "revoke"
+	c.Server.Policy.NotBefore = c.NotBefore
+	// Where nobody set them, the library fits them to what was set.
+	for name, p := range map[string]*time.Duration{
+		"ttl": &c.Server.Policy.TTL, "max-lifetime": &c.Server.Policy.MaxLifetime, "rotation-grace": &c.Server.Policy.RotationGrace,
+	} {
+		if c.given[name].from == fromDefault {
+			*p = 0
+		}
+	}
+	c.Redis.URL = c.Store
+	return func(yield func(string, error) bool) {
+		for _, rule := range rules {
+			if err := rule.broken(c); err != nil && !yield(rule.of, c.Mistake(rule.of, err)) {
+				return
+			}
+		}
+		for _, err := range leaves(c.Server.Validate()) {
+			if !yield(c.located(err)) {
+				return
+			}
+		}
+	}
+}
+
+// rules are what the program asks of its settings beyond the library.
+var rules = []struct {
+	of     string
+	broken func(*Config) error
+}{
+	{"login", func(c *Config) error {
+		if c.Login == "" {
+			return errors.New(`must be named; "open" believes any user ID, --dev implies it`)
+		}
+		return nil
+	}},
+	{"login", func(c *Config) error {
+		if c.Login == "open" && !c.AllowOpenLogin && !c.Dev && Exposed(c.Listen) {
+			return fmt.Errorf("on --listen %q others can log in as anybody; if that is meant, say --allow-open-login", c.Listen)
+		}
+		return nil
+	}},
+	{"login-key-file", func(c *Config) error { return ofMode(c, "trusted", c.LoginKeyFile) }},
+	{"users-file", func(c *Config) error { return ofMode(c, "users", c.UsersFile) }},
+	{"webhook-url", func(c *Config) error { return ofMode(c, "webhook", c.WebhookURL) }},
+	{"tls-cert", func(c *Config) error {
+		if c.TLSCert == "" && c.TLSKey != "" {
+			return errors.New("--tls-key needs it")
+		}
+		return nil
+	}},
+	{"tls-key", func(c *Config) error {
+		if c.TLSKey == "" && c.TLSCert != "" {
+			return errors.New("--tls-cert needs it")
+		}
+		return nil
+	}},
+	{"listen", func(c *Config) error {
+		if c.Dev && Exposed(c.Listen) {
+			return errors.New("--dev listens on a loopback address only")
+		}
+		return nil
+	}},
+	{"admin-listen", func(c *Config) error {
+		if Exposed(c.AdminListen) && c.AdminKeyFile == "" {
+			return errors.New("off loopback it needs --admin-key-file")
+		}
+		return nil
+	}},
+	{"store", func(c *Config) error {
+		if c.Store == "memory" {
+			return nil
+		}
+		if !strings.HasPrefix(c.Store, "redis://") && !strings.HasPrefix(c.Store, "rediss://") {
+			return errors.New("must be memory, or a URL that begins with redis:// or rediss://")
+		}
+		return c.Redis.Validate()
+	}},
+	{"data-dir", func(c *Config) error {
+		if c.Store != "memory" && c.DataDir != "" {
+			return errors.New("is for --store memory only")
+		}
+		return nil
+	}},
+	{"max-sessions", func(c *Config) error {
+		if c.Store != "memory" && c.MaxSessions > 0 {
+			return errors.New("is for --store memory only")
+		}
+		return nil
+	}},
+	{"admin-listen", func(c *Config) error {
+		if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
+			return errors.New("--listen is the same address")
+		}
+		return nil
+	}},
+}
+
+// ofMode wants a value for what a login mode reads, and refuses one for what only another mode reads: whoever set it believes
+// that it counts.
+func ofMode(c *Config, mode, value string) error {
+	switch {
+	case value == "" && c.Login == mode:
+		return fmt.Errorf("--login %s needs it", mode)
+	case value != "" && c.Login != mode && c.Login != "":
+		return fmt.Errorf("is for --login %s, and --login is %s", mode, c.Login)
+	default:
+		return nil
+	}
+}
+
+// leaves takes joined errors apart.
+func leaves(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, leaves(e)...)
+	}
+	return all
+}
+
+// Bullets is a line for each of the joined errors.
+func Bullets(err error) string {
+	var text string
+	for _, e := range leaves(err) {
+		text += "  " + e.Error() + "\n"
+	}
+	return text
+}
+
+// located adds where the value stands to a mistake that the library found. Its mistakes begin with the setting's name.
+func (c *Config) located(err error) (string, error) {
+	name, _, _ := strings.Cut(err.Error(), " ")
+	name = strings.TrimSuffix(name, ":")
+	if c.byName[name] == nil {
+		return "", err
+	}
+	return name, fmt.Errorf("--%w (%s)", err, c.given[name].from)
+}

@@ -1,0 +1,100 @@
+// Package credentials opens what a configuration names to decide who is let in: users, keys and the certificate.
+package credentials
+
+import (
+	"errors"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// Credentials are what the files hold that a configuration names.
+type Credentials struct {
+	// Login is the login mode, without throttling; nil: what it needs could not be read.
+	Login login.Mode
+	// Admits reports whether a user may still have sessions; nil: every user may.
+	Admits func(userID []byte) bool
+	// AdminKeys are what the admin API asks for; nil: no key.
+	AdminKeys *login.Keys
+	// Certificate is that of the public listener; nil: it speaks plain http.
+	Certificate *certificate.Certificate
+	// Reload re-reads one file each, and returns the users whose sessions end with it. On an error what was read before stays.
+	Reload []func() (users []string, err error)
+	// Notes are remarks on what the files hold that are no mistakes, for the log.
+	Notes []string
+}
+
+// Open reads the files that a configuration names. users is for login mode users. The error is all mistakes, joined; what could be
+// read is returned nevertheless.
+func Open(c *config.Config, users login.UsersOptions) (*Credentials, error) {
+	o := new(Credentials)
+	return o, errors.Join(o.openLogin(c, users), o.openAdminKeys(c), o.openCertificate(c))
+}
+
+// openLogin makes the login mode. Only where mode open was asked for does it make that: a mode that lacks its file is a mistake of the
+// configuration, and stays nil here.
+func (o *Credentials) openLogin(c *config.Config, opt login.UsersOptions) error {
+	switch {
+	case c.Login == "open":
+		o.Login = login.Open{}
+	case c.Login == "trusted" && c.LoginKeyFile != "":
+		trusted, err := login.NewTrusted(c.LoginKeyFile)
+		if err != nil {
+			return c.Mistake("login-key-file", err)
+		}
+		o.Login = trusted
+		o.reloadOnly(trusted.Reload)
+	case c.Login == "users" && c.UsersFile != "":
+		users, err := login.NewUsers(c.UsersFile, opt)
+		if err != nil {
+			return c.Mistake("users-file", err)
+		}
+		o.Login, o.Admits = users, users.Admits
+		o.Reload = append(o.Reload, users.Reload)
+	case c.Login == "webhook" && c.WebhookURL != "":
+		webhook, err := login.NewWebhook(c.WebhookURL, login.WebhookOptions{})
+		if err != nil {
+			return c.Mistake("webhook-url", err)
+		}
+		o.Login = webhook
+	}
+	return nil
+}
+
+func (o *Credentials) openAdminKeys(c *config.Config) error {
+	if c.AdminKeyFile == "" {
+		return nil
+	}
+	keys, err := login.LoadKeys(c.AdminKeyFile)
+	if err != nil {
+		return c.Mistake("admin-key-file", err)
+	}
+	o.AdminKeys = keys
+	o.reloadOnly(keys.Reload)
+	return nil
+}
+
+// openCertificate reads the pair that --tls-cert and --tls-key name. Half a pair is a mistake of the configuration.
+func (o *Credentials) openCertificate(c *config.Config) error {
+	if c.TLSCert == "" || c.TLSKey == "" {
+		return nil
+	}
+	cert, err := certificate.Open(c.TLSCert, c.TLSKey)
+	if wrong := new(certificate.PairError); errors.As(err, &wrong) {
+		return c.Mistake(wrong.Setting, wrong.Err)
+	} else if err != nil {
+		return err
+	}
+	if note := cert.Note(); note != "" {
+		o.Notes = append(o.Notes, note)
+	}
+	o.Certificate = cert
+	o.reloadOnly(cert.Reread)
+	return nil
+}
+
+// reloadOnly adds a file whose change ends nobody's sessions.
+func (o *Credentials) reloadOnly(reload func() error) {
+	o.Reload = append(o.Reload, func() ([]string, error) { return nil, reload() })
+}

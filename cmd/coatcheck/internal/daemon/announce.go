@@ -1,0 +1,67 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
+)
+
+// announce says where the server listens, and what whoever starts it should know. The addresses go to standard output in a
+// form for people and scripts, whatever the log's level; remarks go to the log.
+func announce(c *config.Config, o *credentials.Credentials, public, admin net.Listener, log *slog.Logger, stdout io.Writer) {
+	for _, note := range slices.Concat(c.Notes, o.Notes) {
+		log.Warn(note)
+	}
+	url := baseURL(public.Addr())
+	if o.Certificate != nil {
+		url = strings.Replace(url, "http://", "https://", 1)
+	}
+	text := "coatcheck listens on " + url + "\n"
+	attrs := []any{"url", url}
+	if admin != nil {
+		text += "its health and admin API on " + baseURL(admin.Addr()) + "\n"
+		attrs = append(attrs, "admin_url", baseURL(admin.Addr()))
+	}
+	log.Info("listening", attrs...)
+	if c.Login == "open" {
+		const warning = "login mode open: whoever reaches this server can log in as anybody, without a password"
+		text += "\nWARNING: " + warning + "\n"
+		log.Warn(warning)
+	}
+	if c.Dev {
+		text += "\nTry it:\n  " + strings.Join(CurlLines(url), "\n  ") + "\n\n"
+	}
+	if _, err := io.WriteString(stdout, text); err != nil {
+		log.Warn("cannot write to standard output", "error", err)
+	}
+}
+
+// CurlLines are the four commands that show what this is. README.md has the same, and a test runs them as they are.
+func CurlLines(url string) []string {
+	const curl = `curl -sS -b jar.txt -c jar.txt -w ' %{http_code}\n' `
+	return []string{
+		curl + `-H 'Content-Type: application/json' -d '{"user_id":"user-42"}' ` + url + "/auth/login",
+		curl + url + "/auth/me",
+		curl + "-X POST " + url + "/auth/refresh",
+		curl + "-X POST " + url + "/auth/logout",
+	}
+}
+
+// baseURL is where this machine reaches a listener: one on all interfaces is reached on loopback too.
+func baseURL(addr net.Addr) string {
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return "http://" + addr.String()
+	}
+	if ap.Addr().IsUnspecified() {
+		return fmt.Sprintf("http://localhost:%d", ap.Port())
+	}
+	return "http://" + ap.String()
+}

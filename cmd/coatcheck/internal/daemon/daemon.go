@@ -1,0 +1,208 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/asynclog"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/traces"
+	"github.com/coatcheck/coatcheck/server"
+)
+
+// Options is what a server is made of. All of it is required.
+type Options struct {
+	Config      *config.Config
+	Credentials *credentials.Credentials
+	// NotBefore reads --sessions-not-before again, from where Config was read.
+	NotBefore func() (time.Time, error)
+	// Version is what traces call this program's version.
+	Version        string
+	Signals        Signals
+	Stdout, Stderr io.Writer
+}
+
+// flushFor is how long the end waits at least for the log to be read.
+const flushFor = 250 * time.Millisecond
+
+// errSecondSignal is returned when the server was told twice to stop. It then closes nothing any more.
+var errSecondSignal = errors.New("a second signal ended the server at once; requests may have been cut off")
+
+// Run runs the server until a signal ends it, or a listener fails. The error, of which a signal's drain is none, has been written to
+// Stderr already.
+func Run(opt Options) error {
+	handler := func(w io.Writer) slog.Handler { return logHandler(opt.Config, w) }
+	out := asynclog.New(opt.Stderr, handler)
+	d := &daemon{Options: opt, log: slog.New(handler(out))}
+	slog.SetDefault(d.log) // also for what was not given one, and for package log
+	d.Config.Server.Collectors = append(d.Config.Server.Collectors, droppedLines(out.Dropped))
+	err := d.serve()
+	if err != nil {
+		_, _ = fmt.Fprintf(out, "coatcheck: %v\n", err) // an asynclog.Writer never fails
+	}
+	// A slow reader of the log gets some time even if the requests took all there was, or if nobody waits for them.
+	until := d.deadline
+	if soon := time.Now().Add(flushFor); until.Before(soon) || errors.Is(err, errSecondSignal) {
+		until = soon
+	}
+	out.Close(until)
+	return err
+}
+
+// daemon is a server and the process around it.
+type daemon struct {
+	Options
+	log *slog.Logger
+
+	deadline time.Time // when the end should be over; zero until a signal tells the server to stop, or a listener fails
+}
+
+// serve opens what the server needs, runs it, and closes that again in the opposite order.
+func (d *daemon) serve() (err error) {
+	spans, err := d.startTraces()
+	if err != nil {
+		return err
+	}
+	// After the store, whose last writes nothing may delay.
+	defer func() {
+		if !errors.Is(err, errSecondSignal) {
+			spans.Stop(d.deadline)
+		}
+	}()
+	store, err := openStore(d.Config, d.log)
+	if err != nil {
+		return err
+	}
+	// When all is served: until then a request in flight may need the store.
+	defer func() {
+		if !errors.Is(err, errSecondSignal) {
+			err = errors.Join(err, store.Close())
+		}
+	}()
+	srv, err := d.newServer(spans, store)
+	if err != nil {
+		return err
+	}
+	public, admin, err := listen(d.Config)
+	if err != nil {
+		return err
+	}
+	announce(d.Config, d.Credentials, public, admin, d.log, d.Stdout)
+	return d.runServer(srv, public, admin)
+}
+
+// startTraces returns nil where nothing is traced.
+func (d *daemon) startTraces() (*traces.Traces, error) {
+	if !d.Config.OTel {
+		return nil, nil //nolint:nilnil // a nil *Traces traces nothing
+	}
+	return traces.Start(d.Version, d.log)
+}
+
+// newServer makes the server from the configuration and from what was opened for it.
+func (d *daemon) newServer(spans *traces.Traces, store coatcheck.Store) (*server.Server, error) {
+	if d.Config.Login == "users" {
+		makeRoomForHashes()
+	}
+	if d.Credentials.Certificate != nil {
+		d.Credentials.Certificate.SetLog(d.log)
+	}
+	c := d.Config.Server
+	c.Logger = d.log
+	c.Login, c.Policy.Admits, c.AdminKeys = throttled(d.Credentials.Login, store), d.Credentials.Admits, d.Credentials.AdminKeys
+	c.Collectors = append(c.Collectors, storeCollector(store))
+	if spans != nil {
+		c.Trace = spans.Request
+	}
+	return server.New(spans.Around(store), c)
+}
+
+// makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once, for those that are not left to
+// the other process. Go lets a hash keep its place for 10 ms, so that requests queue behind it where there are few places; the
+// kernel shares the cores out finer (decision 29).
+func makeRoomForHashes() {
+	procs := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(procs + max(1, procs-1))
+}
+
+// runServer serves until a signal tells it to stop, or a listener fails, and then drains the server. admin may be nil.
+func (d *daemon) runServer(srv *server.Server, public, admin net.Listener) error {
+	// Each listener reports once: that it failed, or that it was shut down.
+	ended := make(chan error, 2)
+	running := 1
+	go func() { ended <- d.servePublic(srv, public) }()
+	if admin != nil {
+		running++
+		go func() { ended <- srv.ServeAdmin(admin) }()
+	}
+	failure := d.wait(ended, &reloader{files: d.Credentials.Reload, notBefore: d.NotBefore, sessions: srv, log: d.log})
+	if failure != nil {
+		running--
+	}
+	d.deadline = time.Now().Add(d.Config.Shutdown)
+	return errors.Join(failure, d.stop(srv, ended, running))
+}
+
+func (d *daemon) servePublic(srv *server.Server, ln net.Listener) error {
+	if d.Credentials.Certificate == nil {
+		return srv.Serve(ln)
+	}
+	return srv.ServeTLS(ln, d.Credentials.Certificate.ServerConfig())
+}
+
+// wait returns nil when a signal tells the server to stop, and an error when a listener failed. Until then it does what a HUP asks
+// for, and what could not be done is tried again.
+func (d *daemon) wait(ended <-chan error, r *reloader) error {
+	retry := time.NewTicker(owedEvery)
+	defer retry.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return fmt.Errorf("a listener failed: %w", err)
+		case sig := <-d.Signals.Stop:
+			d.log.Info("stopping", "signal", sig.String())
+			return nil
+		case <-d.Signals.Reload:
+			r.reload()
+		case <-retry.C:
+			r.endOwed()
+		}
+	}
+}
+
+// stop drains the server and waits for its listeners to return, for as long as --shutdown-timeout allows and until a
+// second signal.
+func (d *daemon) stop(srv *server.Server, ended <-chan error, running int) error {
+	ctx, cancel := context.WithDeadline(context.Background(), d.deadline)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() {
+		err := srv.Shutdown(ctx)
+		for range running {
+			select {
+			case e := <-ended:
+				err = errors.Join(err, e)
+			case <-ctx.Done():
+				err = errors.Join(err, ctx.Err())
+			}
+		}
+		drained <- err
+	}()
+	select {
+	case err := <-drained:
+		if errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("requests were cut off after --shutdown-timeout %v", d.Config.Shutdown)
+		}
+		return err
+	case <-d.Signals.Stop:
+		return errSecondSignal
+	}
+}

@@ -1,0 +1,48 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/server/login"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// connectWithin is how long a Redis may take to answer when the server starts.
+const connectWithin = 10 * time.Second
+
+// openStore returns the store that --store names.
+func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
+	if c.Store == "memory" {
+		return shardstore.New(shardstore.Options{
+			MaxSessions: c.MaxSessions, Dir: c.DataDir, FsyncEvery: c.FsyncEvery, Logger: log,
+		})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
+	defer cancel()
+	opt := c.Redis
+	opt.Logger = log
+	return redisstore.New(ctx, opt)
+}
+
+// throttled is a login mode with throttling around it, if it can be guessed at. A store that other nodes share keeps the counts,
+// so that they share those too.
+func throttled(mode login.Mode, store coatcheck.Store) login.Mode {
+	guessable, ok := mode.(login.Guessable)
+	if !ok {
+		return mode
+	}
+	ofAccounts, ofAddresses := login.AccountRule(), login.AddressRule()
+	var accounts, addresses login.Ledger
+	if shared, ok := store.(*redisstore.Store); ok {
+		accounts = shared.Ledger("account", ofAccounts.Forget, ofAccounts.Delays)
+		addresses = shared.Ledger("address", ofAddresses.Forget, ofAddresses.Delays)
+	} else {
+		accounts, addresses = login.NewMemoryLedger(ofAccounts), login.NewMemoryLedger(ofAddresses)
+	}
+	return login.NewThrottle(guessable, accounts, addresses, nil)
+}

@@ -1,0 +1,129 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+)
+
+// What a check comes to.
+const (
+	Fine    = "ok"
+	Warning = "warning"
+	Problem = "problem"
+)
+
+// Verdict is what a check came to. Its text says what it means, and what to do about it.
+type Verdict struct {
+	Check  string `json:"check"`
+	Result string `json:"result"`
+	Text   string `json:"text"`
+}
+
+// doctor looks at a configuration, and at the server that runs with it.
+type doctor struct {
+	c     *config.Config
+	url   *url.URL // nil: not known
+	found Report
+	api   *adminclient.Client // of the server that runs with c; nil: none has answered
+}
+
+func (d *doctor) say(check, result, format string, args ...any) {
+	d.found = append(d.found, Verdict{check, result, fmt.Sprintf(format, args...)})
+}
+
+// PublicURL reads --url; without it there is none.
+func PublicURL(s string) (*url.URL, error) {
+	if s == "" {
+		return nil, nil //nolint:nilnil // not known is no mistake
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("--url: not an address such as https://login.example.com")
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	return u, nil
+}
+
+// Examine makes all checks of a configuration, and of the server that runs with it, as far as there is one. A nil public address
+// is not known; notes are remarks on the configuration and its files.
+func Examine(ctx context.Context, c *config.Config, notes []string, public *url.URL) Report {
+	d := &doctor{c: c, url: public}
+	for _, note := range notes {
+		d.say("environment", Warning, "%s", note)
+	}
+	d.login()
+	d.cookie()
+	d.proxies()
+	d.secretFiles()
+	d.ownCertificate()
+	d.adminListener()
+	d.server(ctx)
+	d.descriptors(ctx)
+	if d.c.Store == "memory" {
+		d.memory()
+	} else {
+		d.redis(ctx)
+	}
+	if d.url != nil {
+		d.public(ctx)
+	}
+	return d.found
+}
+
+// Report is what the checks came to, in their order.
+type Report []Verdict
+
+// Count is how many checks came to this.
+func (r Report) Count(result string) (n int) {
+	for _, v := range r {
+		if v.Result == result {
+			n++
+		}
+	}
+	return n
+}
+
+// JSON is the report for a program.
+func (r Report) JSON() string {
+	b, err := json.MarshalIndent(struct {
+		Checks   []Verdict `json:"checks"`
+		Problems int       `json:"problems"`
+		Warnings int       `json:"warnings"`
+	}{r, r.Count(Problem), r.Count(Warning)}, "", "  ")
+	if err != nil {
+		return err.Error() // cannot be: texts and numbers
+	}
+	return string(b) + "\n"
+}
+
+// String is the report for a person: a line for each check, and how many there were.
+func (r Report) String() string {
+	var b strings.Builder
+	for _, v := range r {
+		fmt.Fprintf(&b, "%-8s %-16s %s\n", v.Result, v.Check, adminclient.OneLine(v.Text))
+	}
+	fmt.Fprintf(&b, "%d checks, %d problems, %d warnings\n", len(r), r.Count(Problem), r.Count(Warning))
+	return b.String()
+}
+
+// soon is how long before its end a certificate is warned of: a renewal that works is done by then.
+const soon = 14 * 24 * time.Hour
+
+func (d *doctor) certificate(check string, ends time.Time) {
+	switch left := time.Until(ends); {
+	case left <= 0:
+		d.say(check, Problem, "the certificate ended on %s: browsers refuse it; renew it", ends.Format(time.DateOnly))
+	case left < soon:
+		d.say(check, Warning, "the certificate ends on %s, within two weeks: renew it, and see why that has not happened by itself", ends.Format(time.DateOnly))
+	default:
+		d.say(check, Fine, "the certificate is good until %s", ends.Format(time.DateOnly))
+	}
+}

@@ -1,0 +1,141 @@
+package doctor
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// login says what the login mode opens.
+func (d *doctor) login() {
+	switch {
+	case d.c.Login != "open":
+		d.say("login", Fine, "mode %s", d.c.Login)
+	case config.Exposed(d.c.Listen) || d.url != nil && !isLocal(d.url.Hostname()):
+		d.say("login", Problem, "mode open: whoever reaches the server logs in as anybody; use trusted, users or webhook")
+	default:
+		d.say("login", Warning, "mode open: whoever reaches the server logs in as anybody; right for development only")
+	}
+}
+
+// secretFiles says who else can read or change the files that hold secrets.
+func (d *doctor) secretFiles() {
+	if runtime.GOOS == "windows" {
+		return // modes say nothing there
+	}
+	for _, f := range []struct{ flag, path string }{
+		{"login-key-file", d.c.LoginKeyFile},
+		{"users-file", d.c.UsersFile},
+		{"admin-key-file", d.c.AdminKeyFile},
+		{"tls-key", d.c.TLSKey},
+		{"config", d.c.SecretFile},
+	} {
+		if f.path == "" {
+			continue
+		}
+		info, err := os.Stat(f.path)
+		switch {
+		case err != nil:
+			d.say(f.flag, Problem, "%v", err)
+		case info.Mode().Perm()&0o002 != 0:
+			d.say(f.flag, Problem, "every user of this machine can change %s; chmod 640", f.path)
+		case info.Mode().Perm()&0o004 != 0:
+			d.say(f.flag, Problem, "every user of this machine can read %s, which holds secrets; chmod 640, or 600", f.path)
+		default:
+			d.say(f.flag, Fine, "%s is not open to every user of this machine", f.path)
+		}
+	}
+}
+
+// ownCertificate says how long the certificate of --tls-cert is good. That it fits its key has been checked already.
+func (d *doctor) ownCertificate() {
+	if d.c.TLSCert == "" {
+		return
+	}
+	pair, err := tls.LoadX509KeyPair(d.c.TLSCert, d.c.TLSKey)
+	if err != nil {
+		d.say("tls-cert", Problem, "%v", err)
+		return
+	}
+	d.certificate("tls-cert", pair.Leaf.NotAfter)
+}
+
+// memory says whether the memory store survives a restart.
+func (d *doctor) memory() {
+	dir := d.c.DataDir
+	if dir == "" {
+		d.say("store", Fine, "memory: a restart logs everybody out; --data-dir, or Redis, keeps sessions")
+		return
+	}
+	n, err := shardstore.Verify(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := writable(existing(dir)); err != nil {
+			d.say("data-dir", Problem, "%s is not there and cannot be made: %v", dir, err)
+			return
+		}
+		d.say("data-dir", Fine, "%s is not there yet, the server makes it", dir)
+	case errors.Is(err, shardstore.ErrNoJournal):
+		d.unused(dir)
+	case errors.Is(err, shardstore.ErrInUse) && d.api != nil:
+		d.say("data-dir", Fine, "%s is in use, by the running server as it seems", dir)
+	case errors.Is(err, shardstore.ErrInUse):
+		d.say("data-dir", Problem, "%s is in use by another process, and this server does not run: one folder is one server's; stop the other, or name another folder", dir)
+	case errors.Is(err, fs.ErrPermission):
+		d.say("data-dir", Problem, "%v: the server's user must own the folder and what is in it", err)
+	case err != nil:
+		d.say("data-dir", Problem, "%v: the server will not start; restore it from a copy, or begin with an empty folder, which logs everybody out", err)
+	default:
+		if err := writable(dir); err != nil {
+			d.say("data-dir", Problem, "%s cannot be written: %v", dir, err)
+			return
+		}
+		d.say("data-dir", Fine, "%s is sound: %d live sessions", dir, n)
+	}
+}
+
+// unused says what becomes of a folder that no server has used yet.
+func (d *doctor) unused(dir string) {
+	entries, err := os.ReadDir(dir)
+	others := slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "lock" })
+	switch {
+	case err != nil:
+		d.say("data-dir", Problem, "%v", err)
+	case len(others) > 0:
+		d.say("data-dir", Warning, "%s holds files and no sessions, and the server would put its own beside them: see that it is the right folder, and that no copy lacks its journal", dir)
+	default:
+		if err := writable(dir); err != nil {
+			d.say("data-dir", Problem, "%s cannot be written: %v", dir, err)
+			return
+		}
+		d.say("data-dir", Fine, "%s is empty, the server begins there", dir)
+	}
+}
+
+// existing is the nearest folder above a path that is there.
+func existing(path string) string {
+	for {
+		parent := filepath.Dir(path)
+		if _, err := os.Stat(parent); err == nil || parent == path {
+			return parent
+		}
+		path = parent
+	}
+}
+
+// writable makes a file in a folder, and takes it away again.
+func writable(dir string) error {
+	f, err := os.CreateTemp(dir, ".coatcheck-doctor-")
+	if err != nil {
+		return fmt.Errorf("not writable: %w", err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}

@@ -1,0 +1,113 @@
+package traces
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+// tracesFailEvery keeps a collector that is away from filling the log.
+const tracesFailEvery = time.Minute
+
+// reports hears what OpenTelemetry's packages complain of: as their error handler that spans were not sent, and as the sink of their
+// own log, which would go to standard error past ours, that a variable is not understood. Their texts quote variables and what collectors
+// answer, in both of which there may be keys; what is told is never more than they may tell.
+type reports struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu       sync.Mutex
+	starting bool      // guarded by mu: complaints are mistakes of the configuration
+	mistakes []error   // guarded by mu
+	told     time.Time // guarded by mu: when the last line was written
+	failures int       // guarded by mu: since then
+}
+
+var _ logr.LogSink = (*reports)(nil)
+
+// started ends the time in which complaints are mistakes, and returns those.
+func (r *reports) started() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.starting = false
+	return errors.Join(r.mistakes...)
+}
+
+// Handle implements otel.ErrorHandler. While it starts, only the sampler and the resource complain here, and of no secrets.
+func (r *reports) Handle(err error) { r.tell(err.Error(), causeOf(err)) }
+
+// Error implements logr.LogSink. The error and the values may hold the text of a variable with a key in it.
+func (r *reports) Error(_ error, msg string, values ...any) {
+	if i := slices.Index(values, any("file")); i >= 0 && i+1 < len(values) {
+		msg = fmt.Sprintf("%s %q", msg, values[i+1])
+	}
+	r.tell(msg, msg)
+}
+
+// Info implements logr.LogSink.
+func (r *reports) Info(_ int, msg string, _ ...any) { r.tell(msg, msg) }
+
+// Enabled implements logr.LogSink: OpenTelemetry warns at level 1.
+func (r *reports) Enabled(level int) bool { return level <= 1 }
+
+// Init implements logr.LogSink.
+func (r *reports) Init(logr.RuntimeInfo) {}
+
+// WithValues implements logr.LogSink; values are not told anyway.
+func (r *reports) WithValues(...any) logr.LogSink { return r }
+
+// WithName implements logr.LogSink.
+func (r *reports) WithName(string) logr.LogSink { return r }
+
+func (r *reports) tell(mistake, failure string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.starting {
+		r.mistakes = append(r.mistakes, fmt.Errorf("--otel: an OTEL_ variable is not understood: %.200s (values are not shown)", mistake))
+		return
+	}
+	r.failures++
+	now := r.now()
+	if !r.told.IsZero() && now.Sub(r.told) < tracesFailEvery {
+		return
+	}
+	r.log.LogAttrs(context.Background(), slog.LevelWarn, "spans were not sent", slog.String("error", failure), slog.Int("count", r.failures))
+	r.told, r.failures = now, 0
+}
+
+// sentStatus finds the status in otlptracehttp's "failed to send to URL: 401 Unauthorized (body: …)"; no URL has a space.
+var sentStatus = regexp.MustCompile(`failed to send to \S+: ([1-5]\d\d) `)
+
+// causeOf says in words of our own, or of Go's network, why spans were not sent. The collector's words stay with the collector.
+func causeOf(err error) string {
+	var network *net.OpError
+	var certificate *tls.CertificateVerificationError
+	text := err.Error()
+	status := sentStatus.FindStringSubmatch(text)
+	switch {
+	case errors.As(err, &network):
+		return network.Error()
+	case errors.As(err, &certificate):
+		return certificate.Error()
+	case status != nil:
+		return "the collector answered " + status[1]
+	case strings.Contains(text, "retry-able request failure: body:"):
+		return "the collector has asked to come back later, too often"
+	case errors.Is(err, context.DeadlineExceeded), strings.Contains(text, "processor export timeout"):
+		return "the collector did not answer in time"
+	case strings.Contains(text, "partial success"):
+		return "the collector has refused spans; its log may tell why"
+	default:
+		return "a cause that is not shown, because its text may hold what is secret"
+	}
+}

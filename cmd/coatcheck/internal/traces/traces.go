@@ -1,0 +1,105 @@
+// Package traces sends spans to an OpenTelemetry collector.
+package traces
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/go-logr/logr"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/tracing"
+)
+
+// sendTracesFor is how long the end waits at most for a collector: one that is away shall not make every restart take as long as
+// requests may take.
+const sendTracesFor = 2 * time.Second
+
+// Traces is what --otel starts. Nil: nothing is traced.
+type Traces struct {
+	*tracing.Tracer
+	provider *sdktrace.TracerProvider
+	reports  *reports
+}
+
+// Start makes what --otel asks for, as the OTEL_ variables say, which OpenTelemetry's packages read by themselves. It is nil
+// where they turn traces off. The error is about variables, and shows no value that may be a secret.
+func Start(version string, log *slog.Logger) (*Traces, error) {
+	exporter := os.Getenv("OTEL_TRACES_EXPORTER")
+	if exporter == "none" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+		return nil, nil //nolint:nilnil // a nil *Traces traces nothing
+	}
+	if exporter != "" && exporter != "otlp" {
+		return nil, errors.New("--otel: OTEL_TRACES_EXPORTER: must be otlp or none")
+	}
+	if err := errors.Join(endpoint("OTEL_EXPORTER_OTLP_ENDPOINT"), endpoint("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")); err != nil {
+		return nil, err
+	}
+	complaints := &reports{log: log, now: time.Now, starting: true}
+	otel.SetErrorHandler(complaints)
+	otel.SetLogger(logr.New(complaints))
+	ctx := context.Background()
+	about, err := resource.New(ctx, resource.WithTelemetrySDK(),
+		resource.WithAttributes(semconv.ServiceName("coatcheck"), semconv.ServiceVersion(version)), resource.WithFromEnv())
+	if err != nil {
+		return nil, errors.New("--otel: OTEL_RESOURCE_ATTRIBUTES: must be key=value, with commas between")
+	}
+	sender, err := otlptracehttp.New(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("--otel: %w", err)
+	}
+	t := &Traces{provider: sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithBatcher(sender)), reports: complaints}
+	if err := complaints.started(); err != nil {
+		return nil, errors.Join(err, t.provider.Shutdown(ctx))
+	}
+	t.Tracer = tracing.New(t.provider)
+	return t, nil
+}
+
+// endpoint refuses what the exporter would take for a host without a name, such as "collector:4318".
+func endpoint(variable string) error {
+	text := strings.TrimSpace(os.Getenv(variable))
+	if text == "" {
+		return nil
+	}
+	if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return fmt.Errorf("--otel: %s: must be a URL such as http://127.0.0.1:4318 (value not shown)", variable)
+	}
+	return nil
+}
+
+// Around returns the store with spans for its operations.
+func (t *Traces) Around(store coatcheck.Store) coatcheck.Store {
+	if t == nil {
+		return store
+	}
+	return t.Store(store)
+}
+
+// Stop sends the spans that wait, until the deadline and no longer than sendTracesFor. A zero deadline is none.
+func (t *Traces) Stop(deadline time.Time) {
+	if t == nil {
+		return
+	}
+	latest := time.Now().Add(sendTracesFor)
+	if !deadline.IsZero() && deadline.Before(latest) {
+		latest = deadline
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), latest)
+	defer cancel()
+	if err := t.provider.Shutdown(ctx); err != nil {
+		t.reports.log.Warn("the last spans may not have been sent", "error", causeOf(err))
+	}
+}

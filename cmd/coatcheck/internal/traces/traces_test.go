@@ -1,0 +1,49 @@
+package traces
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+)
+
+func TestReportsOnceAMinute(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Now()
+	r := &reports{log: slog.New(slog.NewTextHandler(&out, nil)), now: func() time.Time { return now }}
+	refused := &url.Error{Op: "Post", URL: "http://user:s3cret@x", Err: context.DeadlineExceeded}
+	for range 1000 {
+		r.Handle(refused)
+		r.Error(refused, "a complaint", "input", "s3cret")
+	}
+	assert.Equal(t, 1, strings.Count(out.String(), "\n"))
+	now = now.Add(tracesFailEvery)
+	r.Handle(refused)
+	assert.Equal(t, 2, strings.Count(out.String(), "\n"))
+	assert.Contains(t, out.String(), "count=2000")
+	assert.NotContains(t, out.String(), "s3cret")
+}
+
+// causeOf reads the exporter's texts; this is what the real one says today.
+func TestCausesOfTheRealExporter(t *testing.T) {
+	for answer, want := range map[int]string{http.StatusForbidden: "the collector answered 403", http.StatusInternalServerError: "the collector answered 500"} {
+		to := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "s3cret", answer) }))
+		sender, err := otlptracehttp.New(t.Context(), otlptracehttp.WithEndpointURL(to.URL+"/v1/traces"))
+		require.NoError(t, err)
+		err = sender.ExportSpans(t.Context(), tracetest.SpanStubs{{Name: "x"}}.Snapshots())
+		require.Error(t, err)
+		assert.Equal(t, want, causeOf(err))
+		require.NoError(t, sender.Shutdown(t.Context()))
+		to.Close()
+	}
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A TERM ends the server whatever was signalled before it: here several HUPs arrive while the server is held up by a file that it
+// re-reads. They come to one more re-read.
+func TestTermIsNotLostAfterHups(t *testing.T) {
+	t.Parallel()
+	const key = "a-key-of-more-than-thirty-two-characters\n"
+	file := filepath.Join(t.TempDir(), "keys")
+	require.NoError(t, os.WriteFile(file, []byte(key), 0o600))
+	p := start(t, "--login=trusted", "--login-key-file", file)
+
+	// A pipe takes the place of the file. The server waits in it until the writer closes it.
+	pipe := file + ".pipe"
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	require.NoError(t, os.Rename(pipe, file))
+	p.signal(t, syscall.SIGHUP)
+	var writer *os.File
+	require.Eventually(t, func() (opened bool) {
+		var err error
+		writer, err = os.OpenFile(file, os.O_WRONLY|syscall.O_NONBLOCK, 0) // it fails until somebody reads
+		return err == nil
+	}, patience, time.Millisecond)
+	for range 8 {
+		p.signal(t, syscall.SIGHUP)
+		awaitSignalsTaken(t, p.cmd.Process.Pid)
+	}
+	p.signal(t, syscall.SIGTERM)
+	awaitSignalsTaken(t, p.cmd.Process.Pid)
+
+	require.NoError(t, os.WriteFile(pipe, []byte(key), 0o600))
+	require.NoError(t, os.Rename(pipe, file))
+	_, err := writer.WriteString(key)
+	require.NoError(t, err)
+	require.NoError(t, writer.Close())
+	assert.Equal(t, exitOK, p.wait(t), p.stderr)
+	assert.LessOrEqual(t, strings.Count(p.stderr.String(), "re-read keys"), 2, "the eight HUPs were one")
+}
+
+// awaitSignalsTaken waits until the process has no signal pending in the kernel, or has ended.
+func awaitSignalsTaken(t *testing.T, id int) {
+	t.Helper()
+	pending := regexp.MustCompile(`(?m)^(?:SigPnd|ShdPnd):\s*0*[1-9a-f]`)
+	require.Eventually(t, func() bool {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
+		return err != nil || !pending.Match(status)
+	}, patience, time.Millisecond)
+}
