@@ -26,7 +26,8 @@ import (
 //	F  8-byte count                        the snapshot is whole and holds so many sessions
 //
 // Entries need no order: a Key is never used twice, so an end wins over everything, and otherwise the higher version wins.
-// A codec that moves the version, the expiries or the user of a record needs another version here.
+// A codec that moves the version, the expiries or the user of a record needs another version here. Version 2 of the codec
+// moves none of them, so the release before it reads these files too.
 const (
 	journalMagic  = "ccheckJ1"
 	snapshotMagic = "ccheckS1"

@@ -183,13 +183,16 @@ func (sh *shard) endBy(key coatcheck.Key, user string, now, until int64, last *c
 	case string(sh.at(n).user()) != user:
 		return 0, errUser
 	}
+	unread := last.Read(key, sh.at(n).payload())
+	if errors.Is(unread, coatcheck.ErrNewer) { // it stays, for the release that can tell what is to follow
+		return 0, unread
+	}
 	sh.frame.end(key, until)
 	if upTo, err = sh.frame.write(); err != nil {
 		return 0, err
 	}
-	err = last.Read(key, sh.at(n).payload())
 	sh.end(n, now, until)
-	return upTo, err
+	return upTo, unread
 }
 
 // awaitSync returns when what an operation wrote is as safe as Options.FsyncEvery wants it before the answer. The caller holds
