@@ -2,6 +2,7 @@ package httpcontract
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"strings"
 
 	"github.com/stretchr/testify/assert"
@@ -24,7 +25,7 @@ func checkVariants(h *Harness) {
 	_, token := h.Reused(h.User())
 	for i := range len(token) {
 		for c := range 256 {
-			if byte(c) == token[i] {
+			if byte(c) == token[i] || rand.IntN(thinned) > 0 {
 				continue
 			}
 			variant := token[:i] + string([]byte{byte(c)}) + token[i+1:]
@@ -117,7 +118,7 @@ func checkStoreHoldsNoToken(h *Harness) {
 // TOK-01, as seen from outside: checkAnswer compares every token with every earlier one.
 func checkTokensDiffer(h *Harness) {
 	user := h.User()
-	for range 300 {
+	for range 300 / thinned {
 		token := h.Login(user)
 		assert.Equal(h, token, h.Canonical(token))
 	}
@@ -149,7 +150,7 @@ func checkFixation(h *Harness) {
 
 // SES-03 over TCP; the ten thousands are in package server's own tests.
 func checkNothingStored(h *Harness) {
-	for range 200 {
+	for range 200 / thinned {
 		for _, line := range []string{"X-None: 1", h.Cookie(MadeUp()), h.Cookie("x")} {
 			h.Get("/auth/me", line)
 			h.Do(h.Probe.Method, h.Probe.Path, line)

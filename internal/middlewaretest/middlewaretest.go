@@ -83,6 +83,8 @@ type harness struct {
 	*httpcontract.Harness
 	driver   Driver
 	newStore func() coatcheck.Store // a further one, which is closed when the rule is over
+
+	entered, release chan struct{} // of the handlers of holding
 }
 
 // serve serves an application.
