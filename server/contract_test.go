@@ -46,10 +46,10 @@ func newStore(t testing.TB) *shardstore.Store {
 	return store
 }
 
-// The same over Redis, with its cache: handlers cannot tell which store they have.
+// What sessions have to do with is the same over Redis, with its cache: handlers cannot tell which store they have.
 func TestContractOnRedis(t *testing.T) {
 	redis := redistest.Start(t)
-	servertest.Run(t, func(t *testing.T) coatcheck.Store {
+	servertest.RunStore(t, func(t *testing.T) coatcheck.Store {
 		t.Helper()
 		store, err := redisstore.New(t.Context(), redisstore.Options{URL: redis.URL(), Prefix: rand.Text() + ":"})
 		require.NoError(t, err)

@@ -16,7 +16,7 @@ import (
 func TestSecurityPageNamesTests(t *testing.T) {
 	page, err := os.ReadFile("../docs/security.md")
 	require.NoError(t, err)
-	named := regexp.MustCompile("`([a-z]+(?:/[a-z]+)*)\\.((?:Test|Fuzz)[^`/]+)([^`]*)`").FindAllStringSubmatch(string(page), -1)
+	named := regexp.MustCompile("`([a-z0-9]+(?:/[a-z0-9]+)*)\\.((?:Test|Fuzz)[^`/]+)([^`]*)`").FindAllStringSubmatch(string(page), -1)
 	require.Greater(t, len(named), 50)
 	sources := make(map[string]string) // by package, which is the folder's name
 	for _, m := range named {
@@ -28,12 +28,18 @@ func TestSecurityPageNamesTests(t *testing.T) {
 			sources[m[1]] = goSource(t, dir, "_test.go")
 		}
 	}
-	rules := map[string]string{"TestContract": goSource(t, "servertest", ".go"), "TestContractOnRedis": goSource(t, "servertest", ".go"), "TestConformance": goSource(t, "../storetest", ".go")}
+	shared := goSource(t, "../internal/httpcontract", ".go")
+	ofServer, ofMiddleware := goSource(t, "servertest", ".go")+shared, goSource(t, "../internal/middlewaretest", ".go")+shared
+	rules := map[string]string{
+		"server.TestContract": ofServer, "server.TestContractOnRedis": ofServer, "fibersession.TestContract": ofMiddleware,
+		"httpsession.TestContract": ofMiddleware, "fiber3session.TestContract": ofMiddleware,
+		"shardstore.TestConformance": goSource(t, "../storetest", ".go"), "redisstore.TestConformance": goSource(t, "../storetest", ".go"),
+	}
 	for _, m := range named {
 		assert.True(t, strings.Contains(sources[m[1]], "func "+m[2]+"("), "no test of this name: %s", m[0])
 		for _, part := range strings.Split(strings.TrimPrefix(m[3], "/"), "/") {
 			if part != "" {
-				assert.True(t, strings.Contains(sources[m[1]]+rules[m[2]], `"`+part+`"`), "no subtest %q: %s", part, m[0])
+				assert.True(t, strings.Contains(sources[m[1]]+rules[m[1]+"."+m[2]], `"`+part+`"`), "no subtest %q: %s", part, m[0])
 			}
 		}
 	}

@@ -10,9 +10,9 @@ import (
 )
 
 var crossSiteRules = []rule{
-	{name: "matrix", config: trusting, check: checkCrossSite},
-	{name: "safe methods and verify are exempt", check: checkCrossSiteExempt},
-	{name: "a refused request has no effect", check: checkCrossSiteNoEffect},
+	{name: "matrix", config: trusting, transport: true, check: checkCrossSite},
+	{name: "safe methods and verify are exempt", transport: true, check: checkCrossSiteExempt},
+	{name: "a refused request has no effect", transport: true, check: checkCrossSiteNoEffect},
 }
 
 func trusting(cfg *server.Config) {
@@ -105,7 +105,7 @@ var crossSiteCases = []struct {
 }
 
 func checkCrossSite(h *harness) {
-	token := h.login(h.user())
+	token := h.Login(h.User())
 	for _, c := range crossSiteCases {
 		host := c.host
 		if host == "" {
@@ -117,44 +117,44 @@ func checkCrossSite(h *harness) {
 		}
 		for _, route := range unsafeRoutes {
 			method, path, _ := strings.Cut(route, " ")
-			resp := h.do(method, path, head...)
+			resp := h.Do(method, path, head...)
 			if c.passes {
-				assert.NotEqual(h, 403, resp.status, "%s: %s", c.name, route)
+				assert.NotEqual(h, 403, resp.Status, "%s: %s", c.name, route)
 			} else {
-				assert.Equal(h, answer{status: 403, code: "cross_site"}, h.answer(resp), "%s: %s", c.name, route)
+				assert.Equal(h, answer{Status: 403, Code: "cross_site"}, h.Answer(resp), "%s: %s", c.name, route)
 			}
 		}
-		assert.Equal(h, 200, h.get("/auth/verify", append(head, h.cookie(token))...).status, c.name)
+		assert.Equal(h, 200, h.Get("/auth/verify", append(head, h.Cookie(token))...).Status, c.name)
 	}
 }
 
 func checkCrossSiteExempt(h *harness) {
-	token := h.login(h.user())
+	token := h.Login(h.User())
 	for _, head := range [][]string{{"Sec-Fetch-Site: cross-site"}, {"Origin: https://evil.example"}, {"Origin: null"}} {
-		head = append(head, h.cookie(token))
+		head = append(head, h.Cookie(token))
 		for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify"} {
-			assert.Equal(h, 200, h.get(path, head...).status, path)
-			assert.Equal(h, 200, h.do("HEAD", path, head...).status, path)
+			assert.Equal(h, 200, h.Get(path, head...).Status, path)
+			assert.Equal(h, 200, h.Do("HEAD", path, head...).Status, path)
 		}
-		assert.Equal(h, 200, h.post("/auth/verify", head...).status)
-		assert.Equal(h, 200, h.do("DELETE", "/auth/verify", head...).status)
+		assert.Equal(h, 200, h.Post("/auth/verify", head...).Status)
+		assert.Equal(h, 200, h.Do("DELETE", "/auth/verify", head...).Status)
 	}
 }
 
 func checkCrossSiteNoEffect(h *harness) {
-	user := h.user()
-	token, other := h.login(user), h.login(user)
-	calls := h.store.calls("")
-	for _, route := range slices.Concat(unsafeRoutes, []string{"DELETE /auth/sessions/" + handleOf(h, other), "DELETE /auth/sessions/" + handleOf(h, token)}) {
+	user := h.User()
+	token, other := h.Login(user), h.Login(user)
+	calls := h.Store.Calls("")
+	for _, route := range slices.Concat(unsafeRoutes, []string{"DELETE /auth/sessions/" + h.HandleOf(other), "DELETE /auth/sessions/" + h.HandleOf(token)}) {
 		method, path, _ := strings.Cut(route, " ")
 		for _, line := range []string{"Sec-Fetch-Site: cross-site", "Origin: https://evil.example", "Origin: " + strings.Repeat("x", 4000)} {
-			resp := h.send(request{method, path, []string{h.cookie(token), asJSON, line}, `{"user_id":"evil"}`})
-			assert.Equal(h, answer{status: 403, code: "cross_site"}, h.answer(resp), route)
+			resp := h.Send(request{Method: method, Path: path, Head: []string{h.Cookie(token), asJSON, line}, Body: `{"user_id":"evil"}`})
+			assert.Equal(h, answer{Status: 403, Code: "cross_site"}, h.Answer(resp), route)
 		}
-		assert.Equal(h, 403, h.do(method, path, h.cookie("dead"), "Origin: null").status)
+		assert.Equal(h, 403, h.Do(method, path, h.Cookie("dead"), "Origin: null").Status)
 	}
-	assert.Equal(h, calls, h.store.calls(""), "it does not reach the store")
-	assert.Equal(h, user, h.me(token))
-	assert.Equal(h, user, h.me(other))
-	assert.Len(h, h.events("cross_site_refused"), 8*4)
+	assert.Equal(h, calls, h.Store.Calls(""), "it does not reach the store")
+	assert.Equal(h, user, h.Me(token))
+	assert.Equal(h, user, h.Me(other))
+	assert.Len(h, h.Events("cross_site_refused"), 8*4)
 }

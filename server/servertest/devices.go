@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
 var deviceRules = []rule{
@@ -47,45 +49,45 @@ func decode(t testing.TB, body string, v any) {
 
 func (h *harness) devices(token string) []device {
 	h.Helper()
-	resp := h.get("/auth/sessions", h.cookie(token))
-	require.Equal(h, answer{status: 200}, h.answer(resp))
+	resp := h.Get("/auth/sessions", h.Cookie(token))
+	require.Equal(h, answer{Status: 200}, h.Answer(resp))
 	var list struct{ Sessions []device }
-	decode(h.T, resp.body, &list)
+	decode(h.T, resp.Body, &list)
 	return list.Sessions
 }
 
 func checkDevicesAnonymous(h *harness) {
-	live := h.login(h.user())
+	live := h.Login(h.User())
 	for _, c := range []struct{ name, line, cookie string }{
 		{"none", "X-None: 1", ""},
-		{"unknown", h.cookie(madeUp()), "cleared"},
-		{"malformed", h.cookie("x"), "cleared"},
-		{"wrong secret", h.cookie(wrongSecret(h, live)), ""},
+		{"unknown", h.Cookie(madeUp()), "cleared"},
+		{"malformed", h.Cookie("x"), "cleared"},
+		{"wrong secret", h.Cookie(h.WrongSecret(live)), ""},
 	} {
-		want := answer{401, "unauthenticated", c.cookie}
-		assert.Equal(h, want, h.answer(h.get("/auth/sessions", c.line)), c.name)
-		assert.Equal(h, want, h.answer(h.do("DELETE", "/auth/sessions", c.line)), c.name)
-		assert.Equal(h, want, h.answer(h.do("DELETE", "/auth/sessions?current=true", c.line)), c.name)
-		assert.Equal(h, want, h.answer(h.do("DELETE", "/auth/sessions/"+handleOf(h, live), c.line)), c.name)
+		want := answer{Status: 401, Code: "unauthenticated", Cookie: c.cookie}
+		assert.Equal(h, want, h.Answer(h.Get("/auth/sessions", c.line)), c.name)
+		assert.Equal(h, want, h.Answer(h.Do("DELETE", "/auth/sessions", c.line)), c.name)
+		assert.Equal(h, want, h.Answer(h.Do("DELETE", "/auth/sessions?current=true", c.line)), c.name)
+		assert.Equal(h, want, h.Answer(h.Do("DELETE", "/auth/sessions/"+h.HandleOf(live), c.line)), c.name)
 	}
-	assert.NotEmpty(h, h.me(live))
+	assert.NotEmpty(h, h.Me(live))
 }
 
 var memberNames = regexp.MustCompile(`"([a-z_]+)":`)
 
 func checkList(h *harness) {
-	user := h.user()
-	first := h.login(user, "User-Agent: first/1.0")
-	firstAt := h.clock.rfc3339(0)
-	h.clock.step(90*time.Second + 120*time.Millisecond)
-	second := h.login(user, "User-Agent: second/2.0")
-	h.clock.step(renewEvery)
+	user := h.User()
+	first := h.Login(user, "User-Agent: first/1.0")
+	firstAt := h.Clock.RFC3339(0)
+	h.Clock.Step(90*time.Second + 120*time.Millisecond)
+	second := h.Login(user, "User-Agent: second/2.0")
+	h.Clock.Step(renewEvery)
 
-	resp := h.get("/auth/sessions", h.cookie(first))
-	assert.Equal(h, "application/json", resp.header.Get("Content-Type"))
-	require.True(h, strings.HasPrefix(resp.body, `{"sessions":[{`), resp.body)
+	resp := h.Get("/auth/sessions", h.Cookie(first))
+	assert.Equal(h, "application/json", resp.Header.Get("Content-Type"))
+	require.True(h, strings.HasPrefix(resp.Body, `{"sessions":[{`), resp.Body)
 	var names []string
-	for _, m := range memberNames.FindAllStringSubmatch(resp.body, -1) {
+	for _, m := range memberNames.FindAllStringSubmatch(resp.Body, -1) {
 		names = append(names, m[1])
 	}
 	order := []string{"handle", "session_id", "current", "created_at", "last_seen_at", "expires_at", "ip", "user_agent"}
@@ -96,13 +98,13 @@ func checkList(h *harness) {
 	no, yes := false, true
 	assert.Equal(h, []device{
 		{
-			Handle: handleOf(h, second), SessionID: idOf(h, second), Current: &no,
-			CreatedAt: h.clock.rfc3339(-renewEvery), LastSeenAt: h.clock.rfc3339(-renewEvery), ExpiresAt: h.clock.rfc3339(ttl - renewEvery),
+			Handle: h.HandleOf(second), SessionID: h.IDOf(second), Current: &no,
+			CreatedAt: h.Clock.RFC3339(-renewEvery), LastSeenAt: h.Clock.RFC3339(-renewEvery), ExpiresAt: h.Clock.RFC3339(ttl - renewEvery),
 			IP: "127.0.0.1", UserAgent: "second/2.0",
 		},
 		{
-			Handle: handleOf(h, first), SessionID: idOf(h, first), Current: &yes,
-			CreatedAt: firstAt, LastSeenAt: h.clock.rfc3339(0), ExpiresAt: h.clock.rfc3339(ttl),
+			Handle: h.HandleOf(first), SessionID: h.IDOf(first), Current: &yes,
+			CreatedAt: firstAt, LastSeenAt: h.Clock.RFC3339(0), ExpiresAt: h.Clock.RFC3339(ttl),
 			IP: "127.0.0.1", UserAgent: "first/1.0",
 		},
 	}, list)
@@ -112,28 +114,28 @@ func checkList(h *harness) {
 		}
 	}
 
-	next := h.refresh(second)
+	next := h.Refresh(second)
 	list = h.devices(next)
-	assert.Equal(h, handleOf(h, second), list[0].Handle, "a rotation leaves the handle")
-	assert.Equal(h, idOf(h, next), list[0].SessionID)
+	assert.Equal(h, h.HandleOf(second), list[0].Handle, "a rotation leaves the handle")
+	assert.Equal(h, h.IDOf(next), list[0].SessionID)
 	assert.True(h, *list[0].Current)
 	assert.False(h, *list[1].Current)
 }
 
 func checkListExpiry(h *harness) {
-	token := h.login(h.user())
-	end := h.clock.rfc3339(maxLifetime)
+	token := h.Login(h.User())
+	end := h.Clock.RFC3339(maxLifetime)
 	for left := maxLifetime; left > ttl; left -= ttl / 2 {
-		assert.Equal(h, h.clock.rfc3339(ttl), h.devices(token)[0].ExpiresAt)
-		h.clock.step(ttl / 2)
+		assert.Equal(h, h.Clock.RFC3339(ttl), h.devices(token)[0].ExpiresAt)
+		h.Clock.Step(ttl / 2)
 	}
-	h.clock.step(ttl / 4)
+	h.Clock.Step(ttl / 4)
 	assert.Equal(h, end, h.devices(token)[0].ExpiresAt)
 }
 
 func checkListAgents(h *harness) {
-	user := h.user()
-	watcher := h.login(user)
+	user := h.User()
+	watcher := h.Login(user)
 	for name, c := range map[string]struct{ sent, shown string }{
 		"none":          {"", ""},
 		"short":         {"curl/8.0", "curl/8.0"},
@@ -148,10 +150,10 @@ func checkListAgents(h *harness) {
 		if c.sent != "" {
 			head[0] = "User-Agent: " + c.sent
 		}
-		token := h.login(user, head...)
+		token := h.Login(user, head...)
 		found := false
 		for _, d := range h.devices(watcher) {
-			if d.Handle == handleOf(h, token) {
+			if d.Handle == h.HandleOf(token) {
 				assert.Equal(h, c.shown, d.UserAgent, name)
 				found = true
 			}
@@ -161,30 +163,30 @@ func checkListAgents(h *harness) {
 }
 
 func checkListOwn(h *harness) {
-	alice, bob := h.user(), h.user()
-	a1, a2, a3 := h.login(alice), h.login(alice), h.login(alice)
-	h.login(bob)
+	alice, bob := h.User(), h.User()
+	a1, a2, a3 := h.Login(alice), h.Login(alice), h.Login(alice)
+	h.Login(bob)
 	assert.Len(h, h.devices(a1), 3)
-	h.post("/auth/logout", h.cookie(a2))
+	h.Post("/auth/logout", h.Cookie(a2))
 	assert.Len(h, h.devices(a1), 2, "an ended one is gone")
-	h.clock.step(ttl - time.Second)
-	require.Equal(h, alice, h.me(a1))
-	h.clock.step(time.Second)
+	h.Clock.Step(ttl - time.Second)
+	require.Equal(h, alice, h.Me(a1))
+	h.Clock.Step(time.Second)
 	list := h.devices(a1)
 	require.Len(h, list, 1, "an expired one is gone")
-	assert.Equal(h, handleOf(h, a1), list[0].Handle)
-	assert.Equal(h, "", h.me(a3))
-	assert.Len(h, h.devices(h.login(bob)), 1)
+	assert.Equal(h, h.HandleOf(a1), list[0].Handle)
+	assert.Equal(h, "", h.Me(a3))
+	assert.Len(h, h.devices(h.Login(bob)), 1)
 }
 
 // REV-03, SES-06: what a list shows is no ticket, in the cookie or anywhere else.
 func checkNamesOpenNothing(h *harness) {
-	token := h.login(h.user())
-	token = h.refresh(token)
+	token := h.Login(h.User())
+	token = h.Refresh(token)
 	d := h.devices(token)[0]
-	raw := rawToken(h, token)
+	raw := h.RawToken(token)
 	key := base64.RawURLEncoding.EncodeToString(raw[:16])
-	assert.NotContains(h, h.get("/auth/sessions", h.cookie(token)).body, key, "the Key is not shown")
+	assert.NotContains(h, h.Get("/auth/sessions", h.Cookie(token)).Body, key, "the Key is not shown")
 	for _, value := range []string{
 		d.SessionID, d.Handle, d.SessionID + d.SessionID, d.Handle + d.SessionID, (d.SessionID + d.SessionID)[:43], (d.Handle + d.SessionID)[:43], key, key + d.SessionID[:21],
 		base64.RawURLEncoding.EncodeToString(append(raw[:16:16], must(base64.RawURLEncoding.DecodeString(d.SessionID))...)),
@@ -192,10 +194,10 @@ func checkNamesOpenNothing(h *harness) {
 		base64.RawURLEncoding.EncodeToString(append(raw[:16:16], raw[:16]...)),
 		base64.RawURLEncoding.EncodeToString(append(raw[:16:16], make([]byte, 16)...)),
 	} {
-		assert.Equal(h, "", h.me(value), value)
-		assert.Equal(h, 401, h.get("/auth/verify", h.cookie(value)).status, value)
+		assert.Equal(h, "", h.Me(value), value)
+		assert.Equal(h, 401, h.Get("/auth/verify", h.Cookie(value)).Status, value)
 	}
-	assert.NotEmpty(h, h.me(token))
+	assert.NotEmpty(h, h.Me(token))
 }
 
 func must[T any](v T, err error) T {
@@ -206,110 +208,103 @@ func must[T any](v T, err error) T {
 }
 
 func checkRevokeOne(h *harness) {
-	user := h.user()
-	caller := h.login(user)
+	user := h.User()
+	caller := h.Login(user)
 	for name, nameOf := range map[string]func(old, token string) string{
-		"handle":      func(_, token string) string { return handleOf(h, token) },
-		"current ID":  func(_, token string) string { return idOf(h, token) },
-		"previous ID": func(old, _ string) string { return idOf(h, old) },
+		"handle":      func(_, token string) string { return h.HandleOf(token) },
+		"current ID":  func(_, token string) string { return h.IDOf(token) },
+		"previous ID": func(old, _ string) string { return h.IDOf(old) },
 	} {
-		old := h.login(user)
-		token := h.refresh(old)
+		old := h.Login(user)
+		token := h.Refresh(old)
 		id := nameOf(old, token)
-		assert.Equal(h, answer{status: 204}, h.answer(h.do("DELETE", "/auth/sessions/"+id, h.cookie(caller))), name)
-		assert.Equal(h, "", h.me(token), name)
-		assert.Equal(h, "", h.me(old), name)
-		assert.Equal(h, answer{status: 404, code: "session_not_found"}, h.answer(h.do("DELETE", "/auth/sessions/"+id, h.cookie(caller))), name)
+		assert.Equal(h, answer{Status: 204}, h.Answer(h.Do("DELETE", "/auth/sessions/"+id, h.Cookie(caller))), name)
+		assert.Equal(h, "", h.Me(token), name)
+		assert.Equal(h, "", h.Me(old), name)
+		assert.Equal(h, answer{Status: 404, Code: "session_not_found"}, h.Answer(h.Do("DELETE", "/auth/sessions/"+id, h.Cookie(caller))), name)
 	}
 	assert.Len(h, h.devices(caller), 1)
-	assert.Len(h, h.events("revoke"), 3)
+	assert.Len(h, h.Events("revoke"), 3)
 }
 
 func checkRevokeCurrent(h *harness) {
-	user := h.user()
-	bystander := h.login(user)
+	user := h.User()
+	bystander := h.Login(user)
 	for name, nameOf := range map[string]func(old, token string) string{
-		"handle":      func(_, token string) string { return handleOf(h, token) },
-		"current ID":  func(_, token string) string { return idOf(h, token) },
-		"previous ID": func(old, _ string) string { return idOf(h, old) },
+		"handle":      func(_, token string) string { return h.HandleOf(token) },
+		"current ID":  func(_, token string) string { return h.IDOf(token) },
+		"previous ID": func(old, _ string) string { return h.IDOf(old) },
 	} {
-		old := h.login(user)
-		token := h.refresh(old)
-		resp := h.do("DELETE", "/auth/sessions/"+nameOf(old, token), h.cookie(token))
-		assert.Equal(h, answer{204, "", "cleared"}, h.answer(resp), name)
-		assert.Empty(h, resp.body)
-		assert.Equal(h, "", h.me(token), name)
+		old := h.Login(user)
+		token := h.Refresh(old)
+		resp := h.Do("DELETE", "/auth/sessions/"+nameOf(old, token), h.Cookie(token))
+		assert.Equal(h, answer{Status: 204, Code: "", Cookie: "cleared"}, h.Answer(resp), name)
+		assert.Empty(h, resp.Body)
+		assert.Equal(h, "", h.Me(token), name)
 	}
-	assert.Equal(h, user, h.me(bystander))
+	assert.Equal(h, user, h.Me(bystander))
 }
 
 func checkRevokeOthers404(h *harness) {
-	caller, stranger := h.login(h.user()), h.login(h.user())
-	token := h.login(h.user())
+	caller, stranger := h.Login(h.User()), h.Login(h.User())
+	token := h.Login(h.User())
 	bodies := make(map[string]bool)
 	for name, id := range map[string]string{
-		"somebody else's handle": handleOf(h, stranger), "somebody else's ID": idOf(h, stranger), "another's": handleOf(h, token),
+		"somebody else's handle": h.HandleOf(stranger), "somebody else's ID": h.IDOf(stranger), "another's": h.HandleOf(token),
 		"no such": base64.RawURLEncoding.EncodeToString(make([]byte, 16)), "unknown": madeUp()[:21] + "A", "short": "abc", "a token": stranger,
-		"own token": caller, "own key": caller[:21] + "A", "percent": "%00", "non-canonical": nonCanonical(handleOf(h, caller)), "padded": handleOf(h, caller) + "==",
+		"own token": caller, "own key": caller[:21] + "A", "percent": "%00", "non-canonical": httpcontract.NonCanonical(h.HandleOf(caller)), "padded": h.HandleOf(caller) + "==",
 		"dots": "..", "a star": "*", "long": strings.Repeat("a", 4000), "other alphabet": strings.Repeat("+", 22),
 	} {
-		resp := h.do("DELETE", "/auth/sessions/"+id, h.cookie(caller))
-		assert.Equal(h, answer{status: 404, code: "session_not_found"}, h.answer(resp), name)
-		bodies[fmt.Sprint(resp.status, resp.body)] = true
+		resp := h.Do("DELETE", "/auth/sessions/"+id, h.Cookie(caller))
+		assert.Equal(h, answer{Status: 404, Code: "session_not_found"}, h.Answer(resp), name)
+		bodies[fmt.Sprint(resp.Status, resp.Body)] = true
 	}
 	assert.Len(h, bodies, 1, "one answer for all")
-	assert.NotEmpty(h, h.me(stranger))
-	assert.NotEmpty(h, h.me(token))
-	assert.NotEmpty(h, h.me(caller))
+	assert.NotEmpty(h, h.Me(stranger))
+	assert.NotEmpty(h, h.Me(token))
+	assert.NotEmpty(h, h.Me(caller))
 }
 
 func checkRevokeElsewhere(h *harness) {
-	user := h.user()
-	tokens := []string{h.login(user), h.login(user), h.login(user), h.login(user)}
-	stranger := h.login(h.user())
+	user := h.User()
+	tokens := []string{h.Login(user), h.Login(user), h.Login(user), h.Login(user)}
+	stranger := h.Login(h.User())
 	caller := tokens[2]
-	resp := h.do("DELETE", "/auth/sessions", h.cookie(caller))
-	assert.Equal(h, answer{status: 200}, h.answer(resp))
-	assert.Equal(h, `{"revoked":3}`, resp.body)
+	resp := h.Do("DELETE", "/auth/sessions", h.Cookie(caller))
+	assert.Equal(h, answer{Status: 200}, h.Answer(resp))
+	assert.Equal(h, `{"revoked":3}`, resp.Body)
 	for i, token := range tokens {
 		if i != 2 {
-			assert.Equal(h, "", h.me(token))
+			assert.Equal(h, "", h.Me(token))
 		}
 	}
-	assert.Equal(h, user, h.me(caller))
-	assert.NotEmpty(h, h.me(stranger))
-	assert.Equal(h, `{"revoked":0}`, h.do("DELETE", "/auth/sessions?current=false", h.cookie(caller)).body)
+	assert.Equal(h, user, h.Me(caller))
+	assert.NotEmpty(h, h.Me(stranger))
+	assert.Equal(h, `{"revoked":0}`, h.Do("DELETE", "/auth/sessions?current=false", h.Cookie(caller)).Body)
 	for _, query := range []string{"current=1", "current=TRUE", "current=yes", "current=true%00"} {
-		assert.Equal(h, answer{status: 400, code: "malformed_query"}, h.answer(h.do("DELETE", "/auth/sessions?"+query, h.cookie(caller))), query)
+		assert.Equal(h, answer{Status: 400, Code: "malformed_query"}, h.Answer(h.Do("DELETE", "/auth/sessions?"+query, h.Cookie(caller))), query)
 	}
-	assert.Equal(h, user, h.me(caller))
-	next := h.login(user, h.cookie(caller))
-	assert.Equal(h, user, h.me(next), "a later login goes through")
+	assert.Equal(h, user, h.Me(caller))
+	next := h.Login(user, h.Cookie(caller))
+	assert.Equal(h, user, h.Me(next), "a later login goes through")
 }
 
 func checkRevokeEverywhere(h *harness) {
-	user := h.user()
-	caller, other, stranger := h.login(user), h.login(user), h.login(h.user())
-	resp := h.do("DELETE", "/auth/sessions?current=true", h.cookie(caller))
-	assert.Equal(h, answer{200, "", "cleared"}, h.answer(resp))
-	assert.Equal(h, `{"revoked":2}`, resp.body)
-	assert.Equal(h, "", h.me(caller))
-	assert.Equal(h, "", h.me(other))
-	assert.NotEmpty(h, h.me(stranger))
+	user := h.User()
+	caller, other, stranger := h.Login(user), h.Login(user), h.Login(h.User())
+	resp := h.Do("DELETE", "/auth/sessions?current=true", h.Cookie(caller))
+	assert.Equal(h, answer{Status: 200, Code: "", Cookie: "cleared"}, h.Answer(resp))
+	assert.Equal(h, `{"revoked":2}`, resp.Body)
+	assert.Equal(h, "", h.Me(caller))
+	assert.Equal(h, "", h.Me(other))
+	assert.NotEmpty(h, h.Me(stranger))
 }
 
 func checkRevokeElsewhereRace(h *harness) {
-	user := h.user()
-	caller, other := h.login(user), h.login(user)
-	h.store.once(opEndUser, func() { h.post("/auth/logout", h.cookie(caller)) })
-	resp := h.do("DELETE", "/auth/sessions", h.cookie(caller))
-	assert.Equal(h, answer{status: 401, code: "unauthenticated"}, h.answer(resp))
-	assert.Equal(h, user, h.me(other), "a session that has ended ends no others")
-}
-
-// nonCanonical spells the same 16 bytes with trailing bits that are not zero.
-func nonCanonical(id string) string {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	last := strings.IndexByte(alphabet, id[len(id)-1])
-	return id[:len(id)-1] + string(alphabet[last|1])
+	user := h.User()
+	caller, other := h.Login(user), h.Login(user)
+	h.Store.Once(httpcontract.OpEndUser, func() { h.Post("/auth/logout", h.Cookie(caller)) })
+	resp := h.Do("DELETE", "/auth/sessions", h.Cookie(caller))
+	assert.Equal(h, answer{Status: 401, Code: "unauthenticated"}, h.Answer(resp))
+	assert.Equal(h, user, h.Me(other), "a session that has ended ends no others")
 }

@@ -30,11 +30,11 @@ func withEvents(cfg *server.Config) {
 
 // LOG-04: each thing that happens has exactly one event, with its time, user, session, client and outcome.
 func checkEvents(h *harness) {
-	user := h.user()
+	user := h.User()
 	seen := 0
 	expect := func(what string, want ...string) {
 		h.Helper()
-		lines := h.logs.events()[seen:]
+		lines := h.Logs.Events()[seen:]
 		seen += len(lines)
 		var got []string
 		for _, line := range lines {
@@ -46,55 +46,55 @@ func checkEvents(h *harness) {
 		return strings.Join([]string{name, outcome, reason, user, id}, "|")
 	}
 
-	token := h.login(user)
-	expect("login", event("login", "ok", "", user, idOf(h, token)))
-	h.me(token)
+	token := h.Login(user)
+	expect("login", event("login", "ok", "", user, h.IDOf(token)))
+	h.Me(token)
 	expect("nothing")
-	h.clock.step(renewEvery)
-	h.me(token)
-	expect("renewal", event("renew", "ok", "", user, idOf(h, token)))
-	h.clock.step(renewEvery)
-	h.get("/auth/verify", h.cookie(token))
-	expect("renewal by verify", event("renew", "ok", "", user, idOf(h, token)))
-	next := h.refresh(token)
-	expect("refresh", event("refresh", "ok", "", user, idOf(h, next)))
-	h.me(next)
-	h.clock.step(grace + time.Millisecond)
-	h.me(token)
-	expect("reuse", event("reuse", "refused", "", user, idOf(h, next)))
+	h.Clock.Step(renewEvery)
+	h.Me(token)
+	expect("renewal", event("renew", "ok", "", user, h.IDOf(token)))
+	h.Clock.Step(renewEvery)
+	h.Get("/auth/verify", h.Cookie(token))
+	expect("renewal by verify", event("renew", "ok", "", user, h.IDOf(token)))
+	next := h.Refresh(token)
+	expect("refresh", event("refresh", "ok", "", user, h.IDOf(next)))
+	h.Me(next)
+	h.Clock.Step(grace + time.Millisecond)
+	h.Me(token)
+	expect("reuse", event("reuse", "refused", "", user, h.IDOf(next)))
 
-	again := h.login(user, h.cookie(next))
-	expect("login over a session", event("login", "ok", "", user, idOf(h, again)), event("revoke", "ok", "login", user, idOf(h, next)))
-	h.clock.step(time.Millisecond) // so that it is known which is the oldest
-	other := h.login(user)
-	h.clock.step(time.Millisecond)
-	third := h.login(user)
-	expect("beyond the limit", event("login", "ok", "", user, idOf(h, other)), event("login", "ok", "", user, idOf(h, third)),
+	again := h.Login(user, h.Cookie(next))
+	expect("login over a session", event("login", "ok", "", user, h.IDOf(again)), event("revoke", "ok", "login", user, h.IDOf(next)))
+	h.Clock.Step(time.Millisecond) // so that it is known which is the oldest
+	other := h.Login(user)
+	h.Clock.Step(time.Millisecond)
+	third := h.Login(user)
+	expect("beyond the limit", event("login", "ok", "", user, h.IDOf(other)), event("login", "ok", "", user, h.IDOf(third)),
 		event("revoke", "ok", "limit", user, ""))
-	h.me(other, third)
+	h.Me(other, third)
 	expect("two sessions", event("duplicate_cookie", "anonymous", "", "", ""))
-	h.do("DELETE", "/auth/sessions/"+handleOf(h, other), h.cookie(third))
-	expect("one revoked", event("revoke", "ok", "", user, idOf(h, other)))
-	h.do("DELETE", "/auth/sessions", h.cookie(third))
-	expect("all others revoked", event("revoke", "ok", "", user, idOf(h, third)))
-	h.post("/auth/logout", h.cookie(third))
-	expect("logout", event("logout", "ok", "", user, idOf(h, third)))
-	h.post("/auth/logout", h.cookie(third))
+	h.Do("DELETE", "/auth/sessions/"+h.HandleOf(other), h.Cookie(third))
+	expect("one revoked", event("revoke", "ok", "", user, h.IDOf(other)))
+	h.Do("DELETE", "/auth/sessions", h.Cookie(third))
+	expect("all others revoked", event("revoke", "ok", "", user, h.IDOf(third)))
+	h.Post("/auth/logout", h.Cookie(third))
+	expect("logout", event("logout", "ok", "", user, h.IDOf(third)))
+	h.Post("/auth/logout", h.Cookie(third))
 	expect("nothing to log out")
 
-	h.login("u" + user)
-	seen = len(h.logs.events())
+	h.Login("u" + user)
+	seen = len(h.Logs.Events())
 	h.adminDo("DELETE", "/admin/users/"+url.PathEscape("u"+user)+"/sessions")
 	expect("revoked by an administrator", event("revoke", "ok", "", "u"+user, ""))
-	h.tryLogin("refused")
+	h.TryLogin("refused")
 	expect("refused", event("login_failed", "refused", "", "refused", ""))
-	h.tryLogin("throttled")
+	h.TryLogin("throttled")
 	expect("throttled", event("login_throttled", "account", "", "throttled", ""))
-	h.post("/auth/logout", "Sec-Fetch-Site: cross-site")
+	h.Post("/auth/logout", "Sec-Fetch-Site: cross-site")
 	expect("cross-site", event("cross_site_refused", "refused", "", "", ""))
-	h.store.failing(errLost)
-	h.send(request{method: "GET", path: "/auth/me", head: []string{h.cookie(third)}})
-	h.store.on(nil)
+	h.Store.Failing(errLost)
+	h.Send(request{Method: "GET", Path: "/auth/me", Head: []string{h.Cookie(third)}})
+	h.Store.On(nil)
 	expect("store failure", event("store_error", "unavailable", "", "", ""))
 }
 

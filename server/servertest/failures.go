@@ -1,7 +1,6 @@
 package servertest
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -9,10 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
-
-// errLost is an error of no kind, as a driver returns it.
-var errLost = errors.New("i/o timeout: no answer from 10.0.0.1:6379")
 
 var failureRules = []rule{
 	{name: "503 on every route", check: checkStoreDown},
@@ -27,26 +24,26 @@ var failureRules = []rule{
 }
 
 func checkStoreDown(h *harness) {
-	user := h.user()
-	token, other := h.login(user), h.login(user)
+	user := h.User()
+	token, other := h.Login(user), h.Login(user)
 	for _, err := range []error{coatcheck.ErrUnavailable, errLost, fmt.Errorf("closed: %w", coatcheck.ErrUnavailable)} {
-		h.store.failing(err)
-		for _, route := range append(allRoutes, "POST /auth/verify", "DELETE /auth/sessions?current=true", "DELETE /auth/sessions/"+handleOf(h, other)) {
+		h.Store.Failing(err)
+		for _, route := range append(allRoutes, "POST /auth/verify", "DELETE /auth/sessions?current=true", "DELETE /auth/sessions/"+h.HandleOf(other)) {
 			method, path, _ := strings.Cut(route, " ")
-			for _, line := range []string{h.cookie(token), h.cookie(token, madeUp()), h.cookie("x", madeUp()), h.cookie(madeUp())} {
-				resp := h.send(request{method, path, []string{asJSON, line}, `{"user_id":"x"}`})
-				assert.Equal(h, answer{status: 503, code: "store_unavailable"}, h.answer(resp), "%s: %s", route, line)
-				assert.NotContains(h, resp.body, "10.0.0.1")
+			for _, line := range []string{h.Cookie(token), h.Cookie(token, madeUp()), h.Cookie("x", madeUp()), h.Cookie(madeUp())} {
+				resp := h.Send(request{Method: method, Path: path, Head: []string{asJSON, line}, Body: `{"user_id":"x"}`})
+				assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp), "%s: %s", route, line)
+				assert.NotContains(h, resp.Body, "10.0.0.1")
 			}
 		}
-		resp := h.tryLogin(user)
-		assert.Equal(h, answer{status: 503, code: "store_unavailable"}, h.answer(resp), "login without a cookie")
-		assert.Equal(h, answer{status: 200}, h.answer(h.get("/auth/me")), "what needs no store is answered")
-		assert.Equal(h, answer{401, "unauthenticated", "cleared"}, h.answer(h.get("/auth/sessions", h.cookie("x"))))
-		assert.Equal(h, answer{204, "", "cleared"}, h.answer(h.post("/auth/logout")))
-		h.store.on(nil)
-		assert.Equal(h, user, h.me(token), "an outage logs nobody out")
-		assert.Equal(h, user, h.me(other))
+		resp := h.TryLogin(user)
+		assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp), "login without a cookie")
+		assert.Equal(h, answer{Status: 200}, h.Answer(h.Get("/auth/me")), "what needs no store is answered")
+		assert.Equal(h, answer{Status: 401, Code: "unauthenticated", Cookie: "cleared"}, h.Answer(h.Get("/auth/sessions", h.Cookie("x"))))
+		assert.Equal(h, answer{Status: 204, Code: "", Cookie: "cleared"}, h.Answer(h.Post("/auth/logout")))
+		h.Store.On(nil)
+		assert.Equal(h, user, h.Me(token), "an outage logs nobody out")
+		assert.Equal(h, user, h.Me(other))
 	}
 }
 
@@ -55,59 +52,59 @@ func checkOperationFails(h *harness) {
 		route string
 		ops   []string
 	}{
-		{"POST /auth/login", []string{opLoad, opMark, opCreate}},
-		{"GET /auth/me", []string{opLoad}},
-		{"POST /auth/refresh", []string{opLoad, opSwap}},
-		{"POST /auth/logout", []string{opLoad, opEnd}},
-		{"GET /auth/sessions", []string{opLoad, opList}},
-		{"DELETE /auth/sessions", []string{opLoad, opEndUser}},
-		{"DELETE /auth/sessions?current=true", []string{opLoad, opEndUser}},
-		{"DELETE /auth/sessions/current", []string{opLoad, opList, opEnd}},
-		{"DELETE /auth/sessions/other", []string{opLoad, opList, opEnd}},
+		{"POST /auth/login", []string{httpcontract.OpLoad, httpcontract.OpMark, httpcontract.OpCreate}},
+		{"GET /auth/me", []string{httpcontract.OpLoad}},
+		{"POST /auth/refresh", []string{httpcontract.OpLoad, httpcontract.OpSwap}},
+		{"POST /auth/logout", []string{httpcontract.OpLoad, httpcontract.OpEnd}},
+		{"GET /auth/sessions", []string{httpcontract.OpLoad, httpcontract.OpList}},
+		{"DELETE /auth/sessions", []string{httpcontract.OpLoad, httpcontract.OpEndUser}},
+		{"DELETE /auth/sessions?current=true", []string{httpcontract.OpLoad, httpcontract.OpEndUser}},
+		{"DELETE /auth/sessions/current", []string{httpcontract.OpLoad, httpcontract.OpList, httpcontract.OpEnd}},
+		{"DELETE /auth/sessions/other", []string{httpcontract.OpLoad, httpcontract.OpList, httpcontract.OpEnd}},
 	} {
 		for _, op := range c.ops {
-			user := h.user()
-			token, other := h.login(user), h.login(user)
+			user := h.User()
+			token, other := h.Login(user), h.Login(user)
 			method, path, _ := strings.Cut(c.route, " ")
-			path = strings.Replace(path, "/current", "/"+handleOf(h, token), 1)
-			path = strings.Replace(path, "/other", "/"+handleOf(h, other), 1)
-			h.store.failing(errLost, op)
-			resp := h.send(request{method, path, []string{asJSON, h.cookie(token)}, `{"user_id":"x"}`})
-			h.store.on(nil)
-			assert.Equal(h, answer{status: 503, code: "store_unavailable"}, h.answer(resp), "%s: %s", c.route, op)
-			assert.Equal(h, user, h.me(token), "%s: %s", c.route, op)
-			assert.Equal(h, user, h.me(other), "%s: %s", c.route, op)
+			path = strings.Replace(path, "/current", "/"+h.HandleOf(token), 1)
+			path = strings.Replace(path, "/other", "/"+h.HandleOf(other), 1)
+			h.Store.Failing(errLost, op)
+			resp := h.Send(request{Method: method, Path: path, Head: []string{asJSON, h.Cookie(token)}, Body: `{"user_id":"x"}`})
+			h.Store.On(nil)
+			assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp), "%s: %s", c.route, op)
+			assert.Equal(h, user, h.Me(token), "%s: %s", c.route, op)
+			assert.Equal(h, user, h.Me(other), "%s: %s", c.route, op)
 		}
 	}
 }
 
 // A dead cookie would be cleared; not by an answer that says nothing about any session.
 func checkDeadCookieInOutage(h *harness) {
-	for _, op := range []string{opMark, opCreate} {
+	for _, op := range []string{httpcontract.OpMark, httpcontract.OpCreate} {
 		for _, err := range []error{errLost, coatcheck.ErrFull} {
-			h.store.failing(err, op)
-			resp := h.tryLogin(h.user(), h.cookie(madeUp()))
-			assert.Equal(h, 503, resp.status, op)
-			assert.Empty(h, resp.header["Set-Cookie"], op)
-			h.store.on(nil)
+			h.Store.Failing(err, op)
+			resp := h.TryLogin(h.User(), h.Cookie(madeUp()))
+			assert.Equal(h, 503, resp.Status, op)
+			assert.Empty(h, resp.Header["Set-Cookie"], op)
+			h.Store.On(nil)
 		}
 	}
 }
 
 func checkLoginEndFails(h *harness) {
 	for name, values := range map[string]int{"carried": 1, "several carried": 2} {
-		user := h.user()
-		line := h.cookie(h.login(h.user()))
+		user := h.User()
+		line := h.Cookie(h.Login(h.User()))
 		if values == 2 {
-			line = h.cookie(h.login(h.user()), h.login(h.user()))
+			line = h.Cookie(h.Login(h.User()), h.Login(h.User()))
 		}
-		h.store.failing(errLost, opEnd)
-		assert.Equal(h, answer{status: 503, code: "store_unavailable"}, h.answer(h.tryLogin(user, line)), name)
-		h.store.on(nil)
+		h.Store.Failing(errLost, httpcontract.OpEnd)
+		assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(h.TryLogin(user, line)), name)
+		h.Store.On(nil)
 
 		calls := 0
-		h.store.on(func(op string) error {
-			if op == opEnd {
+		h.Store.On(func(op string) error {
+			if op == httpcontract.OpEnd {
 				calls++
 				if calls == 1 {
 					return errLost
@@ -115,77 +112,77 @@ func checkLoginEndFails(h *harness) {
 			}
 			return nil
 		})
-		assert.Equal(h, answer{status: 503, code: "store_unavailable"}, h.answer(h.tryLogin(user, line)), name)
-		h.store.on(nil)
-		watcher := h.login(user)
+		assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(h.TryLogin(user, line)), name)
+		h.Store.On(nil)
+		watcher := h.Login(user)
 		assert.LessOrEqual(h, len(h.devices(watcher)), 2, "%s: only where the store could not end the new one either does it stay", name)
 	}
 }
 
 func checkHousekeepingFails(h *harness) {
-	user := h.user()
-	old := h.login(user)
-	token := h.refresh(old)
-	h.clock.step(renewEvery)
-	h.store.failing(errLost, opSwap)
+	user := h.User()
+	old := h.Login(user)
+	token := h.Refresh(old)
+	h.Clock.Step(renewEvery)
+	h.Store.Failing(errLost, httpcontract.OpSwap)
 	for _, path := range []string{"/auth/me", "/auth/verify", "/auth/sessions"} {
-		assert.Equal(h, answer{status: 200}, h.answer(h.get(path, h.cookie(token))), path)
+		assert.Equal(h, answer{Status: 200}, h.Answer(h.Get(path, h.Cookie(token))), path)
 	}
-	h.clock.step(2 * grace)
-	h.store.on(nil)
-	assert.True(h, h.alive(old), "the first use was not noted")
-	assert.True(h, h.alive(token), "now it is, and the renewal done")
-	h.clock.step(grace)
-	assert.False(h, h.alive(old))
-	h.clock.step(ttl - grace - time.Millisecond)
-	assert.True(h, h.alive(token))
+	h.Clock.Step(2 * grace)
+	h.Store.On(nil)
+	assert.True(h, h.Alive(old), "the first use was not noted")
+	assert.True(h, h.Alive(token), "now it is, and the renewal done")
+	h.Clock.Step(grace)
+	assert.False(h, h.Alive(old))
+	h.Clock.Step(ttl - grace - time.Millisecond)
+	assert.True(h, h.Alive(token))
 }
 
 func checkNewer(h *harness) {
-	user := h.user()
-	token := h.login(user)
-	h.store.failing(fmt.Errorf("%w: codec version 2", coatcheck.ErrNewer), opLoad)
+	user := h.User()
+	token := h.Login(user)
+	h.Store.Failing(fmt.Errorf("%w: codec version 2", coatcheck.ErrNewer), httpcontract.OpLoad)
 	for _, route := range allRoutes {
 		method, path, _ := strings.Cut(route, " ")
-		resp := h.send(request{method, path, []string{asJSON, h.cookie(token)}, `{"user_id":"x"}`})
-		assert.Equal(h, answer{status: 503, code: "record_newer"}, h.answer(resp), route)
+		resp := h.Send(request{Method: method, Path: path, Head: []string{asJSON, h.Cookie(token)}, Body: `{"user_id":"x"}`})
+		assert.Equal(h, answer{Status: 503, Code: "record_newer"}, h.Answer(resp), route)
 	}
-	h.store.failing(coatcheck.ErrNewer, opSwap)
-	assert.Equal(h, answer{status: 503, code: "record_newer"}, h.answer(h.post("/auth/refresh", h.cookie(token))))
-	h.store.on(nil)
-	assert.Equal(h, user, h.me(token), "it was not deleted")
+	h.Store.Failing(coatcheck.ErrNewer, httpcontract.OpSwap)
+	assert.Equal(h, answer{Status: 503, Code: "record_newer"}, h.Answer(h.Post("/auth/refresh", h.Cookie(token))))
+	h.Store.On(nil)
+	assert.Equal(h, user, h.Me(token), "it was not deleted")
 }
 
 func checkDamaged(h *harness) {
-	h.store.failing(fmt.Errorf("%w: it ends early", coatcheck.ErrDamaged), opLoad)
+	h.Store.Failing(fmt.Errorf("%w: it ends early", coatcheck.ErrDamaged), httpcontract.OpLoad)
 	token := madeUp()
-	assert.Equal(h, answer{200, "", "cleared"}, h.answer(h.get("/auth/me", h.cookie(token))))
-	assert.Equal(h, answer{status: 401, code: "unauthenticated"}, h.answer(h.get("/auth/verify", h.cookie(token))))
-	assert.Equal(h, answer{401, "unauthenticated", "cleared"}, h.answer(h.get("/auth/sessions", h.cookie(token))))
-	assert.Equal(h, answer{200, "", "cleared"}, h.answer(h.post("/auth/refresh", h.cookie(token))))
-	assert.Equal(h, answer{204, "", "cleared"}, h.answer(h.post("/auth/logout", h.cookie(token))))
-	assert.Equal(h, answer{200, "", "set"}, h.answer(h.tryLogin(h.user(), h.cookie(token))))
+	assert.Equal(h, answer{Status: 200, Code: "", Cookie: "cleared"}, h.Answer(h.Get("/auth/me", h.Cookie(token))))
+	assert.Equal(h, answer{Status: 401, Code: "unauthenticated"}, h.Answer(h.Get("/auth/verify", h.Cookie(token))))
+	assert.Equal(h, answer{Status: 401, Code: "unauthenticated", Cookie: "cleared"}, h.Answer(h.Get("/auth/sessions", h.Cookie(token))))
+	assert.Equal(h, answer{Status: 200, Code: "", Cookie: "cleared"}, h.Answer(h.Post("/auth/refresh", h.Cookie(token))))
+	assert.Equal(h, answer{Status: 204, Code: "", Cookie: "cleared"}, h.Answer(h.Post("/auth/logout", h.Cookie(token))))
+	assert.Equal(h, answer{Status: 200, Code: "", Cookie: "set"}, h.Answer(h.TryLogin(h.User(), h.Cookie(token))))
 }
 
 func checkFull(h *harness) {
-	user := h.user()
-	token := h.login(user)
-	h.store.failing(coatcheck.ErrFull, opCreate)
-	assert.Equal(h, answer{status: 503, code: "store_full"}, h.answer(h.tryLogin(user, h.cookie(token))))
-	h.store.on(nil)
-	assert.Equal(h, user, h.me(token))
+	user := h.User()
+	token := h.Login(user)
+	h.Store.Failing(coatcheck.ErrFull, httpcontract.OpCreate)
+	assert.Equal(h, answer{Status: 503, Code: "store_full"}, h.Answer(h.TryLogin(user, h.Cookie(token))))
+	h.Store.On(nil)
+	assert.Equal(h, user, h.Me(token))
 }
 
 func checkOutageLog(h *harness) {
-	token := h.login(h.user())
-	h.store.failing(errLost)
+	token := h.Login(h.User())
+	h.Store.Failing(errLost)
 	for range 500 {
-		h.get("/auth/me", h.cookie(token))
+		h.Get("/auth/me", h.Cookie(token))
 	}
-	assert.Len(h, h.events("store_error"), 1)
-	h.clock.step(time.Second)
-	h.get("/auth/me", h.cookie(token))
-	events := h.events("store_error")
+	assert.Len(h, h.Events("store_error"), 1)
+	h.Clock.Step(time.Second)
+	h.Get("/auth/me", h.Cookie(token))
+	events := h.Events("store_error")
 	assert.Len(h, events, 2)
 	assert.EqualValues(h, 500, events[1]["count"], "what was left out is counted")
 }

@@ -21,75 +21,75 @@ const userLimit = 5
 func limited(cfg *server.Config) { cfg.Policy.MaxPerUser = userLimit }
 
 func checkOldestEnds(h *harness) {
-	user, other := h.user(), h.login(h.user())
+	user, other := h.User(), h.Login(h.User())
 	var tokens []string
 	for i := range 3 * userLimit {
-		tokens = append(tokens, h.login(user))
-		h.clock.step(time.Second)
+		tokens = append(tokens, h.Login(user))
+		h.Clock.Step(time.Second)
 		for j, token := range tokens {
-			assert.Equal(h, j > i-userLimit, h.alive(token), "session %d after login %d", j, i)
+			assert.Equal(h, j > i-userLimit, h.Alive(token), "session %d after login %d", j, i)
 		}
 	}
-	resp := h.get("/auth/me", h.cookie(tokens[len(tokens)-userLimit-1]))
-	assert.Equal(h, answer{status: 200}, h.answer(resp), "one that was pushed out a moment ago is not cleared")
-	assert.True(h, h.alive(other))
+	resp := h.Get("/auth/me", h.Cookie(tokens[len(tokens)-userLimit-1]))
+	assert.Equal(h, answer{Status: 200}, h.Answer(resp), "one that was pushed out a moment ago is not cleared")
+	assert.True(h, h.Alive(other))
 
 	last := tokens[len(tokens)-1]
-	next := h.login(user, h.cookie(last))
-	assert.True(h, h.alive(tokens[len(tokens)-userLimit]), "a login that replaces a session pushes none out")
-	assert.True(h, h.alive(next))
+	next := h.Login(user, h.Cookie(last))
+	assert.True(h, h.Alive(tokens[len(tokens)-userLimit]), "a login that replaces a session pushes none out")
+	assert.True(h, h.Alive(next))
 }
 
 func checkOnlyLiveCount(h *harness) {
-	user := h.user()
+	user := h.User()
 	login := func() string {
-		h.clock.step(time.Second)
-		return h.login(user)
+		h.Clock.Step(time.Second)
+		return h.Login(user)
 	}
 	for range userLimit - 1 {
 		login()
 	}
-	h.clock.step(ttl)
+	h.Clock.Step(ttl)
 	kept := login()
 	for range userLimit - 1 {
 		login()
 	}
-	assert.True(h, h.alive(kept), "expired ones do not count")
+	assert.True(h, h.Alive(kept), "expired ones do not count")
 	ended := login()
-	assert.False(h, h.alive(kept))
-	h.post("/auth/logout", h.cookie(ended))
+	assert.False(h, h.Alive(kept))
+	h.Post("/auth/logout", h.Cookie(ended))
 	kept = login()
 	for range userLimit - 1 {
 		login()
 	}
-	assert.True(h, h.alive(kept), "nor do ended ones")
+	assert.True(h, h.Alive(kept), "nor do ended ones")
 }
 
 func checkParallelLogins(h *harness) {
 	for range 5 {
-		user := h.user()
+		user := h.User()
 		tokens := make([]string, 50)
-		h.parallel(len(tokens), func(i int) { tokens[i] = h.login(user) })
+		h.AtOnce(len(tokens), func(i int) { tokens[i] = h.Login(user) })
 		n := 0
 		for _, token := range tokens {
-			if h.alive(token) {
+			if h.Alive(token) {
 				n++
 			}
 		}
 		assert.Equal(h, userLimit, n)
-		assert.Len(h, h.devices(h.login(user)), userLimit)
+		assert.Len(h, h.devices(h.Login(user)), userLimit)
 	}
 }
 
 func checkDefaultLimit(h *harness) {
-	user := h.user()
-	first := h.login(user)
+	user := h.User()
+	first := h.Login(user)
 	for range 99 {
-		h.clock.step(time.Millisecond)
-		h.login(user)
+		h.Clock.Step(time.Millisecond)
+		h.Login(user)
 	}
-	assert.True(h, h.alive(first), "a hundred")
-	last := h.login(user)
-	assert.False(h, h.alive(first), "and one")
+	assert.True(h, h.Alive(first), "a hundred")
+	last := h.Login(user)
+	assert.False(h, h.Alive(first), "and one")
 	assert.Len(h, h.devices(last), 100, fmt.Sprint(user))
 }

@@ -9,20 +9,22 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
 var loginBodyRules = []rule{
-	{name: "media type", check: checkMediaType},
-	{name: "content encoding", check: checkContentEncoding},
-	{name: "a bomb is not expanded", check: checkBomb},
-	{name: "JSON", check: checkBodies},
-	{name: "user_id", check: checkUserIDRules},
-	{name: "order of the checks", check: checkBodyOrder},
+	{name: "media type", transport: true, check: checkMediaType},
+	{name: "content encoding", transport: true, check: checkContentEncoding},
+	{name: "a bomb is not expanded", transport: true, alone: true, check: checkBomb},
+	{name: "JSON", transport: true, check: checkBodies},
+	{name: "user_id", transport: true, check: checkUserIDRules},
+	{name: "order of the checks", transport: true, check: checkBodyOrder},
 }
 
 func (h *harness) loginBody(body string, head ...string) response {
 	h.Helper()
-	return h.send(request{"POST", "/auth/login", head, body})
+	return h.Send(request{Method: "POST", Path: "/auth/login", Head: head, Body: body})
 }
 
 func checkMediaType(h *harness) {
@@ -30,31 +32,31 @@ func checkMediaType(h *harness) {
 	for _, good := range []string{
 		"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8", "APPLICATION/JSON", "Application/Json ; q=1", "application/json;", "application/json; a=\";\"",
 	} {
-		assert.Equal(h, 200, h.loginBody(body, "Content-Type: "+good).status, good)
+		assert.Equal(h, 200, h.loginBody(body, "Content-Type: "+good).Status, good)
 	}
 	for _, bad := range []string{
 		"text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonp", "application/json5", "application/json-patch+json",
 		"application/problem+json", "application/vnd.api+json", "json", "application / json", "application/json,text/plain", "*/*", "text/plain; application/json", "xapplication/json", "application",
 	} {
-		assert.Equal(h, answer{status: 415, code: "unsupported_media_type"}, h.answer(h.loginBody(body, "Content-Type: "+bad)), bad)
+		assert.Equal(h, answer{Status: 415, Code: "unsupported_media_type"}, h.Answer(h.loginBody(body, "Content-Type: "+bad)), bad)
 	}
-	assert.Equal(h, 415, h.loginBody(body).status, "none")
+	assert.Equal(h, 415, h.loginBody(body).Status, "none")
 	for _, two := range [][]string{{asJSON, asJSON}, {"Content-Type: text/plain", asJSON}, {asJSON, "content-type: text/plain"}, {asJSON, "Content-Type:"}} {
-		assert.Equal(h, answer{status: 415, code: "unsupported_media_type"}, h.answer(h.loginBody(body, two...)), "%q", two)
+		assert.Equal(h, answer{Status: 415, Code: "unsupported_media_type"}, h.Answer(h.loginBody(body, two...)), "%q", two)
 	}
-	assert.Equal(h, 415, h.loginBody(body, "Content_Type: application/json").status, "another name")
-	assert.Equal(h, 200, h.loginBody(body, asJSON, "Content_Type: text/plain").status, "another name")
-	assert.Equal(h, 415, h.loginBody(body, "Content-Type:").status, "empty")
+	assert.Equal(h, 415, h.loginBody(body, "Content_Type: application/json").Status, "another name")
+	assert.Equal(h, 200, h.loginBody(body, asJSON, "Content_Type: text/plain").Status, "another name")
+	assert.Equal(h, 415, h.loginBody(body, "Content-Type:").Status, "empty")
 }
 
 func checkContentEncoding(h *harness) {
 	body := `{"user_id":"u"}`
 	for _, encoding := range []string{"gzip", "deflate", "br", "zstd", "identity", "gzip, gzip", "GZIP", "x", " gzip", ""} {
-		assert.Equal(h, answer{status: 415, code: "unsupported_media_type"}, h.answer(h.loginBody(body, asJSON, "Content-Encoding: "+encoding)), encoding)
-		assert.Equal(h, 415, h.loginBody(squeeze(body), asJSON, "Content-Encoding: "+encoding).status, encoding)
+		assert.Equal(h, answer{Status: 415, Code: "unsupported_media_type"}, h.Answer(h.loginBody(body, asJSON, "Content-Encoding: "+encoding)), encoding)
+		assert.Equal(h, 415, h.loginBody(squeeze(body), asJSON, "Content-Encoding: "+encoding).Status, encoding)
 	}
-	assert.Equal(h, 415, h.loginBody(body, asJSON, "Content-Encoding:", "Content-Encoding: gzip").status, "the second line")
-	assert.Equal(h, 415, h.loginBody(body, asJSON, "content-encoding: gzip").status, "lower case")
+	assert.Equal(h, 415, h.loginBody(body, asJSON, "Content-Encoding:", "Content-Encoding: gzip").Status, "the second line")
+	assert.Equal(h, 415, h.loginBody(body, asJSON, "content-encoding: gzip").Status, "lower case")
 }
 
 func squeeze(s string) string {
@@ -74,9 +76,9 @@ func checkBomb(h *harness) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for _, path := range []string{"/auth/login", "/auth/refresh", "/auth/logout", "/auth/verify", "/auth/me", "/nowhere"} {
-		resp := h.send(request{"POST", path, []string{asJSON, "Content-Encoding: gzip, gzip"}, bomb})
+		resp := h.Send(request{Method: "POST", Path: path, Head: []string{asJSON, "Content-Encoding: gzip, gzip"}, Body: bomb})
 		if path == "/auth/login" {
-			assert.Equal(h, answer{status: 415, code: "unsupported_media_type"}, h.answer(resp))
+			assert.Equal(h, answer{Status: 415, Code: "unsupported_media_type"}, h.Answer(resp))
 		}
 	}
 	runtime.ReadMemStats(&after)
@@ -84,7 +86,7 @@ func checkBomb(h *harness) {
 }
 
 func checkBodies(h *harness) {
-	u := h.user()
+	u := h.User()
 	good := map[string]string{
 		"blanks":               "\t\r\n {\"user_id\" : \"" + u + "\"}\n ",
 		"escapes":              `{"\u0075ser_id":"a\u00e9\n"}`[:20] + `"a"}`,
@@ -102,7 +104,7 @@ func checkBodies(h *harness) {
 	}
 	good["escapes"] = `{"\u0075ser_id":"a"}`
 	for name, body := range good {
-		assert.Equal(h, answer{200, "", "set"}, h.answer(h.loginBody(body, asJSON)), name)
+		assert.Equal(h, answer{Status: 200, Code: "", Cookie: "set"}, h.Answer(h.loginBody(body, asJSON)), name)
 	}
 	x := `"user_id":"x"`
 	for name, body := range map[string]string{
@@ -180,7 +182,7 @@ func checkBodies(h *harness) {
 		"nbsp":                        "\u00a0{" + x + "}",
 	} {
 		resp := h.loginBody(body, asJSON)
-		assert.Equal(h, answer{status: 400, code: "malformed_body"}, h.answer(resp), name)
+		assert.Equal(h, answer{Status: 400, Code: "malformed_body"}, h.Answer(resp), name)
 	}
 }
 
@@ -209,29 +211,29 @@ func checkUserIDRules(h *harness) {
 		}
 	}
 	for name, body := range bad {
-		assert.Equal(h, answer{status: 422, code: "invalid_user_id"}, h.answer(h.loginBody(body, asJSON)), name)
+		assert.Equal(h, answer{Status: 422, Code: "invalid_user_id"}, h.Answer(h.loginBody(body, asJSON)), name)
 	}
 	for name, user := range map[string]string{
 		"256 bytes": strings.Repeat("x", 256), "256 bytes, escaped": strings.Repeat(`\ud83d\ude00`, 64), "not Cc: U+00A0": `\u00a0`, "not Cc: U+00AD": `\u00ad`,
 		"not Cc: U+200B": `\u200b`, "not Cc: U+2028": `\u2028`, "not Cc: U+FEFF": `\ufeff`, "blank": " ",
 	} {
-		assert.Equal(h, 200, h.loginBody(`{"user_id":"`+user+`"}`, asJSON).status, name)
+		assert.Equal(h, 200, h.loginBody(`{"user_id":"`+user+`"}`, asJSON).Status, name)
 	}
 }
 
 // Each request has a mistake of every later check as well.
 func checkBodyOrder(h *harness) {
 	big := strings.Repeat("x", 17<<10)
-	assert.Equal(h, 413, h.loginBody(big, "Content-Type: text/plain").status, "413 before 415")
-	assert.Equal(h, 415, h.loginBody("not json", "Content-Type: text/plain").status, "415 before 400")
-	assert.Equal(h, 415, h.loginBody("not json", asJSON, "Content-Encoding: gzip").status, "415 before 400")
-	assert.Equal(h, 400, h.loginBody(`{"user_id":"","admin":1}`, asJSON).status, "400 before 422")
-	assert.Equal(h, 400, h.loginBody(`{"user_id":"","user_id":""}`, asJSON).status, "400 before 422")
-	token := h.login(h.user())
-	creates := h.store.calls(opCreate)
+	assert.Equal(h, 413, h.loginBody(big, "Content-Type: text/plain").Status, "413 before 415")
+	assert.Equal(h, 415, h.loginBody("not json", "Content-Type: text/plain").Status, "415 before 400")
+	assert.Equal(h, 415, h.loginBody("not json", asJSON, "Content-Encoding: gzip").Status, "415 before 400")
+	assert.Equal(h, 400, h.loginBody(`{"user_id":"","admin":1}`, asJSON).Status, "400 before 422")
+	assert.Equal(h, 400, h.loginBody(`{"user_id":"","user_id":""}`, asJSON).Status, "400 before 422")
+	token := h.Login(h.User())
+	creates := h.Store.Calls(httpcontract.OpCreate)
 	for _, body := range []string{"", "{}", `{"user_id":17}`} {
-		assert.Empty(h, h.loginBody(body, asJSON, h.cookie(token)).header["Set-Cookie"])
+		assert.Empty(h, h.loginBody(body, asJSON, h.Cookie(token)).Header["Set-Cookie"])
 	}
-	assert.Equal(h, creates, h.store.calls(opCreate), "a refused login creates nothing")
-	assert.NotEmpty(h, h.me(token), "and leaves the carried session alone")
+	assert.Equal(h, creates, h.Store.Calls(httpcontract.OpCreate), "a refused login creates nothing")
+	assert.NotEmpty(h, h.Me(token), "and leaves the carried session alone")
 }

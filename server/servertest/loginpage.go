@@ -14,13 +14,13 @@ import (
 
 // Rules about --verify-login-url: which refusals become a redirect, and with what return address.
 var loginPageRules = []rule{
-	{name: "browsers are sent to it", config: redirecting, check: checkLoginPage},
-	{name: "everybody else gets 401", config: redirecting, check: checkLoginPagePrograms},
-	{name: "return addresses", config: redirecting, check: checkReturnAddress},
-	{name: "return addresses by X-Original-Url", config: redirecting, check: checkOriginalURL},
-	{name: "no return address from strangers", config: redirectingStrangers, check: checkReturnStrangers},
-	{name: "a URL with a query", config: redirectingToQuery, check: checkLoginPageQuery},
-	{name: "store failure", config: redirecting, check: checkLoginPageStoreFailure},
+	{name: "browsers are sent to it", config: redirecting, transport: true, check: checkLoginPage},
+	{name: "everybody else gets 401", config: redirecting, transport: true, check: checkLoginPagePrograms},
+	{name: "return addresses", config: redirecting, transport: true, check: checkReturnAddress},
+	{name: "return addresses by X-Original-Url", config: redirecting, transport: true, check: checkOriginalURL},
+	{name: "no return address from strangers", config: redirectingStrangers, transport: true, check: checkReturnStrangers},
+	{name: "a URL with a query", config: redirectingToQuery, transport: true, check: checkLoginPageQuery},
+	{name: "store failure", config: redirecting, transport: true, check: checkLoginPageStoreFailure},
 }
 
 const loginURL = "https://login.example/in"
@@ -51,14 +51,14 @@ func forwarded(proto, host, uri string) []string {
 
 func (h *harness) location(head ...string) string {
 	h.Helper()
-	resp := h.get("/auth/verify", append(head, asBrowser)...)
-	require.Equal(h, answer{status: 302}, h.answer(resp), "%q", head)
-	require.Len(h, resp.header["Location"], 1)
-	assert.Empty(h, resp.body)
+	resp := h.Get("/auth/verify", append(head, asBrowser)...)
+	require.Equal(h, answer{Status: 302}, h.Answer(resp), "%q", head)
+	require.Len(h, resp.Header["Location"], 1)
+	assert.Empty(h, resp.Body)
 	for _, name := range []string{"Remote-User", "Remote-Session-Id"} {
-		assert.NotContains(h, resp.header, name)
+		assert.NotContains(h, resp.Header, name)
 	}
-	return resp.header.Get("Location")
+	return resp.Header.Get("Location")
 }
 
 // returned is the return address that the login page gets. The Location must be the configured URL otherwise.
@@ -79,21 +79,21 @@ func (h *harness) returned(head ...string) string {
 
 func checkLoginPage(h *harness) {
 	for name, line := range map[string]string{
-		"no cookie": "X-None: 1", "malformed": h.cookie("x"), "unknown": h.cookie(madeUp()), "wrong secret": h.cookie(wrongSecret(h, h.login(h.user()))),
+		"no cookie": "X-None: 1", "malformed": h.Cookie("x"), "unknown": h.Cookie(madeUp()), "wrong secret": h.Cookie(h.WrongSecret(h.Login(h.User()))),
 	} {
 		assert.Equal(h, loginURL, h.location(line), name)
 		assert.Equal(h, loginURL, h.location(line, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: cross-site"), name)
 	}
-	resp := h.do("HEAD", "/auth/verify", asBrowser)
-	assert.Equal(h, answer{status: 302}, h.answer(resp))
+	resp := h.Do("HEAD", "/auth/verify", asBrowser)
+	assert.Equal(h, answer{Status: 302}, h.Answer(resp))
 	for _, accept := range []string{"text/html", "TEXT/HTML;q=0.5", "application/json , text/html ; level=1", "*/*\r\nAccept: text/html"} {
-		assert.Equal(h, 302, h.get("/auth/verify", "Accept: "+accept).status, accept)
+		assert.Equal(h, 302, h.Get("/auth/verify", "Accept: "+accept).Status, accept)
 	}
-	user := h.user()
-	resp = h.get("/auth/verify", h.cookie(h.login(user)), asBrowser)
-	assert.Equal(h, answer{status: 200}, h.answer(resp), "a live session is let in")
-	assert.Equal(h, user, resp.header.Get("Remote-User"))
-	assert.NotContains(h, resp.header, "Location")
+	user := h.User()
+	resp = h.Get("/auth/verify", h.Cookie(h.Login(user)), asBrowser)
+	assert.Equal(h, answer{Status: 200}, h.Answer(resp), "a live session is let in")
+	assert.Equal(h, user, resp.Header.Get("Remote-User"))
+	assert.NotContains(h, resp.Header, "Location")
 }
 
 func checkLoginPagePrograms(h *harness) {
@@ -115,17 +115,17 @@ func checkLoginPagePrograms(h *harness) {
 		{asBrowser, "X-Forwarded-Method: GET", "X-Forwarded-Method: POST"},
 		{asBrowser, "X-Forwarded-Method: get"},
 	} {
-		resp := h.get("/auth/verify", head...)
-		assert.Equal(h, answer{status: 401, code: "unauthenticated"}, h.answer(resp), "%q", head)
-		assert.NotContains(h, resp.header, "Location")
+		resp := h.Get("/auth/verify", head...)
+		assert.Equal(h, answer{Status: 401, Code: "unauthenticated"}, h.Answer(resp), "%q", head)
+		assert.NotContains(h, resp.Header, "Location")
 	}
 	for _, method := range methods {
 		if method != "GET" && method != "HEAD" {
-			assert.Equal(h, 401, h.do(method, "/auth/verify", asBrowser).status, method)
+			assert.Equal(h, 401, h.Do(method, "/auth/verify", asBrowser).Status, method)
 		}
 	}
 	for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify/"} {
-		assert.NotEqual(h, 302, h.get(path, asBrowser).status, path)
+		assert.NotEqual(h, 302, h.Get(path, asBrowser).Status, path)
 	}
 }
 
@@ -230,9 +230,9 @@ func checkLoginPageQuery(h *harness) {
 }
 
 func checkLoginPageStoreFailure(h *harness) {
-	token := h.login(h.user())
-	h.store.failing(coatcheck.ErrUnavailable)
-	resp := h.get("/auth/verify", h.cookie(token), asBrowser)
-	assert.Equal(h, answer{status: 503, code: "store_unavailable"}, h.answer(resp), "an outage sends nobody to log in")
-	assert.NotContains(h, resp.header, "Location")
+	token := h.Login(h.User())
+	h.Store.Failing(coatcheck.ErrUnavailable)
+	resp := h.Get("/auth/verify", h.Cookie(token), asBrowser)
+	assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp), "an outage sends nobody to log in")
+	assert.NotContains(h, resp.Header, "Location")
 }

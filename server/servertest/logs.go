@@ -11,9 +11,9 @@ import (
 
 // Every other rule looks for tokens in what it logged at debug level, and that each line is JSON: see checkLogs.
 var logRules = []rule{
-	{name: "hostile bytes make one line each", config: withMode(scripted), check: checkHostileLines},
+	{name: "hostile bytes make one line each", config: scripted, transport: true, check: checkHostileLines},
 	{name: "each event once", config: withEvents, check: checkEvents},
-	{name: "no secret", config: withMode(scripted), check: checkNoSecrets},
+	{name: "no secret", config: scripted, check: checkNoSecrets},
 }
 
 var hostile = map[string]string{
@@ -23,39 +23,38 @@ var hostile = map[string]string{
 
 // LOG-03: in the user name, the user agent, the path, the origin and the administrator's path.
 func checkHostileLines(h *harness) {
-	scripted.during = nil
 	for name, text := range hostile {
-		before := len(h.logs.events())
+		before := len(h.Logs.Events())
 		body, err := json.Marshal(map[string]string{"user_id": "refused " + text})
 		require.NoError(h, err)
 		refused := h.loginBody(string(body), asJSON)
-		assert.Contains(h, []int{401, 422}, refused.status, name)
-		lines := h.logs.events()[before:]
+		assert.Contains(h, []int{401, 422}, refused.Status, name)
+		lines := h.Logs.Events()[before:]
 		assert.LessOrEqual(h, len(lines), 1, "%s: %q", name, lines)
 
 		line := strings.NewReplacer("\r", "?", "\n", "?", "\x00", "?", "\x1b", "?").Replace(text)
-		before = len(h.logs.events())
-		token := h.login("user " + name)
-		h.post("/auth/logout", "User-Agent: "+line, h.cookie(token))
-		assert.Len(h, h.logs.events()[before:], 2, name)
-		before = len(h.logs.events())
-		resp := h.post("/auth/logout", "Origin: "+line)
-		assert.Equal(h, 403, resp.status, name)
-		assert.Len(h, h.logs.events()[before:], 1, name)
-		before = len(h.logs.events())
-		h.get("/" + url.PathEscape(text)[:min(7000, len(url.PathEscape(text)))])
-		assert.Empty(h, h.logs.events()[before:], name)
+		before = len(h.Logs.Events())
+		token := h.Login("user " + name)
+		h.Post("/auth/logout", "User-Agent: "+line, h.Cookie(token))
+		assert.Len(h, h.Logs.Events()[before:], 2, name)
+		before = len(h.Logs.Events())
+		resp := h.Post("/auth/logout", "Origin: "+line)
+		assert.Equal(h, 403, resp.Status, name)
+		assert.Len(h, h.Logs.Events()[before:], 1, name)
+		before = len(h.Logs.Events())
+		h.Get("/" + url.PathEscape(text)[:min(7000, len(url.PathEscape(text)))])
+		assert.Empty(h, h.Logs.Events()[before:], name)
 
 		escaped := url.PathEscape(text)
 		escaped = escaped[:min(len(escaped)/3*3, 6999)]
-		before = len(h.logs.events())
-		resp, err = h.admin.send(request{method: "DELETE", path: "/admin/users/" + escaped + "/sessions"})
+		before = len(h.Logs.Events())
+		resp, err = h.admin.Send(request{Method: "DELETE", Path: "/admin/users/" + escaped + "/sessions"})
 		require.NoError(h, err)
-		assert.Contains(h, []int{200, 400, 404}, resp.status, name)
-		assert.LessOrEqual(h, len(h.logs.events()[before:]), 1, name)
+		assert.Contains(h, []int{200, 400, 404}, resp.Status, name)
+		assert.LessOrEqual(h, len(h.Logs.Events()[before:]), 1, name)
 	}
-	assert.Greater(h, len(h.logs.lines()), len(h.logs.events()), "at debug level each request has a line as well")
-	for _, line := range h.logs.lines() {
+	assert.Greater(h, len(h.Logs.Lines()), len(h.Logs.Events()), "at debug level each request has a line as well")
+	for _, line := range h.Logs.Lines() {
 		var e map[string]any
 		require.NoError(h, json.Unmarshal([]byte(line), &e), line)
 		assert.Contains(h, []any{"audit", "request"}, e["msg"], "a forged line")
@@ -67,20 +66,19 @@ func checkHostileLines(h *harness) {
 
 // LOG-01: canaries wherever a client can put a secret. Tokens are looked for in every rule's log.
 func checkNoSecrets(h *harness) {
-	scripted.during = nil
 	const canary = "CANARYb4d5"
-	h.canaries = append(h.canaries, canary)
-	token := h.login(h.user())
+	h.Canaries = append(h.Canaries, canary)
+	token := h.Login(h.User())
 	for _, route := range allRoutes {
 		method, path, _ := strings.Cut(route, " ")
-		for _, user := range []string{"refused", "down", "odd", "nobody", h.user()} {
-			h.send(request{method, path + "?token=" + canary, []string{
-				h.cookie(canary, madeUp(), token), "Authorization: Bearer " + canary, "X-Csrf-Token: " + canary, asJSON, "User-Agent: " + canary, "Referer: https://x/" + canary,
-			}, `{"user_id":"` + user + `","password":"` + canary + `"}`})
+		for _, user := range []string{"refused", "down", "odd", "nobody", h.User()} {
+			h.Send(request{Method: method, Path: path + "?token=" + canary, Head: []string{
+				h.Cookie(canary, madeUp(), token), "Authorization: Bearer " + canary, "X-Csrf-Token: " + canary, asJSON, "User-Agent: " + canary, "Referer: https://x/" + canary,
+			}, Body: `{"user_id":"` + user + `","password":"` + canary + `"}`})
 		}
-		h.store.failing(errLost)
-		h.send(request{method, path, []string{h.cookie(token), "Authorization: " + canary, asJSON}, `{"user_id":"u","password":"` + canary + `"}`})
-		h.store.on(nil)
+		h.Store.Failing(errLost)
+		h.Send(request{Method: method, Path: path, Head: []string{h.Cookie(token), "Authorization: " + canary, asJSON}, Body: `{"user_id":"u","password":"` + canary + `"}`})
+		h.Store.On(nil)
 	}
-	assert.NotEmpty(h, h.logs.events())
+	assert.NotEmpty(h, h.Logs.Events())
 }

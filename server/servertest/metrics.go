@@ -11,18 +11,19 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 	"github.com/coatcheck/coatcheck/server"
 )
 
 var metricsRules = []rule{
-	{name: "requests by route and status", check: checkRequestMetrics},
+	{name: "requests by route and status", transport: true, check: checkRequestMetrics},
 	{name: "what becomes of sessions", config: func(cfg *server.Config) { cfg.Policy.MaxPerUser = 2 }, check: checkSessionMetrics},
 	{name: "reuse", config: func(cfg *server.Config) { cfg.Policy.RevokeOnReuse = true }, check: checkReuseMetrics},
-	{name: "logins by outcome", config: withMode(scripted), check: checkLoginMetrics},
+	{name: "logins by outcome", config: scripted, transport: true, check: checkLoginMetrics},
 	{name: "store failures", check: checkStoreMetrics},
-	{name: "no user, session, version or secret", config: withMode(scripted), check: checkMetricsTellNothing},
-	{name: "collectors of the caller's", unserved: true, check: checkCollectors},
-	{name: "profiles", check: checkProfiles},
+	{name: "no user, session, version or secret", config: scripted, check: checkMetricsTellNothing},
+	{name: "collectors of the caller's", unserved: true, transport: true, check: checkCollectors},
+	{name: "profiles", transport: true, check: checkProfiles},
 }
 
 // metrics is a scrape: the value of each series by its name and labels, as Prometheus writes them. Of a histogram, its count.
@@ -31,9 +32,9 @@ type metrics map[string]float64
 func (h *harness) scrape() metrics {
 	h.Helper()
 	resp := h.adminDo("GET", "/metrics")
-	require.Equal(h, 200, resp.status, resp.body)
+	require.Equal(h, 200, resp.Status, resp.Body)
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(resp.body))
+	families, err := parser.TextToMetricFamilies(strings.NewReader(resp.Body))
 	require.NoError(h, err)
 	found := make(metrics)
 	for name, family := range families {
@@ -70,7 +71,7 @@ func (h *harness) grown(prefixes []string, f func()) metrics {
 }
 
 func checkRequestMetrics(h *harness) {
-	token := h.login(h.user())
+	token := h.Login(h.User())
 	requests := map[string]string{
 		"GET /auth/me": `"GET /auth/me",code="200"`, "HEAD /auth/me": `"GET /auth/me",code="200"`, "POST /auth/refresh": `"POST /auth/refresh",code="200"`,
 		"POST /auth/login": `"POST /auth/login",code="415"`, "GET /auth/login": `"none",code="405"`, "GET /auth/sessions": `"GET /auth/sessions",code="401"`,
@@ -82,10 +83,10 @@ func checkRequestMetrics(h *harness) {
 	}
 	for route, series := range requests {
 		method, path, _ := strings.Cut(route, " ")
-		_, err := h.wire.send(request{method: method, path: path}) // once for each: two in one scrape would hide a mix-up
+		_, err := h.Wire.Send(request{Method: method, Path: path}) // once for each: two in one scrape would hide a mix-up
 		require.NoError(h, err)
 		grown := h.grown([]string{"coatcheck_http_requests_total"}, func() {
-			_, err := h.wire.send(request{method: method, path: path})
+			_, err := h.Wire.Send(request{Method: method, Path: path})
 			require.NoError(h, err)
 		})
 		// The labels come in the order of their names.
@@ -94,7 +95,7 @@ func checkRequestMetrics(h *harness) {
 	}
 	timed := h.scrape()[`coatcheck_http_request_duration_seconds{route="GET /auth/me"}`]
 	assert.Positive(h, timed)
-	_, err := h.wire.send(request{method: "GET", path: "/auth/me"}) // what was refused above may have ended the connection
+	_, err := h.Wire.Send(request{Method: "GET", Path: "/auth/me"}) // what was refused above may have ended the connection
 	require.NoError(h, err)
 	assert.Eventually(h, func() bool { return h.scrape()["coatcheck_http_connections"] == 1 }, 5*time.Second, 5*time.Millisecond, "the one that this test uses")
 }
@@ -105,7 +106,7 @@ var sessionSeries = []string{
 }
 
 func checkSessionMetrics(h *harness) {
-	user := h.user()
+	user := h.User()
 	created := "coatcheck_sessions_created_total"
 	ended := func(reason string) string { return `coatcheck_sessions_ended_total{reason="` + reason + `"}` }
 	var a, b string
@@ -114,33 +115,33 @@ func checkSessionMetrics(h *harness) {
 		do   func()
 		want metrics
 	}{
-		{"login", func() { a = h.login(user) }, metrics{created: 1}},
-		{"a read", func() { h.me(a) }, metrics{}},
-		{"a login in its place", func() { a = h.login(user, h.cookie(a)) }, metrics{created: 1, ended("replaced"): 1}},
-		{"refresh", func() { a = h.refresh(a) }, metrics{"coatcheck_sessions_rotated_total": 1}},
-		{"renewal", func() { h.clock.step(renewEvery); h.me(a) }, metrics{"coatcheck_sessions_renewed_total": 1}},
-		{"the limit", func() { b = h.login(user); b = h.login(user); a = b }, metrics{created: 2, ended("limit"): 1}},
-		{"wrong secret", func() { h.me(wrongSecret(h, a)) }, metrics{"coatcheck_wrong_secrets_total": 1}},
-		{"two live ones", func() { h.get("/auth/me", h.cookie(a, h.login(h.user()))) }, metrics{created: 1, "coatcheck_duplicate_cookies_total": 1}},
-		{"another site", func() { h.post("/auth/logout", "Sec-Fetch-Site: cross-site") }, metrics{"coatcheck_cross_site_refused_total": 1}},
-		{"logout", func() { h.post("/auth/logout", h.cookie(a)) }, metrics{ended("logout"): 1}},
-		{"revoke one", func() { b = h.login(user); h.adminDo("DELETE", "/admin/users/"+user+"/sessions/"+handleOf(h, b)) }, metrics{created: 1, ended("revoked"): 1}},
+		{"login", func() { a = h.Login(user) }, metrics{created: 1}},
+		{"a read", func() { h.Me(a) }, metrics{}},
+		{"a login in its place", func() { a = h.Login(user, h.Cookie(a)) }, metrics{created: 1, ended("replaced"): 1}},
+		{"refresh", func() { a = h.Refresh(a) }, metrics{"coatcheck_sessions_rotated_total": 1}},
+		{"renewal", func() { h.Clock.Step(renewEvery); h.Me(a) }, metrics{"coatcheck_sessions_renewed_total": 1}},
+		{"the limit", func() { b = h.Login(user); b = h.Login(user); a = b }, metrics{created: 2, ended("limit"): 1}},
+		{"wrong secret", func() { h.Me(h.WrongSecret(a)) }, metrics{"coatcheck_wrong_secrets_total": 1}},
+		{"two live ones", func() { h.Get("/auth/me", h.Cookie(a, h.Login(h.User()))) }, metrics{created: 1, "coatcheck_duplicate_cookies_total": 1}},
+		{"another site", func() { h.Post("/auth/logout", "Sec-Fetch-Site: cross-site") }, metrics{"coatcheck_cross_site_refused_total": 1}},
+		{"logout", func() { h.Post("/auth/logout", h.Cookie(a)) }, metrics{ended("logout"): 1}},
+		{"revoke one", func() { b = h.Login(user); h.adminDo("DELETE", "/admin/users/"+user+"/sessions/"+h.HandleOf(b)) }, metrics{created: 1, ended("revoked"): 1}},
 		{"revoke all", func() { h.adminDo("DELETE", "/admin/users/"+user+"/sessions") }, metrics{ended("revoked"): 1}},
 		{"a write too late", func() {
-			b = h.login(user)
-			h.store.once(opSwap, func() { h.adminDo("DELETE", "/admin/users/"+user+"/sessions") })
-			h.post("/auth/refresh", h.cookie(b))
+			b = h.Login(user)
+			h.Store.Once(httpcontract.OpSwap, func() { h.adminDo("DELETE", "/admin/users/"+user+"/sessions") })
+			h.Post("/auth/refresh", h.Cookie(b))
 		}, metrics{created: 1, ended("revoked"): 1, "coatcheck_writes_dropped_total": 1}},
 		{"a conflict", func() {
-			b = h.login(user)
-			h.store.once(opSwap, func() { h.clock.step(renewEvery); h.me(b) })
-			b = h.refresh(b)
+			b = h.Login(user)
+			h.Store.Once(httpcontract.OpSwap, func() { h.Clock.Step(renewEvery); h.Me(b) })
+			b = h.Refresh(b)
 		}, metrics{created: 1, "coatcheck_sessions_renewed_total": 1, "coatcheck_sessions_rotated_total": 1, "coatcheck_swap_conflicts_total": 1}},
 		{"a renewal that fails", func() {
-			h.clock.step(renewEvery)
-			h.store.failing(errLost, opSwap)
-			h.me(b)
-			h.store.on(nil)
+			h.Clock.Step(renewEvery)
+			h.Store.Failing(errLost, httpcontract.OpSwap)
+			h.Me(b)
+			h.Store.On(nil)
 		}, metrics{"coatcheck_notes_failed_total": 1}},
 	} {
 		assert.Equal(h, step.want, h.grown(sessionSeries, step.do), step.what)
@@ -148,50 +149,49 @@ func checkSessionMetrics(h *harness) {
 }
 
 func checkReuseMetrics(h *harness) {
-	old := h.login(h.user())
-	next := h.refresh(old)
-	h.me(next)
-	h.clock.step(grace + 1)
+	old := h.Login(h.User())
+	next := h.Refresh(old)
+	h.Me(next)
+	h.Clock.Step(grace + 1)
 	assert.Equal(h, metrics{"coatcheck_token_reuse_total": 1, `coatcheck_sessions_ended_total{reason="reuse"}`: 1},
-		h.grown(sessionSeries, func() { h.me(old) }))
+		h.grown(sessionSeries, func() { h.Me(old) }))
 }
 
 func checkLoginMetrics(h *harness) {
-	scripted.during = nil
-	for user, outcome := range map[string]string{"refused": "refused", "down": "unavailable", h.user(): "ok"} {
+	for user, outcome := range map[string]string{"refused": "refused", "down": "unavailable", h.User(): "ok"} {
 		assert.Equal(h, metrics{`coatcheck_logins_total{outcome="` + outcome + `"}`: 1},
-			h.grown([]string{"coatcheck_logins_total"}, func() { h.tryLogin(user) }), user)
+			h.grown([]string{"coatcheck_logins_total"}, func() { h.TryLogin(user) }), user)
 	}
 }
 
 func checkStoreMetrics(h *harness) {
-	token := h.login(h.user())
+	token := h.Login(h.User())
 	series := []string{"coatcheck_store_errors_total"}
-	h.store.failing(errLost)
-	assert.Equal(h, metrics{`coatcheck_store_errors_total{operation="load"}`: 1}, h.grown(series, func() { h.get("/auth/me", h.cookie(token)) }))
-	assert.Equal(h, metrics{`coatcheck_store_errors_total{operation="mark"}`: 1}, h.grown(series, func() { h.tryLogin(h.user()) }))
+	h.Store.Failing(errLost)
+	assert.Equal(h, metrics{`coatcheck_store_errors_total{operation="load"}`: 1}, h.grown(series, func() { h.Get("/auth/me", h.Cookie(token)) }))
+	assert.Equal(h, metrics{`coatcheck_store_errors_total{operation="mark"}`: 1}, h.grown(series, func() { h.TryLogin(h.User()) }))
 	assert.Equal(h, metrics{`coatcheck_store_errors_total{operation="ping"}`: 1}, h.grown(series, func() { h.adminDo("GET", "/readyz") }))
-	h.store.on(nil)
-	assert.Equal(h, metrics{}, h.grown(series, func() { h.get("/auth/me", h.cookie(madeUp())) }), "what is not there is no error")
+	h.Store.On(nil)
+	assert.Equal(h, metrics{}, h.grown(series, func() { h.Get("/auth/me", h.Cookie(madeUp())) }), "what is not there is no error")
 	assert.Equal(h, metrics{`coatcheck_store_operation_duration_seconds{operation="end"}`: 1},
-		h.grown([]string{"coatcheck_store_operation"}, func() { h.post("/auth/logout", h.cookie(token)) }))
+		h.grown([]string{"coatcheck_store_operation"}, func() { h.Post("/auth/logout", h.Cookie(token)) }))
 }
 
 // OPS-04, LOG-01: whatever clients send, the series are those that are there anyway. Tokens are looked for in every answer.
 func checkMetricsTellNothing(h *harness) {
 	checkNoSecrets(h)
-	page := h.adminDo("GET", "/metrics", "Accept: text/plain").body
-	for _, text := range append(h.canaries, "go1.", "go_info", "127.0.0.1", "version=") {
+	page := h.adminDo("GET", "/metrics", "Accept: text/plain").Body
+	for _, text := range append(h.Canaries, "go1.", "go_info", "127.0.0.1", "version=") {
 		assert.False(h, strings.Contains(page, text), text)
 	}
 	assert.NotRegexp(h, `user-[A-Z2-7]{26}`, strings.Join(seriesOf(page), "\n"))
 	before := len(seriesOf(page))
 	for range 50 {
-		h.tryLogin("refused " + h.user())
-		h.get("/"+h.user(), h.cookie(madeUp()))
-		h.do("DELETE", "/auth/sessions/"+madeUp())
+		h.TryLogin("refused " + h.User())
+		h.Get("/"+h.User(), h.Cookie(madeUp()))
+		h.Do("DELETE", "/auth/sessions/"+madeUp())
 	}
-	after := len(seriesOf(h.adminDo("GET", "/metrics").body))
+	after := len(seriesOf(h.adminDo("GET", "/metrics").Body))
 	assert.LessOrEqual(h, after, before+5, "series must not grow with what clients send")
 }
 
@@ -206,20 +206,20 @@ func checkCollectors(h *harness) {
 	h.serve(func(cfg *server.Config) { cfg.Collectors = []prometheus.Collector{mine} })
 	assert.Equal(h, 42.0, h.scrape()["mine"])
 	twice := prometheus.NewGauge(prometheus.GaugeOpts{Name: "coatcheck_sessions_created_total"})
-	_, err := server.New(h.store, h.config(func(cfg *server.Config) { cfg.Collectors = []prometheus.Collector{twice} }))
+	_, err := server.New(h.Store, h.config(func(cfg *server.Config) { cfg.Collectors = []prometheus.Collector{twice} }))
 	assert.ErrorContains(h, err, "coatcheck_sessions_created_total")
 }
 
 func checkProfiles(h *harness) {
-	assert.Contains(h, h.adminDo("GET", "/debug/pprof/").body, "\nheap?debug=1\n")
-	assert.Equal(h, 200, h.adminDo("GET", "/debug/pprof/heap").status)
-	assert.Equal(h, 200, h.adminDo("GET", "/debug/pprof/trace?seconds=0.01").status)
-	stacks := h.adminDo("GET", "/debug/pprof/goroutine?debug=2").body
+	assert.Contains(h, h.adminDo("GET", "/debug/pprof/").Body, "\nheap?debug=1\n")
+	assert.Equal(h, 200, h.adminDo("GET", "/debug/pprof/heap").Status)
+	assert.Equal(h, 200, h.adminDo("GET", "/debug/pprof/trace?seconds=0.01").Status)
+	stacks := h.adminDo("GET", "/debug/pprof/goroutine?debug=2").Body
 	assert.Contains(h, stacks, "goroutine profile: total", "stacks without arguments")
 	for path, want := range map[string]answer{
-		"nothing": {404, "not_found", ""}, "cmdline": {404, "not_found", ""}, "symbol": {404, "not_found", ""},
-		"profile?seconds=0": {400, "malformed_query", ""}, "profile?seconds=301": {400, "malformed_query", ""}, "trace?seconds=NaN": {400, "malformed_query", ""},
+		"nothing": {Status: 404, Code: "not_found", Cookie: ""}, "cmdline": {Status: 404, Code: "not_found", Cookie: ""}, "symbol": {Status: 404, Code: "not_found", Cookie: ""},
+		"profile?seconds=0": {Status: 400, Code: "malformed_query", Cookie: ""}, "profile?seconds=301": {Status: 400, Code: "malformed_query", Cookie: ""}, "trace?seconds=NaN": {Status: 400, Code: "malformed_query", Cookie: ""},
 	} {
-		assert.Equal(h, want, h.answer(h.adminDo("GET", "/debug/pprof/"+path)), path)
+		assert.Equal(h, want, h.Answer(h.adminDo("GET", "/debug/pprof/"+path)), path)
 	}
 }

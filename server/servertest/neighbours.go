@@ -12,18 +12,19 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
 
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
 // Rules about what stands between the server and the people: proxies, other origins, TLS; and who may reach the admin API.
 var neighbourRules = []rule{
-	{name: "the client's address", config: behindProxies, check: checkClientAddress},
-	{name: "the client's address without proxies", check: checkForgedAddress},
-	{name: "CORS", config: trusting, check: checkCORS},
-	{name: "no CORS without trusted origins", check: checkNoCORS},
-	{name: "HSTS where TLS ends here", check: checkHSTS},
-	{name: "the admin API asks for its key", unserved: true, check: checkAdminKeys},
+	{name: "the client's address", config: behindProxies, transport: true, check: checkClientAddress},
+	{name: "the client's address without proxies", transport: true, check: checkForgedAddress},
+	{name: "CORS", config: trusting, transport: true, check: checkCORS},
+	{name: "no CORS without trusted origins", transport: true, check: checkNoCORS},
+	{name: "HSTS where TLS ends here", transport: true, check: checkHSTS},
+	{name: "the admin API asks for its key", unserved: true, transport: true, check: checkAdminKeys},
 }
 
 func behindProxies(cfg *server.Config) {
@@ -34,13 +35,13 @@ func behindProxies(cfg *server.Config) {
 
 func (h *harness) addressOf(head ...string) string {
 	h.Helper()
-	token := h.login(h.user(), head...)
+	token := h.Login(h.User(), head...)
 	var list struct {
 		Sessions []struct {
 			IP *string `json:"ip"`
 		} `json:"sessions"`
 	}
-	h.get("/auth/sessions", h.cookie(token)).decode(h.T, &list)
+	h.Get("/auth/sessions", h.Cookie(token)).Decode(h.T, &list)
 	require.Len(h, list.Sessions, 1)
 	require.NotNil(h, list.Sessions[0].IP)
 	return *list.Sessions[0].IP
@@ -90,55 +91,55 @@ func checkCORS(h *harness) {
 		trusted := origin == good || origin == "http://localhost:5173"
 		for _, route := range []string{"GET /auth/me", "POST /auth/refresh", "GET /auth/sessions", "GET /nothing", "PUT /auth/me"} {
 			method, path, _ := strings.Cut(route, " ")
-			resp := h.do(method, path, "Origin: "+origin)
+			resp := h.Do(method, path, "Origin: "+origin)
 			h.checkCORS(resp, origin, trusted)
 		}
-		resp := h.do("OPTIONS", "/auth/login", "Origin: "+origin, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type")
+		resp := h.Do("OPTIONS", "/auth/login", "Origin: "+origin, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type")
 		h.checkCORS(resp, origin, trusted)
 		if trusted {
-			assert.Equal(h, 204, resp.status)
-			assert.Contains(h, resp.header["Access-Control-Allow-Methods"][0], "POST")
-			assert.Contains(h, resp.header["Access-Control-Allow-Headers"][0], "Content-Type")
+			assert.Equal(h, 204, resp.Status)
+			assert.Contains(h, resp.Header["Access-Control-Allow-Methods"][0], "POST")
+			assert.Contains(h, resp.Header["Access-Control-Allow-Headers"][0], "Content-Type")
 		} else {
-			assert.Equal(h, 405, resp.status)
-			assert.NotContains(h, resp.header, "Access-Control-Allow-Methods")
+			assert.Equal(h, 405, resp.Status)
+			assert.NotContains(h, resp.Header, "Access-Control-Allow-Methods")
 		}
 	}
-	resp := h.do("GET", "/auth/me", "Origin: "+good, "Origin: https://evil.example")
+	resp := h.Do("GET", "/auth/me", "Origin: "+good, "Origin: https://evil.example")
 	h.checkCORS(resp, "two origins", false)
-	assert.Equal(h, 405, h.do("OPTIONS", "/auth/login", "Origin: "+good).status, "OPTIONS that asks for nothing is no preflight")
+	assert.Equal(h, 405, h.Do("OPTIONS", "/auth/login", "Origin: "+good).Status, "OPTIONS that asks for nothing is no preflight")
 }
 
 func (h *harness) checkCORS(resp response, origin string, trusted bool) {
 	h.Helper()
-	assert.Contains(h, strings.Join(resp.header["Vary"], ", "), "Origin", origin)
-	assert.Contains(h, strings.Join(resp.header["Vary"], ", "), "Cookie", origin)
+	assert.Contains(h, strings.Join(resp.Header["Vary"], ", "), "Origin", origin)
+	assert.Contains(h, strings.Join(resp.Header["Vary"], ", "), "Cookie", origin)
 	if !trusted {
-		assert.NotContains(h, resp.header, "Access-Control-Allow-Origin", origin)
-		assert.NotContains(h, resp.header, "Access-Control-Allow-Credentials", origin)
+		assert.NotContains(h, resp.Header, "Access-Control-Allow-Origin", origin)
+		assert.NotContains(h, resp.Header, "Access-Control-Allow-Credentials", origin)
 		return
 	}
-	assert.Equal(h, []string{origin}, resp.header["Access-Control-Allow-Origin"])
-	assert.Equal(h, []string{"true"}, resp.header["Access-Control-Allow-Credentials"])
+	assert.Equal(h, []string{origin}, resp.Header["Access-Control-Allow-Origin"])
+	assert.Equal(h, []string{"true"}, resp.Header["Access-Control-Allow-Credentials"])
 }
 
 func checkNoCORS(h *harness) {
 	for _, head := range [][]string{{"Origin: https://example.com:8443"}, {"Origin: null"}} {
-		resp := h.get("/auth/me", head...)
-		assert.NotContains(h, resp.header, "Access-Control-Allow-Origin")
+		resp := h.Get("/auth/me", head...)
+		assert.NotContains(h, resp.Header, "Access-Control-Allow-Origin")
 	}
 }
 
 func checkHSTS(h *harness) {
-	assert.NotContains(h, h.get("/auth/me").header, "Strict-Transport-Security")
+	assert.NotContains(h, h.Get("/auth/me").Header, "Strict-Transport-Security")
 
 	cert, key, err := fasthttp.GenerateTestCertificate("localhost")
 	require.NoError(h, err)
 	pair, err := tls.X509KeyPair(cert, key)
 	require.NoError(h, err)
-	srv, err := server.New(h.store, h.config(nil))
+	srv, err := server.New(h.Store, h.config(nil))
 	require.NoError(h, err)
-	ln := listen(h.T)
+	ln := httpcontract.Listen(h.T)
 	var served sync.WaitGroup
 	served.Go(func() {
 		assert.NoError(h, srv.Serve(tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})))
@@ -166,7 +167,7 @@ func checkHSTS(h *harness) {
 func checkAdminKeys(h *harness) {
 	file := filepath.Join(h.TempDir(), "keys")
 	const first, second = "first-key-0123456789-0123456789-0123", "second-key-0123456789-0123456789-012"
-	h.canaries = append(h.canaries, first, second)
+	h.Canaries = append(h.Canaries, first, second)
 	require.NoError(h, os.WriteFile(file, []byte(first+"\n"+second+"\n"), 0o600))
 	keys, err := login.LoadKeys(file)
 	require.NoError(h, err)
@@ -180,16 +181,16 @@ func checkAdminKeys(h *harness) {
 			{"Authorization: Bearer " + first, "Authorization: Bearer " + second},
 		} {
 			resp := h.adminDo("GET", path, head...)
-			assert.Equal(h, answer{401, "unauthenticated", ""}, h.answer(resp), "%s %s", path, head)
+			assert.Equal(h, answer{Status: 401, Code: "unauthenticated", Cookie: ""}, h.Answer(resp), "%s %s", path, head)
 		}
 	}
 	for _, key := range []string{first, second} {
 		auth := "Authorization: Bearer " + key
-		assert.Equal(h, 200, h.adminDo("GET", "/healthz", auth).status)
-		assert.Equal(h, 200, h.adminDo("GET", "/admin/users/u/sessions", auth, "Host: admin.example.com").status, "the name does not matter with a key")
+		assert.Equal(h, 200, h.adminDo("GET", "/healthz", auth).Status)
+		assert.Equal(h, 200, h.adminDo("GET", "/admin/users/u/sessions", auth, "Host: admin.example.com").Status, "the name does not matter with a key")
 	}
 	require.NoError(h, os.WriteFile(file, []byte(second+"\n"), 0o600))
 	require.NoError(h, keys.Reload())
-	assert.Equal(h, 401, h.adminDo("GET", "/healthz", "Authorization: Bearer "+first).status)
-	assert.Equal(h, 200, h.adminDo("GET", "/healthz", "Authorization: Bearer "+second).status)
+	assert.Equal(h, 401, h.adminDo("GET", "/healthz", "Authorization: Bearer "+first).Status)
+	assert.Equal(h, 200, h.adminDo("GET", "/healthz", "Authorization: Bearer "+second).Status)
 }

@@ -4,19 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
 var nthFailureRules = []rule{
 	{name: "every operation of every route, before and after it is done", check: checkNthFails},
 	{name: "one of n operations for a while", check: checkEveryNthFails},
 	{name: "panics of the store", check: checkStorePanics},
+	{name: "a panic in the server", config: withMode(panicMode{}), check: checkServerPanic},
 	{name: "a store that blocks until its deadline", check: checkStoreBlocks},
 }
 
@@ -43,47 +45,47 @@ var visits = []visit{
 // visitors are two devices of somebody, one of them in the middle of a rotation, and due for renewal.
 func (h *harness) visitors() (user, token, other string) {
 	h.Helper()
-	user = h.user()
-	token, other = h.refresh(h.login(user)), h.login(user)
-	h.clock.step(renewEvery)
+	user = h.User()
+	token, other = h.Refresh(h.Login(user)), h.Login(user)
+	h.Clock.Step(renewEvery)
 	return user, token, other
 }
 
 func (v visit) request(h *harness, user, token, other string) request {
 	method, path, _ := strings.Cut(v.route, " ")
-	path = strings.Replace(path, "/own", "/"+handleOf(h, token), 1)
-	path = strings.Replace(path, "/other", "/"+handleOf(h, other), 1)
-	return request{method, path, []string{asJSON, h.cookie(token)}, `{"user_id":` + quote(user) + `}`}
+	path = strings.Replace(path, "/own", "/"+h.HandleOf(token), 1)
+	path = strings.Replace(path, "/other", "/"+h.HandleOf(other), 1)
+	return request{Method: method, Path: path, Head: []string{asJSON, h.Cookie(token)}, Body: `{"user_id":` + quote(user) + `}`}
 }
 
 // afterFailure is what must hold when the store works again, whatever failed: a session that the request did not mean to end
 // lives, one that it meant to end is whole or gone, and the same request does it now.
 func (v visit) afterFailure(h *harness, resp response, user, token, other, what string) {
-	if resp.status == 503 {
-		assert.Equal(h, answer{status: 503, code: "store_unavailable"}, h.answer(resp), what)
-		assert.Equal(h, "1", resp.header.Get("Retry-After"), what)
+	if resp.Status == 503 {
+		assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp), what)
+		assert.Equal(h, "1", resp.Header.Get("Retry-After"), what)
 	}
 	live := token
-	if set := h.token(resp); set != "" {
+	if set := h.Token(resp); set != "" {
 		live = set
 	}
-	if got := h.me(live); !v.own || got != "" {
-		assert.Equal(h, user, got, "%s: %s", what, resp.body)
+	if got := h.Me(live); !v.own || got != "" {
+		assert.Equal(h, user, got, "%s: %s", what, resp.Body)
 	}
-	if got := h.me(other); !v.other || got != "" {
+	if got := h.Me(other); !v.other || got != "" {
 		assert.Equal(h, user, got, what)
 	}
-	if resp.status != 503 {
+	if resp.Status != 503 {
 		return
 	}
-	again := h.send(v.request(h, user, token, other))
-	assert.NotEqual(h, 503, again.status, what)
-	assert.Less(h, again.status, 500, what)
+	again := h.Send(v.request(h, user, token, other))
+	assert.NotEqual(h, 503, again.Status, what)
+	assert.Less(h, again.Status, 500, what)
 	if v.other {
-		assert.Empty(h, h.me(other), "%s, and then done again", what)
+		assert.Empty(h, h.Me(other), "%s, and then done again", what)
 	}
-	if v.own && h.token(again) == "" {
-		assert.Empty(h, h.me(token), "%s, and then done again", what)
+	if v.own && h.Token(again) == "" {
+		assert.Empty(h, h.Me(token), "%s, and then done again", what)
 	}
 }
 
@@ -95,12 +97,12 @@ func checkNthFails(h *harness) {
 			for n := 0; ; n++ {
 				user, token, other := h.visitors()
 				failed := h.failNth(n, done)
-				resp := h.send(v.request(h, user, token, other))
-				h.store.on(nil)
-				h.store.afterwards(nil)
+				resp := h.Send(v.request(h, user, token, other))
+				h.Store.On(nil)
+				h.Store.Afterwards(nil)
 				v.afterFailure(h, resp, user, token, other, fmt.Sprintf("%s, operation %d (%s), done %v", v.route, n, *failed, done))
 				if *failed == "" {
-					assert.Less(h, resp.status, 300, "%s without a failure", v.route)
+					assert.Less(h, resp.Status, 300, "%s without a failure", v.route)
 					assert.Positive(h, n, "%s asks the store", v.route)
 					break
 				}
@@ -121,53 +123,52 @@ func (h *harness) failNth(n int, done bool) *string {
 		return errLost
 	}
 	if done {
-		h.store.afterwards(hook)
+		h.Store.Afterwards(hook)
 	} else {
-		h.store.on(hook)
+		h.Store.On(hook)
 	}
 	return failed
 }
 
-// A store that loses every n-th operation while several people are at work.
+// A store that loses one of n operations while several people are at work.
 func checkEveryNthFails(h *harness) {
-	for _, n := range []int64{3, 5, 7, 11} {
-		var count atomic.Int64
-		h.store.on(func(string) error {
-			if count.Add(1)%n == 0 {
+	for _, n := range []int{3, 5, 7, 11} {
+		h.Store.On(func(string) error {
+			if rand.IntN(n) == 0 { // every n-th would be the same one of a request that is repeated
 				return errLost
 			}
 			return nil
 		})
 		lost := make([][]string, 4)
-		h.parallel(len(lost), func(i int) { lost[i] = stubborn(h) })
-		h.store.on(nil)
+		h.AtOnce(len(lost), func(i int) { lost[i] = stubborn(h) })
+		h.Store.On(nil)
 		for _, faults := range lost {
-			assert.Empty(h, faults, "every operation %d", n)
+			assert.Empty(h, faults, "one operation of %d", n)
 		}
 	}
 }
 
 // stubborn is somebody who tries again after each 503, through the recipe and back. It returns what was wrong.
 func stubborn(h *harness) (faults []string) {
-	user := h.user()
+	user := h.User()
 	token := ""
 	ask := func(method, path string, want int) response {
 		for range 50 {
-			req := request{method: method, path: path, head: []string{asJSON}, body: `{"user_id":` + quote(user) + `}`}
+			req := request{Method: method, Path: path, Head: []string{asJSON}, Body: `{"user_id":` + quote(user) + `}`}
 			if token != "" {
-				req.head = append(req.head, h.cookie(token))
+				req.Head = append(req.Head, h.Cookie(token))
 			}
-			resp, err := h.wire.send(req)
+			resp, err := h.Wire.Send(req)
 			switch {
 			case err != nil:
 				faults = append(faults, err.Error())
 				return resp
-			case resp.status == 503 && len(resp.header["Set-Cookie"]) > 0:
+			case resp.Status == 503 && len(resp.Header["Set-Cookie"]) > 0:
 				faults = append(faults, path+": 503 with a cookie")
-			case resp.status == 503:
+			case resp.Status == 503:
 				continue
-			case resp.status != want:
-				faults = append(faults, fmt.Sprintf("%s: %d %s", path, resp.status, resp.body))
+			case resp.Status != want:
+				faults = append(faults, fmt.Sprintf("%s: %d %s", path, resp.Status, resp.Body))
 			}
 			return resp
 		}
@@ -176,19 +177,19 @@ func stubborn(h *harness) (faults []string) {
 	}
 	for range 5 {
 		token = ""
-		token = h.token(ask("POST", "/auth/login", 200))
-		if got := ask("GET", "/auth/me", 200); !strings.Contains(got.body, user) {
-			faults = append(faults, "me: "+got.body)
+		token = h.Token(ask("POST", "/auth/login", 200))
+		if got := ask("GET", "/auth/me", 200); !strings.Contains(got.Body, user) {
+			faults = append(faults, "me: "+got.Body)
 		}
-		if rotated := h.token(ask("POST", "/auth/refresh", 200)); rotated != "" {
+		if rotated := h.Token(ask("POST", "/auth/refresh", 200)); rotated != "" {
 			token = rotated
 		}
-		if got := ask("GET", "/auth/me", 200); !strings.Contains(got.body, user) {
-			faults = append(faults, "me after refresh: "+got.body)
+		if got := ask("GET", "/auth/me", 200); !strings.Contains(got.Body, user) {
+			faults = append(faults, "me after refresh: "+got.Body)
 		}
 		ask("POST", "/auth/logout", 204)
-		if got := ask("GET", "/auth/me", 200); strings.Contains(got.body, user) {
-			faults = append(faults, "me after logout: "+got.body)
+		if got := ask("GET", "/auth/me", 200); strings.Contains(got.Body, user) {
+			faults = append(faults, "me after logout: "+got.Body)
 		}
 	}
 	return faults
@@ -197,36 +198,36 @@ func stubborn(h *harness) (faults []string) {
 // DOS-06: a store that panics, at whichever operation, is a 500 and the process lives.
 func checkStorePanics(h *harness) {
 	for _, v := range visits {
-		for _, op := range []string{opLoad, opMark, opCreate, opSwap, opEnd, opList, opEndUser} {
+		for _, op := range []string{httpcontract.OpLoad, httpcontract.OpMark, httpcontract.OpCreate, httpcontract.OpSwap, httpcontract.OpEnd, httpcontract.OpList, httpcontract.OpEndUser} {
 			user, token, other := h.visitors()
 			did := false
-			h.store.on(func(got string) error {
+			h.Store.On(func(got string) error {
 				if got == op {
 					did = true
 					panic(errors.New("a bug in the store"))
 				}
 				return nil
 			})
-			resp := h.send(v.request(h, user, token, other))
-			h.store.on(nil)
+			resp := h.Send(v.request(h, user, token, other))
+			h.Store.On(nil)
 			if !did {
-				assert.Less(h, resp.status, 300, "%s: %s", v.route, op)
+				assert.Less(h, resp.Status, 300, "%s: %s", v.route, op)
 				continue
 			}
-			assert.Equal(h, 500, resp.status, "%s: %s", v.route, op)
-			assert.Empty(h, resp.header["Set-Cookie"], "%s: %s", v.route, op)
-			assert.NotContains(h, resp.body, "bug")
+			assert.Equal(h, 500, resp.Status, "%s: %s", v.route, op)
+			assert.Empty(h, resp.Header["Set-Cookie"], "%s: %s", v.route, op)
+			assert.NotContains(h, resp.Body, "bug")
 			v.afterFailure(h, resp, user, token, other, v.route+": a panic of "+op)
 		}
 	}
 	for _, path := range []string{"/readyz", "/admin/users/u/sessions"} {
-		h.store.on(func(string) error { panic(errors.New("a bug in the store")) })
-		resp, err := h.admin.send(request{method: "GET", path: path}) // no bug is documented
-		h.store.on(nil)
+		h.Store.On(func(string) error { panic(errors.New("a bug in the store")) })
+		resp, err := h.admin.Send(request{Method: "GET", Path: path}) // no bug is documented
+		h.Store.On(nil)
 		assert.NoError(h, err)
-		assert.Equal(h, 500, resp.status, path)
+		assert.Equal(h, 500, resp.Status, path)
 	}
-	assert.Equal(h, 200, h.adminDo("GET", "/readyz").status)
+	assert.Equal(h, 200, h.adminDo("GET", "/readyz").Status)
 }
 
 // A store that answers nothing until its deadline holds up nobody who does not ask it, and heals.
@@ -234,7 +235,7 @@ func checkStoreBlocks(h *harness) {
 	user, token, other := h.visitors()
 	blocked := make(chan struct{})
 	entered := make(chan struct{}, 64)
-	h.store.on(func(string) error {
+	h.Store.On(func(string) error {
 		entered <- struct{}{}
 		<-blocked
 		return fmt.Errorf("%w: %w", coatcheck.ErrUnavailable, context.DeadlineExceeded)
@@ -242,7 +243,7 @@ func checkStoreBlocks(h *harness) {
 	answers := make(chan response, len(visits))
 	for _, v := range visits {
 		go func() {
-			resp, _ := h.wire.send(v.request(h, user, token, other))
+			resp, _ := h.Wire.Send(v.request(h, user, token, other))
 			answers <- resp
 		}()
 	}
@@ -250,17 +251,17 @@ func checkStoreBlocks(h *harness) {
 		<-entered
 	}
 	start := time.Now()
-	assert.Equal(h, anonymousView, h.get("/auth/me").body, "who needs no store is answered")
-	health, err := h.admin.send(request{method: "GET", path: "/healthz"})
+	assert.Equal(h, anonymousView, h.Get("/auth/me").Body, "who needs no store is answered")
+	health, err := h.admin.Send(request{Method: "GET", Path: "/healthz"})
 	assert.NoError(h, err)
-	assert.Equal(h, 200, health.status)
+	assert.Equal(h, 200, health.Status)
 	assert.Less(h, time.Since(start), patience/2)
 	close(blocked)
 	for range visits {
 		resp := <-answers
-		assert.Equal(h, answer{status: 503, code: "store_unavailable"}, h.answer(resp))
+		assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp))
 	}
-	h.store.on(nil)
-	assert.Equal(h, user, h.me(token))
-	assert.Equal(h, user, h.me(other))
+	h.Store.On(nil)
+	assert.Equal(h, user, h.Me(token))
+	assert.Equal(h, user, h.Me(other))
 }

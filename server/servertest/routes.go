@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -16,7 +17,7 @@ import (
 var routeRules = []rule{
 	{name: "anonymous view", check: checkAnonymousView},
 	{name: "login shows the session that me shows", check: checkLogin},
-	{name: "login accepts and ignores a password", check: checkPasswordIgnored},
+	{name: "login accepts and ignores a password", transport: true, check: checkPasswordIgnored},
 	{name: "login ends the sessions that it carries", check: checkLoginEndsCarried},
 	{name: "login is never refreshed, a refresh on its way included", check: checkLoginNotRefreshed},
 	{name: "user IDs survive", check: checkUserIDs},
@@ -25,14 +26,16 @@ var routeRules = []rule{
 	{name: "refresh of a session that ends meanwhile", check: checkRefreshEnded},
 	{name: "logout", check: checkLogout},
 	{name: "logout without a session", check: checkLogoutAnonymous},
-	{name: "HEAD is as GET", check: checkHead},
-	{name: "static answers", check: checkStatic},
-	{name: "refused login", config: withMode(scripted), check: checkRefusedLogin},
-	{name: "login while all sessions are ended", config: withMode(scripted), check: checkRevokedLogin},
+	{name: "HEAD is as GET", transport: true, check: checkHead},
+	{name: "static answers", transport: true, check: checkStatic},
+	{name: "refused login", config: scripted, check: checkRefusedLogin},
+	{name: "login while all sessions are ended", config: scripted, check: checkRevokedLogin},
 }
 
 // mode is a login mode that does as the user ID says.
-type mode struct{ during func() }
+type mode struct {
+	during func() // what happens while a login is on its way; nil: nothing
+}
 
 func (m *mode) Check(_ context.Context, a *login.Attempt) (string, error) {
 	switch {
@@ -51,8 +54,8 @@ func (m *mode) Check(_ context.Context, a *login.Attempt) (string, error) {
 	return a.UserID, nil
 }
 
-// scripted is shared by the rules that use it, which run one after the other.
-var scripted = new(mode)
+// scripted gives a server a mode, which the check finds in h.mode.
+func scripted(cfg *server.Config) { cfg.Login = new(mode) }
 
 func withMode(m login.Mode) func(*server.Config) {
 	return func(cfg *server.Config) { cfg.Login = m }
@@ -61,91 +64,91 @@ func withMode(m login.Mode) func(*server.Config) {
 func checkAnonymousView(h *harness) {
 	for _, method := range []string{"GET /auth/me", "POST /auth/refresh"} {
 		name, path, _ := strings.Cut(method, " ")
-		resp := h.do(name, path)
-		assert.Equal(h, answer{status: 200}, h.answer(resp), method)
-		assert.Equal(h, anonymousView, resp.body, method)
-		assert.Equal(h, "application/json", resp.header.Get("Content-Type"), method)
+		resp := h.Do(name, path)
+		assert.Equal(h, answer{Status: 200}, h.Answer(resp), method)
+		assert.Equal(h, anonymousView, resp.Body, method)
+		assert.Equal(h, "application/json", resp.Header.Get("Content-Type"), method)
 	}
-	assert.Zero(h, h.store.calls(""), "a request without a cookie costs no store call")
+	assert.Zero(h, h.Store.Calls(""), "a request without a cookie costs no store call")
 }
 
 func checkLogin(h *harness) {
-	user := h.user()
-	resp := h.tryLogin(user)
-	require.Equal(h, answer{200, "", "set"}, h.answer(resp))
-	token := h.token(resp)
-	assert.Equal(h, userView(user, idOf(h, token), false), resp.body)
-	assert.Equal(h, "application/json", resp.header.Get("Content-Type"))
+	user := h.User()
+	resp := h.TryLogin(user)
+	require.Equal(h, answer{Status: 200, Code: "", Cookie: "set"}, h.Answer(resp))
+	token := h.Token(resp)
+	assert.Equal(h, httpcontract.UserView(user, h.IDOf(token), false), resp.Body)
+	assert.Equal(h, "application/json", resp.Header.Get("Content-Type"))
 
-	me := h.get("/auth/me", h.cookie(token))
-	assert.Equal(h, answer{status: 200}, h.answer(me))
-	assert.Equal(h, resp.body, me.body)
+	me := h.Get("/auth/me", h.Cookie(token))
+	assert.Equal(h, answer{Status: 200}, h.Answer(me))
+	assert.Equal(h, resp.Body, me.Body)
 
-	other := h.login(user)
-	assert.NotEqual(h, rawToken(h, token)[:16], rawToken(h, other)[:16], "a login has a Key of its own")
-	assert.NotEqual(h, rawToken(h, token)[16:], rawToken(h, other)[16:])
-	assert.Equal(h, user, h.me(token), "another login without the cookie leaves the session alone")
+	other := h.Login(user)
+	assert.NotEqual(h, h.RawToken(token)[:16], h.RawToken(other)[:16], "a login has a Key of its own")
+	assert.NotEqual(h, h.RawToken(token)[16:], h.RawToken(other)[16:])
+	assert.Equal(h, user, h.Me(token), "another login without the cookie leaves the session alone")
 }
 
 func checkPasswordIgnored(h *harness) {
 	for _, password := range []string{`""`, `"secret"`, `"\ud83d\ude00"`, `null`, `17`, `true`, `["a"]`, `{"a":[{}]}`, `"` + strings.Repeat("x", 12_000) + `"`} {
-		user := h.user()
+		user := h.User()
 		for _, body := range []string{
 			`{"user_id":` + quote(user) + `,"password":` + password + `}`,
 			" {\n \"password\" :\t" + password + ",\r\n\"user_id\": " + quote(user) + " }\n",
 		} {
-			resp := h.send(request{"POST", "/auth/login", []string{asJSON}, body})
-			assert.Equal(h, answer{200, "", "set"}, h.answer(resp), "%.60s", body)
-			assert.Equal(h, user, resp.view(h.T).user())
+			resp := h.Send(request{Method: "POST", Path: "/auth/login", Head: []string{asJSON}, Body: body})
+			assert.Equal(h, answer{Status: 200, Code: "", Cookie: "set"}, h.Answer(resp), "%.60s", body)
+			assert.Equal(h, user, resp.View(h.T).User())
 		}
 	}
 }
 
 func checkLoginEndsCarried(h *harness) {
-	alice, bob := h.user(), h.user()
-	first := h.login(alice)
-	second := h.login(alice, h.cookie(first))
-	assert.NotEqual(h, rawToken(h, first)[:16], rawToken(h, second)[:16])
-	assert.Equal(h, "", h.me(first), "same user")
-	assert.Equal(h, alice, h.me(second))
+	alice, bob := h.User(), h.User()
+	first := h.Login(alice)
+	second := h.Login(alice, h.Cookie(first))
+	assert.NotEqual(h, h.RawToken(first)[:16], h.RawToken(second)[:16])
+	assert.Equal(h, "", h.Me(first), "same user")
+	assert.Equal(h, alice, h.Me(second))
 
-	third := h.login(bob, h.cookie(second))
-	assert.Equal(h, "", h.me(second), "another user")
-	assert.Equal(h, bob, h.me(third))
+	third := h.Login(bob, h.Cookie(second))
+	assert.Equal(h, "", h.Me(second), "another user")
+	assert.Equal(h, bob, h.Me(third))
 
-	a, b, c := h.login(alice), h.login(bob), h.login(h.user())
-	last := h.login(alice, h.cookie(a, b, c))
+	a, b, c := h.Login(alice), h.Login(bob), h.Login(h.User())
+	last := h.Login(alice, h.Cookie(a, b, c))
 	for _, token := range []string{a, b, c} {
-		assert.Equal(h, answer{status: 401, code: "unauthenticated"}, h.answer(h.get("/auth/verify", h.cookie(token))))
+		assert.Equal(h, answer{Status: 401, Code: "unauthenticated"}, h.Answer(h.Get("/auth/verify", h.Cookie(token))))
 	}
-	assert.Equal(h, alice, h.me(last))
+	assert.Equal(h, alice, h.Me(last))
 
-	rotated := h.refresh(last)
-	after := h.login(alice, h.cookie(last)) // the predecessor in its grace carries the session, too
-	assert.Equal(h, "", h.me(rotated))
-	assert.Equal(h, alice, h.me(after))
+	rotated := h.Refresh(last)
+	after := h.Login(alice, h.Cookie(last)) // the predecessor in its grace carries the session, too
+	assert.Equal(h, "", h.Me(rotated))
+	assert.Equal(h, alice, h.Me(after))
 }
 
 // A refresh of the carried session that is done between the login's load and its create must not leave its mark.
 func checkLoginNotRefreshed(h *harness) {
 	for _, next := range []string{"same user", "another user"} {
-		user := h.user()
-		token := h.login(user)
+		user := h.User()
+		token := h.Login(user)
 		target := user
 		if next == "another user" {
-			target = h.user()
+			target = h.User()
 		}
-		h.store.once(opMark, func() { h.refresh(token) })
-		resp := h.tryLogin(target, h.cookie(token))
-		require.Equal(h, answer{200, "", "set"}, h.answer(resp), next)
-		assert.Equal(h, userView(target, idOf(h, h.token(resp)), false), resp.body, next)
-		assert.Equal(h, resp.body, h.get("/auth/me", h.cookie(h.token(resp))).body, next)
+		h.Store.Once(httpcontract.OpMark, func() { h.Refresh(token) })
+		resp := h.TryLogin(target, h.Cookie(token))
+		require.Equal(h, answer{Status: 200, Code: "", Cookie: "set"}, h.Answer(resp), next)
+		assert.Equal(h, httpcontract.UserView(target, h.IDOf(h.Token(resp)), false), resp.Body, next)
+		assert.Equal(h, resp.Body, h.Get("/auth/me", h.Cookie(h.Token(resp))).Body, next)
 	}
 
-	token := h.refresh(h.login(h.user()))
-	user := h.user()
-	again := h.tryLogin(user, h.cookie(token))
-	assert.Equal(h, userView(user, idOf(h, h.token(again)), false), again.body)
+	token := h.Refresh(h.Login(h.User()))
+	user := h.User()
+	again := h.TryLogin(user, h.Cookie(token))
+	assert.Equal(h, httpcontract.UserView(user, h.IDOf(h.Token(again)), false), again.Body)
 }
 
 func checkUserIDs(h *harness) {
@@ -166,196 +169,194 @@ func checkUserIDs(h *harness) {
 		"bidi":        "\u202eabc",
 		"zero width":  "a\u200bb\ufeffc",
 	} {
-		resp := h.tryLogin(user)
-		require.Equal(h, answer{200, "", "set"}, h.answer(resp), name)
-		assert.Equal(h, user, resp.view(h.T).user(), name)
-		assert.Equal(h, user, h.me(h.token(resp)), name)
+		resp := h.TryLogin(user)
+		require.Equal(h, answer{Status: 200, Code: "", Cookie: "set"}, h.Answer(resp), name)
+		assert.Equal(h, user, resp.View(h.T).User(), name)
+		assert.Equal(h, user, h.Me(h.Token(resp)), name)
 	}
-	assert.NotEqual(h, h.me(h.login("a")), h.me(h.login("A")), "user IDs are compared byte by byte")
+	assert.NotEqual(h, h.Me(h.Login("a")), h.Me(h.Login("A")), "user IDs are compared byte by byte")
 }
 
 func checkRefresh(h *harness) {
-	user := h.user()
-	token := h.login(user)
+	user := h.User()
+	token := h.Login(user)
 	for range 3 {
-		resp := h.post("/auth/refresh", h.cookie(token))
-		require.Equal(h, answer{200, "", "set"}, h.answer(resp))
-		next := h.token(resp)
-		assert.Equal(h, rawToken(h, token)[:16], rawToken(h, next)[:16], "the Key stays")
-		assert.NotEqual(h, rawToken(h, token)[16:], rawToken(h, next)[16:], "the secret does not")
-		assert.Equal(h, userView(user, idOf(h, next), true), resp.body)
-		assert.Equal(h, resp.body, h.get("/auth/me", h.cookie(next)).body)
+		resp := h.Post("/auth/refresh", h.Cookie(token))
+		require.Equal(h, answer{Status: 200, Code: "", Cookie: "set"}, h.Answer(resp))
+		next := h.Token(resp)
+		assert.Equal(h, h.RawToken(token)[:16], h.RawToken(next)[:16], "the Key stays")
+		assert.NotEqual(h, h.RawToken(token)[16:], h.RawToken(next)[16:], "the secret does not")
+		assert.Equal(h, httpcontract.UserView(user, h.IDOf(next), true), resp.Body)
+		assert.Equal(h, resp.Body, h.Get("/auth/me", h.Cookie(next)).Body)
 		token = next
 	}
 }
 
 func checkRefreshAnonymous(h *harness) {
-	live := h.login(h.user())
-	ended := h.login(h.user())
-	h.post("/auth/logout", h.cookie(ended))
+	live := h.Login(h.User())
+	ended := h.Login(h.User())
+	h.Post("/auth/logout", h.Cookie(ended))
 	for _, c := range []struct {
 		name, value, cookie string
 	}{
 		{"unknown", madeUp(), "cleared"},
 		{"malformed", "nonsense", "cleared"},
 		{"empty", "", "cleared"},
-		{"wrong secret", wrongSecret(h, live), ""},
+		{"wrong secret", h.WrongSecret(live), ""},
 		{"ended a moment ago", ended, ""},
 	} {
-		resp := h.post("/auth/refresh", h.cookie(c.value))
-		assert.Equal(h, answer{200, "", c.cookie}, h.answer(resp), c.name)
-		assert.Equal(h, anonymousView, resp.body, c.name)
+		resp := h.Post("/auth/refresh", h.Cookie(c.value))
+		assert.Equal(h, answer{Status: 200, Code: "", Cookie: c.cookie}, h.Answer(resp), c.name)
+		assert.Equal(h, anonymousView, resp.Body, c.name)
 	}
 }
 
 func checkRefreshEnded(h *harness) {
 	for _, how := range []string{"logout", "revoke", "login"} {
-		user := h.user()
-		token := h.login(user)
-		h.store.once(opSwap, func() {
+		user := h.User()
+		token := h.Login(user)
+		h.Store.Once(httpcontract.OpSwap, func() {
 			switch how {
 			case "logout":
-				h.post("/auth/logout", h.cookie(token))
+				h.Post("/auth/logout", h.Cookie(token))
 			case "revoke":
 				h.adminDo("DELETE", "/admin/users/"+user+"/sessions")
 			case "login":
-				h.login(h.user(), h.cookie(token))
+				h.Login(h.User(), h.Cookie(token))
 			}
 		})
-		resp := h.post("/auth/refresh", h.cookie(token))
-		assert.Equal(h, answer{status: 200}, h.answer(resp), how)
-		assert.Equal(h, anonymousView, resp.body, how)
-		assert.Equal(h, "", h.me(token), how)
+		resp := h.Post("/auth/refresh", h.Cookie(token))
+		assert.Equal(h, answer{Status: 200}, h.Answer(resp), how)
+		assert.Equal(h, anonymousView, resp.Body, how)
+		assert.Equal(h, "", h.Me(token), how)
 	}
 }
 
 func checkLogout(h *harness) {
-	user := h.user()
-	token := h.login(user)
-	other := h.login(user)
+	user := h.User()
+	token := h.Login(user)
+	other := h.Login(user)
 	old := token
-	token = h.refresh(token)
-	resp := h.post("/auth/logout", h.cookie(token))
-	assert.Equal(h, answer{204, "", "cleared"}, h.answer(resp))
-	assert.Empty(h, resp.body)
+	token = h.Refresh(token)
+	resp := h.Post("/auth/logout", h.Cookie(token))
+	assert.Equal(h, answer{Status: 204, Code: "", Cookie: "cleared"}, h.Answer(resp))
+	assert.Empty(h, resp.Body)
 	for _, dead := range []string{token, old} {
-		assert.Equal(h, "", h.me(dead), "me")
-		assert.Equal(h, anonymousView, h.post("/auth/refresh", h.cookie(dead)).body, "refresh")
-		assert.Equal(h, 401, h.get("/auth/verify", h.cookie(dead)).status, "verify")
-		assert.Equal(h, 401, h.get("/auth/sessions", h.cookie(dead)).status, "sessions")
-		assert.Equal(h, 401, h.do("DELETE", "/auth/sessions", h.cookie(dead)).status, "sign out elsewhere")
+		assert.Equal(h, "", h.Me(dead), "me")
+		assert.Equal(h, anonymousView, h.Post("/auth/refresh", h.Cookie(dead)).Body, "refresh")
+		assert.Equal(h, 401, h.Get("/auth/verify", h.Cookie(dead)).Status, "verify")
+		assert.Equal(h, 401, h.Get("/auth/sessions", h.Cookie(dead)).Status, "sessions")
+		assert.Equal(h, 401, h.Do("DELETE", "/auth/sessions", h.Cookie(dead)).Status, "sign out elsewhere")
 	}
-	assert.Equal(h, user, h.me(other), "another session of the user")
+	assert.Equal(h, user, h.Me(other), "another session of the user")
 
-	predecessor := h.login(user)
-	h.refresh(predecessor)
-	assert.Equal(h, answer{204, "", "cleared"}, h.answer(h.post("/auth/logout", h.cookie(predecessor))))
-	assert.Equal(h, "", h.me(predecessor), "logout with a predecessor in its grace")
+	predecessor := h.Login(user)
+	h.Refresh(predecessor)
+	assert.Equal(h, answer{Status: 204, Code: "", Cookie: "cleared"}, h.Answer(h.Post("/auth/logout", h.Cookie(predecessor))))
+	assert.Equal(h, "", h.Me(predecessor), "logout with a predecessor in its grace")
 }
 
 func checkLogoutAnonymous(h *harness) {
-	live := h.login(h.user())
-	ended := h.login(h.user())
-	rotated := h.login(h.user())
-	h.refresh(h.refresh(rotated))
-	h.post("/auth/logout", h.cookie(ended))
+	live := h.Login(h.User())
+	ended := h.Login(h.User())
+	rotated := h.Login(h.User())
+	h.Refresh(h.Refresh(rotated))
+	h.Post("/auth/logout", h.Cookie(ended))
 	for name, line := range map[string]string{
 		"no cookie":           "X-None: 1",
 		"another cookie":      "Cookie: theme=dark",
-		"unknown":             h.cookie(madeUp()),
-		"malformed":           h.cookie("x"),
-		"empty":               h.cookie(""),
-		"wrong secret":        h.cookie(wrongSecret(h, live)),
-		"ended a moment ago":  h.cookie(ended),
-		"two generations old": h.cookie(rotated),
-		"four candidates":     h.cookie(madeUp(), madeUp(), madeUp(), madeUp()),
+		"unknown":             h.Cookie(madeUp()),
+		"malformed":           h.Cookie("x"),
+		"empty":               h.Cookie(""),
+		"wrong secret":        h.Cookie(h.WrongSecret(live)),
+		"ended a moment ago":  h.Cookie(ended),
+		"two generations old": h.Cookie(rotated),
+		"four candidates":     h.Cookie(madeUp(), madeUp(), madeUp(), madeUp()),
 	} {
-		resp := h.post("/auth/logout", line)
-		assert.Equal(h, answer{204, "", "cleared"}, h.answer(resp), name)
-		assert.Empty(h, resp.body, name)
+		resp := h.Post("/auth/logout", line)
+		assert.Equal(h, answer{Status: 204, Code: "", Cookie: "cleared"}, h.Answer(resp), name)
+		assert.Empty(h, resp.Body, name)
 	}
-	assert.NotEmpty(h, h.me(live), "a wrong secret ends nothing")
+	assert.NotEmpty(h, h.Me(live), "a wrong secret ends nothing")
 }
 
 func checkHead(h *harness) {
-	token := h.login(h.user())
+	token := h.Login(h.User())
 	for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify", "/auth/devices", "/auth/devices.js", "/openapi.yaml"} {
-		for _, line := range []string{h.cookie(token), "X-None: 1", h.cookie("dead")} {
-			get, head := h.get(path, line), h.do("HEAD", path, line)
-			assert.Equal(h, get.status, head.status, path)
-			assert.Empty(h, head.body, path)
+		for _, line := range []string{h.Cookie(token), "X-None: 1", h.Cookie("dead")} {
+			get, head := h.Get(path, line), h.Do("HEAD", path, line)
+			assert.Equal(h, get.Status, head.Status, path)
+			assert.Empty(h, head.Body, path)
 			for _, r := range []response{get, head} {
-				r.header.Del("Date")
-				if r.header.Get("Content-Length") == "0" {
-					r.header.Del("Content-Length") // which HEAD may leave out (RFC 9110, section 8.6)
+				r.Header.Del("Date")
+				if r.Header.Get("Content-Length") == "0" {
+					r.Header.Del("Content-Length") // which HEAD may leave out (RFC 9110, section 8.6)
 				}
 			}
-			assert.Equal(h, get.header, head.header, path)
+			assert.Equal(h, get.Header, head.Header, path)
 		}
 	}
-	for _, path := range []string{"/auth/login", "/auth/refresh", "/auth/logout", "/auth/sessions/" + handleOf(h, token)} {
-		assert.Equal(h, 405, h.do("HEAD", path, h.cookie(token)).status, path)
+	for _, path := range []string{"/auth/login", "/auth/refresh", "/auth/logout", "/auth/sessions/" + h.HandleOf(token)} {
+		assert.Equal(h, 405, h.Do("HEAD", path, h.Cookie(token)).Status, path)
 	}
-	assert.NotEmpty(h, h.me(token))
+	assert.NotEmpty(h, h.Me(token))
 }
 
 func checkStatic(h *harness) {
-	calls := h.store.calls("")
+	calls := h.Store.Calls("")
 	for _, route := range staticRoutes {
 		_, path, _ := strings.Cut(route, " ")
-		plain := h.get(path)
-		assert.NotEmpty(h, plain.body, path)
-		for _, line := range []string{h.cookie(madeUp()), h.cookie("dead"), h.cookie(madeUp(), madeUp()), "Sec-Fetch-Site: cross-site", "Origin: null", "Accept: image/png"} {
-			resp := h.get(path, line)
-			assert.Equal(h, answer{status: 200}, h.answer(resp), "%s %s", path, line)
-			assert.Equal(h, plain.body, resp.body, "%s %s", path, line)
+		plain := h.Get(path)
+		assert.NotEmpty(h, plain.Body, path)
+		for _, line := range []string{h.Cookie(madeUp()), h.Cookie("dead"), h.Cookie(madeUp(), madeUp()), "Sec-Fetch-Site: cross-site", "Origin: null", "Accept: image/png"} {
+			resp := h.Get(path, line)
+			assert.Equal(h, answer{Status: 200}, h.Answer(resp), "%s %s", path, line)
+			assert.Equal(h, plain.Body, resp.Body, "%s %s", path, line)
 		}
 	}
-	assert.Equal(h, calls, h.store.calls(""), "the store is not asked")
+	assert.Equal(h, calls, h.Store.Calls(""), "the store is not asked")
 }
 
 func checkRefusedLogin(h *harness) {
-	scripted.during = nil
-	user := h.user()
-	token := h.login(user)
-	h.canaries = append(h.canaries, "hunter2-canary")
+	user := h.User()
+	token := h.Login(user)
+	h.Canaries = append(h.Canaries, "hunter2-canary")
 	refused := make(map[string]bool)
 	for _, who := range []string{"refused", "unknown", "refused-again"} {
-		resp := h.send(request{"POST", "/auth/login", []string{asJSON, h.cookie(token)}, `{"user_id":"` + who + `","password":"hunter2-canary"}`})
-		assert.Equal(h, answer{status: 401, code: "login_refused"}, h.answer(resp), who)
-		refused[resp.body] = true
+		resp := h.Send(request{Method: "POST", Path: "/auth/login", Head: []string{asJSON, h.Cookie(token)}, Body: `{"user_id":"` + who + `","password":"hunter2-canary"}`})
+		assert.Equal(h, answer{Status: 401, Code: "login_refused"}, h.Answer(resp), who)
+		refused[resp.Body] = true
 	}
 	assert.Len(h, refused, 1, "one body for every cause")
 	for _, who := range []string{"down", "odd", "nobody"} {
-		resp := h.tryLogin(who, h.cookie(token))
-		assert.Equal(h, 503, resp.status, who)
-		assert.Empty(h, resp.header["Set-Cookie"], who)
+		resp := h.TryLogin(who, h.Cookie(token))
+		assert.Equal(h, 503, resp.Status, who)
+		assert.Empty(h, resp.Header["Set-Cookie"], who)
 	}
-	assert.Equal(h, user, h.me(token), "a failed login leaves the carried session alone")
-	assert.Equal(h, 1, h.store.calls(opCreate))
+	assert.Equal(h, user, h.Me(token), "a failed login leaves the carried session alone")
+	assert.Equal(h, 1, h.Store.Calls(httpcontract.OpCreate))
 
-	resp := h.tryLogin("refused", h.cookie(madeUp()))
-	assert.Equal(h, answer{401, "login_refused", "cleared"}, h.answer(resp), "a dead cookie is cleared, whatever the status")
-	assert.Len(h, h.events("login_failed"), 7)
+	resp := h.TryLogin("refused", h.Cookie(madeUp()))
+	assert.Equal(h, answer{Status: 401, Code: "login_refused", Cookie: "cleared"}, h.Answer(resp), "a dead cookie is cleared, whatever the status")
+	assert.Len(h, h.Events("login_failed"), 7)
 }
 
 func checkRevokedLogin(h *harness) {
-	user := h.user()
-	scripted.during = nil
-	token := h.login(user)
-	scripted.during = func() {
-		scripted.during = nil
+	user := h.User()
+	token := h.Login(user)
+	h.mode.during = func() {
+		h.mode.during = nil
 		resp := h.adminDo("DELETE", "/admin/users/"+user+"/sessions")
-		assert.JSONEq(h, `{"revoked":1}`, resp.body)
+		assert.JSONEq(h, `{"revoked":1}`, resp.Body)
 	}
-	resp := h.tryLogin(user, h.cookie(token))
-	assert.Equal(h, answer{status: 401, code: "login_revoked"}, h.answer(resp))
-	assert.Equal(h, "", h.me(token))
+	resp := h.TryLogin(user, h.Cookie(token))
+	assert.Equal(h, answer{Status: 401, Code: "login_revoked"}, h.Answer(resp))
+	assert.Equal(h, "", h.Me(token))
 	var list struct{ Sessions []any }
-	decode(h.T, h.adminDo("GET", "/admin/users/"+user+"/sessions").body, &list)
+	decode(h.T, h.adminDo("GET", "/admin/users/"+user+"/sessions").Body, &list)
 	assert.Empty(h, list.Sessions)
 
-	assert.Equal(h, user, h.me(h.login(user)), "a login that begins afterwards goes through")
-	h.clock.step(time.Minute + time.Second)
-	assert.Equal(h, user, h.me(h.login(user)), "and one after the mark has gone")
+	assert.Equal(h, user, h.Me(h.Login(user)), "a login that begins afterwards goes through")
+	h.Clock.Step(time.Minute + time.Second)
+	assert.Equal(h, user, h.Me(h.Login(user)), "and one after the mark has gone")
 }

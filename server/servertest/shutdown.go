@@ -9,65 +9,64 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
 var shutdownRules = []rule{
-	{name: "in order", config: withMode(blocking), check: checkShutdownOrder},
-	{name: "nobody is cut off", check: checkShutdownUnderLoad},
-	{name: "the deadline", config: withMode(blocking), check: checkShutdownDeadline},
-	{name: "before it serves", check: checkShutdownFirst},
+	{name: "in order", config: scripted, transport: true, check: checkShutdownOrder},
+	{name: "nobody is cut off", transport: true, check: checkShutdownUnderLoad},
+	{name: "the deadline", config: scripted, transport: true, check: checkShutdownDeadline},
+	{name: "before it serves", transport: true, check: checkShutdownFirst},
 }
-
-// blocking is a login mode that lets a test hold a request in flight.
-var blocking = new(mode)
 
 // OPS-01: readiness fails first, a request in flight is answered, idle connections are closed, Serve returns.
 func checkShutdownOrder(h *harness) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	blocking.during = func() {
+	h.mode.during = func() {
 		once.Do(func() {
 			close(entered)
 			<-release
 		})
 	}
-	idle := h.wire.open(h)
-	_, err := idle.roundTrip("GET", request{"GET", "/auth/me", nil, ""}.text("x"))
+	idle := h.Wire.Open(h)
+	_, err := idle.RoundTrip("GET", request{Method: "GET", Path: "/auth/me", Head: nil, Body: ""}.Text("x"))
 	require.NoError(h, err)
 
-	user := h.user()
+	user := h.User()
 	answered := make(chan response, 1)
 	go func() {
-		resp, _ := h.wire.send(request{"POST", "/auth/login", []string{asJSON}, `{"user_id":"` + user + `"}`})
+		resp, _ := h.Wire.Send(request{Method: "POST", Path: "/auth/login", Head: []string{asJSON}, Body: `{"user_id":"` + user + `"}`})
 		answered <- resp
 	}()
 	<-entered
-	require.Equal(h, 200, h.adminDo("GET", "/readyz").status)
+	require.Equal(h, 200, h.adminDo("GET", "/readyz").Status)
 	down := make(chan error, 1)
 	go func() { down <- h.srv.Shutdown(context.Background()) }()
 
 	ready := func() response {
-		resp, err := h.admin.send(request{method: "GET", path: "/readyz"})
+		resp, err := h.admin.Send(request{Method: "GET", Path: "/readyz"})
 		require.NoError(h, err)
 		return resp
 	}
 	var resp response
-	require.Eventually(h, func() bool { resp = ready(); return resp.status == 503 }, patience, time.Millisecond)
-	assert.Equal(h, "stopping", resp.code())
-	me, err := h.wire.send(request{method: "GET", path: "/auth/me"})
+	require.Eventually(h, func() bool { resp = ready(); return resp.Status == 503 }, patience, time.Millisecond)
+	assert.Equal(h, "stopping", resp.Code())
+	me, err := h.Wire.Send(request{Method: "GET", Path: "/auth/me"})
 	require.NoError(h, err, "a new request just after readiness went red")
-	assert.Equal(h, 200, me.status)
-	assert.True(h, me.close, "and is told to leave")
-	_, closed := idle.statuses(patience)
+	assert.Equal(h, 200, me.Status)
+	assert.True(h, me.Close, "and is told to leave")
+	_, closed := idle.Statuses(patience)
 	assert.True(h, closed, "an idle connection is closed")
 	require.Eventually(h, func() bool {
-		c, err := dialTCP(h.wire.addr)
+		c, err := httpcontract.DialTCP(h.Wire.Addr)
 		if err == nil {
 			_ = c.Close()
 		}
 		return err != nil
 	}, patience, time.Millisecond, "accepting stops")
-	assert.Equal(h, 503, ready().status, "the admin listener answers to the last")
+	assert.Equal(h, 503, ready().Status, "the admin listener answers to the last")
 	select {
 	case err := <-down:
 		assert.Fail(h, "Shutdown returned with a request in flight", err)
@@ -75,26 +74,26 @@ func checkShutdownOrder(h *harness) {
 	}
 	close(release)
 	login := <-answered
-	assert.Equal(h, 200, login.status, "the request in flight is answered")
-	assert.NotEmpty(h, login.header["Set-Cookie"])
+	assert.Equal(h, 200, login.Status, "the request in flight is answered")
+	assert.NotEmpty(h, login.Header["Set-Cookie"])
 	assert.NoError(h, <-down)
-	_, err = dialTCP(h.admin.addr)
+	_, err = httpcontract.DialTCP(h.admin.Addr)
 	assert.Error(h, err, "and then it is gone, too")
 }
 
 func checkShutdownUnderLoad(h *harness) {
-	token := h.login(h.user())
+	token := h.Login(h.User())
 	var stop atomic.Bool
 	var served atomic.Int64
 	var load sync.WaitGroup
 	for range 8 {
 		load.Go(func() {
 			for !stop.Load() {
-				resp, err := h.wire.send(request{"GET", "/auth/me", []string{h.cookie(token)}, ""})
+				resp, err := h.Wire.Send(request{Method: "GET", Path: "/auth/me", Head: []string{h.Cookie(token)}, Body: ""})
 				if !assert.NoError(h, err, "a request was cut off") {
 					return
 				}
-				assert.Equal(h, 200, resp.status)
+				assert.Equal(h, 200, resp.Status)
 				served.Add(1)
 			}
 		})
@@ -103,8 +102,8 @@ func checkShutdownUnderLoad(h *harness) {
 	down := make(chan error, 1)
 	go func() { down <- h.srv.Shutdown(context.Background()) }()
 	require.Eventually(h, func() bool {
-		resp, err := h.admin.send(request{method: "GET", path: "/readyz"})
-		return err == nil && resp.status == 503
+		resp, err := h.admin.Send(request{Method: "GET", Path: "/readyz"})
+		return err == nil && resp.Status == 503
 	}, patience, time.Millisecond)
 	stop.Store(true) // the balancer has seen it
 	load.Wait()
@@ -114,7 +113,7 @@ func checkShutdownUnderLoad(h *harness) {
 func checkShutdownDeadline(h *harness) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	blocking.during = func() {
+	h.mode.during = func() {
 		once.Do(func() {
 			close(entered)
 			<-release
@@ -122,7 +121,7 @@ func checkShutdownDeadline(h *harness) {
 	}
 	var load sync.WaitGroup
 	load.Go(func() {
-		_, _ = h.wire.send(request{"POST", "/auth/login", []string{asJSON}, `{"user_id":"` + h.user() + `"}`})
+		_, _ = h.Wire.Send(request{Method: "POST", Path: "/auth/login", Head: []string{asJSON}, Body: `{"user_id":"` + h.User() + `"}`})
 	})
 	<-entered
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -139,9 +138,9 @@ func checkShutdownFirst(h *harness) {
 	cancel()
 	_ = h.srv.Shutdown(ctx)
 	for _, serve := range []func(net.Listener) error{h.srv.Serve, h.srv.ServeAdmin} {
-		ln := listen(h.T)
+		ln := httpcontract.Listen(h.T)
 		assert.NoError(h, serve(ln), "it returns at once")
-		_, err := dialTCP(ln.Addr().String())
+		_, err := httpcontract.DialTCP(ln.Addr().String())
 		assert.Error(h, err)
 	}
 }

@@ -1,4 +1,4 @@
-package servertest
+package httpcontract
 
 import (
 	"cmp"
@@ -8,24 +8,25 @@ import (
 	"time"
 )
 
-// setCookie is a Set-Cookie line taken apart.
-type setCookie struct {
-	name, value string
-	attrs       []string
+// SetCookie is a Set-Cookie line taken apart.
+type SetCookie struct {
+	Name, Value string
+	Attrs       []string
 }
 
-func parseSetCookie(line string) setCookie {
+// ParseSetCookie takes a Set-Cookie line apart.
+func ParseSetCookie(line string) SetCookie {
 	parts := strings.Split(line, ";")
 	name, value, _ := strings.Cut(parts[0], "=")
-	c := setCookie{name: strings.TrimSpace(name), value: strings.TrimSpace(value)}
+	c := SetCookie{Name: strings.TrimSpace(name), Value: strings.TrimSpace(value)}
 	for _, a := range parts[1:] {
-		c.attrs = append(c.attrs, strings.TrimSpace(a))
+		c.Attrs = append(c.Attrs, strings.TrimSpace(a))
 	}
 	return c
 }
 
-// jar is a browser's cookie store for one https site, after RFC 6265bis section 5.7, as far as one host needs it.
-type jar struct {
+// Jar is a browser's cookie store for one https site, after RFC 6265bis section 5.7, as far as one host needs it.
+type Jar struct {
 	host    string
 	now     func() time.Time
 	cookies []jarCookie
@@ -38,19 +39,20 @@ type jarCookie struct {
 	stored                    int
 }
 
-func newJar(now func() time.Time) *jar { return &jar{host: "app.example.com", now: now} }
+// NewJar returns an empty jar that goes by a clock.
+func NewJar(now func() time.Time) *Jar { return &Jar{host: "app.example.com", now: now} }
 
-// apply stores what a response sets. A cookie that a browser would refuse is ignored.
-func (j *jar) apply(r response) {
-	for _, line := range r.header["Set-Cookie"] {
-		j.set(parseSetCookie(line))
+// Apply stores what a response sets. A cookie that a browser would refuse is ignored.
+func (j *Jar) Apply(r Response) {
+	for _, line := range r.Header["Set-Cookie"] {
+		j.set(ParseSetCookie(line))
 	}
 }
 
-func (j *jar) set(c setCookie) {
-	k := jarCookie{name: c.name, value: c.value, domain: j.host, hostOnly: true, path: "/auth"}
+func (j *Jar) set(c SetCookie) {
+	k := jarCookie{name: c.Name, value: c.Value, domain: j.host, hostOnly: true, path: "/auth"}
 	var secure, hasPath, hasAge bool
-	for _, a := range c.attrs {
+	for _, a := range c.Attrs {
 		name, value, _ := strings.Cut(a, "=")
 		switch strings.ToLower(name) {
 		case "secure":
@@ -78,9 +80,9 @@ func (j *jar) set(c setCookie) {
 			}
 		}
 	}
-	lower := strings.ToLower(c.name)
+	lower := strings.ToLower(c.Name)
 	switch {
-	case len(c.name)+len(c.value) > 4096 || c.name == "" && c.value == "":
+	case len(c.Name)+len(c.Value) > 4096 || c.Name == "" && c.Value == "":
 		return
 	case !k.hostOnly && j.host != k.domain && !strings.HasSuffix(j.host, "."+k.domain):
 		return
@@ -102,8 +104,8 @@ func (j *jar) set(c setCookie) {
 	}
 }
 
-// value is the value of the cookie of that name, "" if the jar has none that is alive.
-func (j *jar) value(name string) string {
+// Value returns the value of the cookie of that name, "" if the jar has none that is alive.
+func (j *Jar) Value(name string) string {
 	for _, k := range j.cookies {
 		if k.name == name && (k.expires.IsZero() || k.expires.After(j.now())) {
 			return k.value
@@ -112,8 +114,8 @@ func (j *jar) value(name string) string {
 	return ""
 }
 
-// line is the Cookie line that the browser sends for a path below /auth.
-func (j *jar) line() string {
+// Line returns the Cookie line that the browser sends for a path below /auth.
+func (j *Jar) Line() string {
 	cookies := slices.Clone(j.cookies)
 	slices.SortStableFunc(cookies, func(a, b jarCookie) int {
 		return cmp.Or(cmp.Compare(len(b.path), len(a.path)), cmp.Compare(a.stored, b.stored))

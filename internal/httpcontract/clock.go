@@ -1,0 +1,39 @@
+package httpcontract
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// The policy of what is under test, where a rule does not ask for another: the contract's defaults.
+const (
+	TTL         = 30 * time.Minute
+	RenewEvery  = 3 * time.Minute
+	MaxLifetime = 12 * time.Hour
+	Grace       = 10 * time.Second
+)
+
+// Clock is the time that a test owns. Safe for concurrent use.
+type Clock struct{ ms atomic.Int64 }
+
+// NewClock returns a clock that stands at the real time.
+func NewClock() *Clock {
+	c := new(Clock)
+	c.CatchUp()
+	return c
+}
+
+// Now returns the clock's time.
+func (c *Clock) Now() time.Time { return time.UnixMilli(c.ms.Load()) }
+
+// Step moves the clock forward by d, in whole milliseconds.
+func (c *Clock) Step(d time.Duration) { c.ms.Add(d.Milliseconds()) }
+
+// CatchUp makes it the real time again: what a rule leaves in a store with a clock of its own, a tombstone among others, would
+// else be over at once when the rule has taken long.
+func (c *Clock) CatchUp() { c.ms.Store(time.Now().UnixMilli()) }
+
+// RFC3339 is how the contract writes the clock's time, moved by d.
+func (c *Clock) RFC3339(d time.Duration) string {
+	return c.Now().Add(d).UTC().Format(time.RFC3339Nano)
+}

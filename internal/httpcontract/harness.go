@@ -1,0 +1,186 @@
+package httpcontract
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/middleware"
+)
+
+// Harness is an application under test, behind a session middleware, and what rules do with it. A suite makes it with New, sets
+// what it knows of the application, and starts it.
+type Harness struct {
+	*testing.T
+	Store *Double
+	Clock *Clock
+	Logs  *LogBuffer
+	Wire  *Wire // the application's listener; Start sets it
+
+	CookieName  string
+	CookieAttrs string        // what every Set-Cookie has after the Max-Age, attributes sorted
+	Canaries    []string      // what must not be in the log
+	RetryFor    time.Duration // 0: the policy's default
+
+	// Start starts the application with a configuration that was changed by edit; nil: with the defaults.
+	Start func(edit func(*middleware.Config))
+	// Check checks what holds for every answer of the application beyond what the harness checks itself; nil: nothing.
+	Check func(req Request, r Response)
+	// Readers are the application's routes that show whose session a request's cookies open, and change nothing. The recipe's
+	// are Me alone.
+	Readers []Reader
+	// Probe is the one that Alive asks.
+	Probe Reader
+	// Routes are all of the application's routes that look at sessions, as "METHOD path".
+	Routes []string
+	// Repeats says that handlers change values, which sends the token that the client has once more.
+	Repeats bool
+
+	mu     sync.Mutex
+	issued map[string]bool // guarded by mu: every token that a Set-Cookie carried
+}
+
+// New returns a harness for an application on a store, which stays the caller's to close. When the test is over it checks the log.
+func New(t *testing.T, store coatcheck.Store) *Harness {
+	h := &Harness{
+		T: t, Store: &Double{Store: store}, Clock: NewClock(), Logs: new(LogBuffer),
+		CookieName: "__Host-coatcheck", CookieAttrs: "httponly; path=/; samesite=Lax; secure",
+		Readers: []Reader{Me}, Probe: Me, Routes: RecipeRoutes,
+		issued: make(map[string]bool),
+	}
+	t.Cleanup(func() {
+		h.checkLogs()
+		keepLog(t, h.Logs.Text())
+	})
+	return h
+}
+
+// Config returns the configuration of a middleware that goes by the harness' clock and logs to it, changed by edit.
+func (h *Harness) Config(edit func(*middleware.Config)) middleware.Config {
+	cfg := middleware.Config{Logger: h.Logger()}
+	cfg.Policy.Now, cfg.Policy.RetryFor = h.Clock.Now, h.RetryFor
+	if edit != nil {
+		edit(&cfg)
+	}
+	return cfg
+}
+
+// Listen returns a listener on a free port of the loopback interface.
+func Listen(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return ln
+}
+
+// User returns a user ID that nobody has used before.
+func (h *Harness) User() string { return "user-" + rand.Text() }
+
+// Cookie returns a Cookie line that carries the session cookie with these values.
+func (h *Harness) Cookie(values ...string) string {
+	pairs := make([]string, len(values))
+	for i, v := range values {
+		pairs[i] = h.CookieName + "=" + v
+	}
+	return "Cookie: " + strings.Join(pairs, "; ")
+}
+
+// Do sends a Request without a body and checks what holds for every answer.
+func (h *Harness) Do(method, path string, head ...string) Response {
+	h.Helper()
+	return h.Send(Request{Method: method, Path: path, Head: head})
+}
+
+// Send sends a Request and checks what holds for every answer.
+func (h *Harness) Send(req Request) Response {
+	h.Helper()
+	resp, err := h.Wire.Send(req)
+	require.NoError(h, err, "%s %s", req.Method, req.Path)
+	h.CheckAnswer(req, resp)
+	if h.Check != nil {
+		h.Check(req, resp)
+	}
+	return resp
+}
+
+// Get is Do for GET.
+func (h *Harness) Get(path string, head ...string) Response {
+	h.Helper()
+	return h.Do("GET", path, head...)
+}
+
+// Post is Do for POST.
+func (h *Harness) Post(path string, head ...string) Response {
+	h.Helper()
+	return h.Do("POST", path, head...)
+}
+
+// AsJSON says that a request's body is JSON.
+const AsJSON = "Content-Type: application/json"
+
+// TryLogin sends a login, whatever its answer is.
+func (h *Harness) TryLogin(user string, head ...string) Response {
+	h.Helper()
+	body, err := json.Marshal(map[string]string{"user_id": user})
+	require.NoError(h, err)
+	return h.LoginBody(string(body), append(head, AsJSON)...)
+}
+
+// LoginBody sends a login with a body of the caller's.
+func (h *Harness) LoginBody(body string, head ...string) Response {
+	h.Helper()
+	return h.Send(Request{Method: "POST", Path: "/auth/login", Head: head, Body: body})
+}
+
+// Login logs a user in and returns the token.
+func (h *Harness) Login(user string, head ...string) string {
+	h.Helper()
+	resp := h.TryLogin(user, head...)
+	require.Equal(h, 200, resp.Status, resp.Body)
+	require.NotEmpty(h, h.Token(resp), "a login sets the cookie")
+	return h.Token(resp)
+}
+
+// Refresh rotates a token and returns its successor.
+func (h *Harness) Refresh(token string) string {
+	h.Helper()
+	resp := h.Post("/auth/refresh", h.Cookie(token))
+	require.Equal(h, 200, resp.Status, resp.Body)
+	require.NotEmpty(h, h.Token(resp), "a refresh sets the cookie")
+	return h.Token(resp)
+}
+
+// Me returns whom tokens stand for, "" for nobody.
+func (h *Harness) Me(tokens ...string) string {
+	h.Helper()
+	resp := h.Get("/auth/me", h.Cookie(tokens...))
+	require.Equal(h, 200, resp.Status, resp.Body)
+	return resp.View(h.T).User()
+}
+
+// Alive reports whether a token stands for somebody.
+func (h *Harness) Alive(token string) bool {
+	h.Helper()
+	return h.Shows(h.Probe, h.Cookie(token)) != ""
+}
+
+// AtOnce runs f(0) to f(n-1) at once.
+func (*Harness) AtOnce(n int, f func(i int)) {
+	var all sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		all.Go(func() {
+			<-start
+			f(i)
+		})
+	}
+	close(start)
+	all.Wait()
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package httpcontract
+
+// thinned is by how much large loops are cut under the race detector, which makes them slow and finds nothing more in the rest.
+const thinned = 10

@@ -1,0 +1,81 @@
+package middlewaretest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"mime/multipart"
+	"net/url"
+	"strings"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/middleware"
+)
+
+// Rules about the adapter's Check. What a token is, is tested with package middleware's.
+var csrfRules = []rule{
+	{"unsafe methods need a token", checkFormMethods},
+	{"where a form's token stands", checkFormBodies},
+}
+
+const formType = "Content-Type: application/x-www-form-urlencoded"
+
+// forms serves /token, which answers with a token, and /form behind Check. It returns the cookie of a session, and its token.
+func (h *harness) forms() (line, token string) {
+	h.Helper()
+	c, err := middleware.NewCSRF([]byte("canary-key-" + strings.Repeat("k", middleware.MinCSRFKey)))
+	require.NoError(h, err)
+	h.serve(App{Layers: []Layer{h.sessions(nil), {CSRF: c}}, Handlers: with(basics, map[string]Handler{
+		"/token": func(ctx Context) error { return text(ctx, c.Token(ctx.Session())) },
+		"/form":  func(ctx Context) error { return text(ctx, "done "+string(ctx.Body())) },
+	})})
+	// A login is a POST as well: it is sent as a GET, which no browser would mind.
+	line = h.Cookie(h.Token(h.Get("/login?user=u")))
+	return line, h.Get("/token", line).Body
+}
+
+func checkFormMethods(h *harness) {
+	line, token := h.forms()
+	other := h.Cookie(h.Token(h.Get("/login?user=v")))
+	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
+		assert.Equal(h, 403, h.Do(method, "/form", line).Status, method)
+		assert.Equal(h, 200, h.Do(method, "/form", line, "X-CSRF-Token: "+token).Status, method)
+		assert.Equal(h, 403, h.Do(method, "/form", other, "X-CSRF-Token: "+token).Status, "%s: another's", method)
+		assert.Equal(h, 403, h.Do(method, "/form", "X-CSRF-Token: "+token).Status, "%s: nobody's", method)
+		assert.Equal(h, 403, h.Do(method, "/form", line, "X-CSRF-Token: "+token[1:]+"A").Status, method)
+	}
+	for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
+		assert.Equal(h, 200, h.Do(method, "/form", line).Status, method)
+	}
+	next := h.Cookie(h.Token(h.Get("/rotate", line)))
+	assert.Equal(h, 200, h.Do("POST", "/form", next, "X-CSRF-Token: "+token).Status, "a refresh keeps open forms")
+}
+
+func checkFormBodies(h *harness) {
+	line, token := h.forms()
+	post := func(path, body string, head ...string) int {
+		h.Helper()
+		return h.Send(request{Method: "POST", Path: path, Head: append(head, line), Body: body}).Status
+	}
+	field := url.Values{"csrf_token": {token}, "x": {"y"}}.Encode()
+	assert.Equal(h, 200, post("/form", field, formType))
+	assert.Equal(h, 200, post("/form", field, formType+"; charset=utf-8"))
+	assert.Equal(h, 403, post("/form", "csrf_token="+token+"&csrf_token="+token, formType), "twice")
+	assert.Equal(h, 403, post("/form", field, "Content-Type: text/plain"))
+	assert.Equal(h, 403, post("/form?csrf_token="+token, "", formType), "never from the address")
+	assert.Equal(h, 403, post("/form?csrf_token="+token, "x=y", formType), "never from the address")
+	assert.Equal(h, 403, post("/form", field, formType, "X-CSRF-Token: x"), "a wrong header is not made good by the form")
+
+	var form bytes.Buffer
+	w := multipart.NewWriter(&form)
+	require.NoError(h, w.WriteField("csrf_token", token))
+	require.NoError(h, w.Close())
+	assert.Equal(h, 200, post("/form", form.String(), "Content-Type: "+w.FormDataContentType()))
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, err := z.Write(form.Bytes())
+	require.NoError(h, err)
+	require.NoError(h, z.Close())
+	assert.Equal(h, 403, post("/form", packed.String(), "Content-Type: "+w.FormDataContentType(), "Content-Encoding: gzip"), "a compressed form is not expanded")
+}
