@@ -1,0 +1,91 @@
+package shardstore_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// A disk that fills up refuses writes, serves reads, and is used again when there is space.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	disk := shardstore.NewFlakyFiles()
+	s := onDisk(t, dir, disk.Use)
+	ctx := context.Background()
+	rec := add(t, s, "ada", t0, time.Hour)
+	for _, partly := range []int{0, 5, 100} {
+		disk.Fill(partly)
+		_, err := s.Create(ctx, session(t, "bob", t0, time.Hour), coatcheck.CreateOptions{}, t0)
+		require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+		require.ErrorIs(t, renew(t, s, rec, t0, 2*time.Hour), coatcheck.ErrUnavailable)
+		var last coatcheck.Record
+		require.ErrorIs(t, s.End(ctx, rec.Key, "ada", t0, t0.Add(time.Second), &last), coatcheck.ErrUnavailable)
+		_, err = s.EndUser(ctx, "ada", coatcheck.Key{}, t0, t0.Add(time.Second))
+		require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+		require.Error(t, s.Snapshot())
+		require.NoError(t, load(s, rec.Key, t0), "reads go on, and nothing has happened")
+		require.Error(t, s.Stats().Refusing)
+		assert.Equal(t, shardstore.Sizes{Sessions: 1, Users: 1, Indexed: 1}, sizes(t, s))
+		mark, err := s.Mark(ctx, "ada", t0)
+		require.NoError(t, err)
+		assert.Zero(t, mark)
+
+		disk.Drain()
+		require.NoError(t, renew(t, s, rec, t0, 2*time.Hour))
+		require.NoError(t, s.Stats().Refusing)
+		require.NoError(t, s.Load(ctx, rec.Key, rec.ID, t0, rec))
+	}
+	other := add(t, s, "bob", t0, time.Hour)
+	require.NoError(t, s.Close())
+	s = onDisk(t, dir)
+	require.NoError(t, load(s, rec.Key, t0))
+	require.NoError(t, load(s, other.Key, t0))
+	assert.Equal(t, 2, s.Len())
+}
+
+// What a full disk took of a change that was refused does not stand behind what came after it.
+func TestFullDiskLeavesNoScrap(t *testing.T) {
+	dir := t.TempDir()
+	disk := shardstore.NewFlakyFiles()
+	s := onDisk(t, dir, disk.Use)
+	rec := add(t, s, "ada", t0, time.Hour)
+	disk.Fill(300)
+	_, err := s.Create(context.Background(), session(t, strings.Repeat("u", 256), t0, time.Hour), coatcheck.CreateOptions{}, t0)
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	disk.Drain()
+	require.NoError(t, renew(t, s, rec, t0, 2*time.Hour))
+	s.Abandon()
+	var log bytes.Buffer
+	s = onDisk(t, dir, func(opt *shardstore.Options) { opt.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	assert.Empty(t, log.String())
+	assert.Equal(t, 1, s.Len())
+}
+
+// What a failed sync may have lost is written anew, and until then nothing is promised.
+func TestFailedSync(t *testing.T) {
+	dir := t.TempDir()
+	disk := shardstore.NewFlakyFiles()
+	s := onDisk(t, dir, disk.Use, func(opt *shardstore.Options) { opt.FsyncEvery = -1 })
+	rec := add(t, s, "ada", t0, time.Hour)
+	disk.FailSyncs(true)
+	require.ErrorIs(t, renew(t, s, rec, t0, 2*time.Hour), coatcheck.ErrUnavailable)
+	_, err := s.Create(context.Background(), session(t, "bob", t0, time.Hour), coatcheck.CreateOptions{}, t0)
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	require.Error(t, s.Stats().Refusing)
+	require.NoError(t, load(s, rec.Key, t0))
+	disk.FailSyncs(false)
+	require.Eventually(t, func() bool { return s.Stats().Refusing == nil }, 20*time.Second, 10*time.Millisecond)
+	add(t, s, "bob", t0, time.Hour)
+	require.NoError(t, s.Close())
+	s = onDisk(t, dir)
+	assert.Equal(t, 2, s.Len())
+}
