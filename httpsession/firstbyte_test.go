@@ -166,6 +166,7 @@ func TestSwallowed(t *testing.T) {
 	assert.Contains(t, string(body), "store_unavailable")
 	require.NoError(t, resp.Body.Close())
 	<-done
+	assert.NotContains(t, s.log.String(), "superfluous")
 }
 
 // A reverse proxy behind the middleware would abort the connection for an error of Write.

@@ -176,6 +176,7 @@ func newSiteWith(t *testing.T, handler http.HandlerFunc, outer func(http.Handler
 	}
 	t.Cleanup(server.Close)
 	s.client, s.url = server.Client(), server.URL
+	s.client.Timeout = 20 * time.Second // what should have been answered
 	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return s
 }

@@ -132,6 +132,7 @@ func TestClientHasGone(t *testing.T) {
 }
 
 func TestClientAddress(t *testing.T) {
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}
 	for name, c := range map[string]struct{ remote, forwarded, want string }{
 		"IPv4":                             {"192.0.2.1:4711", "", "192.0.2.1"},
 		"IPv6":                             {"[2001:db8::1]:4711", "", "2001:db8::1"},
@@ -145,13 +146,14 @@ func TestClientAddress(t *testing.T) {
 		"a claim by whoever is no proxy":   {"192.0.2.1:4711", "203.0.113.9", "192.0.2.1"},
 		"by a proxy":                       {"10.0.0.1:4711", "203.0.113.9", "203.0.113.9"},
 		"by a proxy at a mapped address":   {"[::ffff:10.0.0.1]:4711", "203.0.113.9", "203.0.113.9"},
+		"by a proxy at a link-local one":   {"[fe80::1%eth0]:4711", "203.0.113.9", "203.0.113.9"},
 		"by a proxy, with a claim before":  {"10.0.0.1:4711", "198.51.100.1, 203.0.113.9, 10.0.0.2", "203.0.113.9"},
 		"by a proxy that forwards nothing": {"10.0.0.1:4711", "", "10.0.0.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			manager, err := coatcheck.NewManager(newStore(t), coatcheck.Policy{})
 			require.NoError(t, err)
-			wrap, err := httpsession.NewFor(manager, httpsession.Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+			wrap, err := httpsession.NewFor(manager, httpsession.Config{TrustedProxies: proxies})
 			require.NoError(t, err)
 			r := httptest.NewRequestWithContext(t.Context(), "POST", "/", http.NoBody)
 			r.RemoteAddr = c.remote

@@ -169,20 +169,42 @@ func TestSourceWithoutAByte(t *testing.T) {
 		n, err := io.Copy(w, onlyReader{strings.NewReader("")})
 		assert.NoError(t, err)
 		assert.Zero(t, n)
-		broken := io.MultiReader(strings.NewReader(""), iotestErr{})
-		_, err = io.Copy(w, broken)
+		_, err = io.Copy(w, brokenReader{})
 		assert.ErrorIs(t, err, os.ErrClosed)
+		n, err = io.Copy(w, &resumingReader{text: "nobody asked for more"})
+		assert.NoError(t, err)
+		assert.Zero(t, n)
 		assert.NoError(t, httpsession.Get(r).Authenticate("u"))
 		w.WriteHeader(http.StatusAccepted)
 	}, nil)
 	answer := s.get("/", "")
 	assert.Equal(t, 202, answer.status)
+	assert.Empty(t, answer.body)
 	s.shows(answer.token(), "u ")
 }
 
-type iotestErr struct{}
+type brokenReader struct{}
 
-func (iotestErr) Read([]byte) (int, error) { return 0, os.ErrClosed }
+func (brokenReader) Read([]byte) (int, error) { return 0, os.ErrClosed }
+
+// resumingReader has more after an end, as a terminal has.
+type resumingReader struct {
+	text   string
+	resume bool
+}
+
+func (r *resumingReader) Read(p []byte) (int, error) {
+	if !r.resume {
+		r.resume = true
+		return 0, io.EOF
+	}
+	n := copy(p, r.text)
+	r.text = r.text[n:]
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
 
 // sources is a listener whose connections note what net/http hands them to send on its own.
 type sources struct {
