@@ -7,6 +7,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	_ "github.com/coatcheck/coatcheck/fibersession" // so that no cached result outlives a change of it
+	_ "github.com/coatcheck/coatcheck/httpsession"
 )
 
 // Whoever takes a middleware compiles nothing of the server.
