@@ -33,11 +33,13 @@ type responseWriter struct {
 // Unwrap is for http.ResponseController.
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// commit persists the session and sets the cookie, once, or answers that it could not: then failed is set.
-func (w *responseWriter) commit() {
+// commit persists the session and sets the cookie, once, or answers that it could not. It reports whether the handler's answer may
+// leave.
+func (w *responseWriter) commit() bool {
 	if !w.sent && w.persist() {
 		w.leave()
 	}
+	return w.failed == nil
 }
 
 // persist persists the session, or answers that it could not.
@@ -74,17 +76,16 @@ func (w *responseWriter) end() {
 // WriteHeader persists the session first, unless the status is informational: the answer is still to come. A status that is none
 // is for the writer below to panic over, before anything is stored.
 func (w *responseWriter) WriteHeader(status int) {
-	if status == http.StatusSwitchingProtocols || 200 <= status && status <= 999 {
-		w.commit()
+	final := status == http.StatusSwitchingProtocols || 200 <= status && status <= 999
+	if final && !w.commit() || w.failed != nil {
+		return
 	}
-	if w.failed == nil {
-		w.ResponseWriter.WriteHeader(status)
-	}
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write persists the session first.
 func (w *responseWriter) Write(p []byte) (int, error) {
-	if w.commit(); w.failed != nil {
+	if !w.commit() {
 		return len(p), nil
 	}
 	return w.ResponseWriter.Write(p)
@@ -92,7 +93,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 
 // WriteString persists the session first. io.WriteString would copy the string without it.
 func (w *responseWriter) WriteString(s string) (int, error) {
-	if w.commit(); w.failed != nil {
+	if !w.commit() {
 		return len(s), nil
 	}
 	return io.WriteString(w.ResponseWriter, s)
@@ -126,7 +127,7 @@ func (w *responseWriter) Flush() { _ = w.FlushError() }
 
 // FlushError persists the session first. It returns the error of that, so that a handler which streams stops.
 func (w *responseWriter) FlushError() error {
-	if w.commit(); w.failed != nil {
+	if !w.commit() {
 		return w.failed
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
