@@ -103,8 +103,11 @@ func (e *Events) Finished(r *coatcheck.Request, err error) {
 }
 
 func (e *Events) failed(r *coatcheck.Request, err error) {
-	if ProblemOf(err).Status == http.StatusServiceUnavailable {
+	switch p := ProblemOf(err); {
+	case p.Status == http.StatusServiceUnavailable:
 		e.StoreFailed(r.Client().IP, err)
+	case p == Internal: // a mistake of the application, which nobody else learns of where the answer has left
+		e.log.Error("the session's changes were not persisted", "error", err)
 	}
 }
 

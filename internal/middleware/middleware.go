@@ -4,6 +4,7 @@
 package middleware
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ type Config struct {
 type Observer interface {
 	// Opened is called before the handler, with the error of Manager.Open.
 	Opened(r *coatcheck.Request, err error)
-	// Finished is called after the handler, unless it panicked, with the error of Request.Finish.
+	// Finished is called after the handler, unless it panicked, with the error of Request.Finish; and once more when an answer has
+	// left before and what changed since could not be persisted.
 	Finished(r *coatcheck.Request, err error)
 	// Released is called last, whatever happened.
 	Released(r *coatcheck.Request)
@@ -45,6 +47,7 @@ type Middleware struct {
 	Manager *coatcheck.Manager
 	Cookie  *cookie.Cookie
 	Proxies Proxies
+	Log     *slog.Logger // of what is no event of a session
 
 	observer Observer
 	pool     sync.Pool // of *Exchange
@@ -63,15 +66,12 @@ func New(manager *coatcheck.Manager, cfg Config, observer Observer) (*Middleware
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, fmt.Errorf("coatcheck: session middleware: %w", err)
 	}
+	log := cmp.Or(cfg.Logger, slog.Default())
 	if observer == nil {
-		log := cfg.Logger
-		if log == nil {
-			log = slog.Default()
-		}
 		observer = NewEvents(log, manager.Now)
 	}
 	return &Middleware{
-		Manager: manager, Cookie: c, Proxies: cfg.TrustedProxies, observer: observer,
+		Manager: manager, Cookie: c, Proxies: cfg.TrustedProxies, Log: log, observer: observer,
 		pool: sync.Pool{New: func() any { return new(Exchange) }},
 	}, nil
 }
@@ -92,14 +92,15 @@ type Exchange struct {
 	coatcheck.Request
 	Presented coatcheck.Presented
 
-	of    *Middleware
-	outer *Exchange // that of the middleware around this one; nil: none
+	of       *Middleware
+	outer    *Exchange // that of the middleware around this one; nil: none
+	finished bool      // the observer knows
 }
 
 // Acquire returns the state of a request that came through the middlewares of outer before; nil: through none.
 func (m *Middleware) Acquire(outer *Exchange) *Exchange {
 	x := m.pool.Get().(*Exchange)
-	x.of, x.outer = m, outer
+	x.of, x.outer, x.finished = m, outer, false
 	return x
 }
 
@@ -120,10 +121,14 @@ func (m *Middleware) Open(ctx context.Context, x *Exchange, client netip.Addr, u
 	return err
 }
 
-// Finish persists what the handler changed.
+// Finish persists what the handler changed. Where the answer leaves before the handler returns it is called for that, and once
+// more at the end.
 func (m *Middleware) Finish(ctx context.Context, x *Exchange) error {
 	err := x.Request.Finish(ctx)
-	m.observer.Finished(&x.Request, err)
+	if err != nil || !x.finished {
+		m.observer.Finished(&x.Request, err)
+	}
+	x.finished = true
 	return err
 }
 

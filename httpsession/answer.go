@@ -1,0 +1,38 @@
+package httpsession
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/coatcheck/coatcheck/internal/middleware"
+)
+
+// fail answers for a store that could not load or persist. It flushes, because a handler that streams may not return for long.
+func fail(w http.ResponseWriter, err error) {
+	p, h := middleware.ProblemOf(err), w.Header()
+	h.Set("Content-Type", middleware.ProblemType)
+	h.Set("Content-Length", strconv.Itoa(len(p.Body)))
+	if p.RetryAfter != "" {
+		h.Set("Retry-After", p.RetryAfter)
+	}
+	keepPrivate(h)
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(p.Body)
+	_ = http.NewResponseController(w).Flush()
+}
+
+// setCookie adds the Set-Cookie line that the response needs, if it needs one.
+func setCookie(m *middleware.Middleware, x *middleware.Exchange, h http.Header) {
+	var space [512]byte
+	if line := m.SetCookie(space[:0], x); len(line) > 0 {
+		h.Add("Set-Cookie", string(line))
+		keepPrivate(h)
+	}
+}
+
+// keepPrivate keeps a response that is about one person out of caches, whatever the handlers said: they do not know which
+// of their responses the middleware gives a cookie (ASVS 14.3.2).
+func keepPrivate(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Add("Vary", "Cookie")
+}

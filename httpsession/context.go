@@ -1,0 +1,77 @@
+package httpsession
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/middleware"
+)
+
+// requestContext is the context of a request behind the middleware: the session is found in it. It may be kept beyond the
+// request, so it holds the session that was lent, which is never another request's, and not what the pool has.
+type requestContext struct {
+	context.Context
+	session *coatcheck.Session
+	cookie  string          // the name of the session's cookie
+	outer   *requestContext // that of the middleware around this one; nil: none
+
+	x atomic.Pointer[middleware.Exchange] // nil once the request has ended
+}
+
+// contextKey is what a requestContext is the value of.
+type contextKey struct{}
+
+func (c *requestContext) begin(parent context.Context, outer *requestContext, m *middleware.Middleware, x *middleware.Exchange) {
+	c.Context, c.outer = parent, outer
+	c.session, c.cookie = x.Lend(), m.Cookie.Name()
+	c.x.Store(x)
+}
+
+// Value returns the context itself for contextKey.
+func (c *requestContext) Value(key any) any {
+	if key == (contextKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// contextOf returns the context of the innermost middleware that the request came through, nil if it came through none.
+func contextOf(r *http.Request) *requestContext {
+	c, _ := r.Context().Value(contextKey{}).(*requestContext)
+	return c
+}
+
+// find returns the session of the innermost middleware if name is empty, else that of the cookie of this name; a detached one
+// if there is none. c may be nil.
+func (c *requestContext) find(name string) *coatcheck.Session {
+	for ; c != nil; c = c.outer {
+		if name == "" || name == c.cookie {
+			return c.session
+		}
+	}
+	return new(coatcheck.Session)
+}
+
+// exchange returns what the middleware keeps of the request, nil if it came through none. c may be nil.
+func (c *requestContext) exchange() *middleware.Exchange {
+	if c == nil {
+		return nil
+	}
+	return c.x.Load()
+}
+
+// lastingContext is the request's context without its end, for the store: that the client goes away does not take back what the
+// handler has done. It is context.WithoutCancel without an allocation of its own.
+type lastingContext struct{ context.Context }
+
+// Deadline returns none.
+func (*lastingContext) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
+
+// Done returns nil: the context never ends.
+func (*lastingContext) Done() <-chan struct{} { return nil }
+
+// Err returns nil.
+func (*lastingContext) Err() error { return nil }

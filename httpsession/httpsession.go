@@ -1,0 +1,137 @@
+// Package httpsession is the session middleware for net/http.
+//
+//	wrap, err := httpsession.New(store, httpsession.Config{})
+//	http.ListenAndServe(addr, wrap(mux))
+//	// in a handler behind it:
+//	fmt.Fprint(w, httpsession.Get(r).UserID())
+//
+// Before the handlers behind it the middleware opens the session that the request's cookie names. Before the first byte of the
+// response leaves, whatever its status, it persists what they changed and sets the cookie. If that fails the client gets 503
+// and no Set-Cookie in place of the handlers' answer; a panic persists nothing. Values that change later are persisted when
+// the handler returns; what would need a cookie then is [coatcheck.ErrHeaderSent]. Mount http.TimeoutHandler around the
+// middleware, not behind it: it answers while its handler still uses the session.
+package httpsession
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/cookie"
+	"github.com/coatcheck/coatcheck/internal/middleware"
+)
+
+// Config is how the middleware behaves: Policy, Cookie, TrustedProxies and Logger. The zero value of each field is its default
+// and is safe: a __Host- cookie with Secure, 30 minutes idle, 12 hours at most. It is the same for all frameworks.
+type Config = middleware.Config
+
+// Cookie is what the session cookie looks like: Name, Domain, Path, Insecure, ScriptAccess and SameSite. On plain http give it
+// another name and Insecure.
+type Cookie = cookie.Config
+
+// New returns the session middleware for a store, or all mistakes of the configuration.
+func New(store coatcheck.Store, cfg Config) (func(http.Handler) http.Handler, error) {
+	m, err := middleware.NewFor(store, cfg)
+	return mounted(m, err)
+}
+
+// NewFor is New for a manager of the application's, by which it lists and ends sessions elsewhere and sets Policy.NotBefore at run
+// time. The policy is the manager's: cfg.Policy must be zero.
+func NewFor(manager *coatcheck.Manager, cfg Config) (func(http.Handler) http.Handler, error) {
+	m, err := middleware.New(manager, cfg, nil)
+	return mounted(m, err)
+}
+
+func mounted(m *middleware.Middleware, err error) (func(http.Handler) http.Handler, error) {
+	if err != nil {
+		return nil, err
+	}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(m, next, w, r) })
+	}, nil
+}
+
+// Get returns the session of the request: of the innermost middleware, if there are several. Where none is mounted and after
+// the request it is a detached one, nobody's. It must not be kept beyond the request.
+func Get(r *http.Request) *coatcheck.Session { return contextOf(r).find("") }
+
+// Named is Get for an application with several session middlewares: it returns the session that the cookie of this name holds.
+func Named(r *http.Request, cookieName string) *coatcheck.Session {
+	return contextOf(r).find(cookieName)
+}
+
+// exchange is what one request has of the middleware. The context and the writer are one allocation, and no pool has them,
+// because handlers may keep both beyond the request.
+type exchange struct {
+	context requestContext
+	lasting lastingContext
+	writer  responseWriter
+}
+
+// handle opens the request's session, calls the handlers behind the middleware, and persists the session.
+func handle(m *middleware.Middleware, next http.Handler, w http.ResponseWriter, r *http.Request) {
+	outer := contextOf(r)
+	if mounted, err := m.Mounted(outer.exchange()); mounted {
+		next.ServeHTTP(w, r)
+		return
+	} else if err != nil {
+		m.Log.Error("session middleware", "error", err)
+		fail(w, err)
+		return
+	}
+	x := m.Acquire(outer.exchange())
+	e := &exchange{lasting: lastingContext{r.Context()}}
+	e.writer = responseWriter{ResponseWriter: w, m: m, x: x, ctx: &e.lasting}
+	defer e.release()
+	if err := open(&e.lasting, m, x, r); err != nil {
+		fail(w, err)
+		return
+	}
+	e.context.begin(r.Context(), outer, m, x)
+	e.writer.before.save(w.Header())
+	serve(next, e, r)
+	e.writer.end()
+}
+
+// serve calls the handlers behind the middleware. Those around it and the server look at the request that they know: for the
+// route, and for the files of a form, which the server removes.
+func serve(next http.Handler, e *exchange, r *http.Request) {
+	inner := r.WithContext(&e.context)
+	defer func() { r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm }()
+	next.ServeHTTP(&e.writer, inner)
+}
+
+// release detaches the session, and makes a writer that is kept harmless.
+func (e *exchange) release() {
+	e.context.x.Store(nil)
+	e.writer.sent = true
+	e.writer.before.release()
+	e.writer.m.Release(e.writer.x)
+}
+
+// open reads what the request carries and opens its session.
+func open(ctx context.Context, m *middleware.Middleware, x *middleware.Exchange, r *http.Request) error {
+	for _, line := range r.Header["Cookie"] {
+		m.Cookie.Find(bytesOf(line), &x.Presented)
+	}
+	client := m.Proxies.Client(peer(r.RemoteAddr), func() []string { return r.Header["X-Forwarded-For"] })
+	return m.Open(ctx, x, client, bytesOf(r.UserAgent()), time.Now())
+}
+
+// bytesOf returns the bytes of a string without a copy. They must not be changed.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// peer returns the address of the connection's other end, the zero Addr where it has none. A middleware around this one may
+// have put an address without a port in its place.
+func peer(remote string) netip.Addr {
+	full, err := netip.ParseAddrPort(remote)
+	addr := full.Addr()
+	if err != nil {
+		addr, _ = netip.ParseAddr(strings.Trim(remote, "[]"))
+	}
+	return addr.Unmap().WithZone("")
+}

@@ -1,0 +1,151 @@
+package httpsession
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/coatcheck/coatcheck/internal/middleware"
+)
+
+// responseWriter persists the session before the first byte of the response leaves, so that a handler's answer is only sent
+// when what it tells of is stored.
+//
+// When that fails the 503 is the answer, and what the handler writes is swallowed without an error. An error would be no better
+// known to most handlers, and httputil.ReverseProxy aborts the connection for one, over HTTP/2 together with the 503. A
+// handler that streams learns of it from Flush, or from the request's context once the client has gone.
+//
+// http.ResponseController finds the other methods of the writer below through Unwrap. None of those sends a header.
+type responseWriter struct {
+	http.ResponseWriter // of the server or of a middleware around this one
+
+	m   *middleware.Middleware
+	x   *middleware.Exchange
+	ctx context.Context // of what is asked of the store
+
+	before savedHeader // what middlewares around this one had set when the handler was called
+	sent   bool        // the header has left
+	failed error       // the 503 was sent in place of the handler's answer
+}
+
+// Unwrap is for http.ResponseController.
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// commit persists the session and sets the cookie, once, or answers that it could not. It reports whether the handler's answer may
+// leave.
+func (w *responseWriter) commit() bool {
+	if !w.sent && w.persist() {
+		w.leave()
+	}
+	return w.failed == nil
+}
+
+// persist persists the session, or answers that it could not.
+func (w *responseWriter) persist() bool {
+	err := w.m.Finish(w.ctx, w.x)
+	if err != nil {
+		w.sent, w.failed = true, err
+		w.before.restore(w.Header())
+		fail(w.ResponseWriter, err)
+	}
+	return err == nil
+}
+
+// leave sets the cookie and notes that the header leaves.
+func (w *responseWriter) leave() {
+	w.sent = true
+	setCookie(w.m, w.x, w.Header())
+	w.x.HeaderSent()
+}
+
+// end is called when the handler has returned: it persists what changed since the header left. If that fails nothing can be
+// answered any more; the observer has been told.
+func (w *responseWriter) end() {
+	switch {
+	case !w.sent:
+		w.commit()
+	case w.failed != nil:
+		w.before.restore(w.Header()) // the handler may have added trailers
+	default:
+		_ = w.m.Finish(w.ctx, w.x)
+	}
+}
+
+// WriteHeader persists the session first, unless the status is informational: the answer is still to come. A status that is none
+// is for the writer below to panic over, before anything is stored.
+func (w *responseWriter) WriteHeader(status int) {
+	final := status == http.StatusSwitchingProtocols || 200 <= status && status <= 999
+	if final && !w.commit() || w.failed != nil {
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write persists the session first.
+func (w *responseWriter) Write(p []byte) (int, error) {
+	if !w.commit() {
+		return len(p), nil
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// WriteString persists the session first. io.WriteString would copy the string without it.
+func (w *responseWriter) WriteString(s string) (int, error) {
+	if !w.commit() {
+		return len(s), nil
+	}
+	return io.WriteString(w.ResponseWriter, s)
+}
+
+// sniffLen is how much of a body net/http writes before it hands the rest to sendfile.
+const sniffLen = 512
+
+// ReadFrom persists the session first, when src has a first byte: where it has none nothing is sent. The rest goes to the
+// writer below, whose ReadFrom is sendfile where it can be.
+func (w *responseWriter) ReadFrom(src io.Reader) (n int64, err error) {
+	if !w.sent {
+		n, err = io.Copy(onlyWriter{w}, io.LimitReader(src, sniffLen))
+		if err != nil || n < sniffLen {
+			return n, err
+		}
+	}
+	var dst io.Writer = w.ResponseWriter
+	if w.failed != nil {
+		dst = io.Discard
+	}
+	rest, err := io.Copy(dst, src)
+	return n + rest, err
+}
+
+// onlyWriter hides ReadFrom from io.Copy.
+type onlyWriter struct{ io.Writer }
+
+// Flush is FlushError for those who ask for an http.Flusher.
+func (w *responseWriter) Flush() { _ = w.FlushError() }
+
+// FlushError persists the session first. It returns the error of that, so that a handler which streams stops.
+func (w *responseWriter) FlushError() error {
+	if !w.commit() {
+		return w.failed
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Hijack persists the session first; if that fails the handler does not get the connection, and the client gets the 503. The
+// handler writes the answer, so the Set-Cookie, if one is needed, stands in Header when Hijack returns. Libraries that upgrade to
+// websockets send it where they are given Header for their answer, or copy it.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if !w.sent {
+		w.persist()
+	}
+	if w.failed != nil {
+		return nil, nil, w.failed
+	}
+	conn, buf, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil && !w.sent { // else the handler answers in another way
+		w.leave()
+	}
+	return conn, buf, err
+}
