@@ -19,10 +19,7 @@ func (*Around) fail(fctx *fasthttp.RequestCtx, err error) error {
 	fctx.Hijack(nil)
 	fctx.Response.ResetBody()
 	fctx.SetStatusCode(p.Status)
-	fctx.SetContentType(middleware.ProblemType)
-	if p.RetryAfter != "" {
-		fctx.Response.Header.Set(fasthttp.HeaderRetryAfter, p.RetryAfter)
-	}
+	p.Headers(fctx.Response.Header.Set)
 	fctx.SetBody(p.Body)
 	keepPrivate(fctx)
 	return nil

@@ -37,7 +37,7 @@ func (s *Server) adminOnly(c *fiber.Ctx) error {
 	h := &c.Request().Header
 	if s.keys != nil {
 		if lines := h.PeekAll(fasthttp.HeaderAuthorization); len(lines) != 1 || !s.keys.Match(lines[0]) {
-			c.Set(fiber.HeaderWWWAuthenticate, "Bearer")
+			c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="coatcheck"`)
 			return problemAdminKey
 		}
 		return c.Next()

@@ -62,6 +62,9 @@ func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, user string, err err
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(throttled.Seconds()))
 		return problemLoginThrottled
 	case errors.Is(err, login.ErrRefused):
+		if _, trusted := s.mode.(*login.Trusted); trusted {
+			c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="coatcheck"`)
+		}
 		return problemLoginRefused
 	case errors.Is(err, login.ErrBusy):
 		return problemLoginBusy

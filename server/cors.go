@@ -27,7 +27,10 @@ func (s *Server) preflight(ctx *fasthttp.RequestCtx) bool {
 	ctx.SetStatusCode(fasthttp.StatusNoContent)
 	r := &ctx.Response.Header
 	r.Set(fasthttp.HeaderAccessControlAllowMethods, "GET, HEAD, POST, DELETE")
-	r.Set(fasthttp.HeaderAccessControlAllowHeaders, "Content-Type, Authorization")
+	// Whatever it asks for: what a header may be is decided where it is read, and tracing libraries invent their own.
+	if asked := h.Peek(fasthttp.HeaderAccessControlRequestHeaders); len(asked) > 0 {
+		r.SetBytesV(fasthttp.HeaderAccessControlAllowHeaders, asked)
+	}
 	r.Set(fasthttp.HeaderAccessControlMaxAge, "600")
 	return true
 }

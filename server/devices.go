@@ -18,11 +18,20 @@ type sessionView struct {
 	Handle     coatcheck.Handle `json:"handle"`
 	SessionID  coatcheck.ID     `json:"session_id"`
 	Current    *bool            `json:"current,omitempty"`
-	CreatedAt  time.Time        `json:"created_at"`
-	LastSeenAt time.Time        `json:"last_seen_at"`
-	ExpiresAt  time.Time        `json:"expires_at"`
+	CreatedAt  timestamp        `json:"created_at"`
+	LastSeenAt timestamp        `json:"last_seen_at"`
+	ExpiresAt  timestamp        `json:"expires_at"`
 	IP         *netip.Addr      `json:"ip"`
 	UserAgent  string           `json:"user_agent"`
+}
+
+// timestamp is a time as the API writes it: RFC 3339 in UTC, with exactly three digits of fraction, because some clients
+// misread a field of varying width.
+type timestamp time.Time
+
+// MarshalText implements encoding.TextMarshaler.
+func (t timestamp) MarshalText() ([]byte, error) {
+	return time.Time(t).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z07:00"), nil
 }
 
 // sessionViews returns the user's live sessions, newest first. A zero current leaves that member out.
@@ -33,9 +42,9 @@ func (s *Server) sessionViews(ctx context.Context, user string, current coatchec
 		v := sessionView{
 			Handle:     one.Handle,
 			SessionID:  one.ID,
-			CreatedAt:  one.CreatedAt.UTC(),
-			LastSeenAt: one.LastSeenAt.UTC(),
-			ExpiresAt:  one.ExpiresAt.UTC(),
+			CreatedAt:  timestamp(one.CreatedAt),
+			LastSeenAt: timestamp(one.LastSeenAt),
+			ExpiresAt:  timestamp(one.ExpiresAt),
 			UserAgent:  strings.ToValidUTF8(one.UserAgent, "\uFFFD"),
 		}
 		if one.CreatedIP.IsValid() {
@@ -126,9 +135,9 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	keep, id := r.Key(), r.ID().String()
 	here := false
-	switch c.Query("current", "false") {
-	case "false":
-	case "true":
+	switch string(c.Request().URI().QueryString()) { // a parameter that is nearly right must end nothing
+	case "", "current=false":
+	case "current=true":
 		here = true
 	default:
 		return problemBadQuery

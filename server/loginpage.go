@@ -105,12 +105,28 @@ func navigates(h *fasthttp.RequestHeader, proxied bool) bool {
 			return false
 		}
 	}
+	for _, name := range []string{"X-Requested-With", "Hx-Request"} { // scripts that cannot follow a redirect to a page
+		if len(h.PeekAll(name)) > 0 {
+			return false
+		}
+	}
 	for _, line := range h.PeekAll(fasthttp.HeaderAccept) {
 		for mediaRange := range bytes.SplitSeq(line, []byte{','}) {
-			mediaType, _, _ := bytes.Cut(mediaRange, []byte{';'})
+			mediaType, params, _ := bytes.Cut(mediaRange, []byte{';'})
 			if bytes.EqualFold(bytes.Trim(mediaType, " \t"), []byte("text/html")) {
-				return true
+				return !refused(params)
 			}
+		}
+	}
+	return false
+}
+
+// refused reports whether the parameters of a media range have a quality of zero (RFC 9110, section 12.4.2).
+func refused(params []byte) bool {
+	for param := range bytes.SplitSeq(params, []byte{';'}) {
+		name, value, _ := bytes.Cut(bytes.Trim(param, " \t"), []byte{'='})
+		if bytes.EqualFold(name, []byte("q")) {
+			return len(bytes.Trim(bytes.TrimPrefix(value, []byte("0")), ".0")) == 0
 		}
 	}
 	return false

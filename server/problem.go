@@ -46,15 +46,18 @@ func comeBack(p *problem) *problem {
 	return p
 }
 
-// writeProblem makes the problem the response; headers that are not about the body stay.
+// writeProblem makes the problem the response; headers that are not about the body stay, and so do a Retry-After and a
+// WWW-Authenticate of the handler's.
 func writeProblem(ctx *fasthttp.RequestCtx, p *problem) {
 	ctx.Response.ResetBody()
 	ctx.Response.Header.Del(fasthttp.HeaderContentEncoding)
 	ctx.SetStatusCode(p.Status)
 	ctx.SetContentType(middleware.ProblemType)
-	if p.RetryAfter != "" {
-		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, p.RetryAfter)
-	}
+	p.Headers(func(name, value string) {
+		if len(ctx.Response.Header.Peek(name)) == 0 {
+			ctx.Response.Header.Set(name, value)
+		}
+	})
 	ctx.SetBody(p.Body)
 }
 

@@ -20,17 +20,28 @@ func (p Proxies) Client(peer netip.Addr, forwarded Lines) netip.Addr {
 	for i := len(lines) - 1; i >= 0; i-- {
 		elements := strings.Split(lines[i], ",")
 		for j := len(elements) - 1; j >= 0; j-- {
-			next, err := netip.ParseAddr(strings.Trim(elements[j], " \t"))
-			if err != nil {
+			next, ok := parseAddr(strings.Trim(elements[j], " \t"))
+			if !ok {
 				return addr
 			}
-			addr = next.Unmap().WithZone("")
+			addr = next
 			if !p.Trust(addr) {
 				return addr
 			}
 		}
 	}
 	return addr
+}
+
+// parseAddr reads an address as proxies write it: an IPv6 address may stand in brackets, and a port behind it.
+func parseAddr(text string) (netip.Addr, bool) {
+	if inside, ok := strings.CutPrefix(text, "["); ok && strings.HasSuffix(inside, "]") {
+		text = strings.TrimSuffix(inside, "]")
+	} else if withPort, err := netip.ParseAddrPort(text); err == nil {
+		return withPort.Addr().Unmap().WithZone(""), true
+	}
+	addr, err := netip.ParseAddr(text)
+	return addr.Unmap().WithZone(""), err == nil
 }
 
 // Lines returns the lines of one header. It is called only where they count.

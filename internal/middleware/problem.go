@@ -39,6 +39,20 @@ func NewProblem(status int, code, detail string) *Problem {
 	return p
 }
 
+// Challenge is the WWW-Authenticate header of a 401, which stricter clients refuse without one (RFC 9110, section 15.5.2).
+const Challenge = `Cookie realm="coatcheck"`
+
+// Headers calls set for each header of the answer.
+func (p *Problem) Headers(set func(name, value string)) {
+	set("Content-Type", ProblemType)
+	if p.RetryAfter != "" {
+		set("Retry-After", p.RetryAfter)
+	}
+	if p.Status == http.StatusUnauthorized {
+		set("WWW-Authenticate", Challenge)
+	}
+}
+
 // Error returns the problem's code.
 func (p *Problem) Error() string { return p.Code }
 
