@@ -8,8 +8,9 @@
 // Before the handlers behind it the middleware opens the session that the request's cookie names. Before the first byte of the
 // response leaves, whatever its status, it persists what they changed and sets the cookie. If that fails the client gets 503
 // and no Set-Cookie in place of the handlers' answer; a panic persists nothing. Values that change later are persisted when
-// the handler returns; what would need a cookie then is [coatcheck.ErrHeaderSent]. Mount http.TimeoutHandler around the
-// middleware, not behind it: it answers while its handler still uses the session.
+// the handler returns; what would need a cookie then is [coatcheck.ErrHeaderSent]. When a handler hijacks the connection, the
+// Set-Cookie stands in w.Header() for whoever writes the answer: give that header to the library that upgrades to a websocket.
+// Mount http.TimeoutHandler around the middleware, not behind it: it answers while its handler still uses the session.
 package httpsession
 
 import (

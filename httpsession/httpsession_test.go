@@ -47,9 +47,9 @@ func TestSessions(t *testing.T) {
 	s.shows(cookie, " ")
 
 	cookie = s.login("v")
-	ended1, err := s.manager.EndUser(t.Context(), "v")
+	n, err := s.manager.EndUser(t.Context(), "v")
 	require.NoError(t, err)
-	assert.Equal(t, 1, ended1)
+	assert.Equal(t, 1, n)
 	s.shows(cookie, " ", "the manager ends sessions of the middleware")
 }
 

@@ -107,7 +107,7 @@ func (m *Middleware) Acquire(outer *Exchange) *Exchange {
 // Release ends the use of x.
 func (m *Middleware) Release(x *Exchange) {
 	m.observer.Released(&x.Request)
-	x.Request.Release()
+	x.Release()
 	x.Presented.Reset()
 	x.outer = nil
 	m.pool.Put(x)
@@ -124,7 +124,7 @@ func (m *Middleware) Open(ctx context.Context, x *Exchange, client netip.Addr, u
 // Finish persists what the handler changed. Where the answer leaves before the handler returns it is called for that, and once
 // more at the end.
 func (m *Middleware) Finish(ctx context.Context, x *Exchange) error {
-	err := x.Request.Finish(ctx)
+	err := x.Finish(ctx)
 	if err != nil || !x.finished {
 		m.observer.Finished(&x.Request, err)
 	}
@@ -134,7 +134,7 @@ func (m *Middleware) Finish(ctx context.Context, x *Exchange) error {
 
 // SetCookie appends to dst the value of the Set-Cookie line that the response needs; nothing if it needs none.
 func (m *Middleware) SetCookie(dst []byte, x *Exchange) []byte {
-	if x.Request.Cookie() == coatcheck.KeepCookie {
+	if x.Cookie() == coatcheck.KeepCookie {
 		return dst
 	}
 	return m.Cookie.AppendLine(dst, &x.Request, m.Manager.Now())
