@@ -10,11 +10,8 @@ import (
 // fail answers for a store that could not load or persist. It flushes, because a handler that streams may not return for long.
 func fail(w http.ResponseWriter, err error) {
 	p, h := middleware.ProblemOf(err), w.Header()
-	h.Set("Content-Type", middleware.ProblemType)
+	p.Headers(h.Set)
 	h.Set("Content-Length", strconv.Itoa(len(p.Body)))
-	if p.RetryAfter != "" {
-		h.Set("Retry-After", p.RetryAfter)
-	}
 	keepPrivate(h)
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(p.Body)

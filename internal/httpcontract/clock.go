@@ -35,5 +35,5 @@ func (c *Clock) CatchUp() { c.ms.Store(time.Now().UnixMilli()) }
 
 // RFC3339 is how the contract writes the clock's time, moved by d.
 func (c *Clock) RFC3339(d time.Duration) string {
-	return c.Now().Add(d).UTC().Format(time.RFC3339Nano)
+	return c.Now().Add(d).UTC().Format("2006-01-02T15:04:05.000Z")
 }

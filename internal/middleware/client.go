@@ -33,15 +33,17 @@ func (p Proxies) Client(peer netip.Addr, forwarded Lines) netip.Addr {
 	return addr
 }
 
-// parseAddr reads an address as proxies write it: an IPv6 address may stand in brackets, and a port behind it.
+// parseAddr reads an address as proxies write it: an IPv6 address may stand in brackets.
 func parseAddr(text string) (netip.Addr, bool) {
-	if inside, ok := strings.CutPrefix(text, "["); ok && strings.HasSuffix(inside, "]") {
-		text = strings.TrimSuffix(inside, "]")
-	} else if withPort, err := netip.ParseAddrPort(text); err == nil {
-		return withPort.Addr().Unmap().WithZone(""), true
+	inside, bracketed := strings.CutPrefix(text, "[")
+	if bracketed {
+		inside, bracketed = strings.CutSuffix(inside, "]")
+	}
+	if bracketed {
+		text = inside
 	}
 	addr, err := netip.ParseAddr(text)
-	return addr.Unmap().WithZone(""), err == nil
+	return addr.Unmap().WithZone(""), err == nil && (!bracketed || addr.Is6())
 }
 
 // Lines returns the lines of one header. It is called only where they count.

@@ -32,10 +32,26 @@ const (
 func (h *harness) checkAnswer(listener *wire, req request, r response) {
 	h.Helper()
 	h.checkHeaders(req, r)
+	h.checkChallenge(listener, r)
 	h.checkContract(listener, req, r)
 	if r.Status >= 400 && req.Method != "HEAD" {
 		httpcontract.CheckProblem(h.T, r)
 	}
+}
+
+// checkChallenge wants WWW-Authenticate with each 401, and with nothing else: stricter clients refuse a 401 without (RFC 9110,
+// section 15.5.2).
+func (h *harness) checkChallenge(listener *wire, r response) {
+	h.Helper()
+	var want []string
+	switch {
+	case r.Status != 401:
+	case listener == h.admin || h.trusted:
+		want = []string{`Bearer realm="coatcheck"`}
+	default:
+		want = []string{`Cookie realm="coatcheck"`}
+	}
+	assert.Equal(h, want, r.Header["Www-Authenticate"])
 }
 
 func (h *harness) checkHeaders(req request, r response) {

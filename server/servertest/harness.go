@@ -44,6 +44,8 @@ type harness struct {
 	srv   *server.Server
 	admin *wire
 	mode  *mode // the server's login mode, if it is one
+
+	trusted bool // each 401 that is asked for is a login's in mode trusted
 }
 
 func newHarness(t *testing.T, store coatcheck.Store, api *document) *harness {

@@ -86,7 +86,7 @@ func checkLoginPage(h *harness) {
 	}
 	resp := h.Do("HEAD", "/auth/verify", asBrowser)
 	assert.Equal(h, answer{Status: 302}, h.Answer(resp))
-	for _, accept := range []string{"text/html", "TEXT/HTML;q=0.5", "application/json , text/html ; level=1", "*/*\r\nAccept: text/html"} {
+	for _, accept := range []string{"text/html", "TEXT/HTML;q=0.5", "application/json , text/html ; level=1", "text/html;q=0.001", "text/html;q=1", "*/*\r\nAccept: text/html"} {
 		assert.Equal(h, 302, h.Get("/auth/verify", "Accept: "+accept).Status, accept)
 	}
 	user := h.User()
@@ -103,6 +103,10 @@ func checkLoginPagePrograms(h *harness) {
 		{"Accept: application/json"},
 		{"Accept: application/xhtml+xml"},
 		{"Accept: text/htmlx"},
+		{"Accept: text/html;q=0"},
+		{"Accept: application/json, text/html; level=1; q=0.0"},
+		{asBrowser, "X-Requested-With: XMLHttpRequest"},
+		{asBrowser, "HX-Request: true"},
 		{"Accept: xtext/html"},
 		{"Accept:"},
 		{"X-Accept: text/html"},

@@ -25,6 +25,7 @@ var neighbourRules = []rule{
 	{name: "no CORS without trusted origins", transport: true, check: checkNoCORS},
 	{name: "HSTS where TLS ends here", transport: true, check: checkHSTS},
 	{name: "the admin API asks for its key", unserved: true, transport: true, check: checkAdminKeys},
+	{name: "a login with a key is asked for as Bearer", unserved: true, transport: true, check: checkTrustedChallenge},
 }
 
 func behindProxies(cfg *server.Config) {
@@ -63,6 +64,9 @@ func checkClientAddress(h *harness) {
 		{"all of them proxies", []string{"10.3.3.3, 10.1.1.1"}, "10.3.3.3"},
 		{"IPv6", []string{"2001:db8:2::7, 2001:db8:1::1"}, "2001:db8:2::7"},
 		{"IPv4 in IPv6", []string{"::ffff:203.0.113.7"}, "203.0.113.7"},
+		{"IPv6 in brackets", []string{"[2001:db8:2::7], [2001:db8:1::1]"}, "2001:db8:2::7"},
+		{"one bracket", []string{"[2001:db8:2::7"}, local},
+		{"IPv4 in brackets", []string{"[203.0.113.7]"}, local},
 		{"garbage", []string{"garbage"}, local},
 		{"garbage behind a proxy", []string{"garbage, 10.1.1.1"}, "10.1.1.1"},
 		{"with a port", []string{"203.0.113.7:4711"}, local},
@@ -94,12 +98,12 @@ func checkCORS(h *harness) {
 			resp := h.Do(method, path, "Origin: "+origin)
 			h.checkCORS(resp, origin, trusted)
 		}
-		resp := h.Do("OPTIONS", "/auth/login", "Origin: "+origin, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type")
+		resp := h.Do("OPTIONS", "/auth/login", "Origin: "+origin, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type,traceparent,x-of-the-application")
 		h.checkCORS(resp, origin, trusted)
 		if trusted {
 			assert.Equal(h, 204, resp.Status)
 			assert.Contains(h, resp.Header["Access-Control-Allow-Methods"][0], "POST")
-			assert.Contains(h, resp.Header["Access-Control-Allow-Headers"][0], "Content-Type")
+			assert.Equal(h, []string{"content-type,traceparent,x-of-the-application"}, resp.Header["Access-Control-Allow-Headers"], "whatever it asks for")
 		} else {
 			assert.Equal(h, 405, resp.Status)
 			assert.NotContains(h, resp.Header, "Access-Control-Allow-Methods")
@@ -162,6 +166,19 @@ func checkHSTS(h *harness) {
 		assert.Contains(h, string(text[:n]), "\r\nStrict-Transport-Security: max-age=63072000\r\n")
 	}
 	require.NoError(h, conn.Close())
+}
+
+func checkTrustedChallenge(h *harness) {
+	file := filepath.Join(h.TempDir(), "keys")
+	const key = "login-key-0123456789-0123456789-0123"
+	h.Canaries = append(h.Canaries, key)
+	require.NoError(h, os.WriteFile(file, []byte(key+"\n"), 0o600))
+	mode, err := login.NewTrusted(file)
+	require.NoError(h, err)
+	h.serve(func(cfg *server.Config) { cfg.Login = mode })
+	h.trusted = true
+	assert.Equal(h, answer{Status: 401, Code: "login_refused"}, h.Answer(h.TryLogin("u")))
+	assert.Equal(h, 200, h.TryLogin("u", "Authorization: Bearer "+key).Status)
 }
 
 func checkAdminKeys(h *harness) {
