@@ -36,6 +36,10 @@ var (
 // never ordered.
 type Mark uint64
 
+// AnyMark, as CreateOptions.Mark, refuses a login for no mark: it begins when Create does, so nothing can have been ended while
+// it was on its way. It saves the login whose credentials take no time to check the reading of a mark.
+const AnyMark Mark = 1<<64 - 1
+
 // MarkLife is how long a Mark stands. A login that takes longer is refused.
 const MarkLife = 60 * time.Second
 
@@ -97,7 +101,7 @@ type Store interface {
 
 // CreateOptions is what happens in the same step as Create.
 type CreateOptions struct {
-	// Mark is what Store.Mark returned before the login's credential check. Ignored for a record without a user.
+	// Mark is what Store.Mark returned before the login's credential check, or AnyMark. Ignored for a record without a user.
 	Mark Mark
 	// Limit is how many sessions the user may have that live now, the new one included. Beyond it the oldest of the others
 	// (created first, then the smallest key) end. Zero or less is no limit. Ignored for a record without a user.
