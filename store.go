@@ -65,7 +65,7 @@ type Store interface {
 	Mark(ctx context.Context, user string, now time.Time) (Mark, error)
 
 	// Create adds rec, in one atomic step with everything in opt, and returns how many sessions the limit ended.
-	// ErrRevoked: a mark stands that is not opt.Mark. ErrFull: the store may hold no more. ErrExists: the key is taken.
+	// ErrRevoked: a mark stands that is not opt.Mark, which is not AnyMark. ErrFull: the store may hold no more. ErrExists: the key is taken.
 	// An error leaves the store as it was, ErrUnavailable excepted.
 	Create(ctx context.Context, rec *Record, opt CreateOptions, now time.Time) (ended int, err error)
 

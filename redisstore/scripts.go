@@ -13,11 +13,14 @@ import (
 //     the record; Redis' own clock only collects what is over. An index entry goes when Redis' clock has passed it.
 //   - Of what a client sent, only the record's bytes and the user ID to compare with stand in ARGV. No key and no script
 //     text holds any of it.
-//   - A script that must not take effect twice leaves its answer in a receipt for some seconds, and answers with it when it
-//     meets it: so a caller whose connection broke may ask again. The receipt's key is in KEYS and new, which also makes
-//     Redis Cluster refuse the script while the slot is on the move (TRYAGAIN), when only part of its keys could be seen.
+//   - A script that must not take effect twice leaves its answer in a receipt for some seconds, unless what it stores tells by
+//     itself that it has been here (Swap, and Create where no other session ended). A caller whose connection broke says so
+//     when it asks again, and is given that answer.
+//   - One of the KEYS is new, the receipt's or the record's. So Redis Cluster refuses the script while the slot is on the move
+//     (TRYAGAIN), when only part of its keys could be seen. A Create that is asked again and finds its record does nothing more.
 //   - DEL and ZREM come before SET where room is made: Redis then lets a script write even when its memory is full, and
 //     logging out works. Create begins with its SET, and does nothing when memory is full.
+//   - None uses a command that the user of docs/redis.md lacks, so that an upgrade needs no new user.
 type script struct{ text, sha string }
 
 // newScript returns a script that begins with the prelude.
@@ -117,8 +120,12 @@ return 'ok'
 var createScript = newBare(`
 local call, index, ends = redis.call, KEYS[2], ARGV[2]
 if ARGV[7] then
-  local done = call('GET', (KEYS[1]:gsub('}:s:', '}:r:', 1)))
-  if done then return cmsgpack.unpack(done) end
+  local receipt = KEYS[1]:gsub('}:s:', '}:r:', 1)
+  local done = call('GET', receipt)
+  if done then
+    call('PEXPIRE', receipt, 5000) -- WAIT waits for what was written
+    return cmsgpack.unpack(done)
+  end
   local v = call('GET', KEYS[1])
   if v == ARGV[1] or v == '\192' then return 'ok' end
 end
@@ -254,9 +261,11 @@ if over > 0 then
     call('ZREM', index, sorted[i])
     push(sorted[i])
   end
-  if limit > 16 and over > 0 and (not known or struct.unpack('>I8', known, 9) == 0) then
-    local list = table.concat(sorted, '', over + 1, math.min(over + 64, #sorted))
-    call('SET', KEYS[3], string.rep('\0', 16) .. list, 'PX', 60000)
+  -- Not before this session, which is none of the others, is younger than all of them.
+  local last = math.min(over + 64, #sorted)
+  if limit > 16 and over > 0 and last > over and tonumber(sorted[last]:sub(1, 12), 16) < tonumber(ARGV[3]:sub(1, 12), 16) and
+    (not known or struct.unpack('>I8', known, 9) == 0) then
+    call('SET', KEYS[3], string.rep('\0', 16) .. table.concat(sorted, '', over + 1, last), 'PX', 60000)
   end
 end
 if ended == 0 and replaced == '' then return 'ok' end
