@@ -82,7 +82,7 @@ func (m *mapStore) Create(_ context.Context, rec *coatcheck.Record, opt coatchec
 	if _, taken := m.slots[rec.Key]; taken {
 		return 0, coatcheck.ErrExists
 	}
-	if user != "" && m.markOf(user, now) != opt.Mark {
+	if user != "" && opt.Mark != coatcheck.AnyMark && m.markOf(user, now) != opt.Mark {
 		return 0, coatcheck.ErrRevoked
 	}
 	if opt.Replace != (coatcheck.Key{}) && m.read(opt.Replace, now, opt.Replaced) == nil {

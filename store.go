@@ -36,6 +36,10 @@ var (
 // never ordered.
 type Mark uint64
 
+// AnyMark, as CreateOptions.Mark, refuses a login for no mark: it begins when Create does, so nothing can have been ended while
+// it was on its way. It saves the login whose credentials take no time to check the reading of a mark.
+const AnyMark Mark = 1<<64 - 1
+
 // MarkLife is how long a Mark stands. A login that takes longer is refused.
 const MarkLife = 60 * time.Second
 
@@ -61,7 +65,7 @@ type Store interface {
 	Mark(ctx context.Context, user string, now time.Time) (Mark, error)
 
 	// Create adds rec, in one atomic step with everything in opt, and returns how many sessions the limit ended.
-	// ErrRevoked: a mark stands that is not opt.Mark. ErrFull: the store may hold no more. ErrExists: the key is taken.
+	// ErrRevoked: a mark stands that is not opt.Mark, which is not AnyMark. ErrFull: the store may hold no more. ErrExists: the key is taken.
 	// An error leaves the store as it was, ErrUnavailable excepted.
 	Create(ctx context.Context, rec *Record, opt CreateOptions, now time.Time) (ended int, err error)
 
@@ -97,7 +101,7 @@ type Store interface {
 
 // CreateOptions is what happens in the same step as Create.
 type CreateOptions struct {
-	// Mark is what Store.Mark returned before the login's credential check. Ignored for a record without a user.
+	// Mark is what Store.Mark returned before the login's credential check, or AnyMark. Ignored for a record without a user.
 	Mark Mark
 	// Limit is how many sessions the user may have that live now, the new one included. Beyond it the oldest of the others
 	// (created first, then the smallest key) end. Zero or less is no limit. Ignored for a record without a user.

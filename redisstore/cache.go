@@ -173,6 +173,11 @@ func (sh *cacheShard) remove(e *cacheEntry) {
 // invalidate takes out what Redis says has changed.
 func (c *cache) invalidate(key coatcheck.Key) {
 	c.invalidations.Add(1)
+	c.takeOut(key)
+}
+
+// takeOut takes out what this node has changed, and all that is being read.
+func (c *cache) takeOut(key coatcheck.Key) {
 	sh := c.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

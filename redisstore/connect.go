@@ -18,7 +18,7 @@ func (s *Store) tryOut(ctx context.Context) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
 	}
-	op := operation{name: "trying out a script", script: confirmScript, keys: []string{s.receiptKey(coatcheck.TagOf(""))}}
+	op := operation{name: "trying out a script", script: confirmScript, keys: []string{s.receiptKey(coatcheck.TagOf(""))}, touches: none}
 	_, err := s.run(ctx, op)
 	return err
 }

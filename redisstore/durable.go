@@ -13,19 +13,20 @@ import (
 var errReplicas = errors.New("too few replicas have acknowledged the write")
 
 // sendDurable sends a command and WAIT, one behind the other on a connection of their own: WAIT is about the writes of its
-// connection, and blocks it. Then it passes a barrier on the connection that the cache hears on, as sendBarred.
+// connection, and blocks it. Then, where only the script knows what it has changed, it passes a barrier on the connection that the
+// cache hears on, as sendBarred.
 //
 // The command must write whenever its answer is acknowledged; else WAIT would wait for nothing.
-func (s *Store) sendDurable(ctx context.Context, key string, cmd func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
+func (s *Store) sendDurable(ctx context.Context, op operation, cmd func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
 	defer s.stats.roundTrip(time.Now())
 	results := s.sendAlone(context.WithValue(ctx, aloneKey{}, true), cmd, func() rueidis.Completed {
 		return s.client.B().Wait().Numreplicas(int64(s.wait)).Timeout(s.patience(ctx)).Build().Pin()
 	})
-	reply, err := results[0].ToArray()
+	reply, err := parts(results[0])
 	if err != nil {
 		return nil, err
 	}
-	if s.cache != nil && s.client.Do(ctx, s.barrier(key)).NonRedisError() != nil {
+	if s.cache != nil && op.touches == nil && s.client.Do(ctx, s.barrier(op.keys[0])).NonRedisError() != nil {
 		s.cache.flush()
 	}
 	reached, err := results[1].AsInt64()

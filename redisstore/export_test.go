@@ -101,20 +101,18 @@ func (s *Store) Forget() { s.cache.flush() }
 func (s *Store) CreateCommands(rec *coatcheck.Record) []rueidis.Completed {
 	tag, name, now := rec.Key.Tag(), userName(rec.UserID()), millis(time.Now())
 	return s.commands(createScript,
-		[]string{s.recordKey(rec.Key), s.receiptKey(tag), s.key(tag, kindIndex, name), s.key(tag, kindMark, name)},
-		[]string{string(rec.Bytes()), now, member(rec), s.key(tag, kindRecord, ""), "\x00\x00\x00\x00\x00\x00\x00\x00", "0", now, ""})
+		[]string{s.recordKey(rec.Key), s.key(tag, kindIndex, name), s.key(tag, kindMark, name)},
+		[]string{string(rec.Bytes()), ends(rec), member(rec), "\x00\x00\x00\x00\x00\x00\x00\x00", "", now + " " + now})
 }
 
 // SwapCommands are what a refresh sends.
 func (s *Store) SwapCommands(rec *coatcheck.Record) []rueidis.Completed {
 	return s.commands(swapScript,
 		[]string{s.recordKey(rec.Key), s.key(rec.Key.Tag(), kindIndex, userName(rec.UserID()))},
-		[]string{string(rec.Bytes()), string(binary.BigEndian.AppendUint64(nil, rec.Version-1)), millis(time.Now()), member(rec)})
+		[]string{string(rec.Bytes()), string(binary.BigEndian.AppendUint64(nil, rec.Version-1)), millis(time.Now()), ends(rec)})
 }
 
 func (s *Store) commands(sc *script, keys, args []string) []rueidis.Completed {
 	b := s.client.B()
-	return []rueidis.Completed{
-		b.Evalsha().Sha1(sc.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build(), b.Exists().Key(keys[0]).Build(),
-	}
+	return []rueidis.Completed{b.Evalsha().Sha1(sc.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()}
 }

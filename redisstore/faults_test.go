@@ -34,6 +34,7 @@ func TestLostAnswers(t *testing.T) {
 		for range 10 {
 			t.Run("end "+name, func(t *testing.T) { loseEnd(t, s, proxy) })
 			t.Run("swap "+name, func(t *testing.T) { loseSwap(t, s, proxy) })
+			t.Run("plain create "+name, func(t *testing.T) { losePlain(t, s, proxy) })
 			t.Run("create "+name, func(t *testing.T) { loseCreate(t, s, proxy) })
 			t.Run("end user "+name, func(t *testing.T) { loseEndUser(t, s, proxy) })
 		}
@@ -86,6 +87,20 @@ func loseCreate(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 	proxy.LoseAnswer()
 	_, err = s.Create(context.Background(), rec, coatcheck.CreateOptions{}, time.Now())
 	require.ErrorIs(t, err, coatcheck.ErrExists)
+}
+
+// losePlain is a login that ends no other session and so leaves no receipt.
+func losePlain(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
+	ctx := context.Background()
+	for _, user := range []string{"", fmt.Sprintf("user %d", rand.Uint64())} {
+		rec := session(t, user)
+		proxy.LoseAnswer()
+		ended, err := s.Create(ctx, rec, coatcheck.CreateOptions{Limit: 5, Until: time.Now().Add(grave)}, time.Now())
+		require.NoError(t, err)
+		assert.Zero(t, ended)
+		require.NoError(t, load(s, rec))
+		require.NoError(t, end(s, rec))
+	}
 }
 
 func loseEndUser(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {

@@ -64,7 +64,7 @@ func (l *Ledger) run(ctx context.Context, name string, s *script, bucket [16]byt
 	}
 	tag := coatcheck.Tag(bucket[:4])
 	key := l.store.key(tag, kindLedger, l.name+":"+base64.RawURLEncoding.EncodeToString(bucket[:]))
-	reply, err := l.store.run(ctx, operation{name: name, script: s, keys: []string{key, l.store.receiptKey(tag)}, args: args})
+	reply, err := l.store.run(ctx, operation{name: name, script: s, keys: []string{key, l.store.receiptKey(tag)}, args: args, touches: none})
 	return statusOf(reply), err
 }
 

@@ -71,7 +71,9 @@ func (s *Store) fill(key coatcheck.Key) {
 
 // dropDamaged deletes bytes that are no record, unless somebody has written another in the meantime, and returns cause.
 func (s *Store) dropDamaged(ctx context.Context, key coatcheck.Key, b []byte, cause error) error {
-	_, err := s.run(ctx, operation{name: "drop", script: dropScript, keys: []string{s.recordKey(key)}, args: []string{string(b)}})
+	_, err := s.run(ctx, operation{
+		name: "drop", script: dropScript, keys: []string{s.recordKey(key)}, args: []string{string(b)}, touches: []coatcheck.Key{key},
+	})
 	if err != nil {
 		return err
 	}
@@ -84,12 +86,15 @@ func (s *Store) confirm(ctx context.Context, key coatcheck.Key, cause error) err
 	if s.wait == 0 {
 		return cause
 	}
-	op := operation{name: "confirm", script: confirmScript, keys: []string{s.receiptKey(key.Tag())}, durable: true}
+	op := operation{name: "confirm", script: confirmScript, keys: []string{s.receiptKey(key.Tag())}, durable: true, touches: none}
 	if _, err := s.run(ctx, op); err != nil {
 		return err
 	}
 	return cause
 }
+
+// none are the sessions that a script touches which changes none.
+var none = []coatcheck.Key{}
 
 // Mark implements coatcheck.Store.
 func (s *Store) Mark(ctx context.Context, user string, now time.Time) (coatcheck.Mark, error) {
@@ -110,7 +115,7 @@ func (s *Store) List(ctx context.Context, user string, now time.Time, yield func
 	}
 	tag := coatcheck.TagOf(user)
 	reply, err := s.run(ctx, operation{
-		name: "list", script: listScript,
+		name: "list", script: listScript, touches: none,
 		keys: []string{s.key(tag, kindIndex, userName(user)), s.key(tag, kindReceipt, "none")},
 		args: []string{millis(now), s.key(tag, kindRecord, "")},
 	})

@@ -23,6 +23,9 @@ type operation struct {
 	args   []string
 	// durable operations are acknowledged when WaitReplicas of them have it.
 	durable bool
+	// touches are the sessions that the script may change: they leave the cache when it has answered. Nil: only the script
+	// will know, and a barrier waits until Redis has told of all.
+	touches []coatcheck.Key
 	// tellsRetries: the script is told by one more argument that an earlier try may have gone through. It needs no receipt.
 	tellsRetries bool
 }
@@ -65,15 +68,46 @@ func (s *Store) call(ctx context.Context, op operation, lost bool) ([]rueidis.Re
 	whole := func() rueidis.Completed {
 		return s.client.B().Eval().Script(op.script.text).Numkeys(int64(len(op.keys))).Key(op.keys...).Arg(args...).Build().Pin()
 	}
-	send := s.sendBarred
-	if op.durable && s.wait > 0 {
-		send = s.sendDurable
-	}
-	reply, err := send(ctx, op.keys[0], sha)
+	reply, err := s.send(ctx, op, sha)
 	if re, ok := rueidis.IsRedisErr(err); ok && re.IsNoScript() {
-		reply, err = send(ctx, op.keys[0], whole)
+		reply, err = s.send(ctx, op, whole)
 	}
 	return reply, err
+}
+
+// send sends a command, and returns when what it has changed can be read from the cache no more.
+func (s *Store) send(ctx context.Context, op operation, cmd func() rueidis.Completed) (reply []rueidis.RedisMessage, err error) {
+	switch {
+	case op.durable && s.wait > 0:
+		reply, err = s.sendDurable(ctx, op, cmd)
+	case op.touches == nil && s.cache != nil:
+		reply, err = s.sendBarred(ctx, op.keys[0], cmd)
+	default:
+		defer s.stats.roundTrip(time.Now())
+		reply, err = parts(s.client.Do(ctx, cmd()))
+	}
+	s.forget(op.touches...)
+	return reply, err
+}
+
+// forget takes sessions that were just changed out of the cache. Reads that are under way put nothing there: they may have
+// met the session before it was changed. Those that begin later meet it afterwards.
+func (s *Store) forget(keys ...coatcheck.Key) {
+	if s.cache == nil {
+		return
+	}
+	for _, key := range keys {
+		s.cache.takeOut(key)
+	}
+}
+
+// parts returns what a script has answered. An answer of one part is not in an array.
+func parts(result rueidis.RedisResult) ([]rueidis.RedisMessage, error) {
+	msg, err := result.ToMessage()
+	if err != nil || !msg.IsArray() {
+		return []rueidis.RedisMessage{msg}, err
+	}
+	return msg.ToArray()
 }
 
 // sendBarred sends a command and, behind it in the same pipeline, a second one. Redis tells a connection what has changed
@@ -84,11 +118,8 @@ func (s *Store) call(ctx context.Context, op operation, lost bool) ([]rueidis.Re
 // that rueidis does not try again by itself: when the connection broke, the cache was flushed, which serves as well.
 func (s *Store) sendBarred(ctx context.Context, key string, cmd func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
 	defer s.stats.roundTrip(time.Now())
-	if s.cache == nil {
-		return s.client.Do(ctx, cmd()).ToArray()
-	}
 	results := s.client.DoMulti(ctx, cmd(), s.barrier(key))
-	reply, err := results[0].ToArray()
+	reply, err := parts(results[0])
 	if err == nil && results[1].NonRedisError() != nil {
 		s.cache.flush()
 	}

@@ -13,15 +13,21 @@ import (
 //     the record; Redis' own clock only collects what is over. An index entry goes when Redis' clock has passed it.
 //   - Of what a client sent, only the record's bytes and the user ID to compare with stand in ARGV. No key and no script
 //     text holds any of it.
-//   - A script that must not take effect twice leaves its answer in a receipt for some seconds, and answers with it when it
-//     meets it: so a caller whose connection broke may ask again. The receipt's key is in KEYS and new, which also makes
-//     Redis Cluster refuse the script while the slot is on the move (TRYAGAIN), when only part of its keys could be seen.
+//   - A script that must not take effect twice leaves its answer in a receipt for some seconds, unless what it stores tells by
+//     itself that it has been here (Swap, and Create where no other session ended). A caller whose connection broke says so
+//     when it asks again, and is given that answer.
+//   - One of the KEYS is new, the receipt's or the record's. So Redis Cluster refuses the script while the slot is on the move
+//     (TRYAGAIN), when only part of its keys could be seen. A Create that is asked again and finds its record does nothing more.
 //   - DEL and ZREM come before SET where room is made: Redis then lets a script write even when its memory is full, and
 //     logging out works. Create begins with its SET, and does nothing when memory is full.
+//   - None uses a command that the user of docs/redis.md lacks, so that an upgrade needs no new user.
 type script struct{ text, sha string }
 
-func newScript(body string) *script {
-	text := prelude + body
+// newScript returns a script that begins with the prelude.
+func newScript(body string) *script { return newBare(prelude + body) }
+
+// newBare returns a script without it, for what is run often: Redis makes the functions of the prelude anew for each run.
+func newBare(text string) *script {
 	sum := sha1.Sum([]byte(text)) //nolint:gosec // see above
 	return &script{text: text, sha: hex.EncodeToString(sum[:])}
 }
@@ -30,7 +36,6 @@ func newScript(body string) *script {
 // TestScriptsKnowTheCodec holds the two together.
 const prelude = `
 local function expiry(v) return math.min(struct.unpack('>I8', v, 74), (struct.unpack('>I8', v, 82))) end
-local function versionOf(v) return (struct.unpack('>I8', v, 2)) end
 local function userOf(v) return v:sub(92, 91 + struct.unpack('>I2', v, 90)) end
 local function memberOf(v, key) return string.format('%012x', struct.unpack('>I8', v, 58)) .. key end
 local function state(v, now)
@@ -72,61 +77,164 @@ local function answer(receipt, reply)
 end
 `
 
-// KEYS record, index (absent without a user); ARGV record, version that it replaces (8 bytes), now, index member,
-// and one more if an earlier try may have gone through.
+// KEYS record, index (absent without a user); ARGV record, version that it replaces (8 bytes), now, its end, and one more if
+// an earlier try may have gone through.
 // Answers ok | absent | user | unknown (gone through and replaced, or not: nobody can tell) | conflict, other: the stored bytes.
-var swapScript = newScript(`
-local new, now = ARGV[1], tonumber(ARGV[3])
-local v = redis.call('GET', KEYS[1])
-local is = state(v, now)
-if is == 'other' then return {'other', v} end
-if is ~= 'live' then return {'absent'} end
+var swapScript = newBare(`
+local call, new = redis.call, ARGV[1]
+local v, now = call('GET', KEYS[1]), tonumber(ARGV[3])
+if not v or v == '\192' then return 'absent' end
+local codec = v:byte()
+if codec ~= 0xC1 and codec ~= 0xC2 or #v < 94 then return {'other', v} end
+local idle, absolute = struct.unpack('>I8I8', v, 74)
+if now >= idle or now >= absolute then return 'absent' end
 if v:sub(2, 9) ~= ARGV[2] then
   if not ARGV[5] then return {'conflict', v} end
-  if v == new then return {'ok'} end
-  if versionOf(v) > versionOf(new) then return {'unknown'} end
+  if v == new then return 'ok' end
+  if struct.unpack('>I8', v, 2) > struct.unpack('>I8', new, 2) then return 'unknown' end
   return {'conflict', v}
 end
-if userOf(v) ~= userOf(new) then return {'user'} end
-local ends = expiry(new)
-redis.call('SET', KEYS[1], new, 'PXAT', ends)
-if KEYS[2] and ends ~= expiry(v) then
-  redis.call('ZADD', KEYS[2], ends, ARGV[4])
-  keepIndex(KEYS[2])
+local user = 91 + struct.unpack('>I2', new, 90)
+if v:sub(90, user) ~= new:sub(90, user) then return 'user' end
+call('SET', KEYS[1], new, 'PXAT', ARGV[4])
+local was, ends = math.min(idle, absolute), tonumber(ARGV[4])
+if KEYS[2] and ends ~= was then
+  call('ZADD', KEYS[2], ARGV[4], string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[1]:sub(-22))
+  if ends < was or redis.pcall('PEXPIREAT', KEYS[2], ARGV[4], 'GT') ~= 1 then
+    call('PEXPIREAT', KEYS[2], call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2])
+  end
 end
-return {'ok'}
+return 'ok'
 `)
 
-// KEYS record, receipt, index, mark, replaced record (the last three absent without a user, the last without Replace);
-// ARGV record, now, index member, prefix of record keys, mark (8 bytes), limit, end of tombstones, key text of the replaced.
-// Answers ok, how many the limit ended, replaced record or "" | exists | revoked.
-var createScript = newScript(`
--- present tells the members whose records are there from those that were evicted, or deleted by hand.
-local function present(prefix, members)
-  local n = 0
-  for i = 1, #members, 500 do
-    local keys = {}
-    for k = i, math.min(i + 499, #members) do keys[#keys + 1] = prefix .. members[k]:sub(13) end
-    n = n + redis.call('EXISTS', unpack(keys))
+// What the mark's key may hold behind the mark and its end: the user's oldest sessions, which the limit will end next, the
+// oldest first. It is found by a look at all of the user's, which costs more than ten logins, and spares the next ones that
+// look. A session that is older than the last of them (of a node whose clock is behind) takes the list away. One that has
+// ended meanwhile is in the index no more, and so passed over.
+//
+// KEYS record, index, mark (both absent without a user), replaced record (absent without Replace); ARGV record, its end, index
+// member, mark (8 bytes; empty for any), limit (empty for none), now and end of tombstones, and one more if an earlier try may
+// have gone through.
+// Answers ok, and where another session ended: how many the limit ended, replaced record or "", the text of their keys
+// | exists | revoked.
+var createScript = newBare(`
+local call, index, ends = redis.call, KEYS[2], ARGV[2]
+if ARGV[7] then
+  local receipt = KEYS[1]:gsub('}:s:', '}:r:', 1)
+  local done = call('GET', receipt)
+  if done then
+    call('PEXPIRE', receipt, 5000) -- WAIT waits for what was written
+    return cmsgpack.unpack(done)
   end
-  if n == #members then return members, {} end
-  local here, gone = {}, {}
-  local _, found = fetch(prefix, members)
-  for i, m in ipairs(members) do
-    local to = found[i] and here or gone
-    to[#to + 1] = m
-  end
-  return here, gone
+  local v = call('GET', KEYS[1])
+  if v == ARGV[1] or v == '\192' then return 'ok' end
 end
--- oldest returns the n that were created first; of those created at the same time, the ones with the smaller keys. The order
--- of a key's letters is not that of their values, and Redis compares strings as its locale has it.
-local function oldest(members, n)
-  if n <= 0 then return {} end
-  local created, value = {}, {}
-  for _, m in ipairs(members) do created[m] = tonumber(m:sub(1, 12), 16) end
+local known = index and call('GET', KEYS[3])
+if known then
+  if ARGV[4] ~= '' and known:sub(1, 8) ~= ARGV[4] and tonumber(ARGV[6]:match('%-?%d+')) < struct.unpack('>I8', known, 9) then
+    return 'revoked'
+  end
+  if #known > 16 and tonumber(ARGV[3]:sub(1, 12), 16) <= tonumber(known:sub(-34, -23), 16) then
+    call('DEL', KEYS[3])
+    known = false
+  end
+end
+if not call('SET', KEYS[1], ARGV[1], 'NX', 'PXAT', ends) then
+  local v = call('GET', KEYS[1])
+  local codec, now = v and v:byte(), tonumber(ARGV[6]:match('%-?%d+'))
+  local over = v and (codec == 0xC1 or codec == 0xC2) and #v >= 94 and
+    (now >= struct.unpack('>I8', v, 74) or now >= struct.unpack('>I8', v, 82))
+  if v and not over then
+    call('SET', (KEYS[1]:gsub('}:s:', '}:r:', 1)), cmsgpack.pack('exists'), 'PX', 5000)
+    return 'exists'
+  end
+  call('SET', KEYS[1], ARGV[1], 'PXAT', ends)
+end
+if not index then return 'ok' end
+
+call('ZADD', index, ends, ARGV[3])
+-- The index stays for as long as its last member. Redis answers 0 where it stays longer and where it is new, and an error
+-- before 7.0.
+if redis.pcall('PEXPIREAT', index, ends, 'GT') ~= 1 then
+  call('PEXPIREAT', index, call('ZRANGE', index, -1, -1, 'WITHSCORES')[2])
+end
+if ARGV[3]:byte(-1) % 16 == 0 then -- one login in twenty removes what has expired
+  local t = call('TIME')
+  call('ZREMRANGEBYSCORE', index, '-inf', t[1] * 1000 + math.floor(t[2] / 1000))
+end
+local beyond = ARGV[5] ~= '' and call('ZRANGE', index, ARGV[5], ARGV[5])[1]
+if not KEYS[4] and not beyond then return 'ok' end
+
+local now, buried = ARGV[6]:match('(%-?%d+) (%-?%d+)')
+local limit, alive = tonumber(ARGV[5]), '(' .. now
+local prefix, ended, names, replaced = KEYS[1]:sub(1, -23), 0, {}, ''
+-- bury leaves a tombstone and reports whether a session was there. Redis lets it, full or not: the script has written before.
+local function bury(key)
+  if tonumber(now) < tonumber(buried) then return call('SET', key, '\192', 'XX', 'PXAT', buried) end
+  return call('DEL', key) == 1
+end
+local function push(member)
+  if not bury(prefix .. member:sub(13)) then return end
+  ended = ended + 1
+  names[ended] = member:sub(13)
+end
+
+local v = KEYS[4] and call('GET', KEYS[4])
+if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) and
+  tonumber(now) < struct.unpack('>I8', v, 74) and tonumber(now) < struct.unpack('>I8', v, 82) then
+  local user = 91 + struct.unpack('>I2', v, 90)
+  if v:sub(90, user) == ARGV[1]:sub(90, user) then
+    replaced = v
+    bury(KEYS[4])
+    call('ZREM', index, string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[4]:sub(-22))
+  end
+end
+
+local over, from = beyond and call('ZCOUNT', index, alive, '+inf') - limit or 0, 17
+if over > 0 and known and #known > 16 and #call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 1) == 0 then -- all of them live
+  while over > 0 and from < #known do
+    local member = known:sub(from, from + 33)
+    from = from + 34
+    if call('ZREM', index, member) == 1 then
+      over = over - 1
+      push(member)
+    end
+  end
+  if from < #known then
+    call('SET', KEYS[3], known:sub(1, 16) .. known:sub(from), 'PX', 60000)
+  else
+    call('DEL', KEYS[3])
+  end
+end
+if over > 0 then
+  -- The others whose records are there: not those that were evicted, or deleted by hand.
+  local others, keys, found = {}, {}, {}
+  for _, m in ipairs(call('ZRANGEBYSCORE', index, alive, '+inf')) do
+    if m ~= ARGV[3] then
+      others[#others + 1] = m
+      keys[#keys + 1] = prefix .. m:sub(13)
+    end
+  end
+  local there = 0
+  for i = 1, #keys, 500 do there = there + call('EXISTS', unpack(keys, i, math.min(i + 499, #keys))) end
+  if there < #keys then
+    local here = {}
+    for i, m in ipairs(others) do
+      if call('EXISTS', keys[i]) == 1 then here[#here + 1] = m else call('ZREM', index, m) end
+    end
+    others = here
+  end
+  -- In the order of creation, and of those created at the same time, of their keys' values. Redis compares strings as its
+  -- locale has it, so numbers are sorted: the time, and the place in others.
+  local places, order = 1, {}
+  while places <= #others do places = places * 2 end
+  for i, m in ipairs(others) do order[i] = tonumber(m:sub(1, 12), 16) * places + i end
+  table.sort(order)
+  local value
   local function rank(m)
-    if not next(value) then
+    if not value then
       local i = 0
+      value = {}
       for c in ('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'):gmatch('.') do
         value[c] = string.format('%02d', i)
         i = i + 1
@@ -134,84 +242,64 @@ local function oldest(members, n)
     end
     return (m:sub(13):gsub('.', value))
   end
-  local function older(a, b)
-    if created[a] ~= created[b] then return created[a] < created[b] end
-    return rank(a) < rank(b)
+  local sorted = {}
+  for i, o in ipairs(order) do sorted[i] = others[o % places] end
+  local first = 1
+  for i = 2, #order + 1 do
+    if not order[i] or math.floor(order[i] / places) ~= math.floor(order[first] / places) then
+      if i - first > 1 then
+        local same = {}
+        for k = first, i - 1 do same[#same + 1] = sorted[k] end
+        table.sort(same, function(a, b) return rank(a) < rank(b) end)
+        for k = first, i - 1 do sorted[k] = same[k - first + 1] end
+      end
+      first = i
+    end
   end
-  if n > 1 then
-    table.sort(members, older)
-    local first = {}
-    for i = 1, n do first[i] = members[i] end
-    return first
+  over = #sorted + 1 - limit
+  for i = 1, over do
+    call('ZREM', index, sorted[i])
+    push(sorted[i])
   end
-  local first = members[1]
-  for _, m in ipairs(members) do
-    if older(m, first) then first = m end
-  end
-  return {first}
-end
-
-local done = replay(KEYS[2])
-if done then return done end
-local new, now, limit, ends = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local index = KEYS[3]
-if index then
-  local mark = redis.call('GET', KEYS[4])
-  if mark and mark:sub(1, 8) ~= ARGV[5] and now < struct.unpack('>I8', mark, 9) then return {'revoked'} end
-end
-local taken = state(redis.call('GET', KEYS[1]), now)
-if taken ~= 'none' and taken ~= 'expired' then return {'exists'} end
-
-local replaced = KEYS[5] and redis.call('GET', KEYS[5]) or false
-if state(replaced, now) ~= 'live' or userOf(replaced) ~= userOf(new) then replaced = false end
-local replacedMember = replaced and memberOf(replaced, ARGV[8])
-
-local gone, ended = {}, {}
-if index and limit > 0 and redis.call('ZCOUNT', index, '(' .. ARGV[2], '+inf') + 1 > limit then
-  local members = {}
-  for _, m in ipairs(redis.call('ZRANGEBYSCORE', index, '(' .. ARGV[2], '+inf')) do
-    if m ~= replacedMember and m ~= ARGV[3] then members[#members + 1] = m end
-  end
-  members, gone = present(ARGV[4], members)
-  for _, m in ipairs(oldest(members, #members + 1 - limit)) do
-    ended[#ended + 1] = ARGV[4] .. m:sub(13)
-    gone[#gone + 1] = m
+  -- Not before this session, which is none of the others, is younger than all of them.
+  local last = math.min(over + 64, #sorted)
+  if limit > 16 and over > 0 and last > over and tonumber(sorted[last]:sub(1, 12), 16) < tonumber(ARGV[3]:sub(1, 12), 16) and
+    (not known or struct.unpack('>I8', known, 9) == 0) then
+    call('SET', KEYS[3], string.rep('\0', 16) .. table.concat(sorted, '', over + 1, last), 'PX', 60000)
   end
 end
-
-redis.call('SET', KEYS[1], new, 'PXAT', expiry(new))
-if replaced then
-  bury(KEYS[5], now, ends)
-  gone[#gone + 1] = replacedMember
-end
-for _, key in ipairs(ended) do bury(key, now, ends) end
-if index then
-  prune(index)
-  for i = 1, #gone, 500 do redis.call('ZREM', index, unpack(gone, i, math.min(i + 499, #gone))) end
-  redis.call('ZADD', index, expiry(new), ARGV[3])
-  keepIndex(index)
-end
-return answer(KEYS[2], {'ok', #ended, replaced or ''})
+if ended == 0 and replaced == '' then return 'ok' end
+local reply = {'ok', ended, replaced, table.concat(names)}
+call('SET', (KEYS[1]:gsub('}:s:', '}:r:', 1)), cmsgpack.pack(reply), 'PX', 5000)
+return reply
 `)
 
-// KEYS record, receipt, index (absent without a user); ARGV now, end of the tombstone, key text, user.
-// Answers ok, the record that ended | absent | user | other, the stored bytes.
-var endScript = newScript(`
-local done = replay(KEYS[2])
-if done then return done end
-local now = tonumber(ARGV[1])
-local v = redis.call('GET', KEYS[1])
-local is = state(v, now)
-if is == 'other' then return {'other', v} end
-if is ~= 'live' then return answer(KEYS[2], {'absent'}) end
-if userOf(v) ~= ARGV[4] then return {'user'} end
-bury(KEYS[1], now, tonumber(ARGV[2]))
-if KEYS[3] then
-  redis.call('ZREM', KEYS[3], memberOf(v, ARGV[3]))
-  prune(KEYS[3])
-  keepIndex(KEYS[3])
+// KEYS record, receipt, index (absent without a user); ARGV now, end of the tombstone, user, and one more if an earlier try may
+// have gone through.
+// Answers absent | user | ok, other: the record that ended, the stored bytes.
+var endScript = newBare(`
+local call = redis.call
+if ARGV[4] then
+  local done = call('GET', KEYS[2])
+  if done then call('PEXPIRE', KEYS[2], 5000) end
+  if done == '' then return 'absent' end
+  if done then return {'ok', done} end
 end
-return answer(KEYS[2], {'ok', v})
+local v, now = call('GET', KEYS[1]), tonumber(ARGV[1])
+local codec = v and v:byte()
+if v and v ~= '\192' and (codec ~= 0xC1 and codec ~= 0xC2 or #v < 94) then return {'other', v} end
+local idle, absolute
+if v and v ~= '\192' then idle, absolute = struct.unpack('>I8I8', v, 74) end
+if not idle or now >= idle or now >= absolute then
+  redis.pcall('SET', KEYS[2], '', 'PX', 5000)
+  return 'absent'
+end
+if v:sub(92, 91 + struct.unpack('>I2', v, 90)) ~= ARGV[3] then return 'user' end
+call('DEL', KEYS[1])
+if now < tonumber(ARGV[2]) then call('SET', KEYS[1], '\192', 'PXAT', ARGV[2]) end
+if KEYS[3] then call('ZREM', KEYS[3], string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[1]:sub(-22)) end
+call('SET', KEYS[2], v, 'PX', 5000)
+return {'ok', v}
 `)
 
 // KEYS index, receipt, mark, record to keep (absent if none); ARGV now, end of tombstones, prefix of record keys, new mark

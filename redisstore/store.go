@@ -6,7 +6,8 @@
 //
 //	coatcheck:{<tag>}:s:<key>    a record's bytes, or the tombstone's; goes when the session ends
 //	coatcheck:{<tag>}:u:<user>   ZSET: the user's sessions by expiry; a member is the creation time (ms, 12 hex digits) and the key
-//	coatcheck:{<tag>}:m:<user>   what the end of all the user's sessions left: the mark and its end, 8 bytes each
+//	coatcheck:{<tag>}:m:<user>   what the end of all the user's sessions left: the mark and its end, 8 bytes each; of a user at
+//	                             the limit, instead, 16 zeros and the index entries of his oldest sessions, for a minute
 //	coatcheck:{<tag>}:r:<nonce>  the answer of a script, for five seconds, in case it has to be asked for again
 //
 // <user> is the first 16 bytes of the user ID's SHA-256 in base64url.

@@ -25,18 +25,26 @@ func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck
 	case user != "" && tag != coatcheck.TagOf(user):
 		return 0, errTag
 	}
-	op := operation{name: "create", script: createScript, keys: []string{s.recordKey(rec.Key), s.receiptKey(tag)}}
+	op := operation{name: "create", script: createScript, keys: []string{s.recordKey(rec.Key)}, tellsRetries: true, touches: none}
 	if user != "" {
 		name := userName(user)
 		op.keys = append(op.keys, s.key(tag, kindIndex, name), s.key(tag, kindMark, name))
 		if opt.Replace != (coatcheck.Key{}) && opt.Replace.Tag() == tag {
 			op.keys = append(op.keys, s.recordKey(opt.Replace))
+			op.touches = []coatcheck.Key{opt.Replace}
 			op.durable = true
 		}
 	}
+	mark, limit := "", ""
+	if opt.Limit > 0 {
+		limit = strconv.Itoa(opt.Limit)
+	}
+	if opt.Mark != coatcheck.AnyMark {
+		mark = string(binary.BigEndian.AppendUint64(nil, uint64(opt.Mark)))
+	}
 	op.args = []string{
-		string(rec.Bytes()), millis(now), member(rec), s.key(tag, kindRecord, ""),
-		string(binary.BigEndian.AppendUint64(nil, uint64(opt.Mark))), strconv.Itoa(opt.Limit), millis(opt.Until), opt.Replace.String(),
+		string(rec.Bytes()), ends(rec), member(rec), mark,
+		limit, millis(now) + " " + millis(opt.Until),
 	}
 	reply, err := s.run(ctx, op)
 	if err != nil {
@@ -47,8 +55,7 @@ func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck
 		if opt.Replaced != nil && opt.Replaced.Read(opt.Replace, bytesOf(reply, 2)) != nil {
 			opt.Replaced.Header = coatcheck.Header{}
 		}
-		ended, err := reply[1].AsInt64()
-		return int(ended), err
+		return s.pushedOut(reply)
 	case "revoked":
 		return 0, coatcheck.ErrRevoked
 	case "exists":
@@ -56,6 +63,20 @@ func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck
 	default:
 		return 0, s.unexpected(op.name, status)
 	}
+}
+
+// pushedOut reads from a login's answer how many sessions the limit has ended, and takes them out of the cache.
+func (s *Store) pushedOut(reply []rueidis.RedisMessage) (int, error) {
+	if len(reply) < 4 {
+		return 0, nil
+	}
+	for names := bytesOf(reply, 3); len(names) >= keyLen; names = names[keyLen:] {
+		if key, ok := coatcheck.ParseKey(names[:keyLen]); ok {
+			s.forget(key)
+		}
+	}
+	ended, err := reply[1].AsInt64()
+	return int(ended), err
 }
 
 // Swap implements coatcheck.Store. With WaitReplicas it waits for them when rec was rotated at now (RotatedAt), and not for
@@ -68,8 +89,8 @@ func (s *Store) Swap(ctx context.Context, rec *coatcheck.Record, old uint64, now
 		return fmt.Errorf("%w: %d after %d", errVersion, v, old)
 	}
 	op := operation{
-		name: "swap", script: swapScript, keys: []string{s.recordKey(rec.Key)}, durable: rec.RotatedAt >= now.UnixMilli(),
-		args: []string{string(rec.Bytes()), string(binary.BigEndian.AppendUint64(nil, old)), millis(now), member(rec)},
+		name: "swap", script: swapScript, keys: []string{s.recordKey(rec.Key)}, touches: []coatcheck.Key{rec.Key}, durable: rec.RotatedAt >= now.UnixMilli(),
+		args: []string{string(rec.Bytes()), string(binary.BigEndian.AppendUint64(nil, old)), millis(now), ends(rec)},
 	}
 	op.tellsRetries = true
 	if len(rec.User()) > 0 {
@@ -103,7 +124,8 @@ func (s *Store) End(ctx context.Context, key coatcheck.Key, user string, now, un
 	}
 	op := operation{
 		name: "end", script: endScript, keys: []string{s.recordKey(key), s.receiptKey(key.Tag())}, durable: true,
-		args: []string{millis(now), millis(until), key.String(), user},
+		touches:      []coatcheck.Key{key},
+		tellsRetries: true, args: []string{millis(now), millis(until), user},
 	}
 	if user != "" {
 		op.keys = append(op.keys, s.key(key.Tag(), kindIndex, userName(user)))
@@ -173,6 +195,9 @@ func readStored(rec *coatcheck.Record, key coatcheck.Key, b []byte) error {
 	}
 	return err
 }
+
+// ends is when Redis lets a record go.
+func ends(rec *coatcheck.Record) string { return strconv.FormatInt(rec.Expiry(), 10) }
 
 func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 

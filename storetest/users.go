@@ -24,6 +24,7 @@ var userRules = []rule{
 	{"every mark is a new one", markIsNew},
 	{"a mark stands for its life", markStands},
 	{"a mark that is not there refuses nothing", markAbsent},
+	{"a login that any mark suits is refused for none", markAny},
 	{"a refused login changes nothing", markChangesNothing},
 }
 
@@ -209,6 +210,16 @@ func markStands(h *harness) {
 
 func markAbsent(h *harness) {
 	require.NoError(h, h.login(h.user(), 12345, h.now))
+}
+
+func markAny(h *harness) {
+	user := h.user()
+	require.NoError(h, h.login(user, coatcheck.AnyMark, h.now))
+	h.endUser(user, coatcheck.Key{}, h.now)
+	require.NotEqual(h, coatcheck.AnyMark, h.mark(user, h.now))
+	require.NoError(h, h.login(user, coatcheck.AnyMark, h.now))
+	require.ErrorIs(h, h.login(user, 0, h.now), coatcheck.ErrRevoked, "but any other is")
+	assert.Len(h, h.listed(user, h.now), 1)
 }
 
 func markChangesNothing(h *harness) {
