@@ -97,7 +97,7 @@ func (p *process) descriptors(t *testing.T) int {
 // little more, see docs/reliability.md.
 func TestTenThousandIdleConnections(t *testing.T) {
 	const n = 10_000
-	p := startShipped(t, n, "--log-level=error", "--idle-timeout=10m")
+	p := startShipped(t, n, append(unhurried, "--log-level=error")...)
 	conns := p.connections(t, n)
 	ask := func(i int) error {
 		_, err := exchange(conns[i], bufio.NewReaderSize(conns[i], 1024), "GET /auth/me HTTP/1.1\r\nHost: localhost\r\n"+
@@ -202,7 +202,7 @@ func TestSlowClients(t *testing.T) {
 		all.Wait()
 		slices.Sort(took)
 		t.Logf("cut after %v to %v, half of them by %v", took[0], took[n-1], took[n/2])
-		assert.Less(t, took[n-1], timeout+10*time.Second)
+		assert.Less(t, took[n-1], timeout+30*time.Second)
 	})
 	t.Logf("p99 of the others meanwhile: %v", p99)
 	assert.Less(t, p99, timeout, "nobody waits for them")

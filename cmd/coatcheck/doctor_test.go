@@ -76,7 +76,7 @@ const secret = "a-key-of-more-than-thirty-two-characters"
 
 func keyFile(t *testing.T, mode os.FileMode) string { return withMode(t, secret+"\n", mode) }
 
-func configFile(t *testing.T, text string, mode os.FileMode) string { return withMode(t, text, mode) }
+func configFile(t *testing.T, text string) string { return withMode(t, text, 0o600) }
 
 // withMode writes a file whose mode the umask does not touch.
 func withMode(t *testing.T, text string, mode os.FileMode) string {
@@ -115,7 +115,7 @@ func TestDoctorExitCodes(t *testing.T) {
 	}
 	_, err := config.Load([]string{"--dev", "--url=http://localhost"}, nil)
 	assert.ErrorContains(t, err, "--url: no such flag", "serve has none")
-	file := configFile(t, "url = \"http://localhost\"\n", 0o600)
+	file := configFile(t, "url = \"http://localhost\"\n")
 	code, _, errs := command(t, nil, "doctor", "--dev", "--config", file)
 	assert.Equal(t, exitUsage, code)
 	assert.Contains(t, errs, `"url": no such setting`)

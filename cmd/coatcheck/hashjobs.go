@@ -10,10 +10,11 @@ import (
 	"github.com/coatcheck/coatcheck/server/login/hashproc"
 )
 
-// hashJobs is the command that only the server runs: it hashes passwords until the server is gone.
+// hashJobs is the command that only the server runs: the process computes hashes of passwords until the server is gone.
 const hashJobs = "hash-jobs"
 
-// newHashPool leaves hashing to a process of this very program, which knows no secret but the password that it hashes.
+// newHashPool returns a pool that leaves hashing to a process of this program, which knows no secret but the passwords that it hashes. The
+// process starts with the first hash.
 func newHashPool() *hashproc.Pool {
 	return hashproc.New(func() *exec.Cmd {
 		cmd := exec.CommandContext(context.Background(), self(), hashJobs)
@@ -23,8 +24,8 @@ func newHashPool() *hashproc.Pool {
 	}, nil)
 }
 
-// self is the path of the program that runs, also when its file has been replaced since, where that can be had. If there is
-// none it is empty, and no program starts.
+// self is a path of the program that runs: on Linux one that stays right when the file has been replaced. Where no path is known it is
+// empty, and no process starts.
 func self() string {
 	const running = "/proc/self/exe"
 	if _, err := os.Stat(running); err == nil {
@@ -37,8 +38,8 @@ func self() string {
 	return path
 }
 
-// runHashJobs ends when the server does. Signals are main's, which drops them: a Ctrl-C reaches both processes, and the
-// server may have passwords to check until it is drained.
+// runHashJobs ends when the server does. It ignores the signals that main receives: a Ctrl-C reaches both processes, and the server may
+// have passwords to check until it is drained.
 func runHashJobs(stdin io.Reader, stdout, stderr io.Writer) int {
 	if err := hashproc.Serve(stdin, stdout); err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: %s: %v\n", hashJobs, err))

@@ -25,7 +25,7 @@ func runHashPassword(args []string, stdin io.Reader, stdout, stderr io.Writer) i
 	case errors.Is(err, pflag.ErrHelp):
 		return say(stdout, usage)
 	case err != nil || fs.NArg() > 0 || *user == "":
-		// Not what the argument says: it may be the password.
+		// The argument is not repeated, because it may be the password.
 		say(stderr, "coatcheck: hash-password takes --user NAME and nothing else; it reads the password from the terminal or standard input\n")
 		return exitUsage
 	}

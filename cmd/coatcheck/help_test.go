@@ -35,8 +35,8 @@ func TestSessionsReadsTheConfiguration(t *testing.T) {
 	key := keyFile(t, 0o600)
 	p := start(t, "--admin-key-file", key)
 	admin := strings.TrimPrefix(p.admin, "http://")
-	file := configFile(t, "admin-listen = \""+admin+"\"\nadmin-key-file = \""+key+"\"\nttl = \"soon\"\nnot-a-setting = 1\n", 0o600)
-	wrong := configFile(t, "admin-listen = \"127.0.0.1:1\"\nadmin-key-file = \"/none\"\n", 0o600)
+	file := configFile(t, "admin-listen = \""+admin+"\"\nadmin-key-file = \""+key+"\"\nttl = \"soon\"\nnot-a-setting = 1\n")
+	wrong := configFile(t, "admin-listen = \"127.0.0.1:1\"\nadmin-key-file = \"/none\"\n")
 	for name, tt := range map[string]struct{ args, env []string }{
 		"the flag":                  {args: []string{"--config", file}},
 		"the variable":              {env: []string{"COATCHECK_CONFIG=" + file}},
@@ -60,7 +60,7 @@ func TestSessionsReadsTheConfiguration(t *testing.T) {
 		want string
 	}{
 		"no such file":     {[]string{"--config=/none/file"}, `--config "/none/file": no such file or directory (command line)`},
-		"not TOML":         {[]string{"--config", configFile(t, "admin-key-file = s3cret\n", 0o600)}, "line 1 is not TOML"},
+		"not TOML":         {[]string{"--config", configFile(t, "admin-key-file = s3cret\n")}, "line 1 is not TOML"},
 		"not an address":   {[]string{"--admin-listen=x"}, `--admin-listen "x": not an address`},
 		"no admin":         {[]string{"--admin-listen=off"}, "--admin-listen off cannot be asked"},
 		"another's switch": {[]string{"--ready"}, "--ready: no such flag"},
@@ -89,7 +89,7 @@ func TestDataVerifyFindsNothing(t *testing.T) {
 	code, out, errs := command(t, nil, "data", "verify", dir)
 	require.Zero(t, code, errs)
 	assert.Equal(t, dir+" is sound: 1 live sessions\n", out)
-	for _, args := range [][]string{{"--data-dir", dir}, {"--config", configFile(t, "data-dir = \""+dir+"\"\nttl = 1\n", 0o600)}} {
+	for _, args := range [][]string{{"--data-dir", dir}, {"--config", configFile(t, "data-dir = \""+dir+"\"\nttl = 1\n")}} {
 		code, out, errs = command(t, nil, append([]string{"data", "verify"}, args...)...)
 		assert.Zero(t, code, errs)
 		assert.Contains(t, out, "1 live sessions")

@@ -1,4 +1,4 @@
-// Package certificate is what the public listener proves its name with, read again when its files change.
+// Package certificate reads the TLS certificate of a listener, and reads it again when its files change.
 package certificate
 
 import (
@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// Certificate is what the public listener proves its name with. Its files are read again, at a handshake and at most once in
-// lookEvery, because their content is what counts: a Kubernetes volume swaps a link, others rename, and not every change moves
-// the modification time. A pair that is not good leaves the one before it in use.
+// Certificate is a certificate with its key, for a listener. At a handshake, and at most once in lookEvery, its files are read again
+// and compared by their content: a Kubernetes volume swaps a link, other tools rename, and not every change moves the modification
+// time. A pair that is not good leaves the one before it in use. Safe for concurrent use.
 type Certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger // set before the first handshake
@@ -28,14 +28,15 @@ type Certificate struct {
 	current atomic.Pointer[tls.Certificate] // written by take, under mu
 
 	mu        sync.Mutex        // held while the files are looked at; a handshake does not wait for it
-	looked    time.Time         // guarded by mu
+	looked    time.Time         // guarded by mu: when the files were last read
 	content   [sha256.Size]byte // guarded by mu: of the files, when they were last read, whether or not they were good
-	complaint string            // guarded by mu: what was last said about them
+	complaint string            // guarded by mu: what was last logged about them
 }
 
+// lookEvery is how long at least passes between two looks at the files.
 const lookEvery = time.Second
 
-// Open reads the pair in the two files. Its error is a *PairError. SetLog is to be called before the first handshake.
+// Open reads the pair in the two files. Its error is a *PairError. SetLog must be called before the first handshake.
 func Open(certFile, keyFile string) (*Certificate, error) {
 	c := &Certificate{certFile: certFile, keyFile: keyFile, now: time.Now}
 	pair, content, err := c.read()
@@ -48,17 +49,17 @@ func Open(certFile, keyFile string) (*Certificate, error) {
 	return c, nil
 }
 
-// Note is a remark on the certificate that Open has read, which is no mistake; most often empty.
+// Note is a remark on the certificate that is no mistake, such as that it has expired; empty: none.
 func (c *Certificate) Note() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.complaint
 }
 
-// SetLog says where changes are told.
+// SetLog sets the log of changes and of what is wrong with them.
 func (c *Certificate) SetLog(log *slog.Logger) { c.log = log }
 
-// ServerConfig is for the listener.
+// ServerConfig is the TLS configuration of a listener with this certificate: TLS 1.2 and up.
 func (c *Certificate) ServerConfig() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 }
@@ -76,7 +77,7 @@ func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current.Load(), nil
 }
 
-// Reread looks at the files at once, and says what is wrong with them even if it was said before.
+// Reread reads the files at once. Its error says what is wrong with them, even if that was logged before.
 func (c *Certificate) Reread() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,7 +85,7 @@ func (c *Certificate) Reread() error {
 	return c.look()
 }
 
-// look takes the pair in the files if they are not what they were. It wants mu held.
+// look takes the pair in the files if their content has changed. The caller holds mu.
 func (c *Certificate) look() error {
 	c.looked = c.now()
 	pair, content, err := c.read()
@@ -105,7 +106,7 @@ func (c *Certificate) look() error {
 	return nil
 }
 
-// complain says something once. It wants mu held.
+// complain logs a text once. The caller holds mu.
 func (c *Certificate) complain(level slog.Level, text string) {
 	if text != c.complaint {
 		c.complaint = text
@@ -113,7 +114,7 @@ func (c *Certificate) complain(level slog.Level, text string) {
 	}
 }
 
-// PairError says which of the two settings is to blame.
+// PairError says which of the two settings, tls-cert or tls-key, is wrong.
 type PairError struct {
 	Setting string
 	Err     error
@@ -158,7 +159,7 @@ func checkChain(chain []byte) error {
 	}
 }
 
-// staleness says that the time of a certificate is not now, or nothing.
+// staleness says that a certificate has expired or is not valid yet; empty: it is valid now.
 func staleness(leaf *x509.Certificate, now time.Time) string {
 	switch {
 	case now.After(leaf.NotAfter):

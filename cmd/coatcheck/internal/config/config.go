@@ -89,6 +89,7 @@ func Load(args, environ []string, flags ...Flag) (*Config, error) {
 		}
 		mistakes = append(mistakes, bad[s.name])
 	}
+	c.complete()
 	for name, err := range c.validate() {
 		// A setting that is wrong by itself is not judged again together with others.
 		if bad[name] == nil {

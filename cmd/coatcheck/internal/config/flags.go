@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// recorder is a flag's value that keeps the text as it was typed, so that a bad one does not end the parsing: all mistakes
-// are to be told at once.
+// recorder is a flag's value that keeps the text as it was typed. A bad one does not end the parsing, because all mistakes are told at
+// once.
 type recorder struct {
 	into map[string]given
 	of   *setting

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// kind is how the text of a setting is read. Set parses the text, stores the result where the constructor was told, and
-// returns the text in its one canonical spelling, by which two spellings of a value are compared. Its error neither names
-// the setting nor repeats the text: the caller does both, unless the text is secret.
+// kind is how the text of a setting is read. set parses the text, stores the result where the constructor was told, and
+// returns the text in its canonical spelling. Its error neither names the setting nor repeats the text: the caller does both, unless
+// the text is secret.
 type kind struct {
 	noun string // what the text is, for --help; empty for a switch
 	set  func(text string) (canonical string, err error)
@@ -168,7 +168,7 @@ func address(p *string, others ...string) kind {
 }
 
 // Exposed reports whether other machines may reach the address. A host name other than localhost may mean anything by the
-// time it is looked up. What is no address is not exposed: "off", or a mistake that is told elsewhere.
+// time it is looked up. A text that is no address is not exposed: "off", or a mistake that is told elsewhere.
 func Exposed(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil || host == "localhost" {

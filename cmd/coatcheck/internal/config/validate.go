@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// validate completes the configuration and yields what is wrong with settings taken together, with the name of the setting that it is
-// told of. What a library's own validation knows is asked there and not repeated here.
-func (c *Config) validate() iter.Seq2[string, error] {
+// complete sets what follows from several settings.
+func (c *Config) complete() {
 	c.Server.Policy.RevokeOnReuse = c.OnReuse == "revoke"
 	c.Server.Policy.NotBefore = c.NotBefore
 	// Where nobody set them, the library fits them to what was set.
@@ -22,6 +21,11 @@ func (c *Config) validate() iter.Seq2[string, error] {
 		}
 	}
 	c.Redis.URL = c.Store
+}
+
+// validate yields what is wrong with settings taken together, each with the name of the setting that it is told of. What a library's
+// own validation knows is asked there and not repeated here.
+func (c *Config) validate() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for _, rule := range rules {
 			if err := rule.broken(c); err != nil && !yield(rule.of, c.Mistake(rule.of, err)) {

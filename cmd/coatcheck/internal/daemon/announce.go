@@ -13,7 +13,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 )
 
-// announce says where the server listens, and what whoever starts it should know. The addresses go to standard output in a
+// announce says where the server listens, and what the person who starts it should know. The addresses go to standard output in a
 // form for people and scripts, whatever the log's level; remarks go to the log.
 func announce(c *config.Config, o *credentials.Credentials, public, admin net.Listener, log *slog.Logger, stdout io.Writer) {
 	for _, note := range slices.Concat(c.Notes, o.Notes) {
@@ -43,7 +43,7 @@ func announce(c *config.Config, o *credentials.Credentials, public, admin net.Li
 	}
 }
 
-// CurlLines are the four commands that show what this is. README.md has the same, and a test runs them as they are.
+// CurlLines are four commands that show what the server does. README.md has the same, and a test runs them as they are.
 func CurlLines(url string) []string {
 	const curl = `curl -sS -b jar.txt -c jar.txt -w ' %{http_code}\n' `
 	return []string{
@@ -54,7 +54,7 @@ func CurlLines(url string) []string {
 	}
 }
 
-// baseURL is where this machine reaches a listener: one on all interfaces is reached on loopback too.
+// baseURL is where this machine reaches a listener. One on all interfaces is reached on loopback too.
 func baseURL(addr net.Addr) string {
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err != nil {

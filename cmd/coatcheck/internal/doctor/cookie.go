@@ -86,7 +86,7 @@ func (d *doctor) cookieSameSite() {
 	}
 }
 
-// site is what browsers compare for SameSite: the scheme, and the domain that somebody has registered.
+// site is what browsers compare for SameSite: the scheme, and the registered domain.
 func site(u *url.URL) string {
 	host := strings.ToLower(u.Hostname())
 	if net.ParseIP(host) == nil {

@@ -13,14 +13,14 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 )
 
-// What a check comes to.
+// Results of a check.
 const (
 	Fine    = "ok"
 	Warning = "warning"
 	Problem = "problem"
 )
 
-// Verdict is what a check came to. Its text says what it means, and what to do about it.
+// Verdict is the result of a check, one of those above. Its text says what that means, and what to do about it.
 type Verdict struct {
 	Check  string `json:"check"`
 	Result string `json:"result"`
@@ -39,7 +39,7 @@ func (d *doctor) say(check, result, format string, args ...any) {
 	d.found = append(d.found, Verdict{check, result, fmt.Sprintf(format, args...)})
 }
 
-// PublicURL reads --url; without it there is none.
+// PublicURL reads the public address of a server; the result for an empty text is nil.
 func PublicURL(s string) (*url.URL, error) {
 	if s == "" {
 		return nil, nil //nolint:nilnil // not known is no mistake
@@ -114,7 +114,7 @@ func (r Report) String() string {
 	return b.String()
 }
 
-// soon is how long before its end a certificate is warned of: a renewal that works is done by then.
+// soon is how long before a certificate ends doctor warns of it: a renewal that works is done by then.
 const soon = 14 * 24 * time.Hour
 
 func (d *doctor) certificate(check string, ends time.Time) {

@@ -14,7 +14,7 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// login says what the login mode opens.
+// login says who may log in.
 func (d *doctor) login() {
 	switch {
 	case d.c.Login != "open":
@@ -55,7 +55,7 @@ func (d *doctor) secretFiles() {
 	}
 }
 
-// ownCertificate says how long the certificate of --tls-cert is good. That it fits its key has been checked already.
+// ownCertificate says how long the certificate of --tls-cert is good. Whether it fits its key was checked when it was opened.
 func (d *doctor) ownCertificate() {
 	if d.c.TLSCert == "" {
 		return
@@ -120,7 +120,7 @@ func (d *doctor) unused(dir string) {
 	}
 }
 
-// existing is the nearest folder above a path that is there.
+// existing is the nearest folder above a path that exists.
 func existing(path string) string {
 	for {
 		parent := filepath.Dir(path)
@@ -131,7 +131,7 @@ func existing(path string) string {
 	}
 }
 
-// writable makes a file in a folder, and takes it away again.
+// writable makes a file in a folder and removes it again.
 func writable(dir string) error {
 	f, err := os.CreateTemp(dir, ".coatcheck-doctor-")
 	if err != nil {

@@ -16,12 +16,12 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// tracesFailEvery keeps a collector that is away from filling the log.
-const tracesFailEvery = time.Minute
+// reportEvery is how often a failure is logged: a collector that is away must not fill the log.
+const reportEvery = time.Minute
 
-// reports hears what OpenTelemetry's packages complain of: as their error handler that spans were not sent, and as the sink of their
-// own log, which would go to standard error past ours, that a variable is not understood. Their texts quote variables and what collectors
-// answer, in both of which there may be keys; what is told is never more than they may tell.
+// reports receives what OpenTelemetry's packages complain of: as their error handler, that spans were not sent; and as the sink of their
+// own log, which would otherwise go to standard error, that a variable is not understood. Their texts quote variables and answers of
+// collectors, both of which may hold keys, so that only words known to be harmless are logged.
 type reports struct {
 	log *slog.Logger
 	now func() time.Time
@@ -29,13 +29,13 @@ type reports struct {
 	mu       sync.Mutex
 	starting bool      // guarded by mu: complaints are mistakes of the configuration
 	mistakes []error   // guarded by mu
-	told     time.Time // guarded by mu: when the last line was written
-	failures int       // guarded by mu: since then
+	logged   time.Time // guarded by mu: when the last line was written
+	failures int       // guarded by mu: since that line
 }
 
 var _ logr.LogSink = (*reports)(nil)
 
-// started ends the time in which complaints are mistakes, and returns those.
+// started ends the time in which complaints are mistakes of the configuration, and returns them.
 func (r *reports) started() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -44,18 +44,18 @@ func (r *reports) started() error {
 }
 
 // Handle implements otel.ErrorHandler. While it starts, only the sampler and the resource complain here, and of no secrets.
-func (r *reports) Handle(err error) { r.tell(err.Error(), causeOf(err)) }
+func (r *reports) Handle(err error) { r.report(err.Error(), causeOf(err)) }
 
 // Error implements logr.LogSink. The error and the values may hold the text of a variable with a key in it.
 func (r *reports) Error(_ error, msg string, values ...any) {
 	if i := slices.Index(values, any("file")); i >= 0 && i+1 < len(values) {
 		msg = fmt.Sprintf("%s %q", msg, values[i+1])
 	}
-	r.tell(msg, msg)
+	r.report(msg, msg)
 }
 
 // Info implements logr.LogSink.
-func (r *reports) Info(_ int, msg string, _ ...any) { r.tell(msg, msg) }
+func (r *reports) Info(_ int, msg string, _ ...any) { r.report(msg, msg) }
 
 // Enabled implements logr.LogSink: OpenTelemetry warns at level 1.
 func (r *reports) Enabled(level int) bool { return level <= 1 }
@@ -63,13 +63,13 @@ func (r *reports) Enabled(level int) bool { return level <= 1 }
 // Init implements logr.LogSink.
 func (r *reports) Init(logr.RuntimeInfo) {}
 
-// WithValues implements logr.LogSink; values are not told anyway.
+// WithValues implements logr.LogSink; values are not logged anyway.
 func (r *reports) WithValues(...any) logr.LogSink { return r }
 
 // WithName implements logr.LogSink.
 func (r *reports) WithName(string) logr.LogSink { return r }
 
-func (r *reports) tell(mistake, failure string) {
+func (r *reports) report(mistake, failure string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.starting {
@@ -78,17 +78,17 @@ func (r *reports) tell(mistake, failure string) {
 	}
 	r.failures++
 	now := r.now()
-	if !r.told.IsZero() && now.Sub(r.told) < tracesFailEvery {
+	if !r.logged.IsZero() && now.Sub(r.logged) < reportEvery {
 		return
 	}
 	r.log.LogAttrs(context.Background(), slog.LevelWarn, "spans were not sent", slog.String("error", failure), slog.Int("count", r.failures))
-	r.told, r.failures = now, 0
+	r.logged, r.failures = now, 0
 }
 
 // sentStatus finds the status in otlptracehttp's "failed to send to URL: 401 Unauthorized (body: …)"; no URL has a space.
 var sentStatus = regexp.MustCompile(`failed to send to \S+: ([1-5]\d\d) `)
 
-// causeOf says in words of our own, or of Go's network, why spans were not sent. The collector's words stay with the collector.
+// causeOf says why spans were not sent, in words of its own or of Go's network packages, never in the collector's.
 func causeOf(err error) string {
 	var network *net.OpError
 	var certificate *tls.CertificateVerificationError

@@ -1,4 +1,3 @@
-// Package traces sends spans to an OpenTelemetry collector.
 package traces
 
 import (
@@ -23,19 +22,19 @@ import (
 	"github.com/coatcheck/coatcheck/server/tracing"
 )
 
-// sendTracesFor is how long the end waits at most for a collector: one that is away shall not make every restart take as long as
-// requests may take.
-const sendTracesFor = 2 * time.Second
+// flushWithin is how long a stop waits at most for a collector: one that is away must not make every restart take as long as requests
+// may take.
+const flushWithin = 2 * time.Second
 
-// Traces is what --otel starts. Nil: nothing is traced.
+// Traces makes spans and sends them. A nil *Traces makes none.
 type Traces struct {
 	*tracing.Tracer
 	provider *sdktrace.TracerProvider
 	reports  *reports
 }
 
-// Start makes what --otel asks for, as the OTEL_ variables say, which OpenTelemetry's packages read by themselves. It is nil
-// where they turn traces off. The error is about variables, and shows no value that may be a secret.
+// Start begins to send spans where the OTEL_ variables of the process say, which OpenTelemetry's packages read by themselves. The result
+// is nil where they turn traces off. The error is about variables, and shows no value that may be a secret.
 func Start(version string, log *slog.Logger) (*Traces, error) {
 	exporter := os.Getenv("OTEL_TRACES_EXPORTER")
 	if exporter == "none" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
@@ -80,7 +79,7 @@ func endpoint(variable string) error {
 	return nil
 }
 
-// Around returns the store with spans for its operations.
+// Around returns the store with a span for each of its operations.
 func (t *Traces) Around(store coatcheck.Store) coatcheck.Store {
 	if t == nil {
 		return store
@@ -88,12 +87,12 @@ func (t *Traces) Around(store coatcheck.Store) coatcheck.Store {
 	return t.Store(store)
 }
 
-// Stop sends the spans that wait, until the deadline and no longer than sendTracesFor. A zero deadline is none.
+// Stop sends the spans that wait, but not beyond the deadline and no longer than flushWithin. A zero deadline is none.
 func (t *Traces) Stop(deadline time.Time) {
 	if t == nil {
 		return
 	}
-	latest := time.Now().Add(sendTracesFor)
+	latest := time.Now().Add(flushWithin)
 	if !deadline.IsZero() && deadline.Before(latest) {
 		latest = deadline
 	}

@@ -27,7 +27,7 @@ func TestReportsOnceAMinute(t *testing.T) {
 		r.Error(refused, "a complaint", "input", "s3cret")
 	}
 	assert.Equal(t, 1, strings.Count(out.String(), "\n"))
-	now = now.Add(tracesFailEvery)
+	now = now.Add(reportEvery)
 	r.Handle(refused)
 	assert.Equal(t, 2, strings.Count(out.String(), "\n"))
 	assert.Contains(t, out.String(), "count=2000")

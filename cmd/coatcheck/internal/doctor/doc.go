@@ -1,0 +1,9 @@
+// Package doctor checks a configuration, and the server that runs with it, for what usually goes wrong.
+//
+//   - doctor.go: Examine, which makes all checks, and Report, what they came to
+//   - cookie.go: whether browsers keep the cookie and send it; whether the server knows its clients behind proxies
+//   - files.go: the login mode, who may read files that hold secrets, the certificate, the folder of the memory store
+//   - live.go: the running server, its descriptors, and Redis
+//   - public.go: the public address, as a browser reaches it
+//   - limits_unix.go, limits_other.go: how many descriptors a process may have
+package doctor
