@@ -31,6 +31,7 @@ cross: ## Build for every system that releases are made for
 .PHONY: test
 test: tools ## Run all tests, with the race detector and in random order
 	go test $(TESTFLAGS) ./...
+	cd fiber3session && go test $(TESTFLAGS) ./...
 	@echo "Without the race detector, which allocates by itself and makes large volumes slow:"
 	go test -shuffle=on -timeout 5m -run 'Alloc|Cost|Anonymous|MadeUp' . ./server ./server/login ./shardstore ./redisstore
 	go test -shuffle=on -timeout 5m -run '^TestContract$$/^tokens$$' ./server ./fibersession
@@ -46,7 +47,7 @@ lint: ## Check format, style, dependencies and known vulnerabilities
 	@scripts/check-deps go.mod
 	go mod tidy -diff
 	$(GOTOOL) golangci-lint run ./...
-	@set -e; for module in bench/*/go.mod; do (cd "$$(dirname $$module)" && go mod tidy -diff && go vet ./...); done
+	@set -e; for module in bench/*/go.mod fiber3session/go.mod; do (cd "$$(dirname $$module)" && go mod tidy -diff && go vet ./...); done
 	@scripts/vulncheck
 
 .PHONY: fmt

@@ -10,16 +10,13 @@
 package fibersession
 
 import (
-	"context"
 	"errors"
-	"net"
-	"net/netip"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/cookie"
+	"github.com/coatcheck/coatcheck/internal/fasthttpsession"
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
@@ -52,72 +49,15 @@ func mounted(m *middleware.Middleware, err error) (fiber.Handler, error) {
 	if fiber.IsChild() && !m.Manager.Store().Shared() {
 		return nil, errors.New("coatcheck: with Prefork each process would have sessions of its own: the store must be shared, such as redisstore")
 	}
-	return (&Around{m: m, host: Host{Context: background, Peer: peer}}).handle, nil
-}
-
-func background(*fasthttp.RequestCtx) context.Context { return context.Background() }
-
-// peer returns the address of the connection's other end, the zero Addr where it has none.
-func peer(fctx *fasthttp.RequestCtx) netip.Addr {
-	tcp, ok := fctx.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	addr, _ := netip.AddrFromSlice(tcp.IP)
-	return addr.Unmap()
+	sessions := fasthttpsession.New(m)
+	return func(c *fiber.Ctx) error { return sessions.Handle(c.Context(), c) }, nil
 }
 
 // Get returns the session of the request: of the innermost middleware, if there are several. Where none is mounted, in an error
 // handler and after the request it is a detached one, nobody's. It must not be kept beyond the request.
-func Get(c *fiber.Ctx) *coatcheck.Session { return exchangeOf(c.Context()).Session("") }
+func Get(c *fiber.Ctx) *coatcheck.Session { return fasthttpsession.Session(c.Context(), "") }
 
 // Named is Get for an application with several session middlewares: it returns the session that the cookie of this name holds.
 func Named(c *fiber.Ctx, cookieName string) *coatcheck.Session {
-	return exchangeOf(c.Context()).Session(cookieName)
-}
-
-// exchangeKey is where a request's context keeps its *middleware.Exchange.
-type exchangeKey struct{}
-
-func exchangeOf(ctx *fasthttp.RequestCtx) *middleware.Exchange {
-	x, _ := ctx.UserValue(exchangeKey{}).(*middleware.Exchange)
-	return x
-}
-
-// handle is the middleware as an application mounts it: the handlers behind it find the session in their context.
-func (a *Around) handle(c *fiber.Ctx) error {
-	fctx := c.Context()
-	outer := exchangeOf(fctx)
-	if mounted, err := a.m.Mounted(outer); mounted {
-		return c.Next()
-	} else if err != nil {
-		return err
-	}
-	x := a.m.Acquire(outer)
-	defer a.m.Release(x)
-	ctx := a.host.Context(fctx)
-	if err := a.open(ctx, fctx, x); err != nil {
-		return a.fail(fctx, err)
-	}
-	before := headers.Get().(*fasthttp.ResponseHeader) // what middlewares around this one have set
-	defer headers.Put(before)
-	fctx.Response.Header.CopyTo(before)
-	handlerErr := next(c, x)
-	if err := a.m.Finish(ctx, x); err != nil {
-		before.CopyTo(&fctx.Response.Header)
-		return a.fail(fctx, err)
-	}
-	if a.setCookie(&fctx.Response.Header, x) {
-		keepPrivate(fctx)
-	}
-	return handlerErr
-}
-
-// next calls the handlers behind the middleware, which find x in their context until they return or panic.
-func next(c *fiber.Ctx, x *middleware.Exchange) error {
-	fctx := c.Context()
-	outer := fctx.UserValue(exchangeKey{})
-	fctx.SetUserValue(exchangeKey{}, x)
-	defer fctx.SetUserValue(exchangeKey{}, outer)
-	return c.Next()
+	return fasthttpsession.Session(c.Context(), cookieName)
 }

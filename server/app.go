@@ -13,7 +13,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
-	"github.com/coatcheck/coatcheck/fibersession"
+	"github.com/coatcheck/coatcheck/internal/fasthttpsession"
 	"github.com/coatcheck/coatcheck/internal/middleware"
 	"github.com/coatcheck/coatcheck/server/internal/conn"
 	"github.com/coatcheck/coatcheck/server/login"
@@ -22,7 +22,7 @@ import (
 // Server is the standalone auth API: the public application and the admin one.
 type Server struct {
 	manager  *coatcheck.Manager
-	sessions *fibersession.Around
+	sessions *fasthttpsession.Sessions
 	proxies  middleware.Proxies
 	mode     login.Mode
 	keys     *login.Keys       // of the admin listener; nil: none

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/coatcheck/coatcheck"
-	"github.com/coatcheck/coatcheck/fibersession"
+	"github.com/coatcheck/coatcheck/internal/cookie"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
@@ -70,7 +70,7 @@ type Config struct {
 }
 
 // Cookie is what the session cookie looks like.
-type Cookie = fibersession.Cookie
+type Cookie = cookie.Config
 
 // Validate returns all mistakes of the configuration, joined.
 func (c Config) Validate() error {

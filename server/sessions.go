@@ -7,7 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
-	"github.com/coatcheck/coatcheck/fibersession"
+	"github.com/coatcheck/coatcheck/internal/fasthttpsession"
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
@@ -16,19 +16,21 @@ type handler = func(*fiber.Ctx, *coatcheck.Request) error
 
 // with puts a session around a handler.
 func (s *Server) with(h handler) fiber.Handler {
-	return func(c *fiber.Ctx) error { return s.sessions.Do(c, h) }
+	return func(c *fiber.Ctx) error { return fasthttpsession.Do(s.sessions, c.Context(), c, h) }
 }
 
 // withoutCookie is with for a route that never sets or clears the cookie.
 func (s *Server) withoutCookie(h handler) fiber.Handler {
-	return func(c *fiber.Ctx) error { return s.sessions.DoWithoutCookie(c, h) }
+	return func(c *fiber.Ctx) error { return fasthttpsession.DoWithoutCookie(s.sessions, c.Context(), c, h) }
 }
 
 // newSessions returns the session middleware in the form that hands the server's own handlers the request.
-func (s *Server) newSessions(cfg Config) (*fibersession.Around, error) {
-	return fibersession.NewAround(s.manager, fibersession.Config{Cookie: cfg.Cookie, TrustedProxies: cfg.TrustedProxies}, fibersession.Host{
-		Observer: observer{s.audit.Events, s.metrics}, Context: s.context, Peer: peer,
-	})
+func (s *Server) newSessions(cfg Config) (*fasthttpsession.Sessions, error) {
+	m, err := middleware.New(s.manager, middleware.Config{Cookie: cfg.Cookie, TrustedProxies: cfg.TrustedProxies}, observer{s.audit.Events, s.metrics})
+	if err != nil {
+		return nil, err
+	}
+	return &fasthttpsession.Sessions{Middleware: m, Context: s.context, Peer: peer}, nil
 }
 
 // observer writes the events of sessions, and counts what happened to them. What the store could not do becomes an event where

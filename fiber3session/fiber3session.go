@@ -1,0 +1,85 @@
+// Package fiber3session is the session middleware for Fiber v3. It is a module of its own.
+//
+//	sessions, err := fiber3session.New(store, fiber3session.Config{})
+//	app.Use(sessions)
+//	app.Get("/", func(c fiber.Ctx) error { return c.SendString(fiber3session.Get(c).UserID()) })
+//
+// Before the handlers behind it the middleware opens the session that the request's cookie names; afterwards, whatever status
+// they chose, it persists what they changed and sets the cookie. If that fails the client gets 503 and no Set-Cookie in place of
+// the handlers' answer; a panic persists nothing. Mount it ahead of anything that reads cookies.
+package fiber3session
+
+import (
+	"errors"
+
+	"github.com/gofiber/fiber/v3"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/cookie"
+	"github.com/coatcheck/coatcheck/internal/fasthttpsession"
+	"github.com/coatcheck/coatcheck/internal/middleware"
+)
+
+// Config is how the middleware behaves: Policy, Cookie, TrustedProxies and Logger. The zero value of each field is its default
+// and is safe: a __Host- cookie with Secure, 30 minutes idle, 12 hours at most. It is the same for all frameworks.
+type Config = middleware.Config
+
+// Cookie is what the session cookie looks like: Name, Domain, Path, Insecure, ScriptAccess and SameSite. On plain http give it
+// another name and Insecure.
+type Cookie = cookie.Config
+
+// New returns the session middleware for a store, or all mistakes of the configuration. In a child of Prefork a store that is not
+// shared is a mistake: each process would have sessions of its own.
+func New(store coatcheck.Store, cfg Config) (fiber.Handler, error) {
+	m, err := middleware.NewFor(store, cfg)
+	return mounted(m, err)
+}
+
+// NewFor is New for a manager of the application's, by which it lists and ends sessions elsewhere and sets Policy.NotBefore at run
+// time. The policy is the manager's: cfg.Policy must be zero.
+func NewFor(manager *coatcheck.Manager, cfg Config) (fiber.Handler, error) {
+	m, err := middleware.New(manager, cfg, nil)
+	return mounted(m, err)
+}
+
+func mounted(m *middleware.Middleware, err error) (fiber.Handler, error) {
+	if err != nil {
+		return nil, err
+	}
+	if fiber.IsChild() && !m.Manager.Store().Shared() {
+		return nil, errors.New("coatcheck: with Prefork each process would have sessions of its own: the store must be shared, such as redisstore")
+	}
+	sessions := fasthttpsession.New(m)
+	return func(c fiber.Ctx) error { return sessions.Handle(c.RequestCtx(), c) }, nil
+}
+
+// Get returns the session of the request: of the innermost middleware, if there are several. Where none is mounted, in an error
+// handler and after the request it is a detached one, nobody's. It must not be kept beyond the request.
+func Get(c fiber.Ctx) *coatcheck.Session { return fasthttpsession.Session(c.RequestCtx(), "") }
+
+// Named is Get for an application with several session middlewares: it returns the session that the cookie of this name holds.
+func Named(c fiber.Ctx, cookieName string) *coatcheck.Session {
+	return fasthttpsession.Session(c.RequestCtx(), cookieName)
+}
+
+// CSRF makes and checks tokens for the forms of an application: Token(session) for the page, Check or Valid(session, token) for
+// what it sends. A token is bound to the session by its handle, which a refresh does not change and a login does; nothing is
+// stored for it and no cookie is read or set.
+type CSRF struct{ *middleware.CSRF }
+
+// NewCSRF returns the tokens of these keys, each of at least 32 bytes. The first one signs; all of them verify, so that a key is
+// replaced without refusing a form that is open. No error holds a key.
+func NewCSRF(keys ...[]byte) (CSRF, error) {
+	c, err := middleware.NewCSRF(keys...)
+	return CSRF{c}, err
+}
+
+// Check is a handler that refuses unsafe requests (RFC 9110, section 9.2.1) with 403 unless the header X-CSRF-Token, or
+// else the form field csrf_token, holds a valid token. Mount it behind the session middleware. Only urlencoded and multipart
+// bodies of at most 1 MiB are looked at, and only where there is a stored session.
+func (c CSRF) Check(ctx fiber.Ctx) error {
+	if fasthttpsession.Passes(c.CSRF, &ctx.RequestCtx().Request, Get(ctx)) {
+		return ctx.Next()
+	}
+	return fiber.NewError(fiber.StatusForbidden, fasthttpsession.Forbidden)
+}

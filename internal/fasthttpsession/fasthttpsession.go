@@ -1,0 +1,103 @@
+// Package fasthttpsession is what the session middlewares for Fiber v2 and v3 share beside package middleware: how sessions are put
+// around a request of fasthttp's, behind an application's middleware (Handle) or by a host such as package server (around.go). It
+// knows neither Fiber.
+package fasthttpsession
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/middleware"
+)
+
+// Sessions puts sessions around requests. Safe for concurrent use.
+type Sessions struct {
+	*middleware.Middleware
+	// Context returns the context of what a request asks of the store.
+	Context func(*fasthttp.RequestCtx) context.Context
+	// Peer returns the address of the connection's other end.
+	Peer func(*fasthttp.RequestCtx) netip.Addr
+}
+
+// New returns sessions for an application.
+func New(m *middleware.Middleware) *Sessions {
+	return &Sessions{Middleware: m, Context: background, Peer: peer}
+}
+
+// background is not the request's own context, which fasthttp cancels when the server begins to drain.
+func background(*fasthttp.RequestCtx) context.Context { return context.Background() }
+
+// peer returns the address of the connection's other end, the zero Addr where it has none.
+func peer(fctx *fasthttp.RequestCtx) netip.Addr {
+	tcp, ok := fctx.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	addr, _ := netip.AddrFromSlice(tcp.IP)
+	return addr.Unmap()
+}
+
+// Session returns the session of a request: the innermost middleware's if name is empty, else that of the cookie of this name. Where
+// there is none it is a detached one.
+func Session(fctx *fasthttp.RequestCtx, name string) *coatcheck.Session {
+	return exchangeOf(fctx).Session(name)
+}
+
+// exchangeKey is where a request's context keeps its *middleware.Exchange.
+type exchangeKey struct{}
+
+func exchangeOf(fctx *fasthttp.RequestCtx) *middleware.Exchange {
+	x, _ := fctx.UserValue(exchangeKey{}).(*middleware.Exchange)
+	return x
+}
+
+// headers is a pool of *fasthttp.ResponseHeader.
+var headers = sync.Pool{New: func() any { return new(fasthttp.ResponseHeader) }}
+
+// Chain is the rest of a request's handlers: a context of Fiber's.
+type Chain interface{ Next() error }
+
+// Handle opens the request's session, calls the handlers behind the middleware, which find it in their context, persists it and
+// sets the cookie. It returns the handlers' error, or that this middleware must not stand where it does; a store that fails is
+// answered for.
+func (s *Sessions) Handle(fctx *fasthttp.RequestCtx, chain Chain) error {
+	outer := exchangeOf(fctx)
+	if mounted, err := s.Mounted(outer); mounted {
+		return chain.Next()
+	} else if err != nil {
+		return err
+	}
+	x := s.Acquire(outer)
+	defer s.Release(x)
+	ctx := s.Context(fctx)
+	if err := s.open(ctx, fctx, x); err != nil {
+		fail(fctx, err)
+		return nil
+	}
+	before := headers.Get().(*fasthttp.ResponseHeader) // what middlewares around this one have set
+	defer headers.Put(before)
+	fctx.Response.Header.CopyTo(before)
+	handlerErr := next(fctx, chain, x)
+	if err := s.Finish(ctx, x); err != nil {
+		before.CopyTo(&fctx.Response.Header)
+		fail(fctx, err)
+		return nil
+	}
+	if s.writeCookie(&fctx.Response.Header, x) {
+		keepPrivate(fctx)
+	}
+	return handlerErr
+}
+
+// next calls the handlers behind the middleware, which find x in their context until they return or panic.
+func next(fctx *fasthttp.RequestCtx, chain Chain, x *middleware.Exchange) error {
+	outer := fctx.UserValue(exchangeKey{})
+	fctx.SetUserValue(exchangeKey{}, x)
+	defer fctx.SetUserValue(exchangeKey{}, outer)
+	return chain.Next()
+}
