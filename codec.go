@@ -146,7 +146,8 @@ func (r *Record) encode(key Key, h Header, p body) error {
 	case len(p.values) > MaxValues:
 		return fmt.Errorf("values of %d bytes: %w (at most %d)", len(p.values), ErrTooLarge, MaxValues)
 	}
-	b := append(r.buf[:0], codecMark+plainVersion)
+	b := r.buf[:0]
+	b = append(b, codecMark+plainVersion)
 	b = binary.BigEndian.AppendUint64(b, h.Version)
 	b = append(b, h.ID[:]...)
 	b = append(b, h.PrevID[:]...)

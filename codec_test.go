@@ -288,7 +288,9 @@ func FuzzRecordRead(f *testing.F) {
 	raw := encode(f, example())
 	bare := encode(f, parts{header: example().header})
 	for _, seed := range [][]byte{
-		raw, bare, raw[:100], coatcheck.Tombstone(), {0xC3}, nil, bytes.Repeat([]byte{0xFF}, 200),
+		raw, bare, raw[:100], coatcheck.Tombstone(),
+		{0xC3},
+		nil, bytes.Repeat([]byte{0xFF}, 200),
 		extended(raw, aKey), extended(bare, nil), extended(bare, part(1, "")), extended(raw, aKey)[:120],
 		append(extended(raw, aKey), noted(1, 2, 3, 4)...), append(bytes.Clone(raw), noted(make([]byte, 16)...)...),
 		append(bytes.Clone(bare), noted(1, 2, 3)...),

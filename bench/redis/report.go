@@ -13,7 +13,8 @@ import (
 // report prints a table: for each operation the median of what a round measured.
 func report(w io.Writer, b *bench, rounds []round) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "operation\tCPU, µs\ttimes a SET\tat most\tcommands (calls and µs for each operation)")
+	// Flush returns the first error of these.
+	_, _ = fmt.Fprintln(tw, "operation\tCPU, µs\ttimes a SET\tat most\tcommands (calls and µs for each operation)")
 	for _, op := range b.list {
 		cpu := median(rounds, func(r round) float64 { return r[op.name].cpu })
 		times := median(rounds, func(r round) float64 { return r[op.name].cpu / r[set].cpu })
@@ -21,7 +22,7 @@ func report(w io.Writer, b *bench, rounds []round) error {
 		if op.budget > 0 {
 			budget = fmt.Sprintf("%g", op.budget)
 		}
-		fmt.Fprintf(tw, "%s\t%.2f\t%.1f\t%s\t%s\n", op.name, cpu, times, budget, commands(rounds, op.name))
+		_, _ = fmt.Fprintf(tw, "%s\t%.2f\t%.1f\t%s\t%s\n", op.name, cpu, times, budget, commands(rounds, op.name))
 	}
 	return tw.Flush()
 }
