@@ -164,21 +164,22 @@ func (m *Manager) EndUser(ctx context.Context, user string) (int, error) {
 	if len(user) > MaxUserID {
 		return 0, nil // nobody's, and too long for a store to mark
 	}
-	return m.endAllBut(ctx, user, Key{})
+	return m.endAllBut(ctx, user, Key{}, true)
 }
 
-// EndOthers ends all of the user's sessions but the one at keep, and returns how many it ended. ErrNotFound: the session at keep
-// does not live any more, and nothing was ended.
+// EndOthers ends all of the user's sessions but the one at keep, for the user, and returns how many it ended. It refuses no login
+// that has begun: whoever holds a stolen session must not be able to keep the user out. ErrNotFound: the session at keep does
+// not live any more, and nothing was ended.
 func (m *Manager) EndOthers(ctx context.Context, user string, keep Key) (int, error) {
-	if keep == (Key{}) {
+	if keep.IsZero() {
 		return 0, ErrNotFound
 	}
-	return m.endAllBut(ctx, user, keep)
+	return m.endAllBut(ctx, user, keep, false)
 }
 
-func (m *Manager) endAllBut(ctx context.Context, user string, keep Key) (int, error) {
+func (m *Manager) endAllBut(ctx context.Context, user string, keep Key, mark bool) (int, error) {
 	now := m.policy.Now()
-	n, err := m.store.EndUser(ctx, user, keep, now, m.until(now))
+	n, err := m.store.EndUser(ctx, user, keep, mark, now, m.until(now))
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return n, unavailable(err)
 	}

@@ -159,7 +159,7 @@ func (m *mapStore) List(_ context.Context, user string, now time.Time, yield fun
 	return nil
 }
 
-func (m *mapStore) EndUser(_ context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
+func (m *mapStore) EndUser(_ context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	live := m.liveOf(user, now)
@@ -174,8 +174,10 @@ func (m *mapStore) EndUser(_ context.Context, user string, keep coatcheck.Key, n
 			ended++
 		}
 	}
-	m.seq++
-	m.marks[user] = userMark{mark: m.seq, until: now.Add(coatcheck.MarkLife)}
+	if mark {
+		m.seq++
+		m.marks[user] = userMark{mark: m.seq, until: now.Add(coatcheck.MarkLife)}
+	}
 	return ended, nil
 }
 

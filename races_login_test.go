@@ -144,7 +144,7 @@ func TestRaceRevokeAllAndLogin(t *testing.T) {
 				admin := func(ctx context.Context) {
 					pause(ctx, "revoke all")
 					revoked = true
-					_, err := w.data.EndUser(ctx, "u", coatcheck.Key{}, w.clock.Now(), w.clock.Now().Add(grace))
+					_, err := w.data.EndUser(ctx, "u", coatcheck.Key{}, true, w.clock.Now(), w.clock.Now().Add(grace))
 					require.NoError(t, err)
 				}
 				attempt := func(ctx context.Context) {
@@ -192,7 +192,7 @@ func checkRevoked(t *testing.T, w *world, login *request, began bool, old string
 func TestRaceLoginEndedBeforeItsMerge(t *testing.T) {
 	for name, end := range map[string]func(ctx context.Context, w *world){
 		"revoke all": func(ctx context.Context, w *world) {
-			_, err := w.data.EndUser(ctx, "u", coatcheck.Key{}, w.clock.Now(), w.clock.Now().Add(grace))
+			_, err := w.data.EndUser(ctx, "u", coatcheck.Key{}, true, w.clock.Now(), w.clock.Now().Add(grace))
 			require.NoError(t, err)
 		},
 		"pushed out by the limit": func(_ context.Context, w *world) {
@@ -251,7 +251,7 @@ func failOp(op string, err error) func(context.Context, string) error {
 func TestLoginReadsTheMarkOfItsUser(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
-	_, err := w.data.EndUser(ctx, "v", coatcheck.Key{}, w.clock.Now(), w.clock.Now().Add(grace))
+	_, err := w.data.EndUser(ctx, "v", coatcheck.Key{}, true, w.clock.Now(), w.clock.Now().Add(grace))
 	require.NoError(t, err)
 	s := w.open()
 	require.NoError(t, s.BeginLogin(ctx, "u"))

@@ -84,10 +84,10 @@ type Store interface {
 	// it cannot read are left out.
 	List(ctx context.Context, user string, now time.Time, yield func(*Record) bool) error
 
-	// EndUser ends every session of the user except the one at keep, leaves tombstones until the given time and a new
-	// Mark, and returns how many live sessions it ended. A zero keep spares none. When keep is not zero and no session of
-	// the user lives there at now, it does nothing and returns ErrNotFound.
-	EndUser(ctx context.Context, user string, keep Key, now, until time.Time) (ended int, err error)
+	// EndUser ends every session of the user except the one at keep, leaves tombstones until the given time and, if mark is
+	// set, a new Mark, and returns how many live sessions it ended. A zero keep spares none. When keep is not zero and no
+	// session of the user lives there at now, it does nothing and returns ErrNotFound.
+	EndUser(ctx context.Context, user string, keep Key, mark bool, now, until time.Time) (ended int, err error)
 
 	// Shared reports whether other processes with a store of the same settings see the same sessions.
 	Shared() bool

@@ -130,11 +130,11 @@ func (h *hookStore) List(ctx context.Context, user string, now time.Time, yield 
 	return h.leave(ctx, opList, h.Store.List(ctx, user, now, yield))
 }
 
-func (h *hookStore) EndUser(ctx context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
+func (h *hookStore) EndUser(ctx context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (int, error) {
 	if err := h.enter(ctx, opAll); err != nil {
 		return 0, err
 	}
-	n, err := h.Store.EndUser(ctx, user, keep, now, until)
+	n, err := h.Store.EndUser(ctx, user, keep, mark, now, until)
 	return n, h.leave(ctx, opAll, err)
 }
 

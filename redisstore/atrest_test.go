@@ -242,7 +242,7 @@ func TestEvictedSessionsDoNotCount(t *testing.T) {
 	listed := 0
 	require.NoError(t, s.List(ctx, "ada", time.Now(), func(*coatcheck.Record) bool { listed++; return true }))
 	assert.Equal(t, 1, listed)
-	n, err := s.EndUser(ctx, "ada", coatcheck.Key{}, time.Now(), time.Now().Add(grave))
+	n, err := s.EndUser(ctx, "ada", coatcheck.Key{}, true, time.Now(), time.Now().Add(grave))
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
 }

@@ -252,7 +252,7 @@ func TestHalfMovedSlot(t *testing.T) {
 			listed := 0
 			require.NoError(t, s.List(ctx, user, time.Now(), func(*coatcheck.Record) bool { listed++; return true }))
 			assert.Equal(t, len(recs), listed)
-			n, err := s.EndUser(ctx, user, coatcheck.Key{}, time.Now(), time.Now().Add(grave))
+			n, err := s.EndUser(ctx, user, coatcheck.Key{}, true, time.Now(), time.Now().Add(grave))
 			require.NoError(t, err)
 			assert.Equal(t, len(recs), n)
 		})

@@ -109,7 +109,7 @@ func loseEndUser(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 	add(t, s, user)
 	keep := add(t, s, user)
 	proxy.LoseAnswer()
-	n, err := s.EndUser(context.Background(), user, keep.Key, time.Now(), time.Now().Add(grave))
+	n, err := s.EndUser(context.Background(), user, keep.Key, true, time.Now(), time.Now().Add(grave))
 	require.NoError(t, err)
 	assert.Equal(t, 2, n)
 	require.NoError(t, load(s, keep))
@@ -147,7 +147,7 @@ func liveThrough(t *testing.T, s *redisstore.Store, user string) {
 	if rand.IntN(2) == 0 {
 		assert.NoError(t, end(s, again))
 	} else {
-		n, err := s.EndUser(ctx, user, coatcheck.Key{}, time.Now(), time.Now().Add(grave))
+		n, err := s.EndUser(ctx, user, coatcheck.Key{}, true, time.Now(), time.Now().Add(grave))
 		assert.NoError(t, err)
 		assert.Equal(t, 1, n)
 	}

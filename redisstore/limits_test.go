@@ -120,7 +120,7 @@ func TestDamagedAndNewer(t *testing.T) {
 		return true
 	}))
 	assert.True(t, exists(rec), "it is the newer release's")
-	n, err := s.EndUser(ctx, "bob", coatcheck.Key{}, time.Now(), time.Now().Add(grave))
+	n, err := s.EndUser(ctx, "bob", coatcheck.Key{}, true, time.Now(), time.Now().Add(grave))
 	require.NoError(t, err)
 	assert.Equal(t, 1, n, "but the end of all sessions is the end of this one")
 	require.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)

@@ -88,7 +88,7 @@ func end(s *redisstore.Store, rec *coatcheck.Record) error {
 }
 
 func endUser(s *redisstore.Store, user string, keep coatcheck.Key) error {
-	_, err := s.EndUser(context.Background(), user, keep, time.Now(), time.Now().Add(grave))
+	_, err := s.EndUser(context.Background(), user, keep, true, time.Now(), time.Now().Add(grave))
 	return err
 }
 

@@ -147,7 +147,7 @@ func (s *Store) End(ctx context.Context, key coatcheck.Key, user string, now, un
 }
 
 // EndUser implements coatcheck.Store.
-func (s *Store) EndUser(ctx context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
+func (s *Store) EndUser(ctx context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (int, error) {
 	if err := s.usable(); err != nil {
 		return 0, err
 	}
@@ -160,12 +160,16 @@ func (s *Store) EndUser(ctx context.Context, user string, keep coatcheck.Key, no
 		return 0, nil
 	}
 	name, ends := userName(user), now.Add(coatcheck.MarkLife).UnixMilli()
-	mark := binary.BigEndian.AppendUint64(nil, 1+rand.Uint64N(1<<63))
+	left := "" // the mark's value; empty: none is left
+	if mark {
+		value := binary.BigEndian.AppendUint64(nil, 1+rand.Uint64N(1<<63))
+		left = string(binary.BigEndian.AppendUint64(value, uint64(ends)))
+	}
 	op := operation{
 		name: "end user", script: endUserScript, durable: true,
 		keys: []string{s.key(tag, kindIndex, name), s.receiptKey(tag), s.key(tag, kindMark, name)},
 		args: []string{
-			millis(now), millis(until), s.key(tag, kindRecord, ""), string(binary.BigEndian.AppendUint64(mark, uint64(ends))),
+			millis(now), millis(until), s.key(tag, kindRecord, ""), left,
 			strconv.FormatInt(ends, 10), keep.String(), user,
 		},
 	}

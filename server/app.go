@@ -31,6 +31,7 @@ type Server struct {
 	remember time.Duration
 	reauth   time.Duration
 	audit    *audit
+	limit    endOthersLimit
 	access   *accessLog // nil: off
 	metrics  *metrics
 	requests *requests // of the public listener

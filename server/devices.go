@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -130,10 +131,6 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.mayEndOthers(r); err != nil {
-		return err
-	}
-	keep, id := r.Key(), r.ID().String()
 	here := false
 	switch string(c.Request().URI().QueryString()) { // a parameter that is nearly right must end nothing
 	case "", "current=false":
@@ -142,13 +139,15 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 	default:
 		return problemBadQuery
 	}
-	ctx := s.context(c.Context())
-	var n int
-	if here {
-		n, err = s.endUser(ctx, user)
-	} else {
-		n, err = s.endOthers(ctx, user, keep)
+	if err := s.mayEndOthers(r); err != nil {
+		return err
 	}
+	if wait := s.limit.allow(r.Key(), s.manager.Now()); wait > 0 {
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+		return problemTooManyEnds
+	}
+	ctx, id := s.context(c.Context()), r.ID().String()
+	n, err := s.endOthers(ctx, user, r.Key())
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):
 		return problemUnauthenticated // the caller's own session ended meanwhile
@@ -160,6 +159,7 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 		if err := r.Commit(ctx); err != nil {
 			return err
 		}
+		n += r.Report().Ended
 	}
 	s.audit.ended(r.Client().IP, middleware.EventRevoke, user, id, n)
 	return c.JSON(fiber.Map{"revoked": n})

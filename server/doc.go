@@ -9,7 +9,7 @@
 //	json.go          the body of a login; JSON that is written on the hot path
 //	verify.go        verify for reverse proxies
 //	loginpage.go     where verify sends browsers to log in
-//	devices.go       the user's own sessions; devicespage.go and page/ are the page for them
+//	devices.go       the user's own sessions; sessionlimit.go how often they are ended; devicespage.go and page/ are the page for them
 //	admin.go         the admin listener; pprof.go its profiles
 //	problem.go       every error answer, and the one place where an error becomes an answer
 //	crosssite.go     refusing what another site's page sends; cors.go admits origins

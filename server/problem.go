@@ -31,6 +31,7 @@ var (
 	problemUserID          = middleware.NewProblem(422, "invalid_user_id", "user_id must be a string of 1 to 256 bytes without control characters.")
 	problemHeaderTooLarge  = middleware.NewProblem(431, "header_too_large", "The header block is larger than 8 KiB.")
 	problemLoginThrottled  = middleware.NewProblem(429, "login_throttled", "Too many logins failed. Try again later.")
+	problemTooManyEnds     = middleware.NewProblem(429, "too_many_requests", "The session has ended others too often. Try again later.")
 	problemTooManyConns    = comeBack(middleware.NewProblem(429, "too_many_connections", "The client has too many connections."))
 	problemSeconds         = middleware.NewProblem(400, "malformed_query", "The query parameter seconds must be above 0 and at most 300.")
 	problemProfiling       = middleware.NewProblem(409, "profile_running", "A profile of this kind is being taken.")

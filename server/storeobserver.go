@@ -123,9 +123,9 @@ func (s *observedStore) List(ctx context.Context, user string, now time.Time, yi
 }
 
 // EndUser implements coatcheck.Store.
-func (s *observedStore) EndUser(ctx context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
+func (s *observedStore) EndUser(ctx context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (int, error) {
 	ctx, began := s.begin(ctx, OpEndUser)
-	ended, err := s.Store.EndUser(ctx, user, keep, now, until)
+	ended, err := s.Store.EndUser(ctx, user, keep, mark, now, until)
 	s.observer.Done(ctx, OpEndUser, began, err)
 	return ended, err
 }

@@ -83,9 +83,9 @@ func (l *traceLog) List(ctx context.Context, user string, now time.Time, yield f
 	return l.Store.List(ctx, user, now, yield)
 }
 
-func (l *traceLog) EndUser(ctx context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
+func (l *traceLog) EndUser(ctx context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (int, error) {
 	l.note(ctx, "end_user")
-	return l.Store.EndUser(ctx, user, keep, now, until)
+	return l.Store.EndUser(ctx, user, keep, mark, now, until)
 }
 
 func (l *traceLog) last() *traced { return l.requests[len(l.requests)-1] }

@@ -150,7 +150,7 @@ func crashUser(t *testing.T, s *shardstore.Store, user string, say func(string, 
 		for _, rec := range recs {
 			say("? E %s", key64(rec))
 		}
-		_, err := s.EndUser(ctx, user, coatcheck.Key{}, now, until)
+		_, err := s.EndUser(ctx, user, coatcheck.Key{}, true, now, until)
 		require.NoError(t, err)
 		for _, rec := range recs {
 			say("! E %s", key64(rec))

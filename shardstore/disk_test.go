@@ -58,7 +58,7 @@ func TestRestore(t *testing.T) {
 			shortened := add(t, s, "bob", t0, time.Hour)
 			end(t, s, ended)
 			revoked := add(t, s, "cyd", t0, time.Hour)
-			_, err := s.EndUser(ctx, "cyd", coatcheck.Key{}, t0, t0.Add(10*time.Second))
+			_, err := s.EndUser(ctx, "cyd", coatcheck.Key{}, true, t0, t0.Add(10*time.Second))
 			require.NoError(t, err)
 			mark, err := s.Mark(ctx, "cyd", t0)
 			require.NoError(t, err)

@@ -29,7 +29,7 @@ func TestFullDisk(t *testing.T) {
 		require.ErrorIs(t, renew(t, s, rec, t0, 2*time.Hour), coatcheck.ErrUnavailable)
 		var last coatcheck.Record
 		require.ErrorIs(t, s.End(ctx, rec.Key, "ada", t0, t0.Add(time.Second), &last), coatcheck.ErrUnavailable)
-		_, err = s.EndUser(ctx, "ada", coatcheck.Key{}, t0, t0.Add(time.Second))
+		_, err = s.EndUser(ctx, "ada", coatcheck.Key{}, true, t0, t0.Add(time.Second))
 		require.ErrorIs(t, err, coatcheck.ErrUnavailable)
 		require.Error(t, s.Snapshot())
 		require.NoError(t, load(s, rec.Key, t0), "reads go on, and nothing has happened")

@@ -49,7 +49,7 @@ func TestJanitorRemovesWhatIsOver(t *testing.T) {
 	add(t, s, "", t0, time.Minute)
 	ended := add(t, s, "bob", t0, 10*time.Hour)
 	require.NoError(t, s.End(ctx, ended.Key, "bob", t0, t0.Add(10*time.Second), &last))
-	_, err := s.EndUser(ctx, "cyd", coatcheck.Key{}, t0, t0)
+	_, err := s.EndUser(ctx, "cyd", coatcheck.Key{}, true, t0, t0)
 	require.NoError(t, err)
 
 	for _, step := range []struct {
@@ -79,7 +79,7 @@ func TestTombstoneAndMarkGoOnTime(t *testing.T) {
 	require.ErrorIs(t, load(s, rec.Key, until.Add(-time.Millisecond)), coatcheck.ErrEnded)
 	require.ErrorIs(t, load(s, rec.Key, until), coatcheck.ErrNotFound)
 
-	_, err := s.EndUser(ctx, "ada", coatcheck.Key{}, t0, until)
+	_, err := s.EndUser(ctx, "ada", coatcheck.Key{}, true, t0, until)
 	require.NoError(t, err)
 	mark, err := s.Mark(ctx, "ada", t0.Add(coatcheck.MarkLife-time.Millisecond))
 	require.NoError(t, err)
@@ -124,7 +124,7 @@ func TestClockStepsBackAfterOtherRefusals(t *testing.T) {
 			require.ErrorIs(t, s.End(context.Background(), rec.Key, "ada", end, end.Add(time.Second), &last), coatcheck.ErrNotFound)
 		},
 		"EndUser": func(t *testing.T, s *shardstore.Store, rec *coatcheck.Record) {
-			_, err := s.EndUser(context.Background(), "ada", rec.Key, end, end.Add(time.Second))
+			_, err := s.EndUser(context.Background(), "ada", rec.Key, true, end, end.Add(time.Second))
 			require.ErrorIs(t, err, coatcheck.ErrNotFound)
 		},
 		"Create within the limit": func(t *testing.T, s *shardstore.Store, _ *coatcheck.Record) {
@@ -165,7 +165,7 @@ func TestJanitorFollowsTheClock(t *testing.T) {
 				_, err = s.Create(context.Background(), rec, coatcheck.CreateOptions{Limit: most, Until: now.Add(time.Second)}, now)
 				require.NoError(t, err)
 				require.NoError(t, s.End(context.Background(), rec.Key, "ada", now, now.Add(time.Second), &last))
-				_, err = s.EndUser(context.Background(), "bob", coatcheck.Key{}, now, now)
+				_, err = s.EndUser(context.Background(), "bob", coatcheck.Key{}, true, now, now)
 				require.NoError(t, err)
 				c.set(now.Add(2 * time.Minute))
 				s.Sweep()

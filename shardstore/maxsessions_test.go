@@ -51,7 +51,7 @@ func TestMaxSessions(t *testing.T) {
 		add(t, s, "bob", t0, time.Hour) // a tombstone counts nowhere
 		_, err := s.Create(ctx, session(t, "bob", t0, time.Hour), coatcheck.CreateOptions{}, t0)
 		require.ErrorIs(t, err, coatcheck.ErrFull)
-		_, err = s.EndUser(ctx, "ada", coatcheck.Key{}, t0, t0.Add(time.Hour))
+		_, err = s.EndUser(ctx, "ada", coatcheck.Key{}, true, t0, t0.Add(time.Hour))
 		require.NoError(t, err)
 		add(t, s, "bob", t0, time.Hour)
 		add(t, s, "bob", t0, time.Hour)

@@ -80,7 +80,7 @@ func TestEndUserOfAnImpossibleName(t *testing.T) {
 	s, err := shardstore.New(shardstore.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, s.Close()) })
-	n, err := s.EndUser(t.Context(), strings.Repeat("x", 300_000), coatcheck.Key{}, time.Now(), time.Now())
+	n, err := s.EndUser(t.Context(), strings.Repeat("x", 300_000), coatcheck.Key{}, true, time.Now(), time.Now())
 	require.NoError(t, err)
 	assert.Zero(t, n)
 }
@@ -112,7 +112,7 @@ func TestNewerRecordStays(t *testing.T) {
 		s = onDisk(t, dir)
 		stays()
 	}
-	n, err := s.EndUser(ctx, "ada", coatcheck.Key{}, t0, t0.Add(time.Second))
+	n, err := s.EndUser(ctx, "ada", coatcheck.Key{}, true, t0, t0.Add(time.Second))
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
 	require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrEnded)

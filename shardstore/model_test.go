@@ -242,7 +242,7 @@ func (m *model) endUser(t *rapid.T) {
 	}
 	until := m.now.Add(drawLife(t, "until"))
 	before, _ := m.s.Mark(context.Background(), user, m.now)
-	ended, err := m.s.EndUser(context.Background(), user, keep, m.now, until)
+	ended, err := m.s.EndUser(context.Background(), user, keep, true, m.now, until)
 	mine := m.livingOf(user)
 	if keep != (coatcheck.Key{}) && !slices.Contains(mine, keep) {
 		require.ErrorIs(t, err, coatcheck.ErrNotFound)

@@ -74,7 +74,7 @@ func TestUsersPickedForOneShard(t *testing.T) {
 	t.Logf("%v in one shard, %v spread", crowded/2000, quiet/2000)
 	assert.LessOrEqual(t, crowded, 2*quiet)
 
-	n, err := one.EndUser(context.Background(), usersOfShard0(1)[0], coatcheck.Key{}, t0, t0)
+	n, err := one.EndUser(context.Background(), usersOfShard0(1)[0], coatcheck.Key{}, true, t0, t0)
 	require.NoError(t, err)
 	assert.Equal(t, each, n)
 }

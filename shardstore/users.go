@@ -49,18 +49,18 @@ func (sh *shard) copiesOf(user []byte, now int64) []storedRecord {
 }
 
 // EndUser implements coatcheck.Store.
-func (s *Store) EndUser(_ context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
+func (s *Store) EndUser(_ context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (int, error) {
 	if err := s.checkOpen(); err != nil {
 		return 0, err
 	}
 	if user == "" || len(user) > coatcheck.MaxUserID { // no session is of such a user, and no login of such a user looks at a mark
 		return endNobody(keep)
 	}
-	ended, upTo, err := s.endUser(user, keep, now, until.UnixMilli())
+	ended, upTo, err := s.endUser(user, keep, mark, now, until.UnixMilli())
 	return ended, s.awaitSync(upTo, err)
 }
 
-func (s *Store) endUser(user string, keep coatcheck.Key, now time.Time, until int64) (ended int, upTo uint64, err error) {
+func (s *Store) endUser(user string, keep coatcheck.Key, mark bool, now time.Time, until int64) (ended int, upTo uint64, err error) {
 	nowMS := now.UnixMilli()
 	sh := s.shard(coatcheck.TagOf(user))
 	o := sh.owner([]byte(user))
@@ -72,19 +72,26 @@ func (s *Store) endUser(user string, keep coatcheck.Key, now time.Time, until in
 		}
 	}
 	ending := slices.DeleteFunc(sh.livingOf(o, nowMS), func(n ref) bool { return sh.at(n).key() == keep })
+	if len(ending) == 0 && !mark {
+		return 0, 0, nil
+	}
 	left, markEnds := s.newMark(), now.Add(coatcheck.MarkLife).UnixMilli()
 
 	for _, n := range ending {
 		sh.frame.end(sh.at(n).key(), until)
 	}
-	sh.frame.mark(markEnds, left, user)
+	if mark {
+		sh.frame.mark(markEnds, left, user)
+	}
 	if upTo, err = sh.frame.write(); err != nil {
 		return 0, 0, err
 	}
 	for _, n := range ending {
 		sh.end(n, nowMS, until)
 	}
-	sh.leaveMark(o, left, markEnds)
+	if mark {
+		sh.leaveMark(o, left, markEnds)
+	}
 	return len(ending), upTo, nil
 }
 

@@ -48,7 +48,7 @@ func collidingList(h *harness) {
 func collidingEndUser(h *harness) {
 	a, b := h.colliding()
 	ofA, ofB := h.add(a), h.add(b)
-	_, err := h.EndUser(h.Context(), a, ofB.Key, h.now, h.until())
+	_, err := h.EndUser(h.Context(), a, ofB.Key, true, h.now, h.until())
 	require.ErrorIs(h, err, coatcheck.ErrNotFound, "keep is the other's")
 	h.lives(ofA, h.now)
 	assert.Equal(h, 1, h.endUser(a, coatcheck.Key{}, h.now))

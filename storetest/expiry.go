@@ -38,7 +38,7 @@ func expiredIsGone(h *harness) {
 	require.ErrorIs(h, h.trySwap(h.next(rec, idleUntil(end.Add(time.Hour))), end), coatcheck.ErrNotFound, "a renewal that comes too late")
 	require.ErrorIs(h, h.tryEnd(rec, end), coatcheck.ErrNotFound)
 	h.refused(coatcheck.ErrNotFound, rec, end) // not ErrEnded: there was nothing to end
-	_, err := h.EndUser(h.Context(), user, rec.Key, end, end.Add(graveLife))
+	_, err := h.EndUser(h.Context(), user, rec.Key, true, end, end.Add(graveLife))
 	require.ErrorIs(h, err, coatcheck.ErrNotFound, "as the session to keep")
 	assert.Zero(h, h.endUser(user, coatcheck.Key{}, end))
 	assert.Empty(h, h.listed(user, end))

@@ -266,7 +266,7 @@ func closeIsFinal(h *harness) {
 	require.ErrorIs(h, err, coatcheck.ErrUnavailable, "Create")
 	_, err = h.Mark(ctx, user, h.now)
 	require.ErrorIs(h, err, coatcheck.ErrUnavailable, "Mark")
-	_, err = h.EndUser(ctx, user, coatcheck.Key{}, h.now, h.until())
+	_, err = h.EndUser(ctx, user, coatcheck.Key{}, true, h.now, h.until())
 	require.ErrorIs(h, err, coatcheck.ErrUnavailable, "EndUser")
 	require.ErrorIs(h, h.Load(ctx, rec.Key, rec.ID, h.now, &buf), coatcheck.ErrUnavailable, "Load")
 	require.ErrorIs(h, h.trySwap(h.next(rec), h.now), coatcheck.ErrUnavailable, "Swap")

@@ -215,7 +215,7 @@ func loginAgainstEndUser(h *harness) {
 		}
 		h.parallel(logins+1, func(i int) {
 			if i == logins {
-				_, err := h.EndUser(h.Context(), user, coatcheck.Key{}, h.now, h.until())
+				_, err := h.EndUser(h.Context(), user, coatcheck.Key{}, true, h.now, h.until())
 				assert.NoError(h, err)
 				return
 			}
@@ -275,7 +275,7 @@ func indexUnderLoad(h *harness) {
 			case 7:
 				h.oneOf(h.tryEnd(rec, h.now), coatcheck.ErrNotFound)
 			case 8:
-				_, err := h.EndUser(h.Context(), rec.UserID(), rec.Key, h.now, h.until())
+				_, err := h.EndUser(h.Context(), rec.UserID(), rec.Key, true, h.now, h.until())
 				h.oneOf(err, coatcheck.ErrNotFound)
 			case 9:
 				h.oneOf(h.List(context.Background(), user, h.now, func(got *coatcheck.Record) bool {

@@ -191,7 +191,7 @@ func (h *harness) mark(user string, now time.Time) coatcheck.Mark {
 // endUser ends all sessions of the user, which must succeed, and returns how many.
 func (h *harness) endUser(user string, keep coatcheck.Key, now time.Time) int {
 	h.Helper()
-	ended, err := h.EndUser(h.Context(), user, keep, now, now.Add(graveLife))
+	ended, err := h.EndUser(h.Context(), user, keep, true, now, now.Add(graveLife))
 	require.NoError(h, err, "EndUser")
 	return ended
 }

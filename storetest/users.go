@@ -17,6 +17,7 @@ var userRules = []rule{
 	{"EndUser ends all sessions of the user and no others", endUserAll},
 	{"EndUser ends a thousand", endUserMany},
 	{"EndUser spares the session to keep", endUserKeep},
+	{"EndUser leaves a mark only where it is asked to", endUserLeavesNoMark},
 	{"EndUser does nothing when the session to keep does not live", endUserKeepDead},
 	{"EndUser counts live sessions only", endUserCountsLive},
 	{"a mark refuses logins that began before it", markRefuses},
@@ -121,6 +122,26 @@ func endUserKeep(h *harness) {
 	assert.Zero(h, h.endUser(user, keep.Key, h.now))
 }
 
+func endUserLeavesNoMark(h *harness) {
+	user := h.user()
+	keep, other := h.add(user), h.add(user)
+	none := h.mark(user, h.now)
+	for _, key := range []coatcheck.Key{keep.Key, keep.Key, {}, {}} { // each with nothing left to end, too
+		_, err := h.EndUser(h.Context(), user, key, false, h.now, h.until())
+		require.NoError(h, err)
+		assert.Equal(h, none, h.mark(user, h.now))
+	}
+	h.refused(coatcheck.ErrEnded, other, h.now)
+	require.NoError(h, h.login(user, none, h.now), "a login that had begun")
+
+	h.endUser(user, coatcheck.Key{}, h.now)
+	first := h.mark(user, h.now)
+	require.NotZero(h, first)
+	_, err := h.EndUser(h.Context(), user, coatcheck.Key{}, false, h.now, h.until())
+	require.NoError(h, err)
+	assert.Equal(h, first, h.mark(user, h.now), "an administrator's mark stays")
+}
+
 func endUserKeepDead(h *harness) {
 	user := h.user()
 	soon := h.now.Add(5 * time.Minute)
@@ -130,7 +151,7 @@ func endUserKeepDead(h *harness) {
 	for name, keep := range map[string]*coatcheck.Record{
 		"expired": expired, "ended": ended, "missing": h.session(user), "another user's": other, "nobody's": anonymous,
 	} {
-		_, err := h.EndUser(h.Context(), user, keep.Key, soon, soon.Add(graveLife))
+		_, err := h.EndUser(h.Context(), user, keep.Key, true, soon, soon.Add(graveLife))
 		require.ErrorIs(h, err, coatcheck.ErrNotFound, name)
 		h.lives(live, soon)
 		h.lives(other, soon)

@@ -174,8 +174,8 @@ func (d *Double) List(ctx context.Context, user string, now time.Time, yield fun
 }
 
 // EndUser is the store's.
-func (d *Double) EndUser(ctx context.Context, user string, keep coatcheck.Key, now, until time.Time) (n int, err error) {
-	err = d.run(OpEndUser, func() error { n, err = d.Store.EndUser(ctx, user, keep, now, until); return err })
+func (d *Double) EndUser(ctx context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (n int, err error) {
+	err = d.run(OpEndUser, func() error { n, err = d.Store.EndUser(ctx, user, keep, mark, now, until); return err })
 	return n, err
 }
 

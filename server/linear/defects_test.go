@@ -144,9 +144,9 @@ func (s deaf) End(ctx context.Context, key coatcheck.Key, _ string, now, _ time.
 // sparing ends all of a user's sessions but one.
 type sparing struct{ coatcheck.Store }
 
-func (s sparing) EndUser(ctx context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
+func (s sparing) EndUser(ctx context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (int, error) {
 	if keep != (coatcheck.Key{}) {
-		return s.Store.EndUser(ctx, user, keep, now, until)
+		return s.Store.EndUser(ctx, user, keep, mark, now, until)
 	}
 	err := s.List(ctx, user, now, func(r *coatcheck.Record) bool {
 		keep = r.Key
@@ -155,7 +155,7 @@ func (s sparing) EndUser(ctx context.Context, user string, keep coatcheck.Key, n
 	if err != nil {
 		return 0, err
 	}
-	n, err := s.Store.EndUser(ctx, user, keep, now, until)
+	n, err := s.Store.EndUser(ctx, user, keep, mark, now, until)
 	if keep != (coatcheck.Key{}) {
 		n++
 	}

@@ -68,7 +68,7 @@ func (a around) List(ctx context.Context, user string, now time.Time, yield func
 	return a.do(func() error { return a.Store.List(ctx, user, now, yield) })
 }
 
-func (a around) EndUser(ctx context.Context, user string, keep coatcheck.Key, now, until time.Time) (n int, err error) {
-	err = a.do(func() error { n, err = a.Store.EndUser(ctx, user, keep, now, until); return err })
+func (a around) EndUser(ctx context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (n int, err error) {
+	err = a.do(func() error { n, err = a.Store.EndUser(ctx, user, keep, mark, now, until); return err })
 	return n, err
 }

@@ -26,6 +26,7 @@ var deviceRules = []rule{
 	{name: "revoke the current one", check: checkRevokeCurrent},
 	{name: "somebody else's and none are the same", check: checkRevokeOthers404},
 	{name: "sign out everywhere else", check: checkRevokeElsewhere},
+	{name: "signing out elsewhere keeps nobody out", config: scripted, check: checkRevokeOthersInALoop},
 	{name: "sign out everywhere", check: checkRevokeEverywhere},
 	{name: "sign out elsewhere while signed out", check: checkRevokeElsewhereRace},
 }
@@ -290,6 +291,28 @@ func checkRevokeElsewhere(h *harness) {
 	assert.Equal(h, user, h.Me(caller))
 	next := h.Login(user, h.Cookie(caller))
 	assert.Equal(h, user, h.Me(next), "a later login goes through")
+}
+
+// CASES A4: whoever holds a stolen session must not be able to keep its owner out, by no number of requests.
+func checkRevokeOthersInALoop(h *harness) {
+	user := h.User()
+	stolen := h.Login(user)
+	h.mode.during = func() {
+		assert.Equal(h, 200, h.Do("DELETE", "/auth/sessions", h.Cookie(stolen)).Status)
+	}
+	for i := range 5 {
+		assert.Equal(h, 200, h.TryLogin(user).Status, "login %d", i)
+	}
+	h.mode.during = nil
+	assert.Equal(h, 200, h.Do("DELETE", "/auth/sessions", h.Cookie(stolen)).Status, "the sixth")
+	resp := h.Do("DELETE", "/auth/sessions", h.Cookie(stolen))
+	assert.Equal(h, answer{Status: 429, Code: "too_many_requests"}, h.Answer(resp))
+	assert.Equal(h, []string{"60"}, resp.Header["Retry-After"])
+	other := h.Login(user)
+	assert.Equal(h, 200, h.Do("DELETE", "/auth/sessions?current=true", h.Cookie(other)).Status, "another session")
+	h.Clock.Step(time.Minute)
+	again := h.Login(user)
+	assert.Equal(h, 200, h.Do("DELETE", "/auth/sessions", h.Cookie(again)).Status)
 }
 
 func checkRevokeEverywhere(h *harness) {

@@ -222,8 +222,8 @@ func (w within) List(_ context.Context, user string, now time.Time, yield func(*
 	return w.Store.List(ctx, user, now, yield)
 }
 
-func (w within) EndUser(_ context.Context, user string, keep coatcheck.Key, now, until time.Time) (int, error) {
+func (w within) EndUser(_ context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (int, error) {
 	ctx, done := w.begin()
 	defer done(200)
-	return w.Store.EndUser(ctx, user, keep, now, until)
+	return w.Store.EndUser(ctx, user, keep, mark, now, until)
 }

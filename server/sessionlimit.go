@@ -1,0 +1,37 @@
+package server
+
+import (
+	"sync"
+	"time"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// endOthersLimit bounds how often a session may end the others of its user: whoever holds a stolen one must not be able to sign
+// its owner out again and again. The zero value is ready for use, by several goroutines.
+type endOthersLimit struct {
+	mu     sync.Mutex
+	since  time.Time             // guarded by mu: when the present minute began
+	counts map[coatcheck.Key]int // guarded by mu: in the present minute
+}
+
+const (
+	// endOthersPerMinute is how often in a minute.
+	endOthersPerMinute = 6
+	// endOthersSessions bounds the memory of counts. Each of them is a session of a user.
+	endOthersSessions = 100_000
+)
+
+// allow counts one more time, or returns how long it is until the next one is allowed.
+func (l *endOthersLimit) allow(key coatcheck.Key, now time.Time) (wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if passed := now.Sub(l.since); passed >= time.Minute || passed < 0 {
+		l.since, l.counts = now, make(map[coatcheck.Key]int)
+	}
+	if l.counts[key] >= endOthersPerMinute || len(l.counts) >= endOthersSessions {
+		return l.since.Add(time.Minute).Sub(now)
+	}
+	l.counts[key]++
+	return 0
+}
