@@ -52,11 +52,11 @@ func (p *process) stopWithHasher(t *testing.T) (id int, login <-chan int) {
 				time.Sleep(time.Millisecond)
 				continue
 			}
-			p.signal(t, syscall.SIGSTOP)
-			if p.lowersItself(t, children[0], deadline) {
+			p.stop(t)
+			if lowersItself(t, children[0], deadline) {
 				return children[0], status
 			}
-			p.signal(t, syscall.SIGCONT) // it was given up before the server had stopped
+			p.signal(t, syscall.SIGCONT) // the process was given up before the server had stopped
 			break
 		}
 		require.Equal(t, http.StatusOK, <-status)
@@ -64,11 +64,26 @@ func (p *process) stopWithHasher(t *testing.T) (id int, login <-chan int) {
 	}
 }
 
-// lowersItself waits until the process is one that hashes and gives way to all others, and reports false if it has ended instead.
-func (p *process) lowersItself(t *testing.T, id int, deadline time.Time) bool {
+// stop stops all threads of the server.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGSTOP)
+	require.Eventually(t, func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		require.NoError(t, err)
+		return !slices.ContainsFunc(threads, func(name string) bool {
+			stat, err := os.ReadFile(name)
+			return err != nil || !strings.Contains(string(stat), ") T ")
+		})
+	}, patience, time.Millisecond)
+}
+
+// lowersItself waits until the process is one that gives way to all others. It reports false if the process has ended or is about to,
+// because the server, which is stopped, has killed it: on a busy machine that takes a process of the lowest priority a while.
+func lowersItself(t *testing.T, id int, deadline time.Time) bool {
 	t.Helper()
 	for time.Now().Before(deadline) {
-		if hasEnded(id) {
+		if hasEnded(id) || pendingSignals(id)&(1<<(syscall.SIGKILL-1)) != 0 {
 			return false
 		}
 		a, err := unix.SchedGetAttr(id, 0)
@@ -99,12 +114,6 @@ func (p *process) children(t *testing.T) (ids []int) {
 		}
 	}
 	return ids
-}
-
-// hasEnded reports whether the process is gone, or is one that only its parent remembers.
-func hasEnded(id int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
-	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
 func awaitEndOf(t *testing.T, id int) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,7 +16,7 @@ import (
 )
 
 // A TERM ends the server whatever was signalled before it: here several HUPs arrive while the server is held up by a file that it
-// re-reads. They come to one more re-read.
+// re-reads. They are merged.
 func TestTermIsNotLostAfterHups(t *testing.T) {
 	t.Parallel()
 	const key = "a-key-of-more-than-thirty-two-characters\n"
@@ -47,15 +48,32 @@ func TestTermIsNotLostAfterHups(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, writer.Close())
 	assert.Equal(t, exitOK, p.wait(t), p.stderr)
-	assert.LessOrEqual(t, strings.Count(p.stderr.String(), "re-read keys"), 2, "the eight HUPs were one")
+	// The one that held the server up, and one for those that waited meanwhile; a last one may have been on its way to them.
+	assert.LessOrEqual(t, strings.Count(p.stderr.String(), "re-read keys"), 3, "the eight HUPs were merged")
 }
 
 // awaitSignalsTaken waits until the process has no signal pending in the kernel, or has ended.
 func awaitSignalsTaken(t *testing.T, id int) {
 	t.Helper()
-	pending := regexp.MustCompile(`(?m)^(?:SigPnd|ShdPnd):\s*0*[1-9a-f]`)
-	require.Eventually(t, func() bool {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
-		return err != nil || !pending.Match(status)
-	}, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return hasEnded(id) || pendingSignals(id) == 0 }, patience, time.Millisecond)
+}
+
+// pendingSignals returns those that the kernel has not delivered to the process yet, as bits from that of signal 1 on.
+func pendingSignals(id int) (bits uint64) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
+	if err != nil {
+		return 0
+	}
+	for _, m := range regexp.MustCompile(`(?m)^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)`).FindAllSubmatch(status, -1) {
+		if n, err := strconv.ParseUint(string(m[1]), 16, 64); err == nil {
+			bits |= n
+		}
+	}
+	return bits
+}
+
+// hasEnded reports whether the process is gone, or is one that only its parent remembers.
+func hasEnded(id int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
+	return err != nil || strings.Contains(string(stat), ") Z ")
 }
