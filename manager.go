@@ -167,12 +167,12 @@ func (m *Manager) EndUser(ctx context.Context, user string) (int, error) {
 	return m.endAllBut(ctx, user, Key{}, true)
 }
 
-// EndOthers ends all of the user's sessions but the one at keep, for the user, and returns how many it ended. It refuses no login
-// that has begun: whoever holds a stolen session must not be able to keep the user out. ErrNotFound: the session at keep does
-// not live any more, and nothing was ended.
+// EndOthers ends all of the user's sessions but the one at keep, for the user, and returns how many it ended. A zero keep spares
+// none. It refuses no login that has begun: whoever holds a stolen session must not be able to keep the user out. ErrNotFound:
+// the session at keep does not live any more, and nothing was ended.
 func (m *Manager) EndOthers(ctx context.Context, user string, keep Key) (int, error) {
-	if keep.IsZero() {
-		return 0, ErrNotFound
+	if len(user) > MaxUserID && keep.IsZero() {
+		return 0, nil // nobody's
 	}
 	return m.endAllBut(ctx, user, keep, false)
 }

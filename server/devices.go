@@ -146,8 +146,11 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((wait+time.Second-1)/time.Second)))
 		return problemTooManyEnds
 	}
-	ctx, id := s.context(c.Context()), r.ID().String()
-	n, err := s.endOthers(ctx, user, r.Key())
+	ctx, id, keep := s.context(c.Context()), r.ID().String(), r.Key()
+	if here {
+		keep = coatcheck.Key{}
+	}
+	n, err := s.endOthers(ctx, user, keep)
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):
 		return problemUnauthenticated // the caller's own session ended meanwhile
@@ -159,7 +162,6 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 		if err := r.Commit(ctx); err != nil {
 			return err
 		}
-		n += r.Report().Ended
 	}
 	s.audit.ended(r.Client().IP, middleware.EventRevoke, user, id, n)
 	return c.JSON(fiber.Map{"revoked": n})

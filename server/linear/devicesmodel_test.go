@@ -9,6 +9,7 @@ func (r rules) devices(s *state, in input, out output) []*state {
 	switch in.kind {
 	case kindEndUser:
 		ended, n := s.endAll(in.user, "")
+		ended.marks[in.user]++ // an administrator's refuses logins that have begun; a user's own does not
 		return append(next, only(ended, out.unknown() || n == out.n)...)
 	case kindAdminEnd:
 		target := s.sessions[in.target]

@@ -90,7 +90,7 @@ func (s *state) of(user string) (handles []string) {
 	return handles
 }
 
-// endAll is the end of all of a user's sessions but one, and how many that were.
+// endAll is the end of all of a user's sessions but one, and how many that were. It leaves no mark.
 func (s *state) endAll(user, keep string) (*state, int) {
 	n, ended := s.clone(), 0
 	for _, h := range s.of(user) {
@@ -99,7 +99,6 @@ func (s *state) endAll(user, keep string) (*state, int) {
 			ended++
 		}
 	}
-	n.marks[user]++
 	return n, ended
 }
 
