@@ -34,7 +34,7 @@ test: tools ## Run all tests, with the race detector and in random order
 	cd fiber3session && go test $(TESTFLAGS) ./...
 	@echo "Without the race detector, which allocates by itself and makes large volumes slow:"
 	go test -shuffle=on -timeout 5m -run 'Alloc|Cost|Anonymous|MadeUp' . ./server ./server/login ./shardstore ./redisstore
-	go test -shuffle=on -timeout 5m -run '^TestContract$$/^tokens$$' ./server ./fibersession
+	go test -shuffle=on -timeout 5m -run '^TestContract$$/^tokens$$' ./server ./fibersession ./httpsession
 	cd bench/logins && go test -timeout 5m .
 
 # Nothing is cached: these tests build programs and start servers that go test knows nothing of.

@@ -146,7 +146,7 @@ func (h *Harness) CheckPrivate(r Response) {
 	assert.Contains(h, strings.Split(strings.Join(r.Header["Vary"], ", "), ", "), "Cookie")
 }
 
-// holdsToken wants mu held.
+// holdsToken reports whether a text has a token that was issued. The caller holds mu.
 func (h *Harness) holdsToken(text string) bool {
 	for run := range tokenShaped(text) {
 		if h.issued[run] {
@@ -156,7 +156,7 @@ func (h *Harness) holdsToken(text string) bool {
 	return false
 }
 
-// checkSetCookie wants mu held.
+// checkSetCookie checks one Set-Cookie line. The caller holds mu.
 func (h *Harness) checkSetCookie(line string) {
 	h.Helper()
 	c := ParseSetCookie(line)

@@ -126,7 +126,7 @@ func checkNoNeedlessCookie(h *Harness) {
 	assert.Equal(h, 10, h.Store.Calls(OpSwap), "a renewal each renew-every, and none of them sets a cookie")
 }
 
-// deadCookies are the contract's three kinds; an expired one is checked with the lifetimes.
+// checkCleared has two of the contract's three kinds of dead cookies; an expired one is checked with the lifetimes.
 func checkCleared(h *Harness) {
 	live := h.Login(h.User())
 	ended := h.Login(h.User())

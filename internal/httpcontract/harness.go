@@ -25,9 +25,11 @@ type Harness struct {
 	Wire  *Wire // the application's listener; Start sets it
 
 	CookieName  string
-	CookieAttrs string        // what every Set-Cookie has after the Max-Age, attributes sorted
-	Canaries    []string      // what must not be in the log
-	RetryFor    time.Duration // 0: the policy's default
+	CookieAttrs string   // what every Set-Cookie has after the Max-Age, attributes sorted
+	Canaries    []string // what must not be in the log
+	// RetryFor is long: the policy's bound is about how long a client waits, and a busy machine is slow. What is lost does not
+	// depend on it.
+	RetryFor time.Duration
 
 	// Start starts the application with a configuration that was changed by edit; nil: with the defaults.
 	Start func(edit func(*middleware.Config))
@@ -52,7 +54,8 @@ func New(t *testing.T, store coatcheck.Store) *Harness {
 	h := &Harness{
 		T: t, Store: &Double{Store: store}, Clock: NewClock(), Logs: new(LogBuffer),
 		CookieName: "__Host-coatcheck", CookieAttrs: "httponly; path=/; samesite=Lax; secure",
-		Readers: []Reader{Me}, Probe: Me, Routes: RecipeRoutes,
+		RetryFor: 2 * Patience,
+		Readers:  []Reader{Me}, Probe: Me, Routes: RecipeRoutes,
 		issued: make(map[string]bool),
 	}
 	t.Cleanup(func() {

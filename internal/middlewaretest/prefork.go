@@ -76,14 +76,15 @@ func CheckPrefork(t *testing.T) {
 // process is an application with Prefork.
 type process struct {
 	addr   string
-	ended  chan error   // closed when it and its children have ended
-	output bytes.Buffer // may be read then
+	ended  chan struct{} // closed when it and its children have ended
+	err    error         // may be read then
+	output bytes.Buffer  // may be read then
 }
 
 func startPrefork(t *testing.T, kind string) *process {
 	t.Helper()
 	ln := httpcontract.Listen(t)
-	p := &process{addr: ln.Addr().String(), ended: make(chan error, 1)}
+	p := &process{addr: ln.Addr().String(), ended: make(chan struct{})}
 	require.NoError(t, ln.Close())
 	cmd := exec.Command(os.Args[0], "-test.run=^$") //nolint:noctx // it is ended with its children, below
 	cmd.Env = append(os.Environ(), preforkKey+"="+kind+" "+p.addr)
@@ -91,7 +92,7 @@ func startPrefork(t *testing.T, kind string) *process {
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output
 	require.NoError(t, cmd.Start())
 	go func() {
-		p.ended <- cmd.Wait()
+		p.err = cmd.Wait()
 		close(p.ended)
 	}()
 	t.Cleanup(func() { // its children are of its group
@@ -104,8 +105,8 @@ func startPrefork(t *testing.T, kind string) *process {
 func (p *process) wait(t *testing.T) error {
 	t.Helper()
 	select {
-	case err := <-p.ended:
-		return err
+	case <-p.ended:
+		return p.err
 	case <-time.After(patience):
 		require.Fail(t, "it goes on")
 		return nil

@@ -3,7 +3,6 @@ package middlewaretest
 import (
 	"errors"
 	"strconv"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -58,8 +57,6 @@ func checkUpdates(h *harness) {
 	handlers["/count"] = func(c Context) error {
 		return coatcheck.Update(c.Session(), "n", func(n int) int { return n + 1 })
 	}
-	// The bound on retries is about how long a client waits, and a busy machine is slow; what is lost does not depend on it.
-	h.RetryFor = time.Minute
 	h.app(handlers)
 	token := h.begin("u")
 	const n = 100

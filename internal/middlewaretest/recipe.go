@@ -37,7 +37,7 @@ var recipe = map[string]Handler{
 		s.Remove(refreshed)
 		return committed(c)
 	},
-	"/auth/me": func(c Context) error { return view(c) },
+	"/auth/me": view,
 	"/auth/refresh": func(c Context) error {
 		s := c.Session()
 		if s.UserID() == "" {
@@ -70,10 +70,7 @@ func committed(c Context) error {
 // failed answers for a Commit of the handler's that failed.
 func failed(c Context, err error) error {
 	p := middleware.ProblemOf(err)
-	c.SetHeader("Content-Type", middleware.ProblemType)
-	if p.RetryAfter != "" {
-		c.SetHeader("Retry-After", p.RetryAfter)
-	}
+	p.Headers(c.SetHeader)
 	c.Status(p.Status)
 	c.Write(string(p.Body))
 	return nil
