@@ -7,7 +7,9 @@ SHELL := bash
 # Builds from a source archive have no git to ask.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 GOTOOL := go tool -modfile=tools/go.mod
-TESTFLAGS ?= -race -shuffle=on -timeout 10m
+export TESTFLAGS ?= -race -shuffle=on -timeout 10m -parallel 8
+# Tests that count allocations, or do under the race detector a tenth of what they do without it: they run once more without it.
+export VOLUME ?= Alloc|Cost|Anonymous|MadeUp|OwnWrites|OfAnotherNode|LostAnswers|Cancellations|KeepsToItsSize|SlotMigration|Spray
 FUZZTIME ?= 60s
 BENCH ?= .
 COUNT ?= 1
@@ -29,18 +31,23 @@ cross: ## Build for every system that releases are made for
 	@scripts/cross
 
 .PHONY: test
-test: tools ## Run all tests, with the race detector and in random order
-	go test $(TESTFLAGS) ./...
-	cd fiber3session && go test $(TESTFLAGS) ./...
-	@echo "Without the race detector, which allocates by itself and makes large volumes slow:"
-	go test -shuffle=on -timeout 5m -run 'Alloc|Cost|Anonymous|MadeUp' . ./server ./server/login ./shardstore ./redisstore
-	go test -shuffle=on -timeout 5m -run '^TestContract$$/^tokens$$' ./server ./fibersession ./httpsession
-	cd bench/logins && go test -timeout 5m .
+test: tools ## Run the tests, with the race detector and in random order (4 minutes on two cores)
+	@scripts/test
 
-# Nothing is cached: these tests build programs and start servers that go test knows nothing of.
+.PHONY: test-short
+test-short: ## Run the tests that need only Go: no other programs, no C compiler
+	@scripts/test-short
+
 .PHONY: test-real
-test-real: tools ## Run the slow tests beside real programs, earlier releases among them (needs a clone with its history)
-	go test -tags real -count=1 -timeout 25m $$(find . -name '*_real_test.go' -exec dirname {} + | sort -u)
+test-real: tools ## Run the tests beside real proxies, clients, browsers and earlier releases (needs a clone with its history)
+	@scripts/install-tools real
+	@scripts/test-real $(PACKAGES)
+
+.PHONY: stress
+stress: tools ## Run the tests N (3) times beside twice as many busy loops as there are cores
+	@scripts/stress $(N)
+
+stress: N = 3
 
 .PHONY: lint
 lint: ## Check format, style, dependencies and known vulnerabilities
@@ -75,8 +82,8 @@ cover: tools ## Write coverage.html and print the total
 	@go tool cover -func=coverage.out | tail -1
 
 .PHONY: tools
-tools: ## Install the programs that tests need: curl, redis-server, nginx, caddy, haproxy, systemd-analyze, chromium, node, python3, promtool
-	@scripts/install-tools
+tools: ## Install the programs that the tests need where they are missing: curl, redis-server, nginx
+	@scripts/install-tools test
 
 .PHONY: clean
 clean: ## Remove what the other targets made
@@ -124,7 +131,7 @@ peers-report: ## Put the tables and chart of RESULT (bin/peers/result*.json, one
 
 .PHONY: capacity
 capacity: tools ## Measure the capacity model's constants and compare it with three nodes on a Cluster (minutes)
-	COATCHECK_CAPACITY=$(abspath bin/capacity.json) go test -count=1 -run '^TestModel$$' -v -timeout 20m ./bench/capacity
+	COATCHECK_CAPACITY=$(abspath bin/capacity.json) go test -tags real -count=1 -run '^TestModel$$' -v -timeout 20m ./bench/capacity
 
 .PHONY: capacity-report
 capacity-report: ## Put what capacity found into docs/capacity.md and the calculator (go run ./bench/capacity)
@@ -187,6 +194,6 @@ login-storm: build ## Measure what a thousand logins at once do to GET /auth/me 
 	cd bench/logins && go build -o ../../bin/logins . && ../../bin/logins storm -program ../../bin/coatcheck
 
 .PHONY: canary
-canary: tools ## Run the tests, and search all that they and the servers wrote for secrets
+canary: ## Search all that the tests and the servers wrote in the last make test for secrets
 	scripts/canary --self-test
-	scripts/canary -timeout 10m . ./server/... ./cmd/...
+	scripts/canary

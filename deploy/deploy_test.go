@@ -1,5 +1,5 @@
 // Package deploy_test runs the samples of this folder as they are, with only ports and paths replaced, on the programs that
-// Debian packages.
+// Debian packages: nginx here, the others where the build tag real is set.
 package deploy_test
 
 import (
@@ -27,10 +27,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck/internal/testprogram"
 )
 
 const (
-	patience = 20 * time.Second
+	patience = time.Minute
 	host     = "app.example.com"
 	cookie   = "__Host-coatcheck"
 )
@@ -54,7 +56,7 @@ type proxied struct {
 	paths   map[string]string               // of the sample, and what the test has in their place
 }
 
-var samples = map[string]proxied{
+var nginx = map[string]proxied{
 	"nginx": {
 		sample:  []string{"nginx/coatcheck.conf"},
 		command: func(dir, config string) []string { return []string{"nginx", "-p", dir, "-c", config} },
@@ -67,32 +69,10 @@ var samples = map[string]proxied{
 		},
 		paths: map[string]string{"/etc/nginx/tls/": "/"},
 	},
-	"caddy": {
-		sample: []string{"caddy/Caddyfile"},
-		command: func(_, config string) []string {
-			return []string{"caddy", "run", "--adapter", "caddyfile", "--config", config}
-		},
-		wrap: func(_, config string) string {
-			return "{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + config
-		},
-		paths: map[string]string{"/etc/caddy/tls/": "/"},
-	},
-	"haproxy": {
-		sample:  []string{"haproxy/haproxy.cfg", "haproxy/coatcheck.lua"},
-		command: func(_, config string) []string { return []string{"haproxy", "-db", "-f", config} },
-		paths:   map[string]string{"/etc/haproxy/tls/": "/", "/etc/haproxy/": "/"},
-	},
 }
 
 // built is the program, made once.
-var built = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(scratch, "coatcheck")
-	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", path, "../cmd/coatcheck").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
+var built = sync.OnceValues(func() (string, error) { return testprogram.Shipped(scratch) })
 
 var scratch string
 

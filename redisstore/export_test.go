@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -78,6 +79,40 @@ func message(kind byte, value []byte) (m rueidis.RedisMessage) {
 	}
 	return m
 }
+
+// NewPatient is New for tests in which Redis is never away for long: neither a method's time nor a connection is over before the
+// test is, however slow the machine. The three seconds that Options.Timeout has at most are not enough for that.
+func NewPatient(ctx context.Context, opt Options) (*Store, error) {
+	opt, err := opt.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := opt.client()
+	if err != nil {
+		return nil, err
+	}
+	opt.Timeout, conn.ConnWriteTimeout, conn.Dialer.Timeout, conn.Sentinel.Dialer.Timeout = Patience, Patience, Patience, Patience
+	s := &Store{born: time.Now(), prefix: opt.Prefix, timeout: opt.Timeout, wait: opt.WaitReplicas, log: opt.Logger}
+	if err := s.connect(ctx, opt, conn); err != nil {
+		return nil, err
+	}
+	for _, f := range s.inspect(ctx, conn) {
+		f.warn(s.log)
+	}
+	if err := s.tryOut(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Patience is how long a method of a store by NewPatient may take.
+const Patience = 2 * time.Minute
+
+// ErrReplicas is that of a write which the primary has, and too few replicas.
+var ErrReplicas = errReplicas
+
+// SetTimeout is how long a method may take from now on.
+func (s *Store) SetTimeout(d time.Duration) { s.timeout = d }
 
 // RecordKey is where the record of key stands.
 func (s *Store) RecordKey(key coatcheck.Key) string { return s.recordKey(key) }

@@ -22,16 +22,17 @@ import (
 
 // An operation whose answer is lost is done once, and its answer is told after all.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	replica := redistest.Start(t, fmt.Sprintf("replicaof 127.0.0.1 %d", server.Port))
 	proxy := redistest.Between(t, server.Addr())
 	for name, opt := range map[string]redisstore.Options{
 		"with a cache": {}, "without a cache": {CacheTTL: -1}, "waiting for a replica": {WaitReplicas: 1},
 	} {
-		opt.URL, opt.Timeout = "redis://"+proxy.Addr(), 3*time.Second
+		opt.URL = "redis://" + proxy.Addr()
 		s := opened(t, opt)
 		everything(t, s, "to load the scripts "+name, new([]coatcheck.Token))
-		for range 10 {
+		for range max(3, quickly(10)) {
 			t.Run("end "+name, func(t *testing.T) { loseEnd(t, s, proxy) })
 			t.Run("swap "+name, func(t *testing.T) { loseSwap(t, s, proxy) })
 			t.Run("plain create "+name, func(t *testing.T) { losePlain(t, s, proxy) })
@@ -154,11 +155,11 @@ func liveThrough(t *testing.T, s *redisstore.Store, user string) {
 	assert.ErrorIs(t, load(s, again), coatcheck.ErrEnded)
 }
 
-// traffic lets many live through it, each with a user of his own, until it is told to stop, and returns how many did.
-func traffic(t *testing.T, s *redisstore.Store, clients int) (stop func() int64) {
+// traffic lets many live through it, each with a user of his own, until it is told to stop, and counts how many did.
+func traffic(t *testing.T, s *redisstore.Store, clients int) (lives *atomic.Int64, stop func()) {
 	var over atomic.Bool
-	var lives atomic.Int64
 	var running sync.WaitGroup
+	lives = new(atomic.Int64)
 	for i := range clients {
 		running.Go(func() {
 			for j := 0; !over.Load() && !t.Failed(); j++ {
@@ -167,15 +168,16 @@ func traffic(t *testing.T, s *redisstore.Store, clients int) (stop func() int64)
 			}
 		})
 	}
-	return func() int64 {
+	return lives, func() {
 		over.Store(true)
 		running.Wait()
-		return lives.Load()
 	}
 }
 
-// RED-01: what an operator does to Redis is no client's business.
+// RED-01: what an operator does to Redis is no client's business. He leaves them the time for one life between two acts: on a slow
+// machine connections that are killed all the time would never get an answer through.
 func TestNobodyNotices(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	for name, act := range map[string]func(){
 		"SCRIPT FLUSH": func() { server.Must("SCRIPT", "FLUSH") },
@@ -188,15 +190,15 @@ func TestNobodyNotices(t *testing.T) {
 	} {
 		for kind, opt := range map[string]redisstore.Options{"with a cache": {}, "without a cache": {CacheTTL: -1}} {
 			t.Run(name+" "+kind, func(t *testing.T) {
-				opt.URL, opt.Timeout = server.URL(), 3*time.Second
+				opt.URL = server.URL()
 				s := opened(t, opt)
-				stop := traffic(t, s, 16)
-				times := 0
-				for end := time.Now().Add(time.Second); time.Now().Before(end) && !t.Failed(); times++ {
-					time.Sleep(time.Duration(10+rand.IntN(20)) * time.Millisecond)
+				lives, stop := traffic(t, s, 16)
+				defer stop()
+				for range 40 {
+					lived := lives.Load()
 					act()
+					redistest.Eventually(t, time.Minute, "a session to begin and end", func() bool { return lives.Load() > lived || t.Failed() })
 				}
-				t.Logf("%d times, while %d sessions began and ended", times, stop())
 			})
 		}
 	}
@@ -204,20 +206,26 @@ func TestNobodyNotices(t *testing.T) {
 
 // RED-03 with connections that are killed all the time.
 func TestOwnWritesAreSeenAcrossConnections(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
-	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	s := opened(t, redisstore.Options{URL: server.URL()})
 	var over atomic.Bool
 	var killing sync.WaitGroup
 	killing.Go(func() {
 		for !over.Load() {
-			time.Sleep(time.Duration(20+rand.IntN(40)) * time.Millisecond)
+			// A slow machine gets some answers through between two times, too.
+			answered := s.Stats().RoundTrips
+			for !over.Load() && s.Stats().RoundTrips < answered+100 {
+				time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
+			}
 			server.Must("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		}
 	})
-	ownWritesAreSeen(t, s, 2000)
+	for s.Stats().Flushes < 20 && !t.Failed() {
+		ownWritesAreSeen(t, s, quickly(2000))
+	}
 	over.Store(true)
 	killing.Wait()
-	assert.Greater(t, s.Stats().Flushes, uint64(20))
 }
 
 // RED-01: while Redis is away every call fails in time, none says that a session is gone, and then all is as before.
@@ -234,29 +242,41 @@ func TestOutages(t *testing.T) {
 			t.Run(name+" "+kind, func(t *testing.T) {
 				opt.URL, opt.Timeout = "redis://"+proxy.Addr(), timeout
 				s := opened(t, opt)
-				rec := add(t, s, "ada")
-				require.NoError(t, load(s, rec))
+				redistest.Eventually(t, time.Minute, "a session", func() bool { return begin(s, session(t, "ada")) == nil })
 				goroutines := runtime.NumGoroutine()
-
-				outage.begin()
-				late := lateness()
-				slowest := callThrough(t, s, 100, 3*time.Second)
-				noise := late()
-				t.Logf("the slowest call took %v; this machine was late by %v", slowest, noise)
-				assert.Less(t, slowest, timeout+100*time.Millisecond+2*noise)
-				outage.end()
-
-				back := time.Now()
-				redistest.Eventually(t, 5*time.Second, "the service to be back", func() bool {
-					_, err := s.Create(context.Background(), session(t, "ada"), coatcheck.CreateOptions{}, time.Now())
-					return err == nil && s.Ping(context.Background()) == nil
+				inTime(t, func() (problem string) {
+					outage.begin()
+					late := lateness()
+					slowest := callThrough(t, s, 100, time.Second)
+					outage.end()
+					back := time.Now()
+					redistest.Eventually(t, time.Minute, "the service to be back", func() bool {
+						return begin(s, session(t, "ada")) == nil && s.Ping(context.Background()) == nil
+					})
+					took, noise := time.Since(back), late()
+					t.Logf("the slowest call took %v; back after %v; this machine was late by %v", slowest, took, noise)
+					if slowest > timeout+100*time.Millisecond+2*noise || took > 2*time.Second+2*noise {
+						return "late"
+					}
+					return ""
 				})
-				t.Logf("back after %v", time.Since(back))
-				assert.Less(t, time.Since(back), 2*time.Second+2*noise)
-				redistest.Eventually(t, 5*time.Second, "the goroutines to go", func() bool { return runtime.NumGoroutine() <= goroutines+5 })
+				redistest.Eventually(t, time.Minute, "the goroutines to go", func() bool { return runtime.NumGoroutine() <= goroutines+5 })
 			})
 		}
 	}
+}
+
+// inTime lets f try up to five times to be in time, which it says by returning nothing: a machine that is busy for a while makes it
+// late once, and a store that does not keep to its time makes it late always.
+func inTime(t *testing.T, f func() (problem string)) {
+	t.Helper()
+	problem := ""
+	for range 5 {
+		if problem = f(); problem == "" || t.Failed() {
+			return
+		}
+	}
+	require.Fail(t, problem)
 }
 
 // lateness measures how late this machine runs what is due, until the returned function is called, which returns the worst.
@@ -320,62 +340,63 @@ func callThrough(t *testing.T, s *redisstore.Store, callers int, during time.Dur
 // RED-04: a session that another node has ended is not served for longer than five seconds, though the link is dead and
 // nobody says so; the connection after that begins with an empty cache.
 func TestSilentCut(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
-	proxy := redistest.Between(t, server.Addr())
-	a := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
-	timeouts := []time.Duration{500 * time.Millisecond, 3 * time.Second}
-	rec := add(t, a, "ada")
-	nodes := make([]*redisstore.Store, len(timeouts))
-	for i, timeout := range timeouts {
-		nodes[i] = opened(t, redisstore.Options{URL: "redis://" + proxy.Addr(), Timeout: timeout})
-		warm(t, nodes[i], rec)
-	}
-	lastYes := make([]time.Duration, len(timeouts))
-	late := lateness()
-	proxy.Swallow(true)
-	began := time.Now()
-	require.NoError(t, end(a, rec))
-	for since := time.Since(began); since < 8*time.Second; since = time.Since(began) {
-		for i, b := range nodes {
-			if b.Cached(rec.Key, rec.ID, time.Now()) {
-				lastYes[i] = since
-			}
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	noise := late()
-	for i, timeout := range timeouts {
-		t.Logf("with a timeout of %v the last yes came after %v; this machine was late by %v", timeout, lastYes[i], noise)
-		assert.Positive(t, lastYes[i])
-		assert.Less(t, lastYes[i], 5*time.Second+2*noise)
-		require.ErrorIs(t, load(nodes[i], rec), coatcheck.ErrUnavailable)
+	a := opened(t, redisstore.Options{URL: server.URL()})
+	for _, timeout := range []time.Duration{500 * time.Millisecond, 3 * time.Second} {
+		t.Run(timeout.String(), func(t *testing.T) {
+			t.Parallel()
+			inTime(t, func() (problem string) {
+				proxy := redistest.Between(t, server.Addr())
+				b := opened(t, redisstore.Options{URL: "redis://" + proxy.Addr(), Timeout: timeout})
+				rec := add(t, a, "ada")
+				warm(t, b, rec)
+				late := lateness()
+				proxy.Swallow(true)
+				began := time.Now()
+				require.NoError(t, end(a, rec))
+				if !b.Cached(rec.Key, rec.ID, time.Now()) {
+					return "the link had been found dead before anybody looked"
+				}
+				redistest.Eventually(t, time.Minute, "it not to be served", func() bool { return !b.Cached(rec.Key, rec.ID, time.Now()) })
+				took, noise := time.Since(began), late()
+				require.ErrorIs(t, load(b, rec), coatcheck.ErrUnavailable)
+				t.Logf("the last yes came after %v; this machine was late by %v", took, noise)
+				if took > 5*time.Second+2*noise {
+					return "it was served for too long"
+				}
+				return ""
+			})
+		})
 	}
 }
 
 // A link that is cut and comes back takes what was cached along.
 func TestReconnectBeginsEmpty(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	proxy := redistest.Between(t, server.Addr())
-	a := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
-	b := opened(t, redisstore.Options{URL: "redis://" + proxy.Addr(), Timeout: 3 * time.Second})
-	for i := range 100 {
+	a := opened(t, redisstore.Options{URL: server.URL()})
+	b := opened(t, redisstore.Options{URL: "redis://" + proxy.Addr()})
+	for i := range quickly(100) {
 		rec := add(t, a, fmt.Sprintf("user %d", i))
 		warm(t, b, rec)
 		proxy.Cut()
 		require.NoError(t, end(a, rec))
-		redistest.Eventually(t, time.Second, "the cache to be emptied", func() bool { return !b.Cached(rec.Key, rec.ID, time.Now()) })
+		redistest.Eventually(t, time.Minute, "the cache to be emptied", func() bool { return !b.Cached(rec.Key, rec.ID, time.Now()) })
 		require.ErrorIs(t, load(b, rec), coatcheck.ErrEnded)
 	}
 }
 
 // RED-02: callers who go away do not get each other's answers.
 func TestCancellations(t *testing.T) {
-	s := opened(t, redisstore.Options{URL: redistest.Start(t).URL(), Timeout: 3 * time.Second})
+	t.Parallel()
+	s := opened(t, redisstore.Options{URL: redistest.Start(t).URL()})
 	recs := make([]*coatcheck.Record, 32)
 	for i := range recs {
 		recs[i] = add(t, s, fmt.Sprintf("user %d", i))
 	}
-	parallel(32, 20_000, func(i int) {
+	parallel(32, quickly(20_000), func(i int) {
 		rec := recs[i%len(recs)]
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.IntN(300))*time.Microsecond)
 		defer cancel()

@@ -89,26 +89,23 @@ func TestAccessLog(t *testing.T) {
 // However many requests there are, a second has a bounded number of lines, and none is forgotten.
 func TestAccessLogIsSampled(t *testing.T) {
 	serve, lines := accessLog(t, slog.LevelDebug)
-	const requests = 20_000
+	const requests, perSecond = 20_000, 100
+	began := time.Now()
 	for range requests {
 		serve(fasthttp.MethodGet, "/auth/me")
 	}
-	got := lines()
-	assert.Less(t, len(got), requests/4)
+	most := perSecond * (int(time.Since(began)/time.Second) + 2) // seconds of the clock: the first and the last are parts of one
+	assert.LessOrEqual(t, len(lines()), most)
 	require.Eventually(t, func() bool { // the last of them are told of by the first of another second
 		serve(fasthttp.MethodGet, "/auth/verify")
 		all := lines()
 		return all[len(all)-1].Route == "/auth/verify"
-	}, 20*time.Second, 20*time.Millisecond)
-	total, shownMe := 0, 0
+	}, time.Minute, 20*time.Millisecond)
+	total := 0
 	for _, l := range lines() {
 		total += 1 + l.Omitted
-		if l.Route == "/auth/me" {
-			shownMe++
-		}
 	}
 	assert.GreaterOrEqual(t, total, requests)
-	assert.Less(t, shownMe, requests/4)
 }
 
 func TestAccessLogIsOff(t *testing.T) {

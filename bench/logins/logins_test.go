@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/bench/internal/report"
+	"github.com/coatcheck/coatcheck/internal/testprogram"
 )
 
 // times returns n durations distributed like those of hashing: a minimum and a tail.
@@ -49,9 +48,8 @@ func TestJudge(t *testing.T) {
 // A few attempts against the real program show that the measurement reaches it, that throttling does not answer, and that every
 // reason occurs. A statement about the times needs more attempts.
 func TestRefusals(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "coatcheck")
-	out, err := build(t, program)
-	require.NoError(t, err, "%s", out)
+	program, err := testprogram.Shipped(t.TempDir())
+	require.NoError(t, err)
 	const n = 8
 	lines, err := usersOf(n)
 	require.NoError(t, err)
@@ -65,12 +63,4 @@ func TestRefusals(t *testing.T) {
 		assert.Len(t, took[reason], n)
 		assert.Greater(t, report.Quantile(took[reason], 0.01), 2.0, fmt.Sprintf("%s: a hash takes its time", reason))
 	}
-}
-
-// build builds the program, which is in the main module.
-func build(t *testing.T, to string) ([]byte, error) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", to, "./cmd/coatcheck")
-	cmd.Dir = "../.."
-	return cmd.CombinedOutput()
 }

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 
@@ -13,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
+	"github.com/coatcheck/coatcheck/internal/testprogram"
 )
 
 var scratch string // for the built programs; removed when the tests are over
@@ -55,25 +53,12 @@ func shippedProgram(t testing.TB) string {
 	return path
 }
 
-// Each is built once, by the first test that needs it. They have no flag but what they are about, so that what `go test` has compiled
-// is compiled no second time.
 var (
 	built = sync.OnceValues(func() (string, error) {
 		if raceDetector {
-			return build("coatcheck-race", nil, "-race")
+			return testprogram.Raced(scratch)
 		}
 		return shipped()
 	})
-	shipped = sync.OnceValues(func() (string, error) { return build("coatcheck", []string{"CGO_ENABLED=0"}, "-trimpath") })
+	shipped = sync.OnceValues(func() (string, error) { return testprogram.Shipped(scratch) })
 )
-
-func build(name string, environ []string, flags ...string) (string, error) {
-	path := filepath.Join(scratch, name)
-	args := append([]string{"build", "-ldflags", "-X main.version=v1.2.3-test", "-o", path}, flags...)
-	cmd := exec.CommandContext(context.Background(), "go", append(args, ".")...)
-	cmd.Env = append(os.Environ(), environ...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-}

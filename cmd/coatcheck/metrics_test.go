@@ -6,11 +6,9 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,12 +76,11 @@ func TestMetricsThatAreNamed(t *testing.T) {
 	}
 }
 
-func TestDashboardAndAlerts(t *testing.T) {
-	const rules = "../../deploy/prometheus-alerts.yml"
-	promtool(t, "check", "rules", rules)
-	promtool(t, "check", "rules", asRules(t, panels(t)))
+const alertRules = "../../deploy/prometheus-alerts.yml"
 
-	text, err := os.ReadFile(rules)
+func TestDashboardAndAlerts(t *testing.T) {
+	panels(t)
+	text, err := os.ReadFile(alertRules)
 	require.NoError(t, err)
 	var alerts struct {
 		Groups []struct {
@@ -128,26 +125,6 @@ func panels(t *testing.T) (expressions []string) {
 		}
 	}
 	return expressions
-}
-
-// asRules writes a file of rules with these expressions, the only way in which promtool reads one.
-func asRules(t *testing.T, expressions []string) string {
-	t.Helper()
-	var rules []map[string]string
-	for i, expr := range expressions {
-		rules = append(rules, map[string]string{"record": "panel:" + strconv.Itoa(i), "expr": expr})
-	}
-	text, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "panels", "rules": rules}}})
-	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), "panels.yml")
-	require.NoError(t, os.WriteFile(file, text, 0o600))
-	return file
-}
-
-func promtool(t *testing.T, args ...string) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "promtool", args...).CombinedOutput()
-	require.NoError(t, err, "%s", out)
 }
 
 // checkRates finds what promtool accepts and only a server would show to be empty or nonsense.

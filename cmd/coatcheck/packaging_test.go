@@ -204,20 +204,10 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// The unit passes systemd's own checks, and those of its directives that matter are there.
+// A stop by the unit has the time that the program takes for one. systemd's own checks of it are in TestSystemdAccepts.
 func TestSystemdUnit(t *testing.T) {
-	unit := filepath.Join(t.TempDir(), "coatcheck.service")
-	// The program is where the unit says only after an installation.
-	text := strings.Replace(deployed(t, "coatcheck.service"), "/usr/local/bin/coatcheck serve", "/bin/true serve", 1)
-	require.NoError(t, os.WriteFile(unit, []byte(text), 0o600))
-	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", unit).CombinedOutput()
-	assert.NoError(t, err, "%s", out)
-	assert.NotContains(t, string(out), "coatcheck.service:", "no complaint")
-	out, err = exec.CommandContext(t.Context(), "systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=15", unit).CombinedOutput()
-	require.NoError(t, err, "exposed more than 1.5 of 10:\n%s", out)
-	assert.Contains(t, string(out), "Overall exposure level")
-
-	stop := regexp.MustCompile(`TimeoutStopSec=(\d+)`).FindStringSubmatch(text)
+	stop := regexp.MustCompile(`TimeoutStopSec=(\d+)`).FindStringSubmatch(deployed(t, "coatcheck.service"))
+	require.NotNil(t, stop)
 	c, err := config.Load([]string{"--dev"}, nil)
 	require.NoError(t, err)
 	seconds, err := strconv.Atoi(stop[1])

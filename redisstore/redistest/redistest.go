@@ -5,7 +5,9 @@ package redistest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -68,15 +70,20 @@ func start(t testing.TB, port int, config []string, args ...string) *Server {
 	return s
 }
 
-// freePort returns a port that nobody listens on now. Somebody else may take it before it is used; the chance is small.
+// freePort returns a port that nobody listens on now, from below those that the kernel gives to outgoing connections: one of
+// them could take it before the server does. Somebody who listens may take it all the same; the chance is small.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 10_000 + rand.IntN(20_000)
+		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			_ = l.Close() // nothing was sent
+			return port
+		}
 	}
-	defer l.Close() //nolint:errcheck // nothing was sent
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // Addr returns host and port.
@@ -96,7 +103,7 @@ func (s *Server) Restart() {
 		s.t.Fatalf("redis-server: %v", err)
 	}
 	s.cmd = cmd
-	Eventually(s.t, 10*time.Second, "redis-server to answer", s.answers)
+	Eventually(s.t, time.Minute, "redis-server to answer", s.answers)
 }
 
 func (s *Server) answers() bool {
@@ -127,13 +134,30 @@ func (s *Server) Kill() {
 	}
 }
 
-// Signal sends a signal: SIGSTOP and SIGCONT make it hang and go on.
+// Signal sends a signal: SIGSTOP and SIGCONT make it hang and go on. It returns when the server hangs: the signal by itself
+// stops it soon, and not at once, so that it could still answer.
 func (s *Server) Signal(sig syscall.Signal) {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.cmd.Process.Signal(sig); err != nil {
 		s.t.Fatal(err)
+	}
+	if sig != syscall.SIGSTOP {
+		return
+	}
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			s.t.Fatalf("redis-server does not stop: %v", err)
+		case !status.Stopped():
+			s.t.Fatalf("redis-server ended where it should have stopped: %v", status)
+		default:
+			return
+		}
 	}
 }
 
@@ -144,7 +168,7 @@ func (s *Server) Do(args ...string) rueidis.RedisResult {
 	if s.admin == nil {
 		client, err := rueidis.NewClient(rueidis.ClientOption{
 			InitAddress: []string{s.Addr()}, ForceSingleClient: true, DisableCache: true, DisableRetry: true, PipelineMultiplex: -1,
-			RingScaleEachConn: 8,
+			RingScaleEachConn: 8, ConnWriteTimeout: time.Minute,
 		})
 		if err != nil {
 			s.mu.Unlock()
@@ -154,7 +178,7 @@ func (s *Server) Do(args ...string) rueidis.RedisResult {
 	}
 	client := s.admin
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return client.Do(ctx, client.B().Arbitrary(args...).Build())
 }

@@ -20,12 +20,13 @@ func StartReplicated(t testing.TB, config ...string) (primary, replica *Server) 
 
 func follows(t testing.TB, replica *Server) {
 	t.Helper()
-	Eventually(t, 20*time.Second, "the replica to follow", func() bool {
+	Eventually(t, time.Minute, "the replica to follow", func() bool {
 		return strings.Contains(replica.Must("INFO", "replication"), "master_link_status:up")
 	})
 }
 
-// Sentinel is a primary, its replica, and a Sentinel that watches over them and replaces a dead primary after a second.
+// Sentinel is a primary, its replica, and a Sentinel that watches over them and replaces a dead primary after four seconds: on a
+// busy machine one that lives may be silent for longer than one.
 type Sentinel struct {
 	Primary, Replica, Watch *Server
 	// Link is what the replica follows the primary through. The Sentinel mends that after eight seconds.
@@ -44,10 +45,10 @@ func StartSentinel(t testing.TB, config ...string) *Sentinel {
 	follows(t, replica)
 	watch := start(t, freePort(t), []string{
 		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d 1", masterSet, primary.Port),
-		"sentinel down-after-milliseconds " + masterSet + " 1000",
+		"sentinel down-after-milliseconds " + masterSet + " 4000",
 		"sentinel failover-timeout " + masterSet + " 5000",
 	}, "--sentinel")
-	Eventually(t, 20*time.Second, "the Sentinel to know the replica", func() bool {
+	Eventually(t, time.Minute, "the Sentinel to know the replica", func() bool {
 		replicas, err := watch.Do("SENTINEL", "replicas", masterSet).ToArray()
 		return err == nil && len(replicas) == 1
 	})
@@ -127,7 +128,7 @@ func (c *Cluster) URL() string {
 func (c *Cluster) waitFor(t testing.TB, what string, f func(*Server) bool) {
 	t.Helper()
 	for _, s := range c.All() {
-		Eventually(t, 20*time.Second, "the Cluster's nodes to "+what, func() bool { return f(s) })
+		Eventually(t, time.Minute, "the Cluster's nodes to "+what, func() bool { return f(s) })
 	}
 }
 
@@ -207,7 +208,7 @@ func (c *Cluster) EndMove(t testing.TB, slot string, from, to *Server) {
 	for _, s := range append([]*Server{to, from}, c.Primaries...) {
 		s.Must("CLUSTER", "SETSLOT", slot, "NODE", to.Must("CLUSTER", "MYID"))
 	}
-	Eventually(t, 20*time.Second, "the Cluster's nodes to agree on slots and epochs", func() bool {
+	Eventually(t, time.Minute, "the Cluster's nodes to agree on slots and epochs", func() bool {
 		first := c.Primaries[0].claims()
 		for _, s := range c.Primaries[1:] {
 			if s.claims() != first {

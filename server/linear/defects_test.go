@@ -19,6 +19,7 @@ import (
 
 // The checker sees what it must: of a store with one defect, histories are refused.
 func TestDefectsAreSeen(t *testing.T) {
+	t.Parallel()
 	for name, broken := range map[string]func(coatcheck.Store) coatcheck.Store{
 		"a read after the end":            func(s coatcheck.Store) coatcheck.Store { return &stalest{Store: s} },
 		"a write revives":                 func(s coatcheck.Store) coatcheck.Store { return &reviving{stalest{Store: s}} },
@@ -33,10 +34,11 @@ func TestDefectsAreSeen(t *testing.T) {
 		"a list leaves one out":           func(s coatcheck.Store) coatcheck.Store { return forgetful{s} },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			const limit = 2
 			store := broken(shaky(memory(t, shardstore.Options{})))
 			v := variant{nodes: []node{serve(t, store, limit)}, rules: rules{grace: grace.Milliseconds(), limit: limit}}
-			res := v.verify(t, time.Minute)
+			res := v.verify(t, 4*time.Minute) // most are seen in the first second
 			require.NotNil(t, res.violation, "%d histories, all allowed", res.histories)
 			t.Logf("seen after %d histories", res.histories)
 		})
@@ -45,12 +47,13 @@ func TestDefectsAreSeen(t *testing.T) {
 
 // So does the weaker check of caches: what is served for longer than the bound is seen, and a picture is made of it.
 func TestOverdueReadsAreSeen(t *testing.T) {
+	t.Parallel()
 	store := &stalest{Store: memory(t, shardstore.Options{})}
 	const bound = 300 * time.Millisecond
 	v := variant{
 		nodes: []node{serve(t, store, -1)}, rules: rules{grace: grace.Milliseconds()}, healthy: bound / 10, bound: bound, requests: 3, pictures: t.TempDir(),
 	}
-	res := v.verify(t, time.Minute)
+	res := v.verify(t, 4*time.Minute)
 	require.NotNil(t, res.violation, "%d histories, all allowed", res.histories)
 	page, err := os.ReadFile(v.picture(t, res.violation))
 	require.NoError(t, err)

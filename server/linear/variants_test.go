@@ -16,6 +16,7 @@ import (
 
 // The histories that clients see of running servers are histories of the contract.
 func TestHistories(t *testing.T) {
+	t.Parallel()
 	strict := func(limit int) rules { return rules{grace: grace.Milliseconds(), limit: limit} }
 	for name, make := range map[string]func(t *testing.T) variant{
 		"memory": func(t *testing.T) variant {

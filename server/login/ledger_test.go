@@ -60,7 +60,8 @@ func TestSpray(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before := heap()
-	const names, workers = 1_000_000, 4
+	const workers = 4
+	names := quickly(1_000_000)
 	refused := make([]int, workers)
 	var wg sync.WaitGroup
 	for w := range workers {

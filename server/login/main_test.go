@@ -7,3 +7,11 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// quickly is a tenth of n under the race detector, which looks for something else; the run without it does them all.
+func quickly(n int) int {
+	if raceDetector {
+		return n / 10
+	}
+	return n
+}

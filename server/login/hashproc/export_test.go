@@ -1,9 +1,16 @@
 package hashproc
 
-import "time"
+import (
+	"encoding/gob"
+	"io"
+	"time"
+)
 
-// SetPatience is how long a hash of the least cost may take.
-func (p *Pool) SetPatience(d time.Duration) { p.patience = d }
+// SetPatience is how long a hash may take, whatever it costs.
+func (p *Pool) SetPatience(d time.Duration) { p.patience, p.longest = d, d }
+
+// SetPause is how long no other process is started after one was given up.
+func (p *Pool) SetPause(d time.Duration) { p.pause = d }
 
 // Forget lets another process be started at once.
 func (p *Pool) Forget() {
@@ -20,4 +27,10 @@ func (p *Pool) Process() (id int, ended <-chan struct{}) {
 		return 0, nil
 	}
 	return p.process.cmd.Process.Pid, p.process.ended
+}
+
+// ServePromptly is Serve for a process that has the core when others want it too: on a busy machine one that yields may get
+// none for as long as a test runs.
+func ServePromptly(in io.Reader, out io.Writer) error {
+	return (&results{out: gob.NewEncoder(out)}).serve(in)
 }

@@ -17,6 +17,8 @@ type Pool struct {
 	command  func() *exec.Cmd
 	log      *slog.Logger  // nil: slog.Default()
 	patience time.Duration // with a hash of the least cost
+	longest  time.Duration // the patience with the costliest hash
+	pause    time.Duration // after a process was given up, before another is started
 
 	mu      sync.Mutex
 	process *process  // guarded by mu; nil: none
@@ -37,14 +39,14 @@ const (
 // New returns a pool whose process the command makes: it has to call Serve with its standard input and output. A nil log is
 // slog.Default().
 func New(command func() *exec.Cmd, log *slog.Logger) *Pool {
-	return &Pool{command: command, log: log, patience: patience}
+	return &Pool{command: command, log: log, patience: patience, longest: longest, pause: pause}
 }
 
 // IDKey is argon2.IDKey, computed by the other process if that can be had and answers in time, and by this one if not.
 func (p *Pool) IDKey(password, salt []byte, passes, memory uint32, threads uint8, keyLen uint32) []byte {
 	j := &job{Password: bytes.Clone(password), Salt: bytes.Clone(salt), Passes: passes, Memory: memory, Threads: threads, KeyLen: keyLen}
 	if there := p.running(); there != nil {
-		if tag := there.do(j, min(p.patience*j.size(), longest)); tag != nil {
+		if tag := there.do(j, min(p.patience*j.size(), p.longest)); tag != nil {
 			return tag
 		}
 		p.discard(there)
@@ -59,7 +61,7 @@ func (p *Pool) running() *process {
 	if p.process != nil || p.closed || time.Now().Before(p.next) {
 		return p.process
 	}
-	p.next = time.Now().Add(pause)
+	p.next = time.Now().Add(p.pause)
 	there, err := start(p.command(), p.logger())
 	if err != nil {
 		p.logger().Warn("passwords are hashed in the server, as the process for it does not start", "error", err)
@@ -77,7 +79,7 @@ func (p *Pool) discard(there *process) {
 		return // others have waited for it too, or it was closed
 	}
 	p.process = nil
-	p.next = time.Now().Add(pause)
+	p.next = time.Now().Add(p.pause)
 	p.logger().Warn("passwords are hashed in the server for a while, as the process for it is gone or too slow")
 	there.kill()
 }

@@ -39,6 +39,8 @@ func behave(how string) error {
 	switch how {
 	case "serve":
 		return hashproc.Serve(os.Stdin, os.Stdout)
+	case "prompt": // it does not give way
+		return hashproc.ServePromptly(os.Stdin, os.Stdout)
 	case "marked": // its tags can be told from those computed here
 		return reply(1, func(string) string { return marked })
 	case "reversed": // it answers four jobs at a time, the last one first, with their passwords
@@ -117,13 +119,15 @@ func (j *journal) String() string {
 	return j.buf.String()
 }
 
-// poolOf returns a pool whose process behaves so, with patience for as long as a test may take, and its log.
+// poolOf returns a pool whose process behaves so, and its log. No test is too slow for its patience, nor for the pause after a
+// process was given up.
 func poolOf(t *testing.T, how string) (*hashproc.Pool, *journal) {
 	t.Helper()
 	log := new(journal)
 	command := func() *exec.Cmd { return exec.CommandContext(context.Background(), os.Args[0], how) }
 	p := hashproc.New(command, slog.New(slog.NewTextHandler(log, nil)))
 	p.SetPatience(time.Hour)
+	p.SetPause(time.Hour)
 	t.Cleanup(func() {
 		_, ended := p.Process()
 		p.Close()
@@ -135,7 +139,7 @@ func poolOf(t *testing.T, how string) (*hashproc.Pool, *journal) {
 }
 
 func TestIDKey(t *testing.T) {
-	p, log := poolOf(t, "serve")
+	p, log := poolOf(t, "prompt")
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
@@ -242,14 +246,6 @@ func TestAnotherAfterTheEnd(t *testing.T) {
 }
 
 func TestServeErrors(t *testing.T) {
-	serve := func(input string) ([]byte, error) { // in a process of its own, because it lowers that
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "serve")
-		cmd.Stdin = strings.NewReader(input)
-		return cmd.CombinedOutput()
-	}
-	out, err := serve("")
-	require.NoError(t, err, string(out))
-	out, err = serve("not a job")
-	require.Error(t, err)
-	require.Contains(t, string(out), "no job")
+	require.NoError(t, hashproc.ServePromptly(strings.NewReader(""), io.Discard))
+	require.ErrorContains(t, hashproc.ServePromptly(strings.NewReader("not a job"), io.Discard), "no job")
 }

@@ -46,6 +46,11 @@ func Serve(in io.Reader, out io.Writer) error {
 	if err := yield(); err != nil {
 		s.send(&result{Trouble: err.Error()})
 	}
+	return s.serve(in)
+}
+
+// serve computes the jobs that it reads from in.
+func (s *results) serve(in io.Reader) error {
 	jobs := gob.NewDecoder(in)
 	for {
 		j := new(job)

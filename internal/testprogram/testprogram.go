@@ -1,0 +1,55 @@
+// Package testprogram builds cmd/coatcheck for the tests that run it as a process: once for all packages where make test names a
+// folder for that in COATCHECK_TEST_PROGRAMS, and once for a package whose tests are run by themselves. It has the same flags
+// everywhere, so that nothing is compiled a second time.
+package testprogram
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+)
+
+// Version is what the built programs say they are.
+const Version = "v1.2.3-test"
+
+// Shipped returns the path of the program as it is shipped. It is built into dir if no folder is named for all.
+func Shipped(dir string) (string, error) {
+	return built(dir, "coatcheck", []string{"CGO_ENABLED=0"}, "-trimpath")
+}
+
+// Raced returns the path of the program with the race detector. It is built into dir if no folder is named for all.
+func Raced(dir string) (string, error) { return built(dir, "coatcheck-race", nil, "-race") }
+
+func built(dir, name string, environ []string, flags ...string) (path string, err error) {
+	if shared := os.Getenv("COATCHECK_TEST_PROGRAMS"); shared != "" {
+		dir = shared
+	}
+	path = filepath.Join(dir, name)
+	// Packages are tested beside each other; the first one builds, and the others wait for it.
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }() // which ends the lock
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("flock: %w", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return path, err
+	}
+	_, file, _, _ := runtime.Caller(0)
+	args := append([]string{"build", "-ldflags", "-X main.version=" + Version, "-o", path}, flags...)
+	cmd := exec.CommandContext(context.Background(), "go", append(args, "./cmd/coatcheck")...)
+	cmd.Dir = filepath.Join(filepath.Dir(file), "../..") // the module's root, also for tests of the modules beside it
+	cmd.Env = append(os.Environ(), environ...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+}

@@ -1,0 +1,190 @@
+// Command testsummary reads what `go test -json` writes and prints what a person wants to see of it: a line for each package,
+// all that failing tests said, and at the end how many passed and which took longest. It copies all that tests said to the file that
+// -all names. Its exit status is 1 if a test failed, so that a pipe keeps that of go test.
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+)
+
+func main() {
+	all := flag.String("all", "", "the file to which all that tests say is copied")
+	slowest := flag.Int("slowest", 20, "how many of the slowest tests are listed")
+	flag.Parse()
+	failed, err := run(os.Stdin, os.Stdout, *all, *slowest)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "testsummary:", err)
+		os.Exit(2)
+	case failed:
+		os.Exit(1)
+	}
+}
+
+// run opens the file for all output, and summarizes.
+func run(in io.Reader, out io.Writer, all string, slowest int) (failed bool, err error) {
+	said := io.Discard
+	if all != "" {
+		f, err := os.Create(all) //nolint:gosec // the file that whoever runs this names
+		if err != nil {
+			return false, err
+		}
+		defer f.Close() //nolint:errcheck // a copy for whoever looks for more
+		said = f
+	}
+	s := &summary{out: out, all: said, packages: make(map[string]*tested)}
+	if err := s.read(in); err != nil {
+		return false, err
+	}
+	s.finish(slowest)
+	return s.failed > 0 || s.broken, nil
+}
+
+// event is a line of `go test -json` (go doc test2json).
+type event struct {
+	Action, Package, ImportPath, Test, Output string
+	Elapsed                                   float64
+}
+
+// summary is what was read so far.
+type summary struct {
+	out, all       io.Writer
+	packages       map[string]*tested // that run
+	times          []timed
+	passed, failed int  // tests, without subtests
+	broken         bool // a package failed
+}
+
+type timed struct {
+	name    string
+	seconds float64
+}
+
+// tested is a package whose tests run.
+type tested struct {
+	said  map[string]*strings.Builder // by test; "" is the package's own
+	order []string                    // of the keys
+	done  map[string]bool             // the tests that passed or were skipped
+}
+
+func (s *summary) read(in io.Reader) error {
+	lines := bufio.NewReader(in)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(line) > 0 {
+			var e event
+			if json.Unmarshal(line, &e) == nil {
+				s.take(&e)
+			} else { // not of go test -json
+				fmt.Fprintf(s.out, "%s", line)
+			}
+		}
+		switch {
+		case err == io.EOF: //nolint:errorlint // bufio returns it as it is
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func (s *summary) take(e *event) {
+	if e.Action == "build-output" { // what does not compile
+		fmt.Fprint(s.out, e.Output)
+		return
+	}
+	p := s.packages[e.Package]
+	if p == nil {
+		p = &tested{said: make(map[string]*strings.Builder), done: make(map[string]bool)}
+		s.packages[e.Package] = p
+	}
+	switch e.Action {
+	case "output":
+		fmt.Fprint(s.all, e.Output)
+		p.say(e)
+		if e.Test == "" && closing(e.Output) {
+			fmt.Fprint(s.out, e.Output)
+		}
+	case "pass", "skip", "fail":
+		s.end(p, e)
+	}
+}
+
+// closing reports whether a line is the one that go test says of a package.
+func closing(line string) bool {
+	for _, begin := range []string{"ok  \t", "FAIL\t", "?   \t"} {
+		if strings.HasPrefix(line, begin) {
+			return true
+		}
+	}
+	return strings.HasPrefix(line, "\t") && strings.Contains(line, "coverage:") // without tests
+}
+
+func (p *tested) say(e *event) {
+	b := p.said[e.Test]
+	if b == nil {
+		b = new(strings.Builder)
+		p.said[e.Test] = b
+		p.order = append(p.order, e.Test)
+	}
+	b.WriteString(e.Output)
+}
+
+func (s *summary) end(p *tested, e *event) {
+	bad := e.Action == "fail"
+	if e.Test == "" {
+		delete(s.packages, e.Package)
+		if bad {
+			s.broken = true
+			s.show(p, e.Package)
+		}
+		return
+	}
+	if !bad {
+		p.done[e.Test] = true
+		delete(p.said, e.Test) // nobody wants to see it; the copy has it
+	}
+	if strings.Contains(e.Test, "/") {
+		return
+	}
+	if bad {
+		s.failed++
+	} else {
+		s.passed++
+	}
+	s.times = append(s.times, timed{e.Package + "." + e.Test, e.Elapsed})
+}
+
+// show prints what the tests said that did not pass, those included that a panic or the time limit cut off.
+func (s *summary) show(p *tested, name string) {
+	for _, test := range p.order {
+		if b := p.said[test]; b != nil && test != "" && !p.done[test] {
+			fmt.Fprintf(s.out, "=== %s.%s\n%s", name, test, b)
+		}
+	}
+	if b := p.said[""]; b != nil {
+		fmt.Fprintf(s.out, "=== %s\n%s", name, b)
+	}
+}
+
+func (s *summary) finish(slowest int) {
+	for name, p := range s.packages { // go test was killed
+		s.broken = true
+		s.show(p, name)
+		fmt.Fprintf(s.out, "FAIL\t%s\tdid not end\n", name)
+	}
+	slices.SortFunc(s.times, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
+	fmt.Fprintln(s.out, "The slowest tests:")
+	for _, t := range s.times[:min(slowest, len(s.times))] {
+		fmt.Fprintf(s.out, "%8.2f s  %s\n", t.seconds, strings.TrimPrefix(t.name, "github.com/coatcheck/coatcheck/"))
+	}
+	fmt.Fprintf(s.out, "%d passed, %d failed\n", s.passed, s.failed)
+}
