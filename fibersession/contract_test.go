@@ -3,6 +3,7 @@ package fibersession_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"net"
 	"sync"
@@ -17,8 +18,18 @@ import (
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/fibersession"
 	"github.com/coatcheck/coatcheck/internal/middlewaretest"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
+
+var driver = middlewaretest.Driver{
+	New: func(store coatcheck.Store, cfg fibersession.Config) error {
+		_, err := fibersession.New(store, cfg)
+		return err
+	},
+	Serve: serve,
+}
 
 // The contract of all middlewares, with Fiber v2.
 func TestContract(t *testing.T) {
@@ -27,13 +38,17 @@ func TestContract(t *testing.T) {
 		store, err := shardstore.New(shardstore.Options{Shards: 4, JanitorEvery: time.Hour})
 		require.NoError(t, err)
 		return store
-	}, middlewaretest.Driver{
-		New: func(store coatcheck.Store, cfg fibersession.Config) error {
-			_, err := fibersession.New(store, cfg)
-			return err
-		},
-		Serve: serve,
-	})
+	}, driver)
+}
+
+// The same over Redis, with its cache: handlers cannot tell which store they have.
+func TestContractOnRedis(t *testing.T) {
+	redis := redistest.Start(t)
+	middlewaretest.Run(t, func(t *testing.T) coatcheck.Store {
+		store, err := redisstore.New(t.Context(), redisstore.Options{URL: redis.URL(), Prefix: rand.Text() + ":", Timeout: 3 * time.Second})
+		require.NoError(t, err)
+		return store
+	}, driver)
 }
 
 // serve serves an application of the contract.

@@ -31,7 +31,7 @@ func TestSecurityPageNamesTests(t *testing.T) {
 	shared := goSource(t, "../internal/httpcontract", ".go")
 	ofServer, ofMiddleware := goSource(t, "servertest", ".go")+shared, goSource(t, "../internal/middlewaretest", ".go")+shared
 	rules := map[string]string{
-		"server.TestContract": ofServer, "server.TestContractOnRedis": ofServer, "fibersession.TestContract": ofMiddleware,
+		"server.TestContract": ofServer, "server.TestContractOnRedis": ofServer, "fibersession.TestContract": ofMiddleware, "fibersession.TestContractOnRedis": ofMiddleware,
 		"httpsession.TestContract": ofMiddleware, "fiber3session.TestContract": ofMiddleware,
 		"shardstore.TestConformance": goSource(t, "../storetest", ".go"), "redisstore.TestConformance": goSource(t, "../storetest", ".go"),
 	}
