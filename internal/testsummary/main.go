@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -84,11 +85,11 @@ func (s *summary) read(in io.Reader) error {
 			if json.Unmarshal(line, &e) == nil {
 				s.take(&e)
 			} else { // not of go test -json
-				fmt.Fprintf(s.out, "%s", line)
+				say(s.out, "%s", line)
 			}
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // bufio returns it as it is
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err
@@ -96,9 +97,12 @@ func (s *summary) read(in io.Reader) error {
 	}
 }
 
+// say writes to a terminal or a file; where that fails, nobody is left to be told.
+func say(to io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(to, format, args...) }
+
 func (s *summary) take(e *event) {
 	if e.Action == "build-output" { // what does not compile
-		fmt.Fprint(s.out, e.Output)
+		say(s.out, "%s", e.Output)
 		return
 	}
 	p := s.packages[e.Package]
@@ -108,10 +112,10 @@ func (s *summary) take(e *event) {
 	}
 	switch e.Action {
 	case "output":
-		fmt.Fprint(s.all, e.Output)
+		say(s.all, "%s", e.Output)
 		p.say(e)
 		if e.Test == "" && closing(e.Output) {
-			fmt.Fprint(s.out, e.Output)
+			say(s.out, "%s", e.Output)
 		}
 	case "pass", "skip", "fail":
 		s.end(p, e)
@@ -167,11 +171,11 @@ func (s *summary) end(p *tested, e *event) {
 func (s *summary) show(p *tested, name string) {
 	for _, test := range p.order {
 		if b := p.said[test]; b != nil && test != "" && !p.done[test] {
-			fmt.Fprintf(s.out, "=== %s.%s\n%s", name, test, b)
+			say(s.out, "=== %s.%s\n%s", name, test, b)
 		}
 	}
 	if b := p.said[""]; b != nil {
-		fmt.Fprintf(s.out, "=== %s\n%s", name, b)
+		say(s.out, "=== %s\n%s", name, b)
 	}
 }
 
@@ -179,12 +183,12 @@ func (s *summary) finish(slowest int) {
 	for name, p := range s.packages { // go test was killed
 		s.broken = true
 		s.show(p, name)
-		fmt.Fprintf(s.out, "FAIL\t%s\tdid not end\n", name)
+		say(s.out, "FAIL\t%s\tdid not end\n", name)
 	}
 	slices.SortFunc(s.times, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
-	fmt.Fprintln(s.out, "The slowest tests:")
+	say(s.out, "The slowest tests:\n")
 	for _, t := range s.times[:min(slowest, len(s.times))] {
-		fmt.Fprintf(s.out, "%8.2f s  %s\n", t.seconds, strings.TrimPrefix(t.name, "github.com/coatcheck/coatcheck/"))
+		say(s.out, "%8.2f s  %s\n", t.seconds, strings.TrimPrefix(t.name, "github.com/coatcheck/coatcheck/"))
 	}
-	fmt.Fprintf(s.out, "%d passed, %d failed\n", s.passed, s.failed)
+	say(s.out, "%d passed, %d failed\n", s.passed, s.failed)
 }
