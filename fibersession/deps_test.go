@@ -1,4 +1,4 @@
-package coatcheck_test
+package fibersession_test
 
 import (
 	"os/exec"
@@ -19,13 +19,13 @@ func TestMiddlewaresDependOnLittle(t *testing.T) {
 		"coatcheck/server", "coatcheck/redisstore", "coatcheck/shardstore", "coatcheck/cmd",
 	}
 	for pkg, barred := range map[string][]string{
-		"./fibersession": append([]string{"coatcheck/httpsession"}, server...),
-		"./httpsession":  append([]string{"fiber", "fasthttp"}, server...),
+		"../fibersession": append([]string{"coatcheck/httpsession"}, server...),
+		"../httpsession":  append([]string{"fiber", "fasthttp"}, server...),
 	} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", pkg).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		deps := strings.Fields(string(out))
-		require.Contains(t, deps, "github.com/coatcheck/coatcheck"+strings.TrimPrefix(pkg, "."))
+		require.Contains(t, deps, "github.com/coatcheck/coatcheck"+strings.TrimPrefix(pkg, ".."))
 		for _, dep := range deps {
 			for _, word := range barred {
 				assert.NotContains(t, dep, word, pkg)
