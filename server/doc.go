@@ -4,7 +4,7 @@
 //	app.go           New, the routes, and what stands around every request
 //	config.go        the configuration
 //	serve.go         listening and stopping; the connections are internal/conn's
-//	sessions.go      the session around a handler
+//	sessions.go      the session around a handler, and the client of a request
 //	auth.go          login, me, refresh, logout
 //	json.go          the body of a login; JSON that is written on the hot path
 //	verify.go        verify for reverse proxies

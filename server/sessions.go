@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -9,6 +10,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/fasthttpsession"
 	"github.com/coatcheck/coatcheck/internal/middleware"
+	"github.com/coatcheck/coatcheck/server/internal/conn"
 )
 
 // handler answers a request whose session is open.
@@ -64,3 +66,9 @@ func (s *Server) context(ctx *fasthttp.RequestCtx) context.Context {
 	}
 	return context.Background()
 }
+
+// client returns the address of the client, by what trusted proxies say. Where the session is open, Request.Client has it.
+func (s *Server) client(ctx *fasthttp.RequestCtx) netip.Addr { return s.sessions.Client(ctx) }
+
+// peer returns the address of the connection's other end, without the zone of a link-local one.
+func peer(ctx *fasthttp.RequestCtx) netip.Addr { return conn.RemoteAddr(ctx) }

@@ -4,7 +4,7 @@
 //   - config.go: Config, and Load and LoadOnly, which make one
 //   - settings.go: the table of settings, the one place where a flag is declared
 //   - kinds.go: how the text of a setting is read, by kind
-//   - flags.go, environment.go, file.go: the three sources
+//   - commandline.go, environment.go, file.go: the three sources
 //   - validate.go: what settings must not be when taken together
 //   - help.go: what `coatcheck serve --help` prints
 package config
