@@ -9,7 +9,8 @@
 // order:
 //
 //	token.go      the token in the cookie, and the key, tag, ID and handle that come from it
-//	open.go       opening a request: which of its tokens open a session, reuse of an old one
+//	open.go       opening the session of a request by its token; reuse of an old one
+//	candidates.go a request with several tokens
 //	admission.go  whether a record admits the token that was presented
 //	request.go    Request: what a middleware does with a request, and what became of it
 //	session.go    Session: what a handler may do
