@@ -9,7 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 GOTOOL := go tool -modfile=tools/go.mod
 export TESTFLAGS ?= -race -shuffle=on -timeout 10m -parallel 8
 # Tests that count allocations, or do under the race detector a tenth of what they do without it: they run once more without it.
-export VOLUME ?= Alloc|Cost|Anonymous|MadeUp|OwnWrites|OfAnotherNode|LostAnswers|Cancellations|KeepsToItsSize|SlotMigration|Spray
+export VOLUME ?= Alloc|Cost|Anonymous|MadeUp|OwnWrites|OfAnotherNode|LostAnswers|Cancellations|KeepsToItsSize|Spray
 FUZZTIME ?= 60s
 BENCH ?= .
 COUNT ?= 1

@@ -51,7 +51,7 @@ func TestFailover(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, waiting for %d", name, replicas), func(t *testing.T) {
 				t.Parallel()
 				d := start(t)
-				s := opened(t, redisstore.Options{URL: d.url, WaitReplicas: replicas, Timeout: 2 * time.Second})
+				s := opened(t, redisstore.Options{URL: d.url, WaitReplicas: replicas, Timeout: timeout})
 				visits := visit(t, s)
 				began := time.Now()
 				redistest.Eventually(t, time.Minute, "logouts to be acknowledged", func() bool { return visits.acknowledged() >= 100 })
@@ -62,7 +62,7 @@ func TestFailover(t *testing.T) {
 				t.Logf("%d were acknowledged while the replica fell behind", visits.acknowledged()-before)
 				lost := time.Now()
 				d.losePrimary()
-				visits.untilQuiet(t, 2*time.Minute)
+				visits.untilQuiet(t, lost)
 				acknowledged := visits.stop()
 
 				undone := 0
@@ -84,6 +84,9 @@ func TestFailover(t *testing.T) {
 		}
 	}
 }
+
+// timeout is that of the stores that lose their primary: a login that began before fails, if at all, within it.
+const timeout = 2 * time.Second
 
 func begin(s *redisstore.Store, rec *coatcheck.Record) error {
 	_, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{}, time.Now())
@@ -155,11 +158,11 @@ func (v *visits) lastFailure() (at time.Time) {
 	return at
 }
 
-// untilQuiet waits until no login has failed for two seconds.
-func (v *visits) untilQuiet(t *testing.T, within time.Duration) {
+// untilQuiet waits until logins have failed since the primary was lost, and then no more, for longer than one may be under way.
+func (v *visits) untilQuiet(t *testing.T, lost time.Time) {
 	t.Helper()
-	redistest.Eventually(t, within, "a login to fail", func() bool { return !v.lastFailure().IsZero() })
-	redistest.Eventually(t, within, "logins to succeed", func() bool { return time.Since(v.lastFailure()) > 2*time.Second })
+	redistest.Eventually(t, time.Minute, "a login to fail", func() bool { return v.lastFailure().After(lost) })
+	redistest.Eventually(t, 2*time.Minute, "logins to succeed", func() bool { return time.Since(v.lastFailure()) > 2*timeout })
 }
 
 func (v *visits) stop() []*coatcheck.Record {
@@ -199,7 +202,7 @@ func TestSlotMigration(t *testing.T) {
 					}
 				})
 			}
-			for range max(2, quickly(20)) {
+			for range 2 {
 				lived := lives.Load()
 				for slot := range slots {
 					from := c.Owner(t, slot)

@@ -90,7 +90,7 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 func RunStore(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 	api := newDocument()
 	for _, g := range groups() {
-		g.rules = slices.DeleteFunc(g.rules, func(r rule) bool { return r.transport })
+		g.rules = slices.DeleteFunc(slices.Clone(g.rules), func(r rule) bool { return r.transport })
 		g.run(t, newStore, api, new(atomic.Int32))
 	}
 }
