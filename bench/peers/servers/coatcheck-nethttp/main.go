@@ -1,5 +1,3 @@
-//go:build ignore
-
 // coatcheck's middleware for net/http, with the memory store or Redis. It sets the headers that coatcheck's server sets, so that
 // GET /auth/me has the same bytes as the ceiling of net/http.
 package main
