@@ -145,4 +145,5 @@ func (r request) SetCookie(name, value string)         { r.c.Cookie(&fiber.Cooki
 func (r request) Status(code int)                      { r.c.Status(code) }
 func (r request) Write(text string)                    { r.c.Context().Response.AppendBodyString(text) }
 func (request) Flush()                                 {} // Fiber sends nothing before the handlers have returned
-func (r request) Context() context.Context             { return r.c.Context() }
+// Not c.Context(), which fasthttp reuses while a goroutine of package context may still look at it.
+func (r request) Context() context.Context { return r.c.UserContext() }
