@@ -132,18 +132,26 @@ func (c *trackedConn) Read(b []byte) (int, error) {
 // readInterrupted is called after closeIfIdle ended a read. It reads on if a request has arrived, or a part of one, because the
 // deadline that closeIfIdle sets hides bytes that arrive at the same moment.
 func (c *trackedConn) readInterrupted(b []byte) (int, error) {
-	timeout := noticePeriod // the bytes are there
-	if c.state.Load() == stateActive || c.wire.received {
-		timeout = c.server.opts.RequestTimeout // the rest of the request, or of a TLS record, may be on its way
-	} else if !hasUnread(c.Conn) {
-		return 0, io.EOF
+	for {
+		part := c.state.Load() == stateActive || c.wire.received
+		timeout := noticePeriod // the bytes are there
+		if part {
+			timeout = c.server.opts.RequestTimeout // the rest of the request, or of a TLS record, may be on its way
+			c.activate()                           // else draining would end this read, too
+		} else if !hasUnread(c.Conn) {
+			return 0, io.EOF
+		}
+		c.wire.resumeRead(timeout)
+		n, err := c.Conn.Read(b)
+		if n > 0 {
+			c.activate()
+		}
+		// closeIfIdle may have looked before activate; and the bytes that were there may be a part of a TLS record.
+		again := c.wire.interrupted.Load() || !part && c.wire.received
+		if n > 0 || err == nil || !again {
+			return n, err
+		}
 	}
-	c.wire.resumeRead(timeout)
-	n, err := c.Conn.Read(b)
-	if n > 0 {
-		c.activate()
-	}
-	return n, err
 }
 
 // closeIfIdle makes Read return io.EOF if no request has arrived, upon which fasthttp closes the connection. It does not close
