@@ -13,20 +13,22 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// cache holds the bytes of records in use, found by Key without making a string, for all connections together.
+// cache holds the bytes of records in use for all connections together, and finds them by Key without making a string.
 //
-// Redis tracks, per connection, which keys were read for the cache, and says once over that connection when one of them
-// changes. The invariants that follow from it:
+// Redis tracks, per connection, which keys were read for the cache, and sends one invalidation over that connection when
+// one of them changes. The invariants that follow from it:
 //
-//   - A record is put only by the answer to a read that Redis tracks (Update), so its change will be told of.
-//   - What comes over one connection is in the order in which Redis did it. So a record that was put after a change was told
-//     of is the one after the change. Nevertheless a read that was under way when anything of its shard was taken out (told
-//     of, dropped by hand, flushed) puts nothing: the epoch tells. It costs a miss, and no argument needs the order then.
-//   - When a connection is lost, nothing tells of changes any more: everything is flushed, also the records read over
-//     others, which cannot be told apart. It is flushed when rueidis notices (Close), and, since a new connection may carry
-//     writes before that, when one is made (see dialer).
-//   - A record says yes or nothing. load compares the ID and both expiries, and the time by which a record must be read
-//     again whatever Redis has said. Tombstones, absent keys and records of other codec versions are not put.
+//   - A record is put only by the answer to a read that Redis tracks (Update), so Redis reports its change.
+//   - Messages over one connection come in the order in which Redis acted. So a record that was put after an invalidation
+//     is the one after the change. Nevertheless a read that was under way when anything of its shard was taken out
+//     (invalidated, changed by this node, flushed) puts nothing, because the epoch has changed. That costs a miss, and
+//     correctness does not depend on the order then.
+//   - When a connection is lost, its invalidations are lost too, so everything is flushed, also the records read over other
+//     connections, which cannot be told apart. The cache is flushed when rueidis notices the loss (Close) and, since a new
+//     connection may carry writes before that, when a connection is made (see dialer).
+//   - A cached record can only admit a request, never refuse one. load compares the ID and both expiries, and the time by
+//     which a record must be read again whatever Redis has said. Tombstones, absent keys and records of other codec
+//     versions are not put.
 type cache struct {
 	prefix string
 	shards []cacheShard // a power of two; never resized
@@ -35,8 +37,8 @@ type cache struct {
 	flushes       atomic.Uint64 // written by flush
 }
 
-// cacheShard is one lock and what stands under it. ring holds the entries in an order that means nothing; the hand walks
-// over them and evicts the first that was not used since it last came by.
+// cacheShard is one lock and what stands under it. ring holds the entries in no particular order; the hand of the clock
+// algorithm walks over them and evicts the first that was not used since it last passed.
 type cacheShard struct {
 	mu      sync.Mutex // guards all below but hits
 	entries map[coatcheck.Key]*cacheEntry
@@ -49,7 +51,7 @@ type cacheShard struct {
 	_       [64]byte // the next shard's lock stands in another cache line
 }
 
-// cacheEntry is a record in the cache. Only used and pos change after it was put.
+// cacheEntry is a record in the cache. Only used and pos change after the record was put.
 type cacheEntry struct {
 	key   coatcheck.Key
 	msg   rueidis.RedisMessage // what Redis answered; flight hands it out again
@@ -81,7 +83,7 @@ func newCache(prefix string, size int) *cache {
 	return c
 }
 
-// shard chooses by bytes of the key that are random in every key that a record was ever created with.
+// shard returns the shard of a key, by bytes that are random in the key of every record that was ever created.
 func (c *cache) shard(key coatcheck.Key) *cacheShard {
 	return &c.shards[binary.LittleEndian.Uint32(key[8:])&uint32(len(c.shards)-1)]
 }
@@ -105,8 +107,8 @@ func (c *cache) load(key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coa
 	return true
 }
 
-// keep takes note of what a read past the cache has shown. A cached record of another version is out of date, though Redis
-// has not said so yet.
+// keep compares the cache with what a read past it has shown. A cached record of another version is out of date, even if
+// Redis has not invalidated it yet.
 func (c *cache) keep(key coatcheck.Key, err error, rec *coatcheck.Record) {
 	sh := c.shard(key)
 	sh.mu.Lock()
@@ -116,7 +118,7 @@ func (c *cache) keep(key coatcheck.Key, err error, rec *coatcheck.Record) {
 	}
 }
 
-// put is the only way in. It does nothing when something was taken out of the shard since epoch.
+// put is the only way into the cache. It does nothing if something was taken out of the shard since epoch.
 func (c *cache) put(key coatcheck.Key, msg rueidis.RedisMessage, until int64, epoch uint64) {
 	b, err := msg.AsBytes()
 	var rec coatcheck.Record
@@ -143,7 +145,7 @@ func (c *cache) put(key coatcheck.Key, msg rueidis.RedisMessage, until int64, ep
 
 func (e *cacheEntry) size() int { return len(e.bytes) + entryBytes }
 
-// makeRoom evicts until size more bytes fit. Wants the lock held.
+// makeRoom evicts until size more bytes fit. The caller holds the lock.
 func (sh *cacheShard) makeRoom(size int) {
 	for sh.size+size > sh.max {
 		if sh.hand >= len(sh.ring) {
@@ -155,11 +157,12 @@ func (sh *cacheShard) makeRoom(size int) {
 			sh.hand++
 			continue
 		}
-		sh.remove(e) // another one takes its place under the hand
+		sh.remove(e) // another entry takes its place under the hand
 	}
 }
 
-// remove wants the lock held. It leaves the epoch alone: an eviction is no news.
+// remove takes out an entry. The caller holds the lock. The epoch stays, because an eviction does not mean that the record
+// has changed.
 func (sh *cacheShard) remove(e *cacheEntry) {
 	last := len(sh.ring) - 1
 	sh.ring[e.pos] = sh.ring[last]
@@ -176,7 +179,7 @@ func (c *cache) invalidate(key coatcheck.Key) {
 	c.takeOut(key)
 }
 
-// takeOut takes out what this node has changed, and all that is being read.
+// takeOut takes out what this node has changed, and keeps the reads under way from putting anything.
 func (c *cache) takeOut(key coatcheck.Key) {
 	sh := c.shard(key)
 	sh.mu.Lock()
@@ -200,7 +203,7 @@ func (c *cache) flush() {
 	}
 }
 
-// hit returns the message of a cached record for rueidis, or the epoch in which it is read.
+// hit returns the message of a cached record for rueidis, or the epoch in which the read begins.
 func (c *cache) hit(key coatcheck.Key, now int64) (msg rueidis.RedisMessage, found bool, epoch uint64) {
 	sh := c.shard(key)
 	sh.mu.Lock()
@@ -211,7 +214,7 @@ func (c *cache) hit(key coatcheck.Key, now int64) (msg rueidis.RedisMessage, fou
 	return msg, false, sh.epoch
 }
 
-// parse returns the session of a record's Redis key. Kept in step with Store.recordKey.
+// parse returns the session of a record's Redis key. It must agree with Store.recordKey.
 func (c *cache) parse(redisKey string) (coatcheck.Key, bool) {
 	rest, ok := strings.CutPrefix(redisKey, c.prefix)
 	const head = len("{12345678") + len(kindRecord)
@@ -233,8 +236,8 @@ func (c *cache) addTo(st *Stats) {
 	st.Invalidations, st.Flushes = c.invalidations.Load(), c.flushes.Load()
 }
 
-// newStore is rueidis' NewCacheStoreFn, called for each connection. What its size option says is for each connection; ours
-// is for all.
+// newStore is rueidis' NewCacheStoreFn, called for each connection. Its size option would count for each connection; our
+// limit counts for all of them.
 func (c *cache) newStore(rueidis.CacheStoreOption) rueidis.CacheStore {
 	return &connCache{cache: c, flights: make(map[coatcheck.Key]*flight)}
 }
@@ -266,8 +269,8 @@ func (f *flight) Wait(ctx context.Context) (rueidis.RedisMessage, error) {
 	}
 }
 
-// Flight implements rueidis.CacheStore: a cached message, or the read that is under way, or neither, and then the caller
-// reads.
+// Flight implements rueidis.CacheStore: it returns a cached message, or the read that is under way, or neither, in which
+// case the caller reads.
 func (c *connCache) Flight(redisKey, _ string, ttl time.Duration, now time.Time) (rueidis.RedisMessage, rueidis.CacheEntry) {
 	key, ok := c.cache.parse(redisKey)
 	if !ok {
@@ -290,7 +293,7 @@ func (c *connCache) Flight(redisKey, _ string, ttl time.Duration, now time.Time)
 	return rueidis.RedisMessage{}, nil
 }
 
-// Update implements rueidis.CacheStore: the answer to a read is there.
+// Update implements rueidis.CacheStore: the answer to a read has come.
 func (c *connCache) Update(redisKey, _ string, msg rueidis.RedisMessage) (pxat int64) {
 	key, f := c.land(redisKey)
 	if f == nil {
@@ -323,8 +326,8 @@ func (c *connCache) land(redisKey string) (coatcheck.Key, *flight) {
 	return key, f
 }
 
-// Delete implements rueidis.CacheStore: Redis says that these keys have changed, or (nil) that all may have. Reads under way
-// go on; they put nothing.
+// Delete implements rueidis.CacheStore: Redis reports that these keys have changed, or (nil) that all may have. Reads under
+// way continue, but put nothing.
 func (c *connCache) Delete(keys []rueidis.RedisMessage) {
 	if keys == nil {
 		c.cache.flush()

@@ -12,8 +12,8 @@ import (
 // fillsAtOnce bounds how many reads for the cache are under way.
 const fillsAtOnce = 64
 
-// tryOut does one of each: it finds out now, and not at the first login, that the user whom Redis knows this store as may not
-// read its keys or run scripts.
+// tryOut does one read and one script, so that New, not the first login, finds out if the store's Redis user may not read
+// its keys or run scripts.
 func (s *Store) tryOut(ctx context.Context) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
@@ -26,7 +26,7 @@ func (s *Store) tryOut(ctx context.Context) error {
 // connect makes the client, without a cache where the server cannot keep one up to date.
 func (s *Store) connect(ctx context.Context, opt Options, conn rueidis.ClientOption) error {
 	s.dialer = newDialer(conn.DialCtxFn, opt.Timeout/10, func() {
-		// A new connection stands for one that was lost: what was cached over that one is not kept up to date any more.
+		// A new connection stands for one that was lost: what was cached over the lost one is not kept up to date any more.
 		if s.cache != nil {
 			s.cache.flush()
 		}

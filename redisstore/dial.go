@@ -10,26 +10,27 @@ import (
 	"time"
 )
 
-// errNoConnection is every error of a dialer: nothing was sent.
+// errNoConnection is wrapped by every error of a dialer: nothing was sent.
 var errNoConnection = errors.New("no connection")
 
 // dialFunc is rueidis' way to ask for a connection.
 type dialFunc func(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error)
 
 // dialer makes connections for rueidis. rueidis dials in the course of a command, and lets the commands that come meanwhile
-// wait for that one, whatever their own deadlines are. So a caller with a deadline waits for a short while only, and a
-// connection that takes longer is kept for the next who asks: all callers get their error in time, and a far Redis can still
-// be reached. A connection counts when the server at its other end has answered; one that hangs is accepted by its kernel.
+// wait for that dial, whatever their own deadlines are. So a caller with a deadline waits for a short while only, and a
+// connection that takes longer is kept for the next caller: all callers get their error in time, and a distant Redis can
+// still be reached. A connection counts as made when the server has answered, because the kernel accepts connections even
+// for a server that hangs.
 type dialer struct {
 	base     dialFunc
 	patience time.Duration
-	made     func() // called for each new connection that the cache may hear on, before anything is sent over it
+	made     func() // called for each new connection that may carry invalidations, before anything is sent over it
 
 	ctx    context.Context //nolint:containedctx // the life of all dials; ended by close
 	cancel context.CancelFunc
 
 	mu   sync.Mutex
-	late map[string][]chan dialed // dials by address that nobody waits for; guarded by mu; nil once closed
+	late map[string][]chan dialed // dials by address that no caller waits for; guarded by mu; nil once closed
 }
 
 // aloneKey marks the context of commands that go over a connection of their own, on which nothing is cached.
@@ -100,7 +101,7 @@ func (d *dialer) start(addr string, nd *net.Dialer, conf *tls.Config) chan diale
 	return ch
 }
 
-// greet waits for an answer to PING: any line, also that one should log in first.
+// greet waits for an answer to PING. Any line will do, even the error that the client must authenticate first.
 func greet(ctx context.Context, conn net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
@@ -117,7 +118,8 @@ func greet(ctx context.Context, conn net.Conn) error {
 	return nil
 }
 
-// pop takes over a dial that somebody else gave up waiting for. Those that have failed meanwhile say nothing of now.
+// pop takes over a dial that another caller gave up waiting for. Dials that have failed meanwhile are dropped, because they
+// say nothing about the present.
 func (d *dialer) pop(addr string) chan dialed {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -153,7 +155,7 @@ func discard(ch chan dialed) {
 	}
 }
 
-// close ends the dials under way and closes connections that nobody has taken over.
+// close ends the dials under way and closes connections that no caller has taken over.
 func (d *dialer) close() {
 	d.cancel()
 	d.mu.Lock()

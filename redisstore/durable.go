@@ -9,14 +9,14 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// errReplicas: the write stands on the primary, but too few replicas have it yet.
+// errReplicas means that the write stands on the primary, but too few replicas have it yet.
 var errReplicas = errors.New("too few replicas have acknowledged the write")
 
-// sendDurable sends a command and WAIT, one behind the other on a connection of their own: WAIT is about the writes of its
-// connection, and blocks it. Then, where only the script knows what it has changed, it passes a barrier on the connection that the
-// cache hears on, as sendBarred.
+// sendDurable sends a command and WAIT, one behind the other on a connection of their own: WAIT concerns the writes of its
+// connection, and blocks it. Then, where only the script knows what it has changed, sendDurable passes a barrier on the
+// connection that carries the invalidations, as sendBarred does.
 //
-// The command must write whenever its answer is acknowledged; else WAIT would wait for nothing.
+// The command must write whenever its answer is acknowledged, because otherwise WAIT would wait for nothing.
 func (s *Store) sendDurable(ctx context.Context, op operation, cmd func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
 	defer s.stats.roundTrip(time.Now())
 	results := s.sendAlone(context.WithValue(ctx, aloneKey{}, true), cmd, func() rueidis.Completed {
@@ -39,8 +39,8 @@ func (s *Store) sendDurable(ctx context.Context, op operation, cmd func() rueidi
 	return reply, nil
 }
 
-// patience is how long WAIT may take, in milliseconds: what is left of the time, less some for the barrier, and for Redis,
-// which looks at its clock ten times a second when it has nothing else to do. Zero would be for ever.
+// patience is how long WAIT may take, in milliseconds: the time that is left, less some for the barrier and for Redis,
+// which looks at its clock only ten times a second when it is idle. It is never zero, which would mean no limit.
 func (s *Store) patience(ctx context.Context) int64 {
 	left := s.timeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -49,10 +49,10 @@ func (s *Store) patience(ctx context.Context) int64 {
 	return max(1, left.Milliseconds()/2, (left - 120*time.Millisecond).Milliseconds())
 }
 
-// sendAlone sends commands over a connection that nobody else uses meanwhile.
+// sendAlone sends commands over a connection that nothing else uses meanwhile.
 //
-// In a Cluster rueidis would follow a redirection of the first command and leave the WAIT behind on the old node, where it
-// proves nothing. So a dedicated client is used there, which follows none, and redirections are followed here.
+// In a Cluster rueidis would follow a redirection of the first command and leave the WAIT on the old node, where it proves
+// nothing. So a dedicated client is used there, which follows no redirections, and sendAlone follows them itself.
 func (s *Store) sendAlone(ctx context.Context, first, second func() rueidis.Completed) []rueidis.RedisResult {
 	if s.client.Mode() != rueidis.ClientModeCluster {
 		return s.client.DoMulti(ctx, first(), second())

@@ -15,41 +15,43 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// Finding is one thing about the set-up of Redis that was looked at.
+// Finding is the result of one check of Redis' set-up.
 type Finding struct {
 	// Check is what was looked at: cache, encryption, password, eviction, replicas, clock or commands.
 	Check string
 	Level Level
-	// Addr is the server that it is about; empty: all of them.
+	// Addr is the server that the finding is about; if it is empty, all of them.
 	Addr string
-	// Text says how it is, and if that is not Fine what follows from it and what to do.
+	// Text describes the finding, and unless that is Fine, what follows from it and what to do.
 	Text string
-	// Err is what Redis said, nil if nothing.
+	// Err is the error that Redis returned, nil if there was none.
 	Err error
 }
 
-// Level is how a Finding is.
+// Level is how serious a Finding is.
 type Level int
 
 const (
-	// Fine needs no attention.
+	// Fine means that no attention is needed.
 	Fine Level = iota
-	// Warning works, and may lose sessions or show them to others.
+	// Warning means that the store works, but may lose sessions or show them to others.
 	Warning
-	// Problem does not work, or not as was asked for.
+	// Problem means that something does not work, or not as the options ask for.
 	Problem
 )
 
-// skewToWarn is how far Redis' clock may be off. It lets records go: being ahead, it ends sessions and tombstones early.
-// skewTooMuch is the rotation grace's default, within which a tombstone has gone before anybody can meet it.
+// skewToWarn is how far Redis' clock may be off. That clock expires keys: if it is ahead, sessions and tombstones end
+// early. skewTooMuch is the rotation grace's default: with so much skew a tombstone has gone before any request can meet
+// it.
 const (
 	skewToWarn  = time.Second
 	skewTooMuch = 10 * time.Second
 )
 
-// Inspect connects to Redis as New does, and returns all that it finds there, good and bad, beside what New warns of: by how
-// much the clocks differ, and each command that the user may not run. It writes to keys of a made-up session, which Redis
-// forgets within seconds. It returns coatcheck.ErrUnavailable when Redis cannot be reached, and all mistakes in the options.
+// Inspect connects to Redis as New does, and returns all findings, good and bad. Beside those that New warns of, they say
+// by how much the clocks differ, and each command that the user may not run. Inspect writes to keys of a made-up session,
+// which Redis forgets within seconds. It returns coatcheck.ErrUnavailable when Redis cannot be reached, and all mistakes in
+// the options.
 func Inspect(ctx context.Context, opt Options) ([]Finding, error) {
 	s, found, err := newStore(ctx, opt)
 	if err != nil {
@@ -73,7 +75,8 @@ func (f Finding) warn(log *slog.Logger) {
 	log.Warn("redisstore: "+f.Text, attrs...)
 }
 
-// inspect looks for a set-up that will lose sessions or show them to others. It is no reason not to start.
+// inspect looks for a set-up that will lose sessions or show them to others. Such a set-up does not keep a store from
+// starting.
 func (s *Store) inspect(ctx context.Context, conn rueidis.ClientOption) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, maxTimeout)
 	defer cancel()
@@ -94,7 +97,7 @@ func (s *Store) inspect(ctx context.Context, conn rueidis.ClientOption) []Findin
 	return found
 }
 
-// inspectWay looks at what can be seen on the way to Redis.
+// inspectWay checks the encryption and the authentication of the connection to Redis.
 func inspectWay(conn rueidis.ClientOption) []Finding {
 	far := ""
 	for _, addr := range conn.InitAddress {
@@ -147,13 +150,13 @@ func eviction(ctx context.Context, addr string, node rueidis.Client) Finding {
 		"eviction", Problem, addr,
 		"Redis may evict sessions when its memory is full, which logs people out; set maxmemory-policy noeviction, it is " + policy, nil,
 	}
-	if memory["maxmemory"] == "0" { // it takes what it needs, until the system has no more
+	if memory["maxmemory"] == "0" { // no limit: Redis takes memory until the system has no more
 		f.Level = Warning
 	}
 	return f
 }
 
-// clock compares the clocks. What the way takes is not held against Redis.
+// clock compares the clocks. The time that the round trip takes does not count as skew.
 func clock(ctx context.Context, addr string, node rueidis.Client) Finding {
 	before := time.Now()
 	now, err := node.Do(ctx, node.B().Time().Build().Pin()).AsStrSlice()
@@ -183,7 +186,8 @@ func clock(ctx context.Context, addr string, node rueidis.Client) Finding {
 // clockEvery is how often a store that is pinged looks at Redis' clock again: they drift, and are set, long after the start.
 const clockEvery = 10 * time.Minute
 
-// watchClock warns of a clock that has gone wrong. It goes by the store's age, which no clock that is set can change.
+// watchClock warns of a clock that has gone wrong. It measures its interval by the store's age, which setting a clock does
+// not change.
 func (s *Store) watchClock(ctx context.Context) {
 	last, age := s.clockAge.Load(), time.Since(s.born)
 	if age-time.Duration(last) < clockEvery || !s.clockAge.CompareAndSwap(last, int64(age)) {
@@ -196,7 +200,7 @@ func (s *Store) watchClock(ctx context.Context) {
 	}
 }
 
-// skewOf is how far a clock was ahead that showed there at some time between before and after.
+// skewOf returns how far ahead a clock was if it showed the time there at some moment between before and after.
 func skewOf(before, there, after time.Time) time.Duration {
 	switch {
 	case there.After(after):
@@ -208,7 +212,7 @@ func skewOf(before, there, after time.Time) time.Duration {
 	}
 }
 
-// tryCommands sends each command that the store may need, by itself, so that all that are refused are told at once.
+// tryCommands sends each command that the store may need, by itself, so that all refused ones are reported at once.
 func (s *Store) tryCommands(ctx context.Context) Finding {
 	ctx, cancel := context.WithTimeout(ctx, maxTimeout)
 	defer cancel()
@@ -257,7 +261,7 @@ func (s *Store) tryCommands(ctx context.Context) Finding {
 	return Finding{"commands", Problem, "", text, errs[0]}
 }
 
-// try sends one command, and returns why it was refused. What it finds does not matter.
+// try sends one command, and returns why it was refused. The command's result does not matter.
 func (s *Store) try(ctx context.Context, c []string, keys ...string) error {
 	cmd := s.client.B().Arbitrary(c[0])
 	for _, arg := range c[1:] {

@@ -26,7 +26,7 @@ func (s *Store) key(tag coatcheck.Tag, kind, name string) string {
 	return string(append(s.keyPrefix(tag, kind, len(name)), name...))
 }
 
-// recordKey returns where the record of key stands. Kept in step with cache.parse.
+// recordKey returns the Redis key of key's record. It must agree with cache.parse.
 func (s *Store) recordKey(key coatcheck.Key) string {
 	b, _ := key.AppendText(s.keyPrefix(key.Tag(), kindRecord, keyLen))
 	return string(b)

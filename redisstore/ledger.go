@@ -14,16 +14,16 @@ import (
 const kindLedger = "}:l:"
 
 // Ledger counts failed logins in buckets, for all nodes that share this Redis; see login.Ledger and login.Rule, whose
-// arithmetic it has. A bucket is one key, "coatcheck:{<8 hex digits of it>}:l:<name>:<bucket>", that holds two times and
-// goes when its failures are forgotten. No name of a user or address of a client stands in it.
+// arithmetic it follows. A bucket is one key, "coatcheck:{<8 hex digits of it>}:l:<name>:<bucket>", that holds two times
+// and expires when its failures are forgotten. It holds no name of a user and no address of a client.
 type Ledger struct {
 	store *Store
 	name  string
-	rule  []string // what the script is told of the rule: how long a failure counts, and the delays, in milliseconds
+	rule  []string // the script's arguments for the rule: how long a failure counts, and the delays, in milliseconds
 }
 
-// Ledger returns the ledger of that name. A failure is forgotten after forget; after n of them no attempt is taken for
-// delays[n-1], and the last delay stands for all that follow. Times are kept to the millisecond.
+// Ledger returns the ledger of that name. A failure is forgotten after forget; after n failures no attempt is accepted for
+// delays[n-1], and the last delay holds for all further failures. Times are kept to the millisecond.
 func (s *Store) Ledger(name string, forget time.Duration, delays []time.Duration) *Ledger {
 	rule := []string{strconv.FormatInt(forget.Milliseconds(), 10)}
 	for _, d := range delays {
@@ -68,8 +68,8 @@ func (l *Ledger) run(ctx context.Context, name string, s *script, bucket [16]byt
 	return statusOf(reply), err
 }
 
-// KEYS bucket, receipt; ARGV now, how long a failure counts, the delays. Keeps when all failures will be forgotten, and when
-// the last was counted. Answers how long to wait; 0 if a failure was counted.
+// KEYS bucket, receipt; ARGV now, how long a failure counts, the delays. The bucket holds the times at which all failures
+// will be forgotten and the last was counted. The answer is how long to wait; 0 if a failure was counted.
 var reserveScript = newScript(`
 local done = replay(KEYS[2])
 if done then return done end

@@ -18,16 +18,16 @@ import (
 type Options struct {
 	// URL names the servers, as rueidis.ParseURL reads it: redis://user:password@host:6379/0, rediss:// for TLS,
 	// ?addr=host:port for each further node of a Cluster or each further Sentinel, ?master_set=name for Sentinel. With
-	// rediss:// the files tls_ca, tls_cert and tls_key (PEM) may be named, and the Sentinels are spoken to over TLS too.
-	// There is no way to turn the verification of certificates off.
+	// rediss:// the files tls_ca, tls_cert and tls_key (PEM) may be named, and the connections to the Sentinels use TLS
+	// too. There is no way to turn the verification of certificates off.
 	URL string
 
 	// Prefix begins every key; empty is "coatcheck:". Change it when two installations share one Redis. No braces: the
 	// store's own decide the Cluster slot.
 	Prefix string
 
-	// CacheTTL is how long a record may be served from this process's memory at most; Redis tells when it changes, so this
-	// bounds only what a lost message could do. 0 is one minute. Negative turns the cache off: each Load asks Redis.
+	// CacheTTL is how long a record may be served from this process's memory at most; Redis reports when it changes, so
+	// this bounds only the effect of a lost message. 0 is one minute. Negative turns the cache off: each Load asks Redis.
 	CacheTTL time.Duration
 
 	// CacheSize is how many bytes the cache may take up in all, bookkeeping included. 0 is 64 MiB, enough for some 150,000
@@ -35,15 +35,15 @@ type Options struct {
 	CacheSize int
 
 	// Timeout is how long a method may take, retries included. 0 is 500 ms; at most 3 s, because a link that was cut
-	// without a word has to be found dead within 5 s.
+	// silently has to be found dead within 5 s.
 	Timeout time.Duration
 
-	// WaitReplicas is how many replicas must have a logout, a revocation or a rotation before it is acknowledged; where that
-	// takes longer than Timeout it is coatcheck.ErrUnavailable. 0 acknowledges what the primary has: a failover may then
-	// undo the last moments. Set it to what the deployment has replicas for, and have one more than that.
+	// WaitReplicas is how many replicas must have a logout, a revocation or a rotation before it is acknowledged; if that
+	// takes longer than Timeout, the error is coatcheck.ErrUnavailable. With 0 a write is acknowledged once the primary has
+	// it: a failover may then undo the last moments. Run one replica more than this number.
 	WaitReplicas int
 
-	// Logger hears what is wrong with the server's set-up when the store starts; nil is slog.Default().
+	// Logger gets what is wrong with the server's set-up when the store starts; nil is slog.Default().
 	Logger *slog.Logger
 
 	// TLS replaces what rediss:// and its files would use: root certificates, client certificates. Its MinVersion is raised
@@ -58,14 +58,15 @@ const (
 	defaultTimeout   = 500 * time.Millisecond
 	maxTimeout       = 3 * time.Second
 
-	// How long making a connection may take: less than the two seconds after which an outage that is over must be forgotten.
+	// dialTimeout is how long making a connection may take: less than the two seconds after which the effects of an outage
+	// must be over.
 	dialTimeout = time.Second
-	// A connection on which nothing came for two of these is asked for a sign of life, and given deadAfter for it.
+	// A connection on which nothing came for twice pingEvery gets a PING, and has deadAfter to answer it.
 	pingEvery = 500 * time.Millisecond
-	// How often the Sentinels are asked who is primary, in case their message was lost.
+	// askSentinels is how often the Sentinels are asked which server is the primary, in case their message was lost.
 	askSentinels = 2 * time.Second
-	// A connection remembers this many (as a power of two) commands under way: what 500 requests a second pile up on a
-	// link that was cut, until it is found dead, and more. Beyond it callers would wait for longer than Timeout.
+	// A connection holds up to 2^ringScale commands under way: more than 500 requests a second pile up on a link that was
+	// cut before it is found dead. Beyond that callers would wait for longer than Timeout.
 	ringScale = 12
 )
 
@@ -141,7 +142,7 @@ func (o Options) client() (rueidis.ClientOption, error) {
 		opt.ClientName = "coatcheck"
 	}
 	opt.Sentinel.ClientName = opt.ClientName
-	opt.ClientSetInfo = rueidis.DisableClientSetInfo // one more command to be allowed, for what the name says
+	opt.ClientSetInfo = rueidis.DisableClientSetInfo // it would be one more command that the Redis user must be allowed
 	opt.PipelineMultiplex = -1                       // one connection a node: what a node wrote, its next read sees
 	opt.RingScaleEachConn = ringScale
 	opt.ConnWriteTimeout = o.deadAfter()

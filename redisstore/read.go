@@ -11,7 +11,8 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// Load implements coatcheck.Store. What it finds in the cache may only say yes; it does not allocate then.
+// Load implements coatcheck.Store. The cache can only admit a request, never refuse it; a Load from the cache does not
+// allocate.
 func (s *Store) Load(ctx context.Context, key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) error {
 	if err := s.usable(); err != nil {
 		return err
@@ -22,8 +23,8 @@ func (s *Store) Load(ctx context.Context, key coatcheck.Key, id coatcheck.ID, no
 	return s.loadPast(ctx, key, id, now, rec)
 }
 
-// loadPast is Load past the cache. It is a GET that Redis does not track: else made-up tokens would push the keys in use out
-// of its table. Only what exists and admits id is fetched again, for the cache.
+// loadPast is Load past the cache. It is a GET that Redis does not track, because otherwise made-up tokens would evict the
+// keys in use from its tracking table. Only a record that exists and admits id is fetched again, for the cache.
 func (s *Store) loadPast(ctx context.Context, key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) error {
 	s.stats.misses.Add(1)
 	b, err := s.get(ctx, s.recordKey(key))
@@ -52,8 +53,8 @@ func (s *Store) loadPast(ctx context.Context, key coatcheck.Key, id coatcheck.ID
 	return err
 }
 
-// fill reads a record for the cache, beside the request that missed it. When many fills are under way it is left to the
-// next miss; when it fails, too.
+// fill reads a record for the cache, beside the request that missed it. When many fills are under way, or the read fails,
+// the next miss tries again.
 func (s *Store) fill(key coatcheck.Key) {
 	select {
 	case s.fills <- struct{}{}:
@@ -69,7 +70,7 @@ func (s *Store) fill(key coatcheck.Key) {
 	}()
 }
 
-// dropDamaged deletes bytes that are no record, unless somebody has written another in the meantime, and returns cause.
+// dropDamaged deletes bytes that are no record, unless another record was written in the meantime, and returns cause.
 func (s *Store) dropDamaged(ctx context.Context, key coatcheck.Key, b []byte, cause error) error {
 	_, err := s.run(ctx, operation{
 		name: "drop", script: dropScript, keys: []string{s.recordKey(key)}, args: []string{string(b)}, touches: []coatcheck.Key{key},
@@ -80,8 +81,9 @@ func (s *Store) dropDamaged(ctx context.Context, key coatcheck.Key, b []byte, ca
 	return cause
 }
 
-// confirm returns cause, the news of a tombstone, when the replicas have it that WaitReplicas asks for. Without it a logout
-// that was answered 503, because they did not, would be answered 204 when it is tried again, and a failover undo it.
+// confirm returns cause, the error that reports a tombstone, once as many replicas have the tombstone as WaitReplicas asks
+// for. Without this wait, a logout that was answered 503 because they did not would be answered 204 on its retry, and a
+// failover could undo it.
 func (s *Store) confirm(ctx context.Context, key coatcheck.Key, cause error) error {
 	if s.wait == 0 {
 		return cause
@@ -93,7 +95,7 @@ func (s *Store) confirm(ctx context.Context, key coatcheck.Key, cause error) err
 	return cause
 }
 
-// none are the sessions that a script touches which changes none.
+// none is the list of touched sessions for a script that changes no session.
 var none = []coatcheck.Key{}
 
 // Mark implements coatcheck.Store.
@@ -125,7 +127,7 @@ func (s *Store) List(ctx context.Context, user string, now time.Time, yield func
 	var rec coatcheck.Record
 	for i := 0; i+1 < len(reply); i += 2 {
 		key, ok := coatcheck.ParseKey(bytesOf(reply, i))
-		// What is no record is Load's business, and so is what a newer release wrote.
+		// Bytes that are no record are left to Load, as are records that a newer release wrote.
 		if !ok || rec.Read(key, bytesOf(reply, i+1)) != nil || !rec.Lives(now) || string(rec.User()) != user {
 			continue
 		}

@@ -19,22 +19,23 @@ import (
 type operation struct {
 	name   string
 	script *script
-	keys   []string // all in one slot; what the operation is about comes first
+	keys   []string // all in one slot; the key that the operation is about comes first
 	args   []string
-	// durable operations are acknowledged when WaitReplicas of them have it.
+	// durable says that the operation is acknowledged only when WaitReplicas replicas have it.
 	durable bool
-	// touches are the sessions that the script may change: they leave the cache when it has answered. Nil: only the script
-	// will know, and a barrier waits until Redis has told of all.
+	// touches are the sessions that the script may change: they leave the cache when it has answered. If it is nil, only
+	// the script knows them, and a barrier waits until Redis has sent all invalidations.
 	touches []coatcheck.Key
-	// tellsRetries: the script is told by one more argument that an earlier try may have gone through. It needs no receipt.
+	// tellsRetries says that the script gets one more argument if an earlier try may have taken effect. Such a script needs
+	// no receipt.
 	tellsRetries bool
 }
 
 // run calls the script until it has answered or the time is up, and returns its answer.
 //
-// A script that Redis refused has done nothing, and one whose answer was lost can be called again: it recognizes what it
-// has done. So both are, within the timeout: a connection that is killed, a slot that moves, and a primary that changes
-// cost a client time and nothing else.
+// A script that Redis refused has done nothing, and one whose answer was lost can be called again, because it recognizes
+// what it has done. So run calls both again, within the timeout: a connection that is killed, a slot that moves, and a
+// primary that changes cost a client time and nothing else.
 func (s *Store) run(ctx context.Context, op operation) ([]rueidis.RedisMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -53,10 +54,10 @@ func (s *Store) run(ctx context.Context, op operation) ([]rueidis.RedisMessage, 
 	}
 }
 
-// call is one try of run. An earlier one was lost when nobody knows whether it went through.
+// call is one try of run. With lost, an earlier try may or may not have taken effect.
 //
-// All commands are pinned: rueidis would use their memory again when they are answered, but a command that it sent once more
-// over another connection may still be read by the writer of the first (a data race in v1.0.79).
+// All commands are pinned: rueidis would reuse their memory once they are answered, but a command that it has sent again
+// over another connection may still be read by the writer of the first one (a data race in v1.0.79).
 func (s *Store) call(ctx context.Context, op operation, lost bool) ([]rueidis.RedisMessage, error) {
 	args := op.args
 	if op.tellsRetries && lost {
@@ -75,7 +76,7 @@ func (s *Store) call(ctx context.Context, op operation, lost bool) ([]rueidis.Re
 	return reply, err
 }
 
-// send sends a command, and returns when what it has changed can be read from the cache no more.
+// send sends a command, and returns when the old versions of what it has changed can no longer be read from the cache.
 func (s *Store) send(ctx context.Context, op operation, cmd func() rueidis.Completed) (reply []rueidis.RedisMessage, err error) {
 	switch {
 	case op.durable && s.wait > 0:
@@ -90,8 +91,8 @@ func (s *Store) send(ctx context.Context, op operation, cmd func() rueidis.Compl
 	return reply, err
 }
 
-// forget takes sessions that were just changed out of the cache. Reads that are under way put nothing there: they may have
-// met the session before it was changed. Those that begin later meet it afterwards.
+// forget takes sessions that were just changed out of the cache. Reads that are under way put nothing there, because they
+// may have seen the session before it was changed. Reads that begin later see the change.
 func (s *Store) forget(keys ...coatcheck.Key) {
 	if s.cache == nil {
 		return
@@ -110,12 +111,12 @@ func parts(result rueidis.RedisResult) ([]rueidis.RedisMessage, error) {
 	return msg.ToArray()
 }
 
-// sendBarred sends a command and, behind it in the same pipeline, a second one. Redis tells a connection what has changed
-// after the answer to the command that changed it, but before the answer to the next: when that is there, what this write
-// invalidated has left the cache.
+// sendBarred sends a command and, behind it in the same pipeline, a second one. Redis sends the invalidations of a command
+// to a connection after the answer to that command, but before the answer to the next: when the second answer has come,
+// what this write invalidated has left the cache.
 //
-// The second command names a key, so that in a Cluster it takes the same way, redirections included. It is built as one
-// that rueidis does not try again by itself: when the connection broke, the cache was flushed, which serves as well.
+// The second command names a key, so that in a Cluster it goes to the same node, redirections included. It is built as one
+// that rueidis does not retry by itself: if the connection breaks, the cache is flushed, which serves the same purpose.
 func (s *Store) sendBarred(ctx context.Context, key string, cmd func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
 	defer s.stats.roundTrip(time.Now())
 	results := s.client.DoMulti(ctx, cmd(), s.barrier(key))
@@ -130,8 +131,8 @@ func (s *Store) barrier(key string) rueidis.Completed {
 	return s.client.B().Arbitrary("EXISTS").Keys(key).Build().Pin()
 }
 
-// judge says what an error of Redis or of the way there means: whether nothing was done for certain, because Redis refused
-// or was not reached, and whether it makes sense to try again.
+// judge classifies an error of Redis or of the connection: whether it is certain that nothing was done, because Redis
+// refused or was not reached, and whether it makes sense to try again.
 func judge(err error) (refused, again bool) {
 	re, ok := rueidis.IsRedisErr(err)
 	if !ok {
@@ -148,11 +149,11 @@ func judge(err error) (refused, again bool) {
 			return true, true
 		}
 	}
-	// A script that came upon a session which had moved already, in a slot on its way to another node.
+	// The script met a session that had moved already, in a slot that is migrating to another node.
 	return true, strings.Contains(re.Error(), "non local key")
 }
 
-// backoff is how long to wait after so many tries: about a millisecond at first, 32 at last.
+// backoff is how long to wait after that many tries: about one millisecond at first, 32 in the end.
 func backoff(attempts int) time.Duration {
 	return rand.N(time.Millisecond<<min(attempts, 6)) + time.Millisecond/2
 }
@@ -173,7 +174,7 @@ func pause(ctx context.Context, attempts int) bool {
 	}
 }
 
-// unavailable is what an error means to the caller. Neither Redis nor rueidis repeats a command's arguments in its errors.
+// unavailable returns the error for the caller. Neither Redis nor rueidis repeats a command's arguments in its errors.
 func unavailable(what string, err error) error {
 	if errors.Is(err, coatcheck.ErrUnavailable) {
 		return err
@@ -181,8 +182,8 @@ func unavailable(what string, err error) error {
 	return fmt.Errorf("redisstore: %s: %w: %w", what, coatcheck.ErrUnavailable, err)
 }
 
-// unexpected is an answer that a script does not give, save swap's unknown: it went through and another came on top, or it
-// did not go through.
+// unexpected returns the error for an answer that no script gives, except the unknown of swap: that one took effect and was
+// replaced since, or did not take effect.
 func (s *Store) unexpected(what, status string) error {
 	s.stats.errors.Add(1)
 	return fmt.Errorf("redisstore: %s: %w: the script answered %s", what, coatcheck.ErrUnavailable, strconv.Quote(status))

@@ -5,34 +5,37 @@ import (
 	"encoding/hex"
 )
 
-// script is a Lua script, one for each operation that writes. What they have in common:
+// script is a Lua script, one for each operation that writes. All scripts have this in common:
 //
-//   - They decide first and write then, so that a refusal, also one by Redis in the middle of a slot's migration, leaves
+//   - They decide first and then write, so that a refusal, even one by Redis in the middle of a slot's migration, leaves
 //     everything as it was.
 //   - Times are Unix milliseconds. Whether a session lives is judged by the time that the caller passed and the expiry in
-//     the record; Redis' own clock only collects what is over. An index entry goes when Redis' clock has passed it.
-//   - Of what a client sent, only the record's bytes and the user ID to compare with stand in ARGV. No key and no script
-//     text holds any of it.
-//   - A script that must not take effect twice leaves its answer in a receipt for some seconds, unless what it stores tells by
-//     itself that it has been here (Swap, and Create where no other session ended). A caller whose connection broke says so
-//     when it asks again, and is given that answer.
-//   - One of the KEYS is new, the receipt's or the record's. So Redis Cluster refuses the script while the slot is on the move
-//     (TRYAGAIN), when only part of its keys could be seen. A Create that is asked again and finds its record does nothing more.
+//     the record; Redis' own clock only removes what has expired. An index entry is removed when Redis' clock has passed
+//     it.
+//   - Only the record's bytes and the user ID to compare with carry client input, and both stand in ARGV. No key and no
+//     script text holds any of it.
+//   - A script that must not take effect twice leaves its answer in a receipt for some seconds, unless what it stores shows
+//     that it has run (Swap, and Create where no other session ended). A caller whose connection broke says so when it
+//     calls again, and gets that answer.
+//   - One of the KEYS is new, the receipt's or the record's. So Redis Cluster refuses the script while the slot is
+//     migrating (TRYAGAIN), when the script could see only a part of its keys. A Create that is called again and finds its
+//     record does nothing more.
 //   - DEL and ZREM come before SET where room is made: Redis then lets a script write even when its memory is full, and
 //     logging out works. Create begins with its SET, and does nothing when memory is full.
-//   - None uses a command that the user of docs/redis.md lacks, so that an upgrade needs no new user.
+//   - No script uses a command that the user of docs/redis.md lacks, so that an upgrade needs no new user.
 type script struct{ text, sha string }
 
 // newScript returns a script that begins with the prelude.
 func newScript(body string) *script { return newBare(prelude + body) }
 
-// newBare returns a script without it, for what is run often: Redis makes the functions of the prelude anew for each run.
+// newBare returns a script without the prelude, for a script that runs often: Redis creates the prelude's functions anew
+// for each run.
 func newBare(text string) *script {
 	sum := sha1.Sum([]byte(text)) //nolint:gosec // see above
 	return &script{text: text, sha: hex.EncodeToString(sum[:])}
 }
 
-// prelude holds what a record's bytes say, as package coatcheck encodes them in either version of its codec.
+// prelude decodes a record's bytes, as package coatcheck encodes them in either version of its codec.
 // TestScriptsKnowTheCodec holds the two together.
 const prelude = `
 local function expiry(v) return math.min(struct.unpack('>I8', v, 74), (struct.unpack('>I8', v, 82))) end
@@ -77,9 +80,9 @@ local function answer(receipt, reply)
 end
 `
 
-// KEYS record, index (absent without a user); ARGV record, version that it replaces (8 bytes), now, its end, and one more if
-// an earlier try may have gone through.
-// Answers ok | absent | user | unknown (gone through and replaced, or not: nobody can tell) | conflict, other: the stored bytes.
+// KEYS record, index (absent without a user); ARGV record, version that it replaces (8 bytes), now, its end, and one more
+// if an earlier try may have gone through. Answers ok | absent | user | unknown (it may have taken effect and been
+// replaced, or not) | conflict, other: the stored bytes.
 var swapScript = newBare(`
 local call, new = redis.call, ARGV[1]
 local v, now = call('GET', KEYS[1]), tonumber(ARGV[3])
@@ -107,10 +110,10 @@ end
 return 'ok'
 `)
 
-// What the mark's key may hold behind the mark and its end: the user's oldest sessions, which the limit will end next, the
-// oldest first. It is found by a look at all of the user's, which costs more than ten logins, and spares the next ones that
-// look. A session that is older than the last of them (of a node whose clock is behind) takes the list away. One that has
-// ended meanwhile is in the index no more, and so passed over.
+// Behind the mark and its end, the mark's key may hold a list of the user's oldest sessions, which the limit will end next,
+// the oldest first. Making the list takes a look at all of the user's sessions, which costs more than ten logins; the next
+// logins are spared that look. A new session that is older than the last of the list (of a node whose clock is behind)
+// deletes the list. A session that has ended meanwhile is not in the index any more, and so is skipped.
 //
 // KEYS record, index, mark (both absent without a user), replaced record (absent without Replace); ARGV record, its end, index
 // member, mark (8 bytes; empty for any), limit (empty for none), now and end of tombstones, and one more if an earlier try may
@@ -352,11 +355,11 @@ end
 return reply
 `)
 
-// KEYS record; ARGV bytes. Deletes what stands there if it still is these bytes.
+// KEYS record; ARGV bytes. The script deletes the record if it still has these bytes.
 var dropScript = newScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return {'ok'}
 `)
 
-// KEYS receipt. Writes, so that a WAIT after it waits for all that was written before.
+// KEYS receipt. The script writes, so that a WAIT after it waits for all earlier writes.
 var confirmScript = newScript(`return answer(KEYS[1], {'ok'})`)

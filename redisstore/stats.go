@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Stats is what a Store has done since it was made.
+// Stats counts what a Store has done since it was made.
 type Stats struct {
 	// Hits are Loads that the cache answered, Misses all others.
 	Hits, Misses uint64
-	// Invalidations are cached records that Redis took back.
+	// Invalidations are cached records that Redis invalidated.
 	Invalidations uint64
 	// Flushes is how often the cache was emptied, because a connection was lost or made.
 	Flushes uint64
@@ -23,7 +23,7 @@ type Stats struct {
 	RoundTripTime time.Duration
 }
 
-// counters are written by whoever does what they count.
+// counters are written by the goroutine that does what they count.
 type counters struct {
 	misses     atomic.Uint64
 	errors     atomic.Uint64
@@ -36,7 +36,7 @@ func (c *counters) roundTrip(began time.Time) {
 	c.tripTime.Add(int64(time.Since(began)))
 }
 
-// Stats returns the counts. Each is exact; together they are not of one moment.
+// Stats returns the counts. Each count is exact, but they are not all of one moment.
 func (s *Store) Stats() Stats {
 	st := Stats{
 		Misses:        s.stats.misses.Load(),

@@ -1,13 +1,13 @@
-// Package redisstore keeps sessions in Redis, shared by every node, and the records in use in this process's memory, from
-// where Redis takes them back when they change.
+// Package redisstore keeps sessions in Redis, shared by every node, and caches the records in use in this process's memory;
+// Redis invalidates a cached record when it changes.
 //
 // It works with one Redis (6.2 or newer), with Sentinel and with Cluster. Its keys, with the Tag in braces so that all of
 // a user's stand in one Cluster slot:
 //
-//	coatcheck:{<tag>}:s:<key>    a record's bytes, or the tombstone's; goes when the session ends
+//	coatcheck:{<tag>}:s:<key>    a record's bytes, or the tombstone's; expires when the session ends
 //	coatcheck:{<tag>}:u:<user>   ZSET: the user's sessions by expiry; a member is the creation time (ms, 12 hex digits) and the key
 //	coatcheck:{<tag>}:m:<user>   what the end of all the user's sessions left: the mark and its end, 8 bytes each; of a user at
-//	                             the limit, instead, 16 zeros and the index entries of his oldest sessions, for a minute
+//	                             the limit, instead, 16 zeros and the index entries of their oldest sessions, for a minute
 //	coatcheck:{<tag>}:r:<nonce>  the answer of a script, for five seconds, in case it has to be asked for again
 //
 // <user> is the first 16 bytes of the user ID's SHA-256 in base64url.
@@ -28,8 +28,8 @@ import (
 
 // Store is a coatcheck.Store in Redis. Make one with New and stop it with Close.
 //
-// A method that changed something returns when this node's next Load will see it. Errors that are none of package
-// coatcheck's sentinels for what was asked are coatcheck.ErrUnavailable: then what was asked may have been done or not.
+// A method that changed something returns when this node's next Load will see it. Every error that is not a sentinel of
+// package coatcheck for the method is coatcheck.ErrUnavailable: then the operation may have been done or not.
 type Store struct {
 	client  rueidis.Client
 	prefix  string
@@ -47,12 +47,12 @@ type Store struct {
 	closed atomic.Bool // written by Close
 
 	born     time.Time
-	clockAge atomic.Int64 // how old the store was when Redis' clock was looked at last; written by watchClock
+	clockAge atomic.Int64 // how old the store was when Redis' clock was last checked; written by watchClock
 }
 
 var _ coatcheck.Store = (*Store)(nil)
 
-// Errors that only a defect of the caller brings about. A store refuses what would make its index of users lie.
+// These errors are caused by a defect of the caller only. A store refuses what would make its index of users wrong.
 var (
 	errNoRecord = errors.New("redisstore: not a record that was written")
 	errUser     = errors.New("redisstore: the session is of another user")
@@ -60,8 +60,8 @@ var (
 	errVersion  = errors.New("redisstore: the new version does not follow the old one")
 )
 
-// New connects to Redis and looks at how it is set up. It returns coatcheck.ErrUnavailable when that cannot be done within
-// ctx, and all mistakes in the options.
+// New connects to Redis and checks its set-up. It returns coatcheck.ErrUnavailable when that cannot be done within ctx, and
+// an error that names all mistakes in the options.
 func New(ctx context.Context, opt Options) (*Store, error) {
 	s, found, err := newStore(ctx, opt)
 	if err != nil {
@@ -76,7 +76,7 @@ func New(ctx context.Context, opt Options) (*Store, error) {
 	return s, nil
 }
 
-// newStore is New without trying it out, and with what it found instead of a log.
+// newStore is New without the trial of the store, and returns its findings instead of logging them.
 func newStore(ctx context.Context, opt Options) (*Store, []Finding, error) {
 	opt, err := opt.withDefaults()
 	conn, urlErr := opt.client()
@@ -106,8 +106,9 @@ func (s *Store) usable() error {
 // Shared implements coatcheck.Store: all nodes on one Redis see the same sessions.
 func (*Store) Shared() bool { return true }
 
-// Ping implements coatcheck.Store. It reads a key that does not exist; in a Cluster with a part of it down it tries
-// others, since most sessions can be served then. Every ten minutes it looks at Redis' clock, too, and warns of a wrong one.
+// Ping implements coatcheck.Store. It reads a key that does not exist; in a Cluster of which a part is down it tries keys
+// of other nodes, since most sessions can be served then. Every ten minutes it also checks Redis' clock, and warns of a
+// wrong one.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.usable(); err != nil {
 		return err

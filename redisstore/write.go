@@ -13,7 +13,8 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// Create implements coatcheck.Store. coatcheck.ErrFull never comes: a Redis whose memory is full is ErrUnavailable.
+// Create implements coatcheck.Store. It never returns coatcheck.ErrFull: if Redis' memory is full, the error is
+// ErrUnavailable.
 func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (int, error) {
 	if err := s.usable(); err != nil {
 		return 0, err
@@ -79,8 +80,8 @@ func (s *Store) pushedOut(reply []rueidis.RedisMessage) (int, error) {
 	return int(ended), err
 }
 
-// Swap implements coatcheck.Store. With WaitReplicas it waits for them when rec was rotated at now (RotatedAt), and not for
-// renewals and changed values: losing one of those to a failover logs nobody in.
+// Swap implements coatcheck.Store. With WaitReplicas it waits for the replicas if rec was rotated at now (RotatedAt), and
+// not for renewals and changed values, because a failover that loses one of those gives no access to anyone.
 func (s *Store) Swap(ctx context.Context, rec *coatcheck.Record, old uint64, now time.Time, cur *coatcheck.Record) error {
 	if err := s.usable(); err != nil {
 		return err
@@ -191,7 +192,8 @@ func (s *Store) EndUser(ctx context.Context, user string, keep coatcheck.Key, ma
 	}
 }
 
-// readStored reads what stands where a record was expected. Bytes that are no record are no session; Load removes them.
+// readStored reads what stands where a record was expected. Bytes that are not a record count as no session; Load removes
+// them.
 func readStored(rec *coatcheck.Record, key coatcheck.Key, b []byte) error {
 	err := rec.Read(key, b)
 	if isDamaged(err) {
@@ -200,7 +202,7 @@ func readStored(rec *coatcheck.Record, key coatcheck.Key, b []byte) error {
 	return err
 }
 
-// ends is when Redis lets a record go.
+// ends is when Redis expires a record.
 func ends(rec *coatcheck.Record) string { return strconv.FormatInt(rec.Expiry(), 10) }
 
 func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }

@@ -18,7 +18,7 @@ func (s *Store) Create(_ context.Context, rec *coatcheck.Record, opt coatcheck.C
 		return 0, err
 	}
 	ended, upTo, err := s.create(rec, opt, now)
-	for errors.Is(err, coatcheck.ErrFull) && s.makeRoom(now) { // again, if another Create took the room that was made
+	for errors.Is(err, coatcheck.ErrFull) && s.makeRoom(now) { // another Create may have taken the room that was made
 		ended, upTo, err = s.create(rec, opt, now)
 	}
 	return ended, s.awaitSync(upTo, err)
@@ -36,7 +36,7 @@ func checkNew(rec *coatcheck.Record) error {
 	}
 }
 
-// create decides first, then writes to the journal, and changes the shard only when that went well, so that a refusal
+// create decides first, then writes to the journal, and changes the shard only when the write succeeded, so that a refusal
 // leaves the shard as it was. It returns how many sessions the user's limit ended, and up to where the journal must be
 // synced.
 func (s *Store) create(rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (ended int, upTo uint64, err error) {

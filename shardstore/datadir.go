@@ -22,12 +22,12 @@ type disk struct {
 	syncEvery      time.Duration
 	limit          int64 // how long the journal grows before a snapshot is due
 
-	snapshots     sync.Mutex   // held while a snapshot is taken, because all have one temporary file
+	snapshots     sync.Mutex   // held while a snapshot is taken, because all snapshots use one temporary file
 	snapshotBytes atomic.Int64 // of the last snapshot; written by snapshot
 	snapshotAt    atomic.Int64 // Unix milliseconds; written by snapshot
 }
 
-// ErrInUse: another store, of this process or another one, works with the folder.
+// ErrInUse means that another store, of this process or another one, uses the folder.
 var ErrInUse = errors.New("in use by another store")
 
 var errStopped = errors.New("shardstore: the store is closed")
@@ -62,11 +62,11 @@ func (s *Store) reopen() (err error) {
 		return err
 	}
 	defer func() {
-		if d.journal != nil { // it goes on with the last one
+		if d.journal != nil { // the journal continues the last file
 			journals = journals[:max(0, len(journals)-1)]
 		}
 		for _, f := range journals {
-			_ = f.Close() // they were only read
+			_ = f.Close() // the files were only read
 		}
 	}()
 	r := restore{s: s, fs: d.fs, dir: d.dir}
@@ -94,9 +94,9 @@ func (s *Store) reopen() (err error) {
 	return err
 }
 
-// lockJournals locks every journal of the folder, oldest first, and returns them. A store has its current journal locked for
-// as long as it runs, and locks the next one before it gives that up; so nobody else works with the folder if all of
-// them could be locked and none has come since.
+// lockJournals locks every journal of the folder, oldest first, and returns them. A store keeps its current journal locked
+// for as long as it runs, and locks the next one before it unlocks that. So no other store uses the folder if all journals
+// could be locked and none was added since.
 func lockJournals(fs fileSystem, dir string) (locked []file, err error) {
 	defer func() {
 		if err != nil {
@@ -142,7 +142,7 @@ func journalsIn(fs fileSystem, dir string) (generations []uint64, err error) {
 	return generations, nil
 }
 
-// cutOff removes what a crash left at the end of a journal, before anything that is written later could make it look like
+// cutOff removes what a crash left at the end of a journal, because frames written behind it would make it look like
 // damage.
 func cutOff(fs fileSystem, torn *damage) error {
 	f, err := fs.open(torn.name, false)
@@ -155,12 +155,12 @@ func cutOff(fs fileSystem, torn *damage) error {
 	return errors.Join(err, f.Close())
 }
 
-// continueJournal goes on where the last store ended, behind the last whole frame of its last journal, which is open and
-// locked; nil: there is none.
+// continueJournal continues the journal of the last store behind its last whole frame. Its file, last, is open and locked,
+// or nil if there is none.
 func continueJournal(fs fileSystem, dir string, found restored, last file) (*journal, error) {
 	j := &journal{fs: fs, dir: dir, generation: max(found.generation, 1), end: found.end, file: last}
 	var err error
-	if found.end < fileHead { // there is none, or a crash came before it was used
+	if found.end < fileHead { // there is no journal, or a crash came before it was used
 		if last != nil {
 			_ = last.Close() // nothing was written
 		}
@@ -177,8 +177,8 @@ func continueJournal(fs fileSystem, dir string, found restored, last file) (*jou
 	return j, nil
 }
 
-// closeDisk is called when nothing else runs any more, except operations that saw the store open. What those have not written
-// yet meets a closed file, and does not happen.
+// closeDisk is called when nothing runs any more but operations that saw the store open. An operation that has not written
+// yet meets a closed file and changes nothing.
 func (s *Store) closeDisk() error { return errors.Join(s.disk.journal.close(), s.disk.lock.Close()) }
 
 // syncPeriodically syncs twice in Options.FsyncEvery, so that nothing stays unsynced for longer than that. With an fsync before
@@ -203,11 +203,11 @@ func (s *Store) syncPeriodically() {
 
 const (
 	snapshotLook  = 100 * time.Millisecond // how often to look whether a snapshot is due
-	snapshotRetry = 5 * time.Second        // how long to wait after one that failed
+	snapshotRetry = 5 * time.Second        // how long to wait after a snapshot that failed
 )
 
-// snapshotWhenDue takes a snapshot when the journal is as long as the last one, so that reading both takes no more than
-// twice the time, and when a sync has failed.
+// snapshotWhenDue takes a snapshot when the journal is as long as the last snapshot, so that reading both takes at most
+// twice as long, and when a sync has failed.
 func (s *Store) snapshotWhenDue() {
 	tick := time.NewTicker(snapshotLook)
 	defer tick.Stop()

@@ -1,4 +1,5 @@
-// Package shardstore keeps sessions in this process's memory, in shards with a lock each, and on disk if Options.Dir says so.
+// Package shardstore keeps sessions in this process's memory, in shards with a lock each, and on disk if Options.Dir is
+// set.
 //
 // The shard is chosen by the Tag, so the sessions of a user, the list of them and the user's mark stand under one lock, and
 // every method of the Store is one critical section. Users whose IDs fall into one shard share its lock and nothing else: no
@@ -38,7 +39,7 @@
 //
 // # Lock order
 //
-// First the one that serializes snapshots, then a shard's, then the journal's: syncing, writing, collecting. A call holds the
-// lock of at most one shard. An operation that waits for a batch of the journal holds a shard's lock; the operation that
-// writes the batch waits for no other shard.
+// The lock that serializes snapshots comes first, then a shard's, then the journal's: syncing, writing, collecting. A call
+// holds the lock of at most one shard. An operation that waits for a batch of the journal holds a shard's lock; the
+// operation that writes the batch waits for no other shard.
 package shardstore

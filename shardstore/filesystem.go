@@ -8,13 +8,13 @@ import (
 	"path/filepath"
 )
 
-// fileSystem is what the journal and the snapshots ask of the system, so that a test can put one below them that is full
-// or forgets what was not synced. Names are whole paths.
+// fileSystem is what the journal and the snapshots need of the operating system, so that a test can use one that is full or
+// loses what was not synced. Names are whole paths.
 type fileSystem interface {
-	// open opens a file for reading and writing; with create it must not be there yet. Its mode is 0600.
+	// open opens a file for reading and writing; with create the file must not exist yet. Its mode is 0600.
 	open(name string, create bool) (file, error)
 	rename(from, to string) error
-	remove(name string) error // no error if it is not there
+	remove(name string) error // a missing file is no error
 	list(dir string) ([]string, error)
 	// syncDir makes every name that was created, changed or removed in the folder survive a power cut.
 	syncDir(dir string) error
@@ -27,11 +27,11 @@ type file interface {
 	Truncate(size int64) error
 	Sync() error
 	size() (int64, error)
-	// lock locks the file until it is closed. ErrInUse: it is locked already.
+	// lock locks the file until it is closed. ErrInUse means that it is locked already.
 	lock() error
 }
 
-// osFiles is the system's own.
+// osFiles is the operating system's fileSystem.
 type osFiles struct{}
 
 type osFile struct{ *os.File }

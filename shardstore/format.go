@@ -15,15 +15,15 @@ import (
 //	 8  8  generation
 //	16  4  CRC-32C of the 16 bytes before
 //
-// and goes on with frames: 4-byte length of the payload, 4-byte CRC-32C of that length and the payload, payload. A frame
-// is written whole or not at all, so what must not come apart stands in one. The payload is a row of entries, each a
+// and goes on with frames: 4-byte length of the payload, 4-byte CRC-32C of that length and the payload, payload. A frame is
+// written whole or not at all, so changes that belong together stand in one. The payload is a sequence of entries, each a
 // letter and its fields:
 //
 //	P  key, 2-byte length, record          a session was created or changed
 //	E  key, 8-byte time                    a session ended, and its tombstone stands until that time
 //	M  8-byte time, 8-byte mark, 2-byte length, user   a mark was left, and stands until that time
 //	D  8-byte offset                       all that stands before the offset in this file, and all older files, were synced
-//	F  8-byte count                        the snapshot is whole and holds so many sessions
+//	F  8-byte count                        the snapshot is whole and holds that many sessions
 //
 // Entries need no order: a Key is never used twice, so an end wins over everything, and otherwise the higher version wins.
 // A codec that moves the version, the expiries or the user of a record needs another version here. Version 2 of the codec
@@ -35,7 +35,7 @@ const (
 	fileHead  = 20
 	frameHead = 8
 
-	// maxFrame bounds what a damaged length makes a reader look at. The largest frame is the end of all sessions of a user.
+	// maxFrame bounds how much a damaged length makes a reader look at. The largest frame ends all sessions of a user.
 	maxFrame = 1 << 30
 )
 
@@ -83,12 +83,12 @@ func appendMarkEntry(b []byte, until int64, m coatcheck.Mark, user []byte) []byt
 	return append(b, user...)
 }
 
-// numberEntry is a D or an F.
+// numberEntry returns a D or an F.
 func numberEntry(letter byte, n uint64) []byte {
 	return binary.LittleEndian.AppendUint64([]byte{letter}, n)
 }
 
-// entry is one entry of a frame. Fields that its kind does not have are zero; its slices are the payload's.
+// entry is one entry of a frame. Fields that its kind does not have are zero; its slices point into the payload.
 type entry struct {
 	letter byte
 	key    coatcheck.Key
@@ -147,7 +147,7 @@ func checkStored(key coatcheck.Key, b []byte) error {
 	}
 }
 
-// decoder reads from the front of bytes. Once they are too short it goes on with zeros, so that one check at the end is enough.
+// decoder reads from the front of bytes. Once the bytes run out it returns zeros, so that one check at the end is enough.
 type decoder struct {
 	rest  []byte
 	short bool

@@ -3,8 +3,8 @@ package shardstore
 import "github.com/coatcheck/coatcheck"
 
 // frame collects what one operation changes and writes it to the journal as one frame: after a crash all of it is there, or
-// nothing. It is guarded by its shard's lock, and has its checksum before it meets any lock of the journal. Without a
-// journal it does nothing.
+// nothing. It is guarded by its shard's lock, and its checksum is computed before any lock of the journal is taken. Without
+// a journal it does nothing.
 type frame struct {
 	journal *journal // never changes once the store is used
 	bytes   []byte   // the frame's head, which is not filled in yet, and its entries; empty between operations

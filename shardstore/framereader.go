@@ -20,13 +20,13 @@ type frameReader struct {
 const (
 	windowBytes = 1 << 20
 	sector      = 512
-	// maxTorn is how much behind a damaged frame may be unreadable for a journal to count as one that a crash left.
+	// maxTorn is how many bytes behind a damaged frame may be unreadable for a journal still to count as torn by a crash.
 	maxTorn = 256 << 20
 	// maxSought is the largest frame that the search behind a damaged frame finds.
 	maxSought = 1 << 20
 )
 
-// damage is the error of a file in which something else stands where a frame should.
+// damage is the error of a file that holds something else where a frame should begin.
 type damage struct {
 	name string
 	off  int64
@@ -41,7 +41,7 @@ func (r *frameReader) damage(format string, args ...any) error {
 	return &damage{r.name, r.off, fmt.Sprintf(format, args...)}
 }
 
-// openFrames checks that a file is what its name says.
+// openFrames checks that the head of a file agrees with its name.
 func openFrames(f file, name, magic string, generation uint64) (*frameReader, error) {
 	size, err := f.size()
 	if err != nil {
@@ -145,8 +145,8 @@ func seek(b []byte, from int) int {
 	return -1
 }
 
-// lostPart reports whether a whole sector of b, or the part of one with which b begins, is zero: the disk never wrote it. b
-// begins at offset off of the file.
+// lostPart reports whether a whole sector of b, or the part of one with which b begins, is zero, which means that the disk
+// never wrote it. b begins at offset off of the file.
 func lostPart(b []byte, off int64) bool {
 	from := 0
 	for to := sector - int(off&(sector-1)); to <= len(b); from, to = to, to+sector {

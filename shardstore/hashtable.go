@@ -1,15 +1,15 @@
 package shardstore
 
-// hashTable finds slots by a 32-bit hash: open addressing with linear probing, half of each cell a hash and half a slot
-// number. The hashed bytes stand in the slot, so the caller says whether a slot is the one to find. Its
+// hashTable finds slots by a 32-bit hash: open addressing with linear probing, where half of each cell is a hash and half a
+// slot number. The hashed bytes stand in the slot, so the caller says whether a slot is the one it looks for. Its
 // invariants:
 //   - cells is a power of two long and at most four fifths full, so every probe ends at an empty cell;
 //   - an entry of hash h stands in the run of taken cells that begins at or before h modulo the length;
 //   - while it is being resized, an entry stands in cells or in old; those of old[:moved] have moved.
 //
 // A map[Key]uint32 would serve as well, and its look-up costs the same. Measured with ten million sessions in 256 shards
-// (BenchmarkTable): it takes 40 bytes a session, this 13, because the key stands in the slot anyway; and a map that grows
-// makes its shard wait, while this one moves 32 cells with each change.
+// (BenchmarkTable): a map takes 40 bytes a session, this table 13, because the key stands in the slot anyway; and a map
+// that grows makes its shard wait, while this table moves 32 cells with each change.
 type hashTable struct {
 	cells []uint64
 	old   []uint64 // nil: no resize is under way
@@ -28,7 +28,7 @@ const (
 
 func cell(hash uint32, n ref) uint64 { return uint64(hash)<<32 | uint64(n) }
 
-// find returns the slot of that hash for which is returns true; 0 is none.
+// find returns the slot of that hash for which the function is returns true; 0 is none.
 func (t *hashTable) find(hash uint32, is func(ref) bool) ref {
 	if n := probe(t.cells, hash, is); n != 0 || t.old == nil {
 		return n
@@ -52,7 +52,7 @@ func probe(cells []uint64, hash uint32, is func(ref) bool) ref {
 	}
 }
 
-// add adds an entry, which is not there yet.
+// add adds an entry, which must not be there yet.
 func (t *hashTable) add(hash uint32, n ref) {
 	t.step()
 	if 5*(t.count+1) > 4*len(t.cells) {
@@ -105,8 +105,7 @@ func (t *hashTable) remove(hash uint32, n ref) {
 	}
 }
 
-// shrink goes on with a resize that stands still because the table is not being changed, and begins one if the table is too
-// large.
+// shrink continues a resize that rests because the table is not being changed, and begins one if the table is too large.
 func (t *hashTable) shrink() {
 	for range movedEach {
 		t.step()

@@ -26,12 +26,13 @@ func (s *Store) janitor() {
 	}
 }
 
-// swept is what was removed because it had ended. Written by the janitor, and by each operation that meets such a session.
+// swept counts what was removed because it had ended. It is written by the janitor and by each operation that meets such a
+// session.
 type swept struct {
 	idle, absolute atomic.Uint64 // sessions that expired
 	rounds         atomic.Uint64
 	took           atomic.Int64 // nanoseconds in all
-	upTo           atomic.Int64 // Unix milliseconds: what had ended then is gone
+	upTo           atomic.Int64 // Unix milliseconds: what had ended by then was removed
 }
 
 // count counts a session that expired.
@@ -70,8 +71,8 @@ func (s *Store) sweepShard(sh *shard, now int64) {
 	sh.trim()
 }
 
-// recoverPanic keeps a panic of the janitor from ending the process: sessions that are not swept cost memory, a process that
-// ends costs all of them.
+// recoverPanic keeps a panic of the janitor from ending the process: sessions that are not swept cost memory, a process
+// that ends loses all of them.
 func (s *Store) recoverPanic() {
 	if p := recover(); p != nil {
 		s.log.Error("shardstore: the janitor panicked and goes on",
@@ -100,8 +101,8 @@ func (sh *shard) sweep(now int64) (more bool) {
 	return true
 }
 
-// compact empties a slab that is one of too many, so that the slab can be released, and reports whether there may be more
-// such slabs. It takes the lock itself, for one slab, and moves no more slots than sweep visits.
+// compact empties a slab of a class that has too many, so that the slab can be released, and reports whether there may be
+// more such slabs. It takes the lock itself, for one slab, and moves no more slots than sweep visits.
 func (sh *shard) compact() (more bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

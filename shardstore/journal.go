@@ -9,18 +9,18 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// journal is the file that every change is written to before it happens. An operation writes with its shard's lock held:
-// nobody has seen a change that cannot be written, so nothing need be undone. Its invariants:
-//   - file holds whole frames up to end. Behind that stands nothing, or, if partial is set, part of what could not be
-//     written; it is cut off before anything else is written;
+// journal is the file that every change is written to before it happens. An operation writes with its shard's lock held: no
+// other operation has seen a change that could not be written, so none must be undone. Its invariants:
+//   - file holds whole frames up to end. Nothing stands behind end, or, if partial is set, a part of a failed write, which
+//     is cut off before anything else is written;
 //   - written counts the bytes of all files that this store wrote, and orders operations; everything up to synced would
 //     survive a power cut;
 //   - an error of a sync is lasting: the system may have dropped what it could not write. Only a snapshot, which begins a
 //     new file, ends it.
 //
-// Frames are written in batches: the first caller of a batch waits until the file is free and writes for all that came
-// meanwhile. The others wait for that caller, and are woken together. One mutex for all of them would wake them one after
-// the other, each on its own core.
+// Frames are written in batches: the first caller of a batch waits until the file is free and writes for all callers that
+// came meanwhile. The others wait for the first, and are woken together. A mutex that all waited for would wake them one
+// after the other, each on its own core.
 //
 // Lock order: a shard's, then syncing, then writing, then collecting.
 type journal struct {
@@ -53,13 +53,13 @@ type failure struct {
 	lasting bool
 }
 
-// batch is frames that are written with one call. It is empty until its first caller has come, who will write it.
+// batch holds the frames that one call writes. It is empty until its first caller has come, which writes it.
 type batch struct {
 	frames []byte
 	others *outcome // nil: its first caller is its only one
 }
 
-// outcome is what the callers of a batch wait for, its first one excepted.
+// outcome is what all callers of a batch but the first wait for.
 type outcome struct {
 	known chan struct{} // closed when the fields below are set
 	upTo  uint64
@@ -84,8 +84,8 @@ func (j *journal) write(frame []byte) (upTo uint64, err error) {
 	return j.writeBatch()
 }
 
-// join adds a frame to the batch. It returns nil to the batch's first caller, who must call writeBatch, and to each other
-// what to wait for.
+// join adds a frame to the batch. It returns nil to the batch's first caller, which must call writeBatch, and to every
+// other caller the outcome to wait for.
 func (j *journal) join(frame []byte) *outcome {
 	j.collecting.Lock()
 	defer j.collecting.Unlock()
@@ -120,7 +120,7 @@ func (j *journal) writeBatch() (upTo uint64, err error) {
 	return upTo, err
 }
 
-// takeBatch takes the batch out. Whoever calls write from now on is of the next one.
+// takeBatch takes the batch out. Later calls of write join the next one.
 func (j *journal) takeBatch() batch {
 	j.collecting.Lock()
 	defer j.collecting.Unlock()
@@ -130,7 +130,7 @@ func (j *journal) takeBatch() batch {
 	return b
 }
 
-// append writes frames to the end of the file, or nothing. The caller holds writing.
+// append writes all frames to the end of the file, or none of them. The caller holds writing.
 func (j *journal) append(frames *[]byte) error {
 	before := j.failure.Load()
 	if before != nil && before.lasting {
@@ -177,8 +177,8 @@ func unavailable(err error) error {
 	return fmt.Errorf("shardstore: journal: %w: %w", coatcheck.ErrUnavailable, err)
 }
 
-// sync makes everything that was written up to a count survive a power cut. One sync serves all callers who waited for the one
-// before it.
+// sync makes everything that was written up to a count survive a power cut. One sync serves all callers that waited for the
+// previous one.
 func (j *journal) sync(upTo uint64) error {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
@@ -236,7 +236,7 @@ func (j *journal) rotate() (uint64, error) {
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	if err := j.cutPartial(); err != nil {
-		_ = f.Close() // the error that counts is the other
+		_ = f.Close() // the other error is the one that counts
 		return 0, fmt.Errorf("%w (after that: %w)", err, j.fs.remove(journalName(j.dir, generation)))
 	}
 	j.retired = append(j.retired, j.file)

@@ -43,7 +43,7 @@ func lockToRead(dir string) (unlock func() error, err error) {
 		}
 		f, err := os.Open(filepath.Join(dir, filepath.Base(name)))
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // a store has just replaced it, and holds another
+		case errors.Is(err, fs.ErrNotExist): // a store has just replaced this journal, and holds another
 			continue
 		case err == nil:
 			err = lockOrClose(f)
@@ -64,7 +64,7 @@ func lockOrClose(f *os.File) error {
 	return err
 }
 
-// lockFile locks the file until it is closed. ErrInUse: it is locked already, by this process or another one.
+// lockFile locks the file until it is closed. ErrInUse means that this process or another one has locked it already.
 func lockFile(f *os.File) error {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return fmt.Errorf("shardstore: %s: %w: %w", filepath.Dir(f.Name()), ErrInUse, err)

@@ -3,7 +3,7 @@ package shardstore
 import "time"
 
 // takePlace takes one of the places of Options.MaxSessions for a new session, and reports whether one was free. A Create
-// that ends a session under the same lock brings a place of its own.
+// that ends a session under the same lock uses the place of that session.
 func (s *Store) takePlace(endsOne bool) bool {
 	if s.max == 0 {
 		return true

@@ -9,8 +9,8 @@ import (
 
 // Options configures a Store. The zero Options work.
 type Options struct {
-	// Shards is how many locks the sessions are spread over: a power of two. 0 is 256. More than that helps only with
-	// many more cores than sixteen or so.
+	// Shards is how many locks the sessions are spread over: a power of two. 0 is 256. More shards help only with many more
+	// cores than sixteen or so.
 	Shards int
 
 	// MaxSessions is how many sessions may live at one time; a Create beyond it is coatcheck.ErrFull. 0 is no limit. Set
@@ -21,19 +21,20 @@ type Options struct {
 	// they take up memory and nothing else: what has expired is never served.
 	JanitorEvery time.Duration
 
-	// Dir is a folder, made if need be, in which the store survives a restart and a crash. Empty: nothing is kept on disk.
-	// One store at a time may use it. A store that cannot read what stands there does not start.
+	// Dir is a folder, made if need be, in which the store survives a restart and a crash. If it is empty, nothing is kept
+	// on disk. One store at a time may use it. New fails if the files in it cannot be read.
 	Dir string
 
-	// FsyncEvery is how much of what was answered a power cut may undo; a crash of the process alone undoes nothing. 0 is one
-	// second. Negative: nothing, every change is synced before its answer, and one fsync serves many changes.
+	// FsyncEvery is how long an acknowledged change may stay unsynced, in which time a power cut undoes it; a crash of the
+	// process alone undoes nothing. 0 is one second. If it is negative, every change is synced before its answer, and one
+	// fsync serves many changes.
 	FsyncEvery time.Duration
 
-	// SnapshotBytes is how long the journal grows before what the store holds is written anew and the journal begins again.
-	// 0 is 64 MiB. It grows as long as the last snapshot in any case.
+	// SnapshotBytes is how long the journal grows before the store writes a snapshot and begins a new journal. 0 is 64 MiB.
+	// The journal grows at least as long as the last snapshot in any case.
 	SnapshotBytes int64
 
-	// Now is the janitor's clock; nil is time.Now. It must be the clock whose times the callers pass. For tests.
+	// Now is the janitor's clock; nil is time.Now. It must be the clock whose times the callers pass. It is for tests.
 	Now func() time.Time
 
 	// Logger gets a line when the janitor has panicked, when the disk fails and when a crash has left a torn journal; nil is

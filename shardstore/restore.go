@@ -14,9 +14,9 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// restore reads what stands in a folder: the last snapshot, and every journal since. Frames are applied by several goroutines
-// in no order, which the format allows. An expired version of a session is restored too, because another version of it, before
-// or behind, may not have expired; what has expired in the end is swept when everything is read.
+// restore reads what stands in a folder: the last snapshot, and every journal since. Frames are applied by several
+// goroutines in no order, which the format allows. An expired version of a session is restored too, because another version
+// of it, before or behind, may not have expired; sessions that have expired are swept when everything is read.
 type restore struct {
 	s   *Store
 	fs  fileSystem
@@ -45,7 +45,7 @@ const chunkBytes = 64 << 10
 type restored struct {
 	generation uint64 // 0: there is none
 	end        int64
-	snapshot   int64     // length of the last one
+	snapshot   int64     // length of the last snapshot
 	obsolete   []string  // files that do not count any more
 	torn       []*damage // where files are to be cut off
 }
@@ -63,7 +63,7 @@ func (r *restore) load() (restored, error) {
 	res, err := r.read(snapshots, journals)
 	close(r.frames)
 	r.workers.Wait()
-	if r.err != nil { // read stopped because of it
+	if r.err != nil { // reading stopped because of this error
 		err = r.err
 	}
 	res.obsolete, res.torn = obsolete, r.torn
@@ -201,7 +201,7 @@ func (r *restore) open(name string, read func(file) error) error {
 		return fmt.Errorf("shardstore: %w", err)
 	}
 	err = read(f)
-	_ = f.Close() // it was only read
+	_ = f.Close() // the file was only read
 	return err
 }
 
@@ -211,7 +211,7 @@ func (r *restore) each(in *frameReader, see func(payload []byte) error) error {
 	defer func() { r.hand(p) }()
 	for {
 		payload, err := in.next()
-		if err == io.EOF { //nolint:errorlint // it is next's own
+		if err == io.EOF { //nolint:errorlint // next returns io.EOF itself
 			return nil
 		}
 		if err == nil {

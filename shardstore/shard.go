@@ -11,7 +11,7 @@ import (
 
 // shard is one lock and everything that it guards. Its invariants, whenever the lock is free:
 //   - every slot that is not free is a session, a tombstone or a mark, and stands in the timer wheel;
-//   - keys has exactly the sessions and the tombstones, marks the marks, by their users;
+//   - keys holds exactly the sessions and the tombstones, and marks holds the marks, by their users;
 //   - users has the first session of each user, which leads to the others (userlist.go), and no user without a session;
 //     tombstones belong to no user;
 //   - sessions counts the sessions.
@@ -22,7 +22,8 @@ type shard struct {
 	mu       sync.RWMutex // guards everything below that changes
 	sessions atomic.Int64 // written with mu held; Store.Len reads it without
 
-	// Every reader writes to the line of mu. What each Load only reads stands on other lines, which every core may keep.
+	// Every reader writes to the cache line of mu. Fields that a Load only reads stand on other lines, which every core may
+	// keep.
 	_ [cacheLines]byte
 
 	seed  maphash.Seed // of this shard's tables, so that nobody outside can aim at one of their cells; never changes
@@ -38,7 +39,7 @@ type shard struct {
 	taken *atomic.Int64 // Store.taken; nil without Options.MaxSessions
 	swept *swept        // the store's
 
-	// Without these the lock of the next shard would share a line with this one's fields.
+	// Without this padding the lock of the next shard would share a line with this one's fields.
 	_ [cacheLines]byte
 }
 
@@ -101,7 +102,7 @@ func (sh *shard) read(key coatcheck.Key, now int64, rec *coatcheck.Record) error
 	}
 }
 
-// errExpired is ErrNotFound for what has ended and stands there still.
+// errExpired is ErrNotFound for what has ended but is not removed yet.
 var errExpired = errors.New("shardstore: expired")
 
 // dropExpired removes what has ended at key. It takes the lock itself.
@@ -190,7 +191,7 @@ func (sh *shard) insertTombstone(key coatcheck.Key, hash uint32, until int64) {
 	sh.wheel.add(n)
 }
 
-// countDown counts a session less.
+// countDown subtracts one from the count of sessions.
 func (sh *shard) countDown() {
 	sh.sessions.Add(-1)
 	if sh.taken != nil {
@@ -215,8 +216,8 @@ func (sh *shard) remove(n ref) {
 	sh.slots.give(n)
 }
 
-// move moves what stands in slot n to a slot for a payload of the given size, and returns that. Everything that leads there
-// follows.
+// move moves what stands in slot n to a slot for a payload of the given size, and returns that slot. Everything that refers
+// to n is updated.
 func (sh *shard) move(n ref, size int) ref {
 	to := sh.slots.take(size)
 	s := sh.at(n)

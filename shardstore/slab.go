@@ -55,7 +55,7 @@ var sizes = [...]int{
 
 func classOf(size int) uint8 { return uint8(sort.SearchInts(sizes[:], size)) }
 
-// checkSize refuses what no slot holds.
+// checkSize returns an error for a size that no slot has.
 func checkSize(size int) error {
 	if size > coatcheck.MaxRecord {
 		return fmt.Errorf("shardstore: a record of %d bytes: %w: a slot holds at most %d", size, coatcheck.ErrTooLarge, coatcheck.MaxRecord)
@@ -118,8 +118,8 @@ func (s *slabs) give(n ref) {
 	}
 }
 
-// grow adds a slab to a class, of a quarter of the memory that the class has, so that a store of few sessions stays small and
-// one of many has few slabs.
+// grow adds to a class a slab of a quarter of the memory that the class has, so that a store of few sessions stays small
+// and one of many has few slabs.
 func (s *slabs) grow(c uint8) (id uint32) {
 	slotSize := slotHead + sizes[c]
 	size := minSlab

@@ -4,17 +4,18 @@ import "time"
 
 // Stats describes the state of a store.
 type Stats struct {
-	// Sessions is Len.
+	// Sessions is what Len returns.
 	Sessions int
 	// JournalBytes is how long the journal is, SnapshotBytes how long the last snapshot. 0 without Options.Dir.
 	JournalBytes, SnapshotBytes int64
-	// SnapshotAt is when this store last took one, the zero time if it has not.
+	// SnapshotAt is when this store last took a snapshot, the zero time if it took none.
 	SnapshotAt time.Time
 	// Refusing is why writes are refused at the moment, nil if they are not: a full disk, or one that failed.
 	Refusing error
 	// Failures is how many writes and syncs have failed.
 	Failures uint64
-	// ExpiredIdle and ExpiredAbsolute are how many sessions were removed because they had expired, by which expiry came first.
+	// ExpiredIdle and ExpiredAbsolute are how many sessions were removed because they had expired, counted by the expiry
+	// that came first.
 	ExpiredIdle, ExpiredAbsolute uint64
 	// Sweeps is how many rounds the janitor has done, SweepTime how long they took together.
 	Sweeps    uint64

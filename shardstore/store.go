@@ -15,10 +15,10 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// Store is a coatcheck.Store in memory. It never waits for anything but a lock and its disk, so it does not look at
-// contexts. New makes one, and Close stops it.
+// Store is a coatcheck.Store in memory. It never waits for anything but a lock and its disk, so it ignores contexts. New
+// makes one, and Close stops it.
 type Store struct {
-	// Every operation reads these, and nothing writes them once New has returned, closed excepted.
+	// Every operation reads these fields, and none but closed is written once New has returned.
 	shards []shard     // never resized
 	disk   *disk       // nil: nothing is kept on disk
 	max    int64       // 0: no limit
@@ -28,7 +28,7 @@ type Store struct {
 	log    *slog.Logger
 	stop   chan struct{} // closed by Close: the janitor and the goroutines that keep the disk return
 
-	_ [cacheLines]byte // so that what follows does not take the lines above from the other cores
+	_ [cacheLines]byte // so that writes to what follows do not take the lines above from the other cores
 
 	taken    atomic.Int64  // places of Options.MaxSessions that are taken; 0 without a limit
 	lastMark atomic.Uint64 // counts up from a random start, so that no mark is ever given twice; written by EndUser
@@ -41,7 +41,8 @@ type Store struct {
 
 var _ coatcheck.Store = (*Store)(nil)
 
-// Errors that only a defect of the caller causes. The store refuses what would make its list of a user's sessions wrong.
+// These errors are caused by a defect of the caller only. The store refuses what would make its list of a user's sessions
+// wrong.
 var (
 	errNoRecord = errors.New("shardstore: not a record that was written")
 	errUser     = errors.New("shardstore: the session is of another user")
@@ -195,8 +196,8 @@ func (sh *shard) endBy(key coatcheck.Key, user string, now, until int64, last *c
 	return upTo, unread
 }
 
-// awaitSync returns when what an operation wrote is as safe as Options.FsyncEvery wants it before the answer. The caller holds
-// no lock, so that many operations wait for one fsync.
+// awaitSync returns when what an operation wrote is synced as far as Options.FsyncEvery requires before the answer. The
+// caller holds no lock, so that many operations wait for one fsync.
 func (s *Store) awaitSync(upTo uint64, err error) error {
 	if s.disk == nil || upTo == 0 || !s.disk.syncEachAnswer {
 		return err
@@ -204,7 +205,7 @@ func (s *Store) awaitSync(upTo uint64, err error) error {
 	return errors.Join(err, s.disk.journal.sync(upTo))
 }
 
-// Len returns how many sessions the store holds, expired ones that were not removed yet included. It visits every shard.
+// Len returns how many sessions the store holds, including expired ones that were not removed yet. It visits every shard.
 func (s *Store) Len() int {
 	n := int64(0)
 	for i := range s.shards {

@@ -10,7 +10,8 @@ import (
 // x differs from the wheel's own time, in the bucket of x's digit there. So the buckets of level 0 are a millisecond
 // wide, those of level 1 64 ms, those of level 6 two years. When the wheel's time enters a bucket above level 0, the slots
 // in it move down, which happens to a session two or three times in its life. Its invariants:
-//   - a bucket is a list, linked through the slots, which know their bucket; taken has a bit for each that is not empty;
+//   - a bucket is a list, linked through the slots, each of which names its bucket; taken has a bit for each bucket that is
+//     not empty;
 //   - no slot stands in a bucket that begins after the slot ends. The bucket may be an earlier one: a renewed session stays
 //     where it is until the janitor comes by, because most sessions are renewed many times;
 //   - every slot that stood before the wheel's time has been fetched.
@@ -30,7 +31,7 @@ type timerWheel struct {
 const (
 	digitBits = 6
 	digitMask = 1<<digitBits - 1
-	levels    = 11 // so that the digits tell apart whatever an int64 can
+	levels    = 11 // enough digits for every int64
 
 	// maxBehind is how many milliseconds the clock may be behind the wheel without the wheel following. The callers of a store
 	// read their clocks at different moments of their requests, and a slow one must not make the wheel begin anew. Until

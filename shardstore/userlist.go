@@ -112,7 +112,7 @@ func (sh *shard) addToUser(n ref) {
 	}
 }
 
-// placeOf returns behind which session of a ring a new one belongs, and whether the new one is to be the first.
+// placeOf returns the session of a ring behind which a new one belongs, and whether the new one is to be the first.
 func (sh *shard) placeOf(n, first ref) (after ref, isFirst bool) {
 	last := sh.at(first).ref(offPrevUser)
 	if !sh.at(first).ordered() {
@@ -139,7 +139,7 @@ func (sh *shard) link(a, b ref) {
 	sh.at(b).setRef(offPrevUser, a)
 }
 
-// makeFirst makes n the first session in the place of another one, and hands over what that knew of the ring.
+// makeFirst makes n the first session in the place of another one, and hands over what that one records of the ring.
 func (sh *shard) makeFirst(n, first ref, hash uint32) {
 	to, from := sh.at(n), sh.at(first)
 	copy(to[offUserCount:offBucket], from[offUserCount:offBucket])
@@ -147,7 +147,7 @@ func (sh *shard) makeFirst(n, first ref, hash uint32) {
 	sh.users.set(hash, first, n)
 }
 
-// removeFromUser costs the same however many sessions the user has.
+// removeFromUser takes a session out of its user's ring, at the same cost however many sessions the user has.
 func (sh *shard) removeFromUser(n ref) {
 	s := sh.at(n)
 	o := sh.owner(s.user())

@@ -53,7 +53,7 @@ func (s *Store) EndUser(_ context.Context, user string, keep coatcheck.Key, mark
 	if err := s.checkOpen(); err != nil {
 		return 0, err
 	}
-	if user == "" || len(user) > coatcheck.MaxUserID { // no session is of such a user, and no login of such a user looks at a mark
+	if user == "" || len(user) > coatcheck.MaxUserID { // such a user has no session, and their logins look at no mark
 		return endNobody(keep)
 	}
 	ended, upTo, err := s.endUser(user, keep, mark, now, until.UnixMilli())

@@ -11,8 +11,8 @@ import (
 var ErrNoJournal = errors.New("holds no journal")
 
 // Verify reads what a store with Options.Dir left in a folder, as New would, changes nothing, and returns how many sessions
-// live there. It refuses a folder that is in use, and one without a journal, which every store leaves there (ErrNoJournal): that is
-// another folder than was meant, or a copy that lacks something.
+// live there. It refuses a folder that is in use, and one without a journal, which every store leaves there (ErrNoJournal):
+// such a folder is not the one that was meant, or an incomplete copy.
 func Verify(dir string) (sessions int, err error) {
 	if _, err := os.Stat(dir); err != nil {
 		return 0, fmt.Errorf("shardstore: %w", err)

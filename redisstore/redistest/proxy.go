@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Proxy stands between a client and a server and does what networks do.
+// Proxy stands between a client and a server and simulates the faults of a network.
 type Proxy struct {
 	target  string
 	l       net.Listener
@@ -25,7 +25,7 @@ type Proxy struct {
 	wake  *sync.Cond     // on mu: hole or hold changed, or a link ended
 }
 
-// link is one connection of a client and the one to the server that it stands for.
+// link is one connection of a client, and the connection to the server that belongs to it.
 type link struct {
 	client, server net.Conn
 	over           bool // guarded by the proxy's mu
@@ -64,9 +64,8 @@ func between(t testing.TB, addr string, back func(*Proxy, *link)) *Proxy {
 // Addr is where clients connect.
 func (p *Proxy) Addr() string { return p.l.Addr().String() }
 
-// Swallow lets what both sides send vanish without a word, as a link that was cut does, or stops it; what was swallowed is
-// lost then, and the connections it was swallowed from are cut. New connections are accepted, as by a server's kernel, and
-// hear nothing.
+// Swallow silently discards what both sides send, as a link that was cut does, or stops doing so; the connections whose
+// bytes were discarded are closed then. New connections are accepted, as a server's kernel does, but get no answer.
 func (p *Proxy) Swallow(on bool) {
 	if !on {
 		p.Cut()
@@ -77,8 +76,8 @@ func (p *Proxy) Swallow(on bool) {
 	p.wake.Broadcast()
 }
 
-// HoldNews holds Redis' push messages back, and what it answers after them is let through; or lets them go. It needs RESP3
-// answers in the client's direction, and reorders them, which Redis never does.
+// HoldNews holds Redis' push messages back while later answers pass, or lets them go. It needs RESP3 in the client's
+// direction, and reorders messages, which Redis never does.
 func (p *Proxy) HoldNews(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,14 +85,14 @@ func (p *Proxy) HoldNews(on bool) {
 	p.wake.Broadcast()
 }
 
-// LoseAnswer lets the next answer of the server vanish and cuts the connection that it was meant for.
+// LoseAnswer discards the next answer of the server and cuts the connection that it was meant for.
 func (p *Proxy) LoseAnswer() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lose = true
 }
 
-// loses reports whether this answer is the one to vanish.
+// loses reports whether this answer is the one to discard.
 func (p *Proxy) loses() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

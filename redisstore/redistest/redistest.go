@@ -1,6 +1,6 @@
 // Package redistest starts redis-server processes for tests: one, a Cluster, or a primary with its replica and Sentinels.
-// They listen on free ports of the loopback interface, keep nothing, and are killed when the test ends. A machine without
-// redis-server fails the test, it does not skip it.
+// They listen on free ports of the loopback interface, keep nothing, and are killed when the test ends. On a machine
+// without redis-server the test fails; it is not skipped.
 package redistest
 
 import (
@@ -70,8 +70,8 @@ func start(t testing.TB, port int, config []string, args ...string) *Server {
 	return s
 }
 
-// freePort returns a port that nobody listens on now, from below those that the kernel gives to outgoing connections: one of
-// them could take it before the server does. Somebody who listens may take it all the same; the chance is small.
+// freePort returns a port that is free now, from below the range that the kernel gives to outgoing connections, because one
+// of those could take it before the server does. Another listener may still take it; the chance is small.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
@@ -92,7 +92,7 @@ func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 // URL returns the server's URL.
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
-// Restart starts the server after Kill, empty, and returns when it answers.
+// Restart starts the server after Kill, without data, and returns when it answers.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.mu.Lock()
@@ -134,8 +134,8 @@ func (s *Server) Kill() {
 	}
 }
 
-// Signal sends a signal: SIGSTOP and SIGCONT make it hang and go on. It returns when the server hangs: the signal by itself
-// stops it soon, and not at once, so that it could still answer.
+// Signal sends a signal: SIGSTOP and SIGCONT make it hang and go on. Signal returns once the server hangs: SIGSTOP does not
+// stop a process at once, so the server could still answer.
 func (s *Server) Signal(sig syscall.Signal) {
 	s.t.Helper()
 	s.mu.Lock()
@@ -161,7 +161,7 @@ func (s *Server) Signal(sig syscall.Signal) {
 	}
 }
 
-// Do sends a command past whatever is being tested.
+// Do sends a command directly to the server, past what is being tested.
 func (s *Server) Do(args ...string) rueidis.RedisResult {
 	s.t.Helper()
 	s.mu.Lock()

@@ -25,18 +25,18 @@ func follows(t testing.TB, replica *Server) {
 	})
 }
 
-// Sentinel is a primary, its replica, and a Sentinel that watches over them and replaces a dead primary after four seconds: on a
-// busy machine one that lives may be silent for longer than one.
+// Sentinel is a primary, its replica, and a Sentinel that watches over them and replaces a dead primary after four seconds,
+// because on a busy machine a live one may be silent for more than a second.
 type Sentinel struct {
 	Primary, Replica, Watch *Server
-	// Link is what the replica follows the primary through. The Sentinel mends that after eight seconds.
+	// Link is the proxy through which the replica follows the primary. The Sentinel repairs the link after eight seconds.
 	Link *Proxy
 }
 
-// masterSet is what the Sentinel calls them.
+// masterSet is the Sentinel's name for the primary and its replica.
 const masterSet = "sessions"
 
-// StartSentinel starts the three.
+// StartSentinel starts a primary, its replica and a Sentinel.
 func StartSentinel(t testing.TB, config ...string) *Sentinel {
 	t.Helper()
 	primary := Start(t, config...)
@@ -66,9 +66,9 @@ type Cluster struct {
 
 const slots = 16384
 
-// StartCluster starts a Cluster of three primaries, with a replica each if there are to be some. A node that does not answer
-// for half a minute counts as dead, unless config has another cluster-node-timeout: on a busy machine one may be silent for
-// seconds, and a failover that nobody asked for is no help to a test.
+// StartCluster starts a Cluster of three primaries, with a replica each if replicas is true. A node that does not answer
+// for half a minute counts as dead, unless config has another cluster-node-timeout: on a busy machine a node may be silent
+// for seconds, and an unplanned failover would disturb the test.
 func StartCluster(t testing.TB, replicas bool, config ...string) *Cluster {
 	t.Helper()
 	const primaries = 3
@@ -189,20 +189,21 @@ func (c *Cluster) Move(t testing.TB, slot string, from, to *Server, between func
 	c.EndMove(t, slot, from, to)
 }
 
-// BeginMove is the first step of Move: the nodes know that the slot is on its way.
+// BeginMove is the first step of Move: it marks the slot as migrating on both nodes.
 func (c *Cluster) BeginMove(slot string, from, to *Server) {
 	to.Must("CLUSTER", "SETSLOT", slot, "IMPORTING", from.Must("CLUSTER", "MYID"))
 	from.Must("CLUSTER", "SETSLOT", slot, "MIGRATING", to.Must("CLUSTER", "MYID"))
 }
 
-// MoveKeys is the second: keys go from one node to the other. Some may have gone altogether in the meantime.
+// MoveKeys is the second step: it moves keys from one node to the other. Some keys may have expired in the meantime.
 func (c *Cluster) MoveKeys(from, to *Server, keys ...string) {
 	from.Must(append([]string{"MIGRATE", "127.0.0.1", strconv.Itoa(to.Port), "", "0", "5000", "KEYS"}, keys...)...)
 }
 
-// EndMove is the last, when all keys have moved. It waits until all nodes agree on who serves what and since which epoch: a
-// node that takes a slot claims it with the highest epoch that it has heard of, plus one. When moves follow closely on one
-// another, gossip from before can be higher, and talk the new owner out of the slot, which nobody serves from then on.
+// EndMove is the last step, when all keys have moved. It waits until all nodes agree on which node serves which slots since
+// which epoch: a node that takes a slot claims it with the highest epoch that it knows, plus one. When moves follow closely
+// on one another, older gossip can carry a higher epoch and make the new owner give up the slot, which no node serves from
+// then on.
 func (c *Cluster) EndMove(t testing.TB, slot string, from, to *Server) {
 	t.Helper()
 	for _, s := range append([]*Server{to, from}, c.Primaries...) {
@@ -223,7 +224,7 @@ func (c *Cluster) EndMove(t testing.TB, slot string, from, to *Server) {
 func (s *Server) claims() string {
 	s.t.Helper()
 	var lines []string
-	nodes := strings.TrimPrefix(s.Must("CLUSTER", "NODES"), "txt:") // RESP3's mark of a text
+	nodes := strings.TrimPrefix(s.Must("CLUSTER", "NODES"), "txt:") // RESP3's prefix of a verbatim string
 	for line := range strings.Lines(nodes) {
 		if f := strings.Fields(line); strings.Contains(f[2], "master") {
 			slots := slices.DeleteFunc(f[8:], func(r string) bool { return strings.HasPrefix(r, "[") })
