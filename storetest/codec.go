@@ -9,8 +9,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// A store keeps bytes and reads a few of them. So it must do with a record of the codec's second version what it does with
-// one of the first.
+// A store keeps bytes and reads a few of them, so it must treat records of the codec's first and second version alike.
 var codecRules = []rule{
 	{"an extended record loads byte for byte", extendedLoads},
 	{"an extended record is swapped, and conflicts are told of", extendedSwaps},

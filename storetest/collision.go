@@ -10,7 +10,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// The Tag is a cheap hash: anybody can make users who share one. All that may come of it is that they share a shard.
+// The Tag is a cheap hash, so an attacker can make users that share one. Such users may share a shard, but nothing else.
 var collisionRules = []rule{
 	{"listing", collidingList},
 	{"ending all", collidingEndUser},

@@ -35,7 +35,7 @@ func unknownKey(h *harness) {
 	rec := h.session(h.user())
 	h.refused(coatcheck.ErrNotFound, rec, h.now)
 	require.ErrorIs(h, h.tryEnd(rec, h.now), coatcheck.ErrNotFound)
-	h.refused(coatcheck.ErrNotFound, rec, h.now) // and that End left no tombstone
+	h.refused(coatcheck.ErrNotFound, rec, h.now) // and the End left no tombstone
 }
 
 func createLoads(h *harness) {
@@ -45,7 +45,7 @@ func createLoads(h *harness) {
 		block(map[string]string{"cart": `["a","b"]`, "theme": `"dark"`, "ünïcode": `null`})))
 	assert.Zero(h, h.create(rec, coatcheck.CreateOptions{}, h.now))
 	h.lives(rec, h.now)
-	h.lives(rec, h.now) // as often as one likes
+	h.lives(rec, h.now) // Load succeeds any number of times
 }
 
 func withoutUser(h *harness) {
@@ -55,7 +55,7 @@ func withoutUser(h *harness) {
 	h.create(h.session(""), coatcheck.CreateOptions{Limit: 1}, h.now)
 	next := h.next(rec)
 	h.swap(next, h.now)
-	h.lives(next, h.now) // no limit ended it: sessions without a user are not one user's
+	h.lives(next, h.now) // no limit ended it: sessions without a user do not count as the sessions of one user
 	assert.Empty(h, h.listed("", h.now))
 	assert.Zero(h, h.endUser("", coatcheck.Key{}, h.now))
 	h.lives(next, h.now)
@@ -160,7 +160,7 @@ func swapConflict(h *harness) {
 	h.swap(stored, h.now)
 	later := h.next(stored)
 	for name, late := range map[string]*coatcheck.Record{"behind": h.next(rec), "ahead": h.next(later)} {
-		cur := largest(h) // so that what is left of it would show
+		cur := largest(h) // so that leftovers of it would show
 		err := h.Swap(h.Context(), late, late.Version-1, h.now, cur)
 		require.ErrorIs(h, err, coatcheck.ErrConflict, name)
 		h.same(stored, cur)
@@ -206,7 +206,7 @@ func endLeavesTombstone(h *harness) {
 	assert.Empty(h, h.listed(user, h.now), "a tombstone is listed")
 	assert.Zero(h, h.endUser(user, coatcheck.Key{}, h.now), "a tombstone counts as a session")
 
-	// When it goes is up to the store's own clock; what it stands for never comes back.
+	// The store's own clock decides when the tombstone goes; the session never comes back.
 	_, err := h.load(rec.Key, h.until())
 	if !assert.Error(h, err) {
 		return

@@ -28,7 +28,7 @@ func (h *harness) limit(n int) coatcheck.CreateOptions {
 
 func limitOldest(h *harness) {
 	user := h.user()
-	// Created in an order that is neither theirs nor the reverse.
+	// The sessions are created neither in the order of their age nor in the reverse.
 	middle := h.add(user, createdAt(h.now.Add(-2*time.Minute)))
 	oldest := h.add(user, createdAt(h.now.Add(-3*time.Minute)))
 	newest := h.add(user, createdAt(h.now.Add(-1*time.Minute)))
@@ -39,7 +39,7 @@ func limitOldest(h *harness) {
 	assert.Equal(h, keysOf(middle, newest, rec), h.listed(user, h.now))
 
 	renewed := h.next(middle, func(head *coatcheck.Header) { head.LastSeen = h.now.UnixMilli() })
-	h.swap(renewed, h.now) // being in use makes a session no younger
+	h.swap(renewed, h.now) // use makes a session no younger
 	last := h.session(user)
 	assert.Equal(h, 1, h.create(last, h.limit(3), h.now))
 	h.refused(coatcheck.ErrEnded, middle, h.now)

@@ -29,13 +29,13 @@ var raceRules = []rule{
 	{"what the index shows is what lives", indexUnderLoad},
 }
 
-// update is what a commit does: compare and swap until it goes through.
+// update does what a commit does: it compares and swaps until that succeeds.
 func (h *harness) update(key coatcheck.Key, change func(values map[string]string)) error {
 	cur, err := h.load(key, h.now)
 	if err != nil {
 		return err
 	}
-	for range 10_000 { // no end would be a test that hangs where it should fail
+	for range 10_000 { // without a bound the test would hang where it should fail
 		values := unblock(valuesOf(h, cur))
 		change(values)
 		next := h.nextWith(cur, block(values))
@@ -46,7 +46,7 @@ func (h *harness) update(key coatcheck.Key, change func(values map[string]string
 	return coatcheck.ErrConflict
 }
 
-// updated checks that a session has been swapped so many times, and returns its values.
+// updated checks that a session has been swapped that many times, and returns its values.
 func (h *harness) updated(key coatcheck.Key, times int) map[string]string {
 	h.Helper()
 	rec, err := h.load(key, h.now)
@@ -80,16 +80,16 @@ func parallelUpdates(h *harness) {
 	assert.Equal(h, map[string]string{"count": strconv.Itoa(n)}, h.updated(rec.Key, n))
 }
 
-// parallelLogins: whatever the order in which they arrive, the limit holds and all but the last to arrive are among the
-// newest. (The last to arrive stays even if it is the oldest.)
+// parallelLogins checks that, in whatever order the logins arrive, the limit holds and all but the last to arrive are among
+// the newest. (The last to arrive stays even if it is the oldest.)
 func parallelLogins(h *harness) {
 	const n, limit = 50, 5
 	user := h.user()
 	soon := h.now.Add(5 * time.Minute)
 	var old, logins []*coatcheck.Record
 	for i := range 3 {
-		h.add(user, idleUntil(soon)) // expired by then: these do not count
-		h.end(h.add(user))           // nor do these
+		h.add(user, idleUntil(soon)) // these sessions have expired by then and do not count
+		h.end(h.add(user))           // nor do ended ones
 		old = append(old, h.add(user, createdAt(h.now.Add(time.Duration(i-10)*time.Second))))
 	}
 	for i := range n {
@@ -120,7 +120,7 @@ type tally struct {
 	counts map[error]int // guarded by mu
 }
 
-// add counts err as that of the kinds which it is.
+// add counts err under the one of kinds that it matches.
 func (t *tally) add(h *harness, err error, kinds ...error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -174,7 +174,7 @@ func parallelReplaces(h *harness) {
 	assert.Len(h, h.listed(user, h.now), n)
 }
 
-// swapAgainstEnd: every Swap that was acknowledged came before the End, and the End hands back the last of them.
+// swapAgainstEnd checks that every acknowledged Swap came before the End, and that the End hands back the last of them.
 func swapAgainstEnd(h *harness) {
 	const rounds, writers = 100, 3
 	for range rounds {
@@ -242,7 +242,7 @@ func (h *harness) createMarked(rec *coatcheck.Record, mark coatcheck.Mark) error
 	return err
 }
 
-// indexUnderLoad does everything at once with three users, two of whom collide, and checks what is left.
+// indexUnderLoad runs all operations in parallel for three users, two of which share a Tag, and checks what is left.
 func indexUnderLoad(h *harness) {
 	const workers, steps, limit = 8, 100, 4
 	a, b := h.colliding()

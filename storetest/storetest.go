@@ -54,20 +54,21 @@ type rule struct {
 type harness struct {
 	*testing.T
 	coatcheck.Store
-	now time.Time // when the rule begins; the clock is the rule's
+	now time.Time // when the rule begins; the rule moves the clock
 }
 
-// How long the harness' sessions and tombstones stand. Long against any test run, so that no server's own clock interferes.
+// These are the lifetimes of the harness' sessions and tombstones. They are much longer than any test run, so that no
+// server's own clock interferes.
 const (
 	idleLife     = 20 * time.Minute
 	absoluteLife = time.Hour
 	graveLife    = 5 * time.Minute
 )
 
-// user returns a user ID that nobody has used before.
+// user returns a user ID that was never used before.
 func (h *harness) user() string { return "user " + rand.Text() }
 
-// until is when the tombstones go of sessions that are ended at h.now.
+// until is when the tombstones of sessions that are ended at h.now expire.
 func (h *harness) until() time.Time { return h.now.Add(graveLife) }
 
 // edit changes the header of a record under construction.
@@ -237,7 +238,7 @@ func (h *harness) refused(want error, rec *coatcheck.Record, now time.Time) {
 	require.ErrorIs(h, err, want, "Load")
 }
 
-// same checks that two records are one, what was parsed from the bytes included.
+// same checks that two records are equal, including what was parsed from the bytes.
 func (h *harness) same(want, got *coatcheck.Record) {
 	h.Helper()
 	assert.Equal(h, want.Key, got.Key)

@@ -126,7 +126,7 @@ func endUserLeavesNoMark(h *harness) {
 	user := h.user()
 	keep, other := h.add(user), h.add(user)
 	none := h.mark(user, h.now)
-	for _, key := range []coatcheck.Key{keep.Key, keep.Key, {}, {}} { // each with nothing left to end, too
+	for _, key := range []coatcheck.Key{keep.Key, keep.Key, {}, {}} { // each key a second time, with nothing left to end
 		_, err := h.EndUser(h.Context(), user, key, false, h.now, h.until())
 		require.NoError(h, err)
 		assert.Equal(h, none, h.mark(user, h.now))
@@ -170,7 +170,7 @@ func endUserCountsLive(h *harness) {
 	h.refused(coatcheck.ErrNotFound, expired, soon)
 }
 
-// login is a Create by one who read the mark that he passes.
+// login is a Create by a login that read this mark before.
 func (h *harness) login(user string, mark coatcheck.Mark, now time.Time) error {
 	_, err := h.Create(h.Context(), h.session(user), coatcheck.CreateOptions{Mark: mark}, now)
 	return err
@@ -215,7 +215,8 @@ func markIsNew(h *harness) {
 	}
 }
 
-// markStands cannot say when a mark goes: a store may have a clock of its own for that. But what Mark says, Create obeys.
+// markStands cannot check when a mark expires, because a store may have a clock of its own for that. It checks that Create
+// obeys what Mark returns.
 func markStands(h *harness) {
 	user := h.user()
 	h.endUser(user, coatcheck.Key{}, h.now)

@@ -36,8 +36,8 @@ func unblock(b []byte) map[string]string {
 	return values
 }
 
-// valuesOf returns the tail of rec's encoding that its twin without values does not have. Of values and a note of where the
-// session was last seen, rec may have one.
+// valuesOf returns the tail of rec's encoding that its twin without values does not have. rec may have either values or a
+// note of where the session was last seen, not both.
 func valuesOf(t require.TestingT, rec *coatcheck.Record) []byte {
 	var twin coatcheck.Record
 	require.NoError(t, twin.Rewrite(rec, rec.Header, nil))
@@ -47,7 +47,7 @@ func valuesOf(t require.TestingT, rec *coatcheck.Record) []byte {
 // extended returns rec, which has no values, in the codec's version 2: with an extension, and with a note of where the
 // session was last seen.
 func extended(t require.TestingT, rec *coatcheck.Record) *coatcheck.Record {
-	const extension = "\x01\x00\x0A" + "public key" + "\xC8\x00\x02\xFF\x00" // two parts that nobody knows
+	const extension = "\x01\x00\x0A" + "public key" + "\xC8\x00\x02\xFF\x00" // two parts of unknown kinds
 	b := append([]byte(nil), rec.Bytes()...)
 	b[0]++
 	b = binary.BigEndian.AppendUint16(b, uint16(len(extension)))

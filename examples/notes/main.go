@@ -1,5 +1,5 @@
-// Command notes is a small Fiber application with sessions of its own: a list of notes that each visitor keeps, by name once he has
-// logged in. It shows the middleware, typed values, and that the store is one line.
+// Command notes is a small Fiber application with sessions of its own: each visitor keeps a list of notes, and keeps it
+// when they log in. It shows the middleware, typed values, and that choosing the store takes one line.
 //
 //	go run ./examples/notes                                  # sessions in memory
 //	go run ./examples/notes -store redis://127.0.0.1:6379    # sessions in Redis
@@ -20,7 +20,7 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// notebook is the value that a session keeps under the name of the same spelling.
+// notebook is the value that a session keeps under the name "notebook".
 type notebook struct {
 	Notes   []string  `json:"notes"`
 	Changed time.Time `json:"changed"`
@@ -41,7 +41,7 @@ func main() {
 	log.Fatal(app.Listen(*listen))
 }
 
-// openStore is all that has to know which store it is.
+// openStore is the only code that depends on the kind of store.
 func openStore(ctx context.Context, url string) (coatcheck.Store, error) {
 	if url == "memory" {
 		return shardstore.New(shardstore.Options{})
@@ -51,7 +51,7 @@ func openStore(ctx context.Context, url string) (coatcheck.Store, error) {
 
 func newApp(store coatcheck.Store) (*fiber.App, error) {
 	sessions, err := fibersession.New(store, fibersession.Config{
-		// For plain http on loopback. Behind https leave it out: the default is a __Host- cookie with Secure.
+		// Insecure is for plain http on loopback. Behind https leave it out: the default is a __Host- cookie with Secure.
 		Cookie: fibersession.Cookie{Name: "notes", Insecure: true},
 		Policy: coatcheck.Policy{TTL: time.Hour},
 	})
@@ -67,7 +67,7 @@ func newApp(store coatcheck.Store) (*fiber.App, error) {
 	return app, nil
 }
 
-// show answers for everybody. Reading stores nothing: a visitor who writes no note costs no memory.
+// show answers every visitor. Reading stores nothing: a visitor who writes no note costs no memory.
 func show(c *fiber.Ctx) error {
 	session := fibersession.Get(c)
 	book, err := coatcheck.Get[notebook](session, "notebook")
@@ -77,9 +77,9 @@ func show(c *fiber.Ctx) error {
 	return c.JSON(fiber.Map{"user": session.UserID(), "notes": book.Notes})
 }
 
-// add loses no note to a parallel request: Update is run again on what that one left.
+// add loses no note to a parallel request: Update runs again on the values that the other request stored.
 func add(c *fiber.Ctx) error {
-	note := string(c.Body()) // a copy: c.Body is only valid now
+	note := string(c.Body()) // a copy, because c.Body is only valid within the handler
 	err := coatcheck.Update(fibersession.Get(c), "notebook", func(b notebook) notebook {
 		b.Notes, b.Changed = append(b.Notes, note), time.Now()
 		return b
@@ -93,8 +93,8 @@ func add(c *fiber.Ctx) error {
 	return show(c)
 }
 
-// logIn believes the name; a real application checks a password between BeginLogin and Authenticate. The notes of the visitor
-// become the user's, under a new ticket.
+// logIn believes the name; a real application checks a password between BeginLogin and Authenticate. The visitor's notes
+// become the user's, under a new token.
 func logIn(c *fiber.Ctx) error {
 	session, user := fibersession.Get(c), c.FormValue("user")
 	if err := session.BeginLogin(c.UserContext(), user); err != nil {

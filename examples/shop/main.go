@@ -1,6 +1,6 @@
-// Command shop is a small net/http application with sessions of its own: whoever has logged in fills a cart. It shows the
-// middleware, values that parallel requests change, messages that are shown once, forms with CSRF tokens, and that the store is one
-// line.
+// Command shop is a small net/http application with sessions of its own: a logged-in user fills a cart. It shows the
+// middleware, values that parallel requests change, messages that are shown once, forms with CSRF tokens, and that choosing
+// the store takes one line.
 //
 //	go run ./examples/shop                                  # sessions in memory
 //	go run ./examples/shop -store redis://127.0.0.1:6379    # sessions in Redis
@@ -32,7 +32,7 @@ func main() {
 		log.Fatal(err)
 	}
 	key := []byte(os.Getenv("SHOP_CSRF_KEY"))
-	if len(key) == 0 { // good for one process, and until it stops
+	if len(key) == 0 { // this key is valid for one process, until it stops
 		key = []byte(rand.Text() + rand.Text())
 	}
 	app, err := newShop(store, key)
@@ -43,7 +43,7 @@ func main() {
 	log.Fatal(server.ListenAndServe())
 }
 
-// openStore is all that has to know which store it is.
+// openStore is the only code that depends on the kind of store.
 func openStore(ctx context.Context, url string) (coatcheck.Store, error) {
 	if url == "memory" {
 		return shardstore.New(shardstore.Options{})
@@ -53,7 +53,7 @@ func openStore(ctx context.Context, url string) (coatcheck.Store, error) {
 
 func newShop(store coatcheck.Store, csrfKey []byte) (http.Handler, error) {
 	sessions, err := httpsession.New(store, httpsession.Config{
-		// For plain http on loopback. Behind https leave it out: the default is a __Host- cookie with Secure.
+		// Insecure is for plain http on loopback. Behind https leave it out: the default is a __Host- cookie with Secure.
 		Cookie: httpsession.Cookie{Name: "shop", Insecure: true},
 		Policy: coatcheck.Policy{TTL: time.Hour},
 	})
@@ -66,13 +66,13 @@ func newShop(store coatcheck.Store, csrfKey []byte) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", page(csrf))
-	mux.HandleFunc("POST /login", logIn) // before it there is no session that a forged request could use
+	mux.HandleFunc("POST /login", logIn) // no CSRF check: before the login there is no session that a forged request could use
 	mux.Handle("POST /cart", csrf.Check(http.HandlerFunc(add)))
 	mux.Handle("POST /logout", csrf.Check(http.HandlerFunc(logOut)))
 	return sessions(mux), nil
 }
 
-// cart is how many of each thing.
+// cart is how many of each thing the user wants.
 type cart map[string]int
 
 var layout = template.Must(template.New("page").Parse(`<!doctype html>
@@ -97,7 +97,7 @@ var layout = template.Must(template.New("page").Parse(`<!doctype html>
 {{end}}
 `))
 
-// page answers for everybody. A visitor who only looks gets no cookie and costs no memory.
+// page answers every visitor. A visitor who only looks gets no cookie and costs no memory.
 func page(csrf httpsession.CSRF) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		session := httpsession.Get(r)
@@ -122,7 +122,7 @@ func page(csrf httpsession.CSRF) http.HandlerFunc {
 	}
 }
 
-// add loses nothing to a parallel request: Update is run again on what that one left.
+// add loses nothing to a parallel request: Update runs again on the values that the other request stored.
 func add(w http.ResponseWriter, r *http.Request) {
 	session, thing := httpsession.Get(r), r.PostFormValue("thing")
 	if session.UserID() == "" || thing == "" {
@@ -146,8 +146,8 @@ func add(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-// logIn believes the name; a real application checks a password between BeginLogin and Authenticate. A new session begins, under
-// a new ticket.
+// logIn believes the name; a real application checks a password between BeginLogin and Authenticate. A new session begins,
+// under a new token.
 func logIn(w http.ResponseWriter, r *http.Request) {
 	session, user := httpsession.Get(r), r.PostFormValue("user")
 	if err := session.BeginLogin(r.Context(), user); err != nil {
@@ -166,7 +166,7 @@ func logOut(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-// fail answers for what a session would not do.
+// fail answers for an error of a session's method.
 func fail(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, coatcheck.ErrTooLarge):

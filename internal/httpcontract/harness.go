@@ -15,8 +15,8 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// Harness is an application under test, behind a session middleware, and what rules do with it. A suite makes it with New, sets
-// what it knows of the application, and starts it.
+// Harness is an application under test, behind a session middleware, and the helpers of the rules. A suite makes it with
+// New, sets the fields that describe the application, and starts it.
 type Harness struct {
 	*testing.T
 	Store *Double
@@ -25,31 +25,31 @@ type Harness struct {
 	Wire  *Wire // the application's listener; Start sets it
 
 	CookieName  string
-	CookieAttrs string   // what every Set-Cookie has after the Max-Age, attributes sorted
-	Canaries    []string // what must not be in the log
-	// RetryFor is long: the policy's bound is about how long a client waits, and a busy machine is slow. What is lost does not
-	// depend on it.
+	CookieAttrs string   // the attributes that every Set-Cookie has after the Max-Age, sorted
+	Canaries    []string // texts that must not be in the log
+	// RetryFor is set long, because a busy machine is slow: the policy only bounds how long a client waits, and what is
+	// lost does not depend on it.
 	RetryFor time.Duration
 
 	// Start starts the application with a configuration that was changed by edit; nil: with the defaults.
 	Start func(edit func(*middleware.Config))
 	// Check checks what holds for every answer of the application beyond what the harness checks itself; nil: nothing.
 	Check func(req Request, r Response)
-	// Readers are the application's routes that show whose session a request's cookies open, and change nothing. The recipe's
-	// are Me alone.
+	// Readers are the application's routes that show whose session a request's cookies open, and change nothing. The recipe
+	// has only Me.
 	Readers []Reader
-	// Probe is the one that Alive asks.
+	// Probe is the reader that Alive asks.
 	Probe Reader
 	// Routes are all of the application's routes that look at sessions, as "METHOD path".
 	Routes []string
-	// Repeats says that handlers change values, which sends the token that the client has once more.
+	// Repeats says that handlers change values, so that an answer may send the client's current token again.
 	Repeats bool
 
 	mu     sync.Mutex
 	issued map[string]bool // guarded by mu: every token that a Set-Cookie carried
 }
 
-// New returns a harness for an application on a store, which stays the caller's to close. When the test is over it checks the log.
+// New returns a harness for an application on a store, which the caller closes. When the test is over it checks the log.
 func New(t *testing.T, store coatcheck.Store) *Harness {
 	h := &Harness{
 		T: t, Store: &Double{Store: store}, Clock: NewClock(), Logs: new(LogBuffer),
@@ -83,7 +83,7 @@ func Listen(t *testing.T) net.Listener {
 	return ln
 }
 
-// User returns a user ID that nobody has used before.
+// User returns a user ID that was never used before.
 func (h *Harness) User() string { return "user-" + rand.Text() }
 
 // Cookie returns a Cookie line that carries the session cookie with these values.
@@ -95,13 +95,13 @@ func (h *Harness) Cookie(values ...string) string {
 	return "Cookie: " + strings.Join(pairs, "; ")
 }
 
-// Do sends a Request without a body and checks what holds for every answer.
+// Do sends a Request without a body and checks what must hold for every answer.
 func (h *Harness) Do(method, path string, head ...string) Response {
 	h.Helper()
 	return h.Send(Request{Method: method, Path: path, Head: head})
 }
 
-// Send sends a Request and checks what holds for every answer.
+// Send sends a Request and checks what must hold for every answer.
 func (h *Harness) Send(req Request) Response {
 	h.Helper()
 	resp, err := h.Wire.Send(req)
@@ -136,7 +136,7 @@ func (h *Harness) TryLogin(user string, head ...string) Response {
 	return h.LoginBody(string(body), append(head, AsJSON)...)
 }
 
-// LoginBody sends a login with a body of the caller's.
+// LoginBody sends a login with the given body.
 func (h *Harness) LoginBody(body string, head ...string) Response {
 	h.Helper()
 	return h.Send(Request{Method: "POST", Path: "/auth/login", Head: head, Body: body})
@@ -160,7 +160,7 @@ func (h *Harness) Refresh(token string) string {
 	return h.Token(resp)
 }
 
-// Me returns whom tokens stand for, "" for nobody.
+// Me returns the user whose session the tokens open, "" for none.
 func (h *Harness) Me(tokens ...string) string {
 	h.Helper()
 	resp := h.Get("/auth/me", h.Cookie(tokens...))
@@ -168,7 +168,7 @@ func (h *Harness) Me(tokens ...string) string {
 	return resp.View(h.T).User()
 }
 
-// Alive reports whether a token stands for somebody.
+// Alive reports whether a token opens a session.
 func (h *Harness) Alive(token string) bool {
 	h.Helper()
 	return h.Shows(h.Probe, h.Cookie(token)) != ""

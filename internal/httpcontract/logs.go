@@ -18,7 +18,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// LogBuffer is what was logged, a JSON value a line. Safe for concurrent use.
+// LogBuffer collects the log, one JSON value a line. It is safe for concurrent use.
 type LogBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // guarded by mu
@@ -43,7 +43,7 @@ func (b *LogBuffer) Lines() []string {
 	return strings.FieldsFunc(b.Text(), func(r rune) bool { return r == '\n' })
 }
 
-// Events returns the lines that tell of something, and not of a Request only.
+// Events returns the lines except those that only log a Request.
 func (b *LogBuffer) Events() []string {
 	return slices.DeleteFunc(b.Lines(), func(line string) bool { return strings.Contains(line, `"level":"DEBUG","msg":"request"`) })
 }
@@ -67,16 +67,16 @@ func (h *Harness) Events(name string) []map[string]any {
 	return found
 }
 
-// maxLogLine bounds a log line: six bytes for each of a few hundred, and the stack where there was a panic.
+// maxLogLine bounds a log line: six bytes for each of a few hundred characters, and the stack of a panic.
 const maxLogLine = 16 << 10
 
-// TokenChar reports whether a token may have c.
+// TokenChar reports whether a token may contain c.
 func TokenChar(c byte) bool {
 	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || c == '-' || c == '_'
 }
 
-// tokenShaped iterates over everything in a text that is of a token's length and characters. It is asked about every byte that an
-// application sends, and a regular expression would take longer than the requests.
+// tokenShaped iterates over all parts of a text that have a token's length and characters. It reads every byte that an
+// application sends; a regular expression would take longer than the requests.
 func tokenShaped(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		run := 0
@@ -92,7 +92,7 @@ func tokenShaped(text string) iter.Seq[string] {
 	}
 }
 
-// checkLogs holds for every rule: each line is JSON of bounded length, and no secret is in any of them.
+// checkLogs checks the log of every rule: each line is JSON of bounded length, and none holds a secret.
 func (h *Harness) checkLogs() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -108,7 +108,7 @@ func (h *Harness) checkLogs() {
 	}
 }
 
-// keepLog leaves the log to scripts/canary, which looks for secrets in all that the tests of all packages left.
+// keepLog keeps the log for scripts/canary, which searches the logs of all packages' tests for secrets.
 func keepLog(t *testing.T, text string) {
 	t.Helper()
 	dir := os.Getenv("COATCHECK_TEST_LOGS")

@@ -88,7 +88,7 @@ func checkLostAnswer(h *Harness) {
 	assert.Len(h, h.Events("reuse"), 1)
 }
 
-// The store did it, and its answer was lost: the client got 503, and is not logged out.
+// The store did the rotation but its answer was lost: the client got 503, and is not logged out.
 func checkLostStoreAnswer(h *Harness) {
 	user := h.User()
 	old := h.Login(user)
@@ -129,7 +129,7 @@ func checkParallelRefreshes(h *Harness) {
 	}
 }
 
-// Whichever answer the browser applies last, its jar authenticates, also after the grace.
+// Whichever answer the browser applies last, its cookie authenticates, even after the grace.
 func checkAnswerOrders(h *Harness) {
 	for range 20 {
 		user := h.User()
@@ -148,7 +148,7 @@ func checkAnswerOrders(h *Harness) {
 			rand.Shuffle(len(answers), func(a, b int) { answers[a], answers[b] = answers[b], answers[a] })
 			applied := len(answers)
 			if rand.IntN(4) == 0 {
-				applied = rand.IntN(applied) // the others were lost
+				applied = rand.IntN(applied) // the other answers were lost
 			}
 			for _, resp := range answers[:applied] {
 				j.Apply(resp)
@@ -160,7 +160,7 @@ func checkAnswerOrders(h *Harness) {
 	}
 }
 
-// A request that left before the refresh, and is answered after the grace, says nothing about the cookie.
+// The answer to a request that was sent before the refresh, and is answered after the grace, does not touch the cookie.
 func checkSlowRequest(h *Harness) {
 	j := NewJar(h.Clock.Now)
 	user := h.User()
@@ -182,7 +182,7 @@ func checkSlowRequest(h *Harness) {
 	assert.Equal(h, user, h.Get("/auth/me", j.Line()).View(h.T).User(), "nor does one that meets a tombstone")
 }
 
-// Reused returns a token that is the previous one and not admitted any more, and its successor.
+// Reused returns a previous token that is not admitted any more, and its successor.
 func (h *Harness) Reused(user string) (old, token string) {
 	h.Helper()
 	old = h.Login(user)
@@ -289,7 +289,7 @@ func checkLogoutDuringRefresh(h *Harness) {
 	assert.Equal(h, "", h.Me(next), "the successor goes with it")
 }
 
-// CON-01: after the logout's answer nothing opens the session any more.
+// CON-01: after the logout's answer no token opens the session any more.
 func checkLogoutRaces(h *Harness) {
 	user := h.User()
 	for range 150 {

@@ -10,7 +10,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// Names of the store's operations, as a Double's hook sees them.
+// These are the names of the store's operations, as a Double's hook gets them.
 const (
 	OpLoad    = "load"
 	OpMark    = "mark"
@@ -22,7 +22,7 @@ const (
 	OpPing    = "ping"
 )
 
-// ErrLost is an error of no kind, as a driver returns it.
+// ErrLost is an error that wraps no sentinel, like one of a database driver.
 var ErrLost = errors.New("i/o timeout: no answer from 10.0.0.1:6379")
 
 // Double is the store under the application: it counts the operations, and lets a test delay or fail them.
@@ -57,10 +57,10 @@ func (d *Double) keep(rec *coatcheck.Record) {
 	}
 }
 
-// maxKept is more than any check looks at.
+// maxKept bounds the kept records: it is more than any check looks at.
 const maxKept = 1000
 
-// On makes f run before every operation from now on; nil: nothing.
+// On makes f run before every operation from now on; a nil f ends that.
 func (d *Double) On(f func(op string) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,7 +88,7 @@ func (d *Double) Once(op string, f func()) {
 	})
 }
 
-// Failing makes the named operations fail with err, all of them if none is named.
+// Failing makes the named operations fail with err, or all operations if none is named.
 func (d *Double) Failing(err error, ops ...string) {
 	d.On(func(op string) error {
 		if len(ops) == 0 {
@@ -103,7 +103,7 @@ func (d *Double) Failing(err error, ops ...string) {
 	})
 }
 
-// Calls returns how often an operation was called, all of them for "".
+// Calls returns how often an operation was called; "" counts all operations.
 func (d *Double) Calls(op string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -139,47 +139,47 @@ func (d *Double) run(op string, f func() error) error {
 	return err
 }
 
-// Load is the store's.
+// Load implements coatcheck.Store.
 func (d *Double) Load(ctx context.Context, key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) error {
 	return d.run(OpLoad, func() error { return d.Store.Load(ctx, key, id, now, rec) })
 }
 
-// Mark is the store's.
+// Mark implements coatcheck.Store.
 func (d *Double) Mark(ctx context.Context, user string, now time.Time) (mark coatcheck.Mark, err error) {
 	err = d.run(OpMark, func() error { mark, err = d.Store.Mark(ctx, user, now); return err })
 	return mark, err
 }
 
-// Create is the store's.
+// Create implements coatcheck.Store.
 func (d *Double) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (n int, err error) {
 	d.keep(rec)
 	err = d.run(OpCreate, func() error { n, err = d.Store.Create(ctx, rec, opt, now); return err })
 	return n, err
 }
 
-// Swap is the store's.
+// Swap implements coatcheck.Store.
 func (d *Double) Swap(ctx context.Context, rec *coatcheck.Record, old uint64, now time.Time, cur *coatcheck.Record) error {
 	d.keep(rec)
 	return d.run(OpSwap, func() error { return d.Store.Swap(ctx, rec, old, now, cur) })
 }
 
-// End is the store's.
+// End implements coatcheck.Store.
 func (d *Double) End(ctx context.Context, key coatcheck.Key, user string, now, until time.Time, last *coatcheck.Record) error {
 	return d.run(OpEnd, func() error { return d.Store.End(ctx, key, user, now, until, last) })
 }
 
-// List is the store's.
+// List implements coatcheck.Store.
 func (d *Double) List(ctx context.Context, user string, now time.Time, yield func(*coatcheck.Record) bool) error {
 	return d.run(OpList, func() error { return d.Store.List(ctx, user, now, yield) })
 }
 
-// EndUser is the store's.
+// EndUser implements coatcheck.Store.
 func (d *Double) EndUser(ctx context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (n int, err error) {
 	err = d.run(OpEndUser, func() error { n, err = d.Store.EndUser(ctx, user, keep, mark, now, until); return err })
 	return n, err
 }
 
-// Ping is the store's.
+// Ping implements coatcheck.Store.
 func (d *Double) Ping(ctx context.Context) error {
 	return d.run(OpPing, func() error { return d.Store.Ping(ctx) })
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Request is written as it stands: nothing is added but Host, unless there is one, and the length of a body.
+// Request is written as it stands: only Host, unless there is one, and the length of a body are added.
 type Request struct {
 	Method, Path string
 	Head         []string // lines like "Name: value"
@@ -41,12 +41,12 @@ func (r Request) Text(host string) string {
 	return b.String()
 }
 
-// Response is what came back.
+// Response is the answer to a Request.
 type Response struct {
 	Status int
 	Header http.Header
 	Body   string
-	Close  bool // the connection ends with it
+	Close  bool // the connection ends with this response
 }
 
 // Patience is how long a test waits for bytes that must come.
@@ -60,7 +60,7 @@ type Wire struct {
 	idle []*Conn // guarded by mu
 }
 
-// Conn is a connection that a test writes bytes to.
+// Conn is a connection that a test writes raw bytes to.
 type Conn struct {
 	net.Conn
 	In *bufio.Reader

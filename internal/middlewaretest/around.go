@@ -16,7 +16,8 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// Rules about what is around the middleware: other middlewares, other session middlewares, and the time before and after it.
+// aroundRules are the rules about what surrounds the middleware: other middlewares, other session middlewares, and the time
+// before and after it.
 var aroundRules = []rule{
 	{"a 503 keeps the headers of the middlewares around it", checkHeadersStay},
 	{"two middlewares with stores of their own", checkTwoMiddlewares},
@@ -88,13 +89,13 @@ func fields(r response, name string) []string {
 	return all
 }
 
-// The names of the cookies where there are two middlewares.
+// These are the names of the cookies where there are two middlewares.
 const (
 	shopCookie  = "__Host-shop"
 	adminCookie = "__Host-admin"
 )
 
-// two returns the layers of two middlewares with stores of their own; the administrators' is the inner one.
+// two returns the layers of two middlewares with stores of their own; the inner one is for administrators.
 func (h *harness) two() []Layer {
 	named := func(name string) middleware.Config {
 		return h.Config(func(cfg *middleware.Config) { cfg.Cookie.Name = name })
@@ -105,7 +106,8 @@ func (h *harness) two() []Layer {
 	}
 }
 
-// twice are handlers that say which middleware's session they mean: ?in=, empty for Get's.
+// twice are handlers for two middlewares: ?in= names the one whose session they use, and is empty for the one that Get
+// returns.
 var twice = map[string]Handler{
 	"/login": func(c Context) error { return of(c).Authenticate(c.Query("user")) },
 	"/set":   func(c Context) error { return of(c).Insert("a", c.Query("value")) },
@@ -159,7 +161,7 @@ func checkTwoMiddlewares(h *harness) {
 	assert.Equal(h, "get , shop , admin , other , a , detached true", resp.Body, "a token of one store opens nothing in the other")
 }
 
-// What one of two could not persist is not answered for as done.
+// A change that one of two middlewares could not persist is not acknowledged.
 func checkTwoFail(h *harness) {
 	h.serve(App{Layers: h.two(), Handlers: twice})
 	j := httpcontract.NewJar(h.Clock.Now)
@@ -199,7 +201,7 @@ func checkOneCookieTwoStores(h *harness) {
 	assert.True(h, reached.Load())
 }
 
-// detached returns what is wrong with a session that must be nobody's; empty: nothing.
+// detached returns what is wrong with a session that must be detached from its request, or an empty string.
 func detached(s *coatcheck.Session) string {
 	if s == nil {
 		return "nil"
@@ -235,8 +237,8 @@ func checkNotMounted(h *harness) {
 	assert.Zero(h, h.Store.Calls(""))
 }
 
-// Outside of the middleware, an error handler included, there is no session: neither before it nor when it is done, also while the
-// middleware uses what the request had for other people's requests.
+// Outside of the middleware, an error handler included, there is no session, neither before it nor after it, even while the
+// middleware reuses the request's memory for requests of other users.
 func checkOutside(h *harness) {
 	left, look := make(chan struct{}), make(chan struct{})
 	found := make(chan string, 64)
@@ -291,7 +293,7 @@ func (h *harness) holding() map[string]Handler {
 	}
 }
 
-// whileHeld runs f while requests of a token's user are on their way, and checks that they do not mind.
+// whileHeld runs f while requests of a token's user are under way, and checks that they are not affected.
 func (h *harness) whileHeld(token string, f func()) {
 	h.Helper()
 	user := h.Post("/whose", h.Cookie(token)).Body
@@ -315,8 +317,8 @@ func (h *harness) whileHeld(token string, f func()) {
 	}
 }
 
-// A session that a handler keeps, such as for a stream or a goroutine, is nobody's once its request has ended, also while the
-// middleware uses what the request had for other people's requests.
+// A session that a handler keeps, such as for a stream or a goroutine, is detached once its request has ended, even while
+// the middleware reuses the request's memory for requests of other users.
 func checkKept(h *harness) {
 	kept := make(chan *coatcheck.Session, 64)
 	handlers := with(basics, h.holding())

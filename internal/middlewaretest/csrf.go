@@ -13,7 +13,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// Rules about the adapter's Check. What a token is, is tested with package middleware's.
+// csrfRules are the rules about the adapter's Check. The tests of package middleware cover the form of a token.
 var csrfRules = []rule{
 	{"unsafe methods need a token", checkFormMethods},
 	{"where a form's token stands", checkFormBodies},
@@ -30,7 +30,7 @@ func (h *harness) forms() (line, token string) {
 		"/token": func(ctx Context) error { return text(ctx, c.Token(ctx.Session())) },
 		"/form":  func(ctx Context) error { return text(ctx, "done "+string(ctx.Body())) },
 	})})
-	// A login is a POST as well: it is sent as a GET, which no browser would mind.
+	// The login is sent as a GET, because Check would refuse a POST without a token.
 	line = h.Cookie(h.Token(h.Get("/login?user=u")))
 	return line, h.Get("/token", line).Body
 }

@@ -3,8 +3,9 @@
 //
 //   - driver.go: what a driver does, and the words in which the rules' handlers are written
 //   - recipe.go: the recipe's application, for the rules of internal/httpcontract about login, me, refresh and logout
-//   - persist.go, session.go, races.go: what becomes of a request's session, by what its handler does and when others come between
-//   - around.go: what stands around the middleware, several of it, and use outside its time
+//   - persist.go, session.go, races.go: what becomes of a request's session, depending on its handler and on concurrent
+//     requests
+//   - around.go: other middlewares around it, several session middlewares, and use of a session outside its request
 //   - stream.go: handlers that send the header before they return
 //   - csrf.go: the tokens of forms
 package middlewaretest
@@ -21,7 +22,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// What the rules of all suites share, by shorter names.
+// These are shorter names for what the rules of all suites share.
 type (
 	request  = httpcontract.Request
 	response = httpcontract.Response
@@ -82,9 +83,9 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store, driver Drive
 type harness struct {
 	*httpcontract.Harness
 	driver   Driver
-	newStore func() coatcheck.Store // a further one, which is closed when the rule is over
+	newStore func() coatcheck.Store // returns a further store, which is closed when the rule is over
 
-	entered, release chan struct{} // of the handlers of holding
+	entered, release chan struct{} // used by the handlers of holding
 }
 
 // serve serves an application.
@@ -96,7 +97,7 @@ func (h *harness) serve(app App) {
 	h.Cleanup(h.Wire.Close) // runs before the driver stops, which waits for connections
 }
 
-// sessions is the middleware on the harness' store.
+// sessions returns the middleware on the harness' store.
 func (h *harness) sessions(edit func(*middleware.Config)) Layer {
 	return Layer{Sessions: &Sessions{Store: h.Store, Config: h.Config(edit)}}
 }
@@ -152,7 +153,7 @@ func (h *harness) value(name, token string) string {
 	return h.Get("/get?name="+name, h.Cookie(token)).Body
 }
 
-// who returns whose session a token opens.
+// who returns the user whose session a token opens.
 func (h *harness) who(token string) string {
 	h.Helper()
 	return h.Get("/who", h.Cookie(token)).Body

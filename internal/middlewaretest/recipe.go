@@ -18,7 +18,7 @@ func (h *harness) checkRecipe(r httpcontract.Rule) {
 // refreshed is the session value that tells whether the session was refreshed since the login.
 const refreshed = "refreshed"
 
-// recipe is what an application needs so that people can log in and out, in the way of package server.
+// recipe is what an application needs so that users can log in and out, as in package server.
 var recipe = map[string]Handler{
 	"/auth/login": func(c Context) error {
 		var body struct {
@@ -67,7 +67,7 @@ func committed(c Context) error {
 	return view(c)
 }
 
-// failed answers for a Commit of the handler's that failed.
+// failed answers when the handler's Commit has failed.
 func failed(c Context, err error) error {
 	p := middleware.ProblemOf(err)
 	p.Headers(c.SetHeader)

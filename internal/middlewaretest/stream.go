@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
-// Rules about handlers that send the header, and a part of the body, before they return.
+// streamRules are the rules about handlers that send the header, and a part of the body, before they return.
 var streamRules = []rule{
 	{"what was changed before the header is committed before it", checkCommittedBeforeHeader},
 	{"a commit that fails before the header is 503", checkHeaderNotSent},

@@ -8,9 +8,9 @@ import (
 // maxAliases bounds the memory of aliases: some 300 bytes each at most.
 const maxAliases = 8192
 
-// aliases remembers whom a back end let in by which name. It is no more than a guess at whose login the next one by that
-// name is, made before the check, so that the login can carry that user's mark from before it. A wrong guess refuses a
-// login for the minute after all of the user's sessions were ended, as having none does; it lets nobody in.
+// aliases remembers which user a back end let in by which name. It only guesses, before the check, which user the next
+// login by that name is for, so that the login can carry that user's mark from before the check. A wrong guess, like none,
+// refuses a login in the minute after all of the user's sessions were ended; it never admits one.
 type aliases struct {
 	mu     sync.RWMutex
 	byName map[[16]byte]string // guarded by mu; by a digest of the name that was typed
@@ -21,7 +21,7 @@ func digestOfName(name string) [16]byte {
 	return [16]byte(sum[:16])
 }
 
-// userOf returns whom the name let in last, the name itself if that is not known.
+// userOf returns the user that the name let in last, or the name itself if that is not known.
 func (a *aliases) userOf(name string) string {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -31,7 +31,7 @@ func (a *aliases) userOf(name string) string {
 	return name
 }
 
-// learn notes that the name let the user in. When there are too many, others are forgotten.
+// learn notes that the name let the user in. When there are too many names, others are forgotten.
 func (a *aliases) learn(name, user string) {
 	if a.userOf(name) == user {
 		return

@@ -14,16 +14,17 @@ import (
 
 var fold = cases.Fold() // stateless, safe for concurrent use
 
-// Canonical returns the one spelling that stands for all that people type for a name: Unicode compatibility
-// normalisation (NFKC) and full case folding, without spaces at the ends. Lookup in the users file, throttling and audit
-// use it, so that no alias of a name is an account, or a counter, of its own. It takes any name and its result is its
-// own canonical name; PRECIS (RFC 8265) would refuse names with spaces, and a refusal is one more thing to tell apart.
+// Canonical returns the one spelling that stands for all spellings of a name: Unicode compatibility normalisation (NFKC)
+// and full case folding, without spaces at the ends. Lookup in the users file, throttling and audit use it, so that no
+// alias of a name has an account, or a counter, of its own. It takes any name, and its result is its own canonical name;
+// PRECIS (RFC 8265) would refuse names with spaces, and a refusal would be one more distinguishable answer.
 func Canonical(name string) string {
 	// Lower case first, because x/text folds the two cases of a Cherokee letter into each other.
 	return strings.TrimSpace(norm.NFKC.String(fold.String(strings.ToLower(norm.NFKC.String(name)))))
 }
 
-// checkName returns what is wrong with a user ID that a file or a back end gives: it must be one that a client may send.
+// checkName returns what is wrong with a user ID that a file or a back end gives: the ID must be one that a client may
+// send.
 func checkName(name string) error {
 	switch {
 	case name == "":

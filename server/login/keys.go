@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	// MinKey is the fewest characters of a key: too many to guess.
+	// MinKey is the fewest characters of a key, enough that none can be guessed.
 	MinKey = 32
 	// maxKey keeps a request that presents the key within the header limit.
 	maxKey = 1024
 )
 
-// Keys are the secrets of a key file, any of which admits a caller: so a new one can be added, handed out, and only then
-// the old one be removed. Safe for concurrent use.
+// Keys are the secrets of a key file, any of which admits a caller. So a new key can be added and handed out before the old
+// one is removed. Keys are safe for concurrent use.
 type Keys struct {
 	file string
 	sums atomic.Pointer[[][sha256.Size]byte] // written by Reload
 }
 
 // LoadKeys reads a key file: one key a line, each of MinKey to 1024 printable ASCII characters without spaces. Empty lines
-// and lines that begin with # do not count. The error lists all mistakes by file and line, and never shows a key.
+// and lines that begin with # are ignored. The error lists all mistakes by file and line, and never shows a key.
 func LoadKeys(file string) (*Keys, error) {
 	k := &Keys{file: file}
 	if err := k.Reload(); err != nil {
@@ -33,7 +33,7 @@ func LoadKeys(file string) (*Keys, error) {
 	return k, nil
 }
 
-// Reload reads the file again. On an error the keys stay what they were.
+// Reload reads the file again. On an error the keys stay unchanged.
 func (k *Keys) Reload() error {
 	data, err := os.ReadFile(k.file)
 	if err != nil {
@@ -94,8 +94,8 @@ func FirstKey(file string) (string, error) {
 	return "", fmt.Errorf("%s: holds no key", file)
 }
 
-// Match reports whether the value of an Authorization header is "Bearer" and one of the keys (RFC 6750). It takes as long
-// whichever key it is, or none: all are compared, by their hashes, so that not even their lengths matter.
+// Match reports whether the value of an Authorization header is "Bearer" and one of the keys (RFC 6750). It takes the same
+// time for every key and for none: all keys are compared, by their hashes, so that not even their lengths matter.
 func (k *Keys) Match(authorization []byte) bool {
 	scheme, key, found := bytes.Cut(authorization, []byte{' '})
 	if !found || !bytes.EqualFold(scheme, []byte("Bearer")) {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Ledger counts failures in buckets. Each method is atomic, so that nodes which share a ledger share the counts: one
-// script each in Redis. A bucket's name is a digest, the same on every node, and tells nothing of whom it is for. The
-// arithmetic is Rule's. Its signatures hold standard types only, so that a store can have a Ledger and not import this
-// package. Safe for concurrent use.
+// Ledger counts failures in buckets. Each method is atomic, so that nodes which share a ledger share the counts; in Redis
+// each method is one script. A bucket's name is a digest, the same on every node, and does not reveal the account or
+// address. Rule defines the arithmetic. The signatures hold standard types only, so that a store can have a Ledger without
+// importing this package. A Ledger is safe for concurrent use.
 type Ledger interface {
 	// Reserve counts a failure of the bucket in advance and returns 0; or counts nothing and returns how long the next
 	// attempt has to wait.
@@ -21,27 +21,27 @@ type Ledger interface {
 	Reset(ctx context.Context, bucket [16]byte) error
 }
 
-// Rule is how many failures a bucket may have. What a bucket keeps are two times: when it will have forgotten all
-// failures, and when the last was counted.
+// Rule is how many failures a bucket may have. A bucket keeps two times: when it will have forgotten all failures, and when
+// the last one was counted.
 type Rule struct {
 	// Forget is how long it takes to forget one failure; several are forgotten one after the other.
 	Forget time.Duration
-	// Delays[n-1] is how long no attempt is taken after the n-th failure; the last one stands for all that follow.
+	// Delays[n-1] is how long no attempt is accepted after the n-th failure; the last delay holds for all further failures.
 	Delays []time.Duration
 }
 
-// The delays of both rules: four failures are free, the tenth locks.
+// delays are the delays of both rules: four failures are free, the tenth locks.
 var delays = []time.Duration{0, 0, 0, 0, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, Lock}
 
 // Lock is how long an account, or a client's address, is locked after ten failures.
 const Lock = 15 * time.Minute
 
-// AccountRule forgets slowly: after a lock there is one attempt in fifteen minutes, until they have been quiet for longer
-// or one succeeds.
+// AccountRule forgets slowly: after a lock one attempt in fifteen minutes is accepted, until no attempt came for longer or
+// one succeeds.
 func AccountRule() Rule { return Rule{Forget: Lock, Delays: delays} }
 
-// AddressRule forgets quickly, and all that led to a lock while it lasts: many people can share an address, and one who
-// knows his password does not make up for the others.
+// AddressRule forgets quickly: while a lock lasts, all failures that led to it are forgotten. Many users can share an
+// address, and a success of one does not reset the failures of the others.
 func AddressRule() Rule { return Rule{Forget: Lock / 10, Delays: delays} }
 
 // tally is what a bucket keeps, in nanoseconds since 1970.
@@ -56,7 +56,7 @@ func (r Rule) failures(t tally, at int64) int64 {
 	return max(0, t.empty-at+forget-1) / forget
 }
 
-// wait returns how long the next attempt has to wait; 0: none. A clock that went back prolongs no delay.
+// wait returns how long the next attempt has to wait; 0 if it need not. A clock that went back prolongs no delay.
 func (r Rule) wait(t tally, now int64) time.Duration {
 	n := r.failures(t, t.last)
 	if n == 0 {
@@ -76,13 +76,13 @@ const (
 	sets = 1 << 14
 )
 
-// MemoryLedger is the Ledger of one node. It takes 4.3 MiB, never more and never less, and nothing in it is a pointer.
+// MemoryLedger is the Ledger of one node. It always takes 4.3 MiB, and holds no pointers.
 //
-// A bucket has its place in one of the ways of its set, which a random seed chooses, so that nobody can aim at another's
-// set. In a full set a new bucket takes the place with the fewest failures, but only a single failure is ever lost by that:
-// if the fewest are more, the new bucket starts with those. So a bucket that is locked stays locked, and two failures are
-// never forgotten, whatever names are sprayed; to have one forgotten takes 16,000 to 131,000 others. Where names that failed
-// twice fill it, counts can be too high.
+// A bucket has its place in one of the ways of its set. A random seed chooses the set, so that an attacker cannot aim at
+// the set of another bucket. In a full set a new bucket takes the place with the fewest failures, but at most a single
+// failure is lost by that: if that place has more, the new bucket starts with them. So a locked bucket stays locked, and
+// two failures are never forgotten, whatever names an attacker sprays; displacing a single failure takes 16,000 to 131,000
+// other names. If names that failed twice fill the ledger, counts can be too high.
 type MemoryLedger struct {
 	rule Rule
 	seed maphash.Seed
@@ -106,7 +106,7 @@ func newMemoryLedger(rule Rule, sets int) *MemoryLedger {
 	return &MemoryLedger{rule: rule, seed: maphash.MakeSeed(), sets: make([]set, sets)}
 }
 
-// Reserve is Ledger's. It returns no error.
+// Reserve implements Ledger. It returns no error.
 func (m *MemoryLedger) Reserve(_ context.Context, bucket [16]byte, now time.Time) (time.Duration, error) {
 	at := now.UnixNano()
 	s := m.set(bucket)
@@ -129,7 +129,7 @@ func (m *MemoryLedger) Reserve(_ context.Context, bucket [16]byte, now time.Time
 	return 0, nil
 }
 
-// GiveBack is Ledger's. It returns no error.
+// GiveBack implements Ledger. It returns no error.
 func (m *MemoryLedger) GiveBack(_ context.Context, bucket [16]byte) error {
 	s := m.set(bucket)
 	s.mu.Lock()
@@ -140,7 +140,7 @@ func (m *MemoryLedger) GiveBack(_ context.Context, bucket [16]byte) error {
 	return nil
 }
 
-// Reset is Ledger's. It returns no error.
+// Reset implements Ledger. It returns no error.
 func (m *MemoryLedger) Reset(_ context.Context, bucket [16]byte) error {
 	s := m.set(bucket)
 	s.mu.Lock()

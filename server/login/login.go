@@ -1,5 +1,5 @@
-// Package login decides who may log in. A Mode is one way of deciding: Open, Trusted, Users, Webhook. Throttle slows down
-// those who guess, around any of them.
+// Package login decides who may log in. A Mode is one way of deciding: Open, Trusted, Users, Webhook. Throttle wraps any of
+// them and slows down guessing.
 package login
 
 import (
@@ -9,25 +9,25 @@ import (
 	"net/netip"
 )
 
-// Errors of a Mode. There is one more, *Throttled.
+// These are the errors of a Mode, beside *Throttled.
 var (
-	// ErrRefused: these credentials let nobody in. The client is told no more than that.
+	// ErrRefused means that the credentials are refused. The client is told no more than that.
 	ErrRefused = errors.New("login refused")
-	// ErrUnavailable: the mode could not decide.
+	// ErrUnavailable means that the mode could not decide.
 	ErrUnavailable = errors.New("login back end is unavailable")
-	// ErrBusy: too many logins are being checked at this moment; this one was not checked and does not count.
+	// ErrBusy means that too many logins are being checked at this moment; this one was not checked and does not count.
 	ErrBusy = errors.New("too many logins are being checked")
 )
 
-// Attempt is what a login request brought. Its slices are the request's and are valid during Check only.
+// Attempt is a login request. Its slices point into the request and are valid during Check only.
 type Attempt struct {
-	// UserID as the client typed it: 1 to 256 bytes of UTF-8 without control characters.
+	// UserID is the name as the user typed it: 1 to 256 bytes of UTF-8 without control characters.
 	UserID string
-	// Password, nil if there was none.
+	// Password is nil if there was none.
 	Password []byte
 	// Authorization is the value of the request's header of that name, nil if there was none.
 	Authorization []byte
-	// Body is the request's body, the JSON object as it came: what a webhook is shown.
+	// Body is the request's body, the JSON object as it came, which a webhook gets.
 	Body []byte
 	// Client is where the request comes from, the zero Addr if that is not known.
 	Client netip.Addr
@@ -42,9 +42,8 @@ type Mode interface {
 	Check(ctx context.Context, a *Attempt) (userID string, err error)
 }
 
-// Open believes any user ID, as the recipe does: for development, and for a server that nobody but its own back ends can
-// reach.
+// Open believes any user ID, as the recipe does: for development, and for a server that only your own back ends can reach.
 type Open struct{}
 
-// Check lets everybody in.
+// Check accepts every attempt.
 func (Open) Check(_ context.Context, a *Attempt) (string, error) { return a.UserID, nil }

@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// mistakes collects what is wrong with a file, and lists so many at most that a wrong file does not fill the terminal.
+// mistakes collects what is wrong with a file, and lists a bounded number of them, so that a wrong file does not fill the
+// terminal.
 type mistakes struct {
 	errs []error
 	more int

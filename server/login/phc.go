@@ -20,8 +20,8 @@ type cost struct {
 // replaced after a good login.
 var minCost = cost{memory: 19456, time: 2, threads: 1}
 
-// The ceilings of what a users file may ask for. A hash is computed for whoever asks, so a line must not be able to take
-// the machine's memory or seconds of its time.
+// These are the highest costs that a users file may ask for. A hash is computed for every attempt, so a line must not be
+// able to take the machine's memory or seconds of CPU time.
 const (
 	maxMemory  = 256 << 10 // KiB
 	maxTime    = 16
@@ -33,7 +33,7 @@ const (
 	minTag, newTag, maxTag    = 16, 32, 64
 )
 
-// work is how many KiB are written in all, which is what the time goes along with.
+// work is how many KiB are written in all, which the computing time is proportional to.
 func (c cost) work() uint64 { return uint64(c.memory) * uint64(c.time) }
 
 // below reports whether c is weaker than floor in any respect.
@@ -41,7 +41,7 @@ func (c cost) below(floor cost) bool {
 	return c.memory < floor.memory || c.time < floor.time || c.threads < floor.threads
 }
 
-// raised returns c with everything that is below the floor raised to it.
+// raised returns c with every parameter that is below floor raised to it.
 func (c cost) raised(floor cost) cost {
 	return cost{max(c.memory, floor.memory), max(c.time, floor.time), max(c.threads, floor.threads)}
 }
@@ -53,7 +53,7 @@ type phc struct {
 	tag  []byte
 }
 
-// newPHC returns a hash to be: with a random salt, and a tag for the caller to compute.
+// newPHC returns a new hash with a random salt, whose tag the caller has to compute.
 func newPHC(c cost) *phc {
 	h := &phc{cost: c, salt: make([]byte, newSalt), tag: make([]byte, newTag)}
 	_, _ = rand.Read(h.salt) // never fails

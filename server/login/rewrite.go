@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 )
 
-// rewrite is a users file about to be replaced by a copy in which one hash is another. People edit that file by hand, and
-// editors know no locks: a rewrite is dropped when the file is no longer what it was made from, and the few microseconds
-// between that look and the rename are all that an edit can fall into.
+// rewrite replaces a users file by a copy in which one hash is changed. Administrators edit that file by hand, and editors
+// take no locks: a rewrite is dropped if the file has changed since it was read, so that an edit is lost only if it falls
+// into the few microseconds between that check and the rename.
 type rewrite struct {
 	path   string // the file itself, where the configured one is a symbolic link
 	temp   string
@@ -73,5 +73,5 @@ func (r *rewrite) commit() (bool, error) {
 	return true, errors.Join(dir.Sync(), dir.Close())
 }
 
-// drop removes the copy; after the rename there is none.
+// drop removes the copy, which no longer exists after the rename.
 func (r *rewrite) drop() { _ = os.Remove(r.temp) }

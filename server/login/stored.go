@@ -49,8 +49,8 @@ func (s *stored) outdated(floor cost) bool {
 // bcryptMax is how many bytes of a password bcrypt looks at.
 const bcryptMax = 72
 
-// matchesBcrypt reports whether the bcrypt hash is this password's. bcrypt ignores what is beyond 72 bytes and cannot tell
-// "a" from "a\x00a", so such passwords match nothing: a password is compared as a whole or not at all.
+// matchesBcrypt reports whether the bcrypt hash is the hash of this password. bcrypt ignores what is beyond 72 bytes and
+// cannot tell "a" from "a\x00a", so such passwords match nothing: a password is compared as a whole or not at all.
 func matchesBcrypt(text string, password []byte) bool {
 	whole := len(password) <= bcryptMax && bytes.IndexByte(password, 0) < 0
 	err := bcrypt.CompareHashAndPassword([]byte(text), password[:min(len(password), bcryptMax)])

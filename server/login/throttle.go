@@ -9,30 +9,30 @@ import (
 	"time"
 )
 
-// Throttled is the error of an attempt that was not checked because too many before it failed. An account that does not
-// exist is throttled like any other. It is about logins only: no session is touched.
+// Throttled is the error of an attempt that was not checked because too many earlier ones failed. An account that does not
+// exist is throttled like any other. Only logins are throttled: existing sessions are unaffected.
 type Throttled struct {
-	// RetryAfter is how long it takes until an attempt is taken again; above zero.
+	// RetryAfter is how long it takes until an attempt is accepted again; it is above zero.
 	RetryAfter time.Duration
-	// By is what failed too often, "account" or "address": for the audit, not for the client.
+	// By is what failed too often, "account" or "address": for the audit log, not for the client.
 	By string
 }
 
-// Error tells what is throttled, and not for how long: that is a header's business.
+// Error tells what is throttled, but not for how long, which the Retry-After header tells.
 func (t *Throttled) Error() string { return "too many failed logins of this " + t.By }
 
 // Seconds is RetryAfter as the header of that name has it: whole seconds, rounded up.
 func (t *Throttled) Seconds() int { return int((t.RetryAfter + time.Second - 1) / time.Second) }
 
-// Guesses says what somebody guesses who tries to get past a mode.
+// Guesses says which secret an attacker has to guess to get past a mode.
 type Guesses int
 
 const (
-	// GuessesPassword of an account: a failure counts against the account and against the client's address, and it does
-	// so before the check, so that guesses in parallel count too. Whoever is over the limit is not checked.
+	// GuessesPassword is the password of an account: a failure counts against the account and against the client's address,
+	// and is counted before the check, so that parallel guesses count too. An attempt over the limit is not checked.
 	GuessesPassword Guesses = iota + 1
-	// GuessesKey, which is too long for it: only a failure counts, and only against the client's address. A right key
-	// passes even from an address that is locked, because a back end may share it with whoever has none.
+	// GuessesKey is a key, which is too long to guess: only a failure counts, and only against the client's address. A
+	// right key passes even from a locked address, because a back end may share that address with clients without a key.
 	GuessesKey
 )
 
@@ -42,7 +42,7 @@ type Guessable interface {
 	Guesses() Guesses
 }
 
-// Throttle is a Mode that slows down whoever guesses at another one. Safe for concurrent use.
+// Throttle is a Mode that slows down guessing at another one. It is safe for concurrent use.
 type Throttle struct {
 	mode                Guessable
 	accounts, addresses Ledger
@@ -50,7 +50,7 @@ type Throttle struct {
 }
 
 // NewThrottle returns the mode with throttling around it. The ledgers count by account (AccountRule) and by client address
-// (AddressRule) and must be two, or keep their buckets apart. Nil now: time.Now.
+// (AddressRule) and must be two ledgers, or keep their buckets apart. A nil now is time.Now.
 func NewThrottle(mode Guessable, accounts, addresses Ledger, now func() time.Time) *Throttle {
 	if now == nil {
 		now = time.Now
@@ -58,16 +58,16 @@ func NewThrottle(mode Guessable, accounts, addresses Ledger, now func() time.Tim
 	return &Throttle{mode: mode, accounts: accounts, addresses: addresses, now: now}
 }
 
-// Check is the mode's, or a *Throttled. A success forgets the account's failures; of the address's it takes back no more
-// than what it had counted itself, else one account of his own would let an attacker go on. What was not decided does not
-// count.
+// Check returns what the mode's Check does, or a *Throttled. A success resets the account's failures, but of the address's
+// failures it takes back only the one that it had counted itself, because otherwise an attacker with one account could go
+// on guessing. Attempts that were not decided do not count.
 func (t *Throttle) Check(ctx context.Context, a *Attempt) (string, error) {
 	address := addressBucket(a.Client)
 	if t.mode.Guesses() == GuessesKey {
 		return t.checkKey(ctx, a, address)
 	}
-	account := accountBucket(t.UserOf(a.UserID)) // all names that are known to be one user's are one account
-	// The address first: one that is locked must not count against accounts.
+	account := accountBucket(t.UserOf(a.UserID)) // all names that are known to belong to one user are one account
+	// The address comes first: attempts from a locked address must not count against accounts.
 	if err := t.reserve(ctx, t.addresses, address, "address"); err != nil {
 		return "", err
 	}
@@ -91,7 +91,8 @@ func (t *Throttle) Check(ctx context.Context, a *Attempt) (string, error) {
 	return user, nil
 }
 
-// checkKey counts a refusal when it has happened. That guesses in parallel go uncounted for a moment lets nobody in.
+// checkKey counts a refusal after it has happened. Parallel guesses go uncounted for a moment, which is harmless because a
+// key cannot be guessed.
 func (t *Throttle) checkKey(ctx context.Context, a *Attempt, address [16]byte) (string, error) {
 	user, err := t.mode.Check(ctx, a)
 	if !errors.Is(err, ErrRefused) {
@@ -121,14 +122,14 @@ func undone(err error) error {
 	return nil
 }
 
-// accountBucket is the digest of the account's canonical name. SHA-256, because who can make two names of one bucket can
-// lock an account without failing at it.
+// accountBucket is the digest of the account's canonical name. It uses SHA-256, because an attacker who found two names
+// with one bucket could lock an account without a failed login for it.
 func accountBucket(user string) [16]byte {
 	return bucketOf("account", []byte(Canonical(user)))
 }
 
-// addressBucket is the digest of the address; of an IPv6 address the first 64 bits, which is what one customer gets. An
-// unknown address is one like any other.
+// addressBucket is the digest of the address; of an IPv6 address only the first 64 bits count, because a customer usually
+// gets a network of that size. An unknown address counts as one address.
 func addressBucket(addr netip.Addr) [16]byte {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {

@@ -2,10 +2,11 @@ package login
 
 import "context"
 
-// Trusted believes the user ID of a caller that presents one of the keys: your own back end, which has verified the person.
+// Trusted believes the user ID of a caller that presents one of the keys: your own back end, which has authenticated the
+// user.
 type Trusted struct{ keys *Keys }
 
-// NewTrusted returns the mode with the keys of the file, or all that is wrong with the file; see LoadKeys.
+// NewTrusted returns the mode with the keys of the file, or an error with all mistakes of the file; see LoadKeys.
 func NewTrusted(keyFile string) (*Trusted, error) {
 	keys, err := LoadKeys(keyFile)
 	if err != nil {
@@ -14,7 +15,7 @@ func NewTrusted(keyFile string) (*Trusted, error) {
 	return &Trusted{keys: keys}, nil
 }
 
-// Check lets whoever the caller names in, or returns ErrRefused to a caller without a key.
+// Check returns the user ID that a caller with a key sends, and ErrRefused for a caller without one.
 func (t *Trusted) Check(_ context.Context, a *Attempt) (string, error) {
 	if !t.keys.Match(a.Authorization) {
 		return "", ErrRefused
@@ -22,8 +23,8 @@ func (t *Trusted) Check(_ context.Context, a *Attempt) (string, error) {
 	return a.UserID, nil
 }
 
-// Reload reads the key file again; on an error the keys stay what they were. A key that is gone lets nobody in any more;
-// sessions that it began live on.
+// Reload reads the key file again; on an error the keys stay unchanged. A removed key is refused from then on; sessions
+// that were begun with it live on.
 func (t *Trusted) Reload() error { return t.keys.Reload() }
 
 // Guesses is GuessesKey: a caller without a key must not be able to lock the accounts of those that have one.

@@ -1,7 +1,7 @@
 package login
 
-// UserOf returns the name, as it stands in the file, of the user that a login by this name is for: known before anything is
-// checked. The name itself, if there is none.
+// UserOf returns the name, as it stands in the file, of the user that a login by this name is for, before anything is
+// checked. If there is no such user, it returns the name itself.
 func (u *Users) UserOf(name string) string {
 	if found := u.people.Load().byCanonical[Canonical(name)]; found != nil {
 		return found.name
@@ -9,7 +9,7 @@ func (u *Users) UserOf(name string) string {
 	return name
 }
 
-// UserOf is the mode's, where it has one.
+// UserOf calls the mode's UserOf if it has one.
 func (t *Throttle) UserOf(name string) string {
 	if m, ok := t.mode.(interface{ UserOf(name string) string }); ok {
 		return m.UserOf(name)

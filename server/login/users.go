@@ -13,20 +13,21 @@ import (
 
 // UsersOptions says how Users works. The zero value works.
 type UsersOptions struct {
-	// Hashes is how many passwords are hashed at once, each of which takes 19 MiB with the default cost, or what the users
-	// file's hash says. 0 is one less than GOMAXPROCS, and at least 1: with a hash on every core, requests that need none
-	// take 30 ms in the median instead of 0.2 (measured on 2 cores).
+	// Hashes is how many passwords are hashed at once. Each hash takes 19 MiB with the default cost, or as much as the hash
+	// in the users file says. 0 is one less than GOMAXPROCS, and at least 1: with a hash on every core, requests that need
+	// none take 30 ms in the median instead of 0.2 (measured on 2 cores).
 	Hashes int
-	// Queue is how many attempts wait for that, a second at most; one more is ErrBusy. 0 is 32.
+	// Queue is how many attempts wait for a hash, a second at most; a further attempt gets ErrBusy. 0 is 32.
 	Queue int
-	// IDKey computes argon2id in place of argon2.IDKey, and must return what that does. Package hashproc has one that leaves it
-	// to another process. Nil: argon2.IDKey.
+	// IDKey computes argon2id in place of argon2.IDKey, and must return the same result. Package hashproc has one that
+	// computes it in another process. Nil is argon2.IDKey.
 	IDKey func(password, salt []byte, time, memory uint32, threads uint8, keyLen uint32) []byte
-	// Logger hears when a hash in the file could not be replaced by a better one. Nil: slog.Default().
+	// Logger gets a line when a hash in the file could not be replaced by a better one. Nil is slog.Default().
 	Logger *slog.Logger
 }
 
-// Users lets in whoever knows a password of the users file, and says whose sessions are any. Safe for concurrent use.
+// Users admits users by the passwords of the users file, and says which users' sessions are valid. It is safe for
+// concurrent use.
 type Users struct {
 	file   string
 	gate   *gate
@@ -34,17 +35,18 @@ type Users struct {
 	derive deriveFunc
 	cost   cost // of new hashes
 
-	// people is what the file says, and work what an attempt costs. Both are written under mu.
+	// people is the content of the file, and work the cost of an attempt. Both are written under mu.
 	people atomic.Pointer[directory]
 	work   atomic.Pointer[work]
-	// frozen: a hash could not be replaced, so it is not tried again until the next Reload. Written under mu.
+	// frozen says that a hash could not be replaced, so no replacement is tried again until the next Reload. It is written
+	// under mu.
 	frozen atomic.Bool
 
 	mu     sync.Mutex // held while the file is read or written
 	census *census    // guarded by mu
 }
 
-// NewUsers returns the mode with the users of the file, or all that is wrong with the file.
+// NewUsers returns the mode with the users of the file, or an error with all mistakes of the file.
 func NewUsers(file string, opt UsersOptions) (*Users, error) {
 	derive := argon2id
 	if opt.IDKey != nil {
@@ -74,8 +76,8 @@ func newUsers(file string, opt UsersOptions, c cost, derive deriveFunc) (*Users,
 // Guesses is GuessesPassword.
 func (*Users) Guesses() Guesses { return GuessesPassword }
 
-// Check lets in the user whose password it is, by the name that stands in the file. Whatever the reason of a refusal, it
-// took the same work, except for a password over MaxPassword bytes, which is the client's own doing.
+// Check returns the name, as it stands in the file, of the user with this password. A refusal takes the same work whatever
+// its reason, except for a password over MaxPassword bytes, whose length the client knows anyway.
 func (u *Users) Check(ctx context.Context, a *Attempt) (string, error) {
 	if len(a.Password) > MaxPassword {
 		return "", ErrRefused
@@ -90,7 +92,7 @@ func (u *Users) Check(ctx context.Context, a *Attempt) (string, error) {
 	return who.name, nil
 }
 
-// verify returns whom the attempt lets in and, if his hash is to be replaced, the one in its place.
+// verify returns the user that the attempt admits and, if their hash is to be replaced, the new hash.
 func (u *Users) verify(ctx context.Context, a *Attempt) (who *admitted, fresh *stored, err error) {
 	if err := u.gate.enter(ctx); err != nil {
 		return nil, nil, err
@@ -115,13 +117,14 @@ func (u *Users) verify(ctx context.Context, a *Attempt) (who *admitted, fresh *s
 	return &admitted{name: found.name, hash: hash}, fresh, nil
 }
 
-// admitted is a user and the hash with which he was let in.
+// admitted is a user and the hash that their password matched.
 type admitted struct {
 	name string
 	hash *stored
 }
 
-// replace puts a better hash in the place of the one in the file, if that is still there. The login does not depend on it.
+// replace puts a better hash in the place of the one in the file, if the old hash is still there. The login does not depend
+// on it.
 func (u *Users) replace(who *admitted, fresh *stored) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -157,9 +160,9 @@ func (u *Users) freeze(err error) {
 	log.Warn("hashes of the users file stay as they are until it is read again", "file", u.file, "error", err)
 }
 
-// Reload reads the file again. It returns the users, by their names before, who are not in it any more, who are disabled
-// now, and whose hash was changed by hand: their sessions are to be ended. On an error, which lists all mistakes, the
-// users stay what they were.
+// Reload reads the file again. It returns, by their old names, the users that are no longer in it, that are disabled now,
+// or whose hash was changed by hand: their sessions have to be ended. On an error, which lists all mistakes, the users stay
+// unchanged.
 func (u *Users) Reload() (changed []string, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -185,8 +188,8 @@ func (u *Users) Reload() (changed []string, err error) {
 	return changed, nil
 }
 
-// Admits reports whether a session of the user is one: he is in the file, by this very name, and not disabled. It neither
-// locks nor allocates.
+// Admits reports whether the user's sessions are valid: the user is in the file, by exactly this name, and not disabled. It
+// neither locks nor allocates.
 func (u *Users) Admits(userID []byte) bool {
 	found := u.people.Load().byName[string(userID)]
 	return found != nil && !found.disabled

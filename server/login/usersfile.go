@@ -12,9 +12,9 @@ import (
 //	alice:$argon2id$v=19$m=19456,t=2,p=1$…$…   may log in with the password
 //	bob:!$argon2id$v=19$m=19456,t=2,p=1$…$…    disabled; take the ! away and the old password works again
 //	carol:!                                    disabled, without a password
-//	dave:                                      has no password: nobody can log in, but sessions live
+//	dave:                                      has no password: login is impossible, but sessions live
 //
-// Empty lines and lines that begin with # do not count. A name may hold colons: the last one of the line separates.
+// Empty lines and lines that begin with # are ignored. A name may hold colons: the last colon of the line separates.
 
 // user is one line of the users file.
 type user struct {
@@ -32,7 +32,7 @@ func (u *user) hashText() string {
 	return ""
 }
 
-// directory is what a users file says. The maps are never written after parseUsers.
+// directory is the content of a users file. The maps are never written after parseUsers.
 type directory struct {
 	byName      map[string]*user
 	byCanonical map[string]*user
@@ -76,7 +76,7 @@ func isComment(raw []byte) bool {
 	return len(line) == 0 || line[0] == '#'
 }
 
-// splitLine returns the two halves of a line, without what surrounds it.
+// splitLine returns the two halves of a line, without surrounding white space.
 func splitLine(raw []byte) (name, hash string, ok bool) {
 	line := string(bytes.TrimSpace(raw))
 	i := strings.LastIndexByte(line, ':')
@@ -103,7 +103,7 @@ func parseUser(name, hash string) (*user, error) {
 	return u, nil
 }
 
-// checkUserName returns what is wrong with the name of a line.
+// checkUserName returns an error that says what is wrong with the name of a line.
 func checkUserName(name string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -117,8 +117,8 @@ func checkUserName(name string) error {
 	return nil
 }
 
-// withHash returns the file's data with the user's hash replaced, and nothing else: ok only if exactly one line holds the
-// user with the old hash, as we read it.
+// withHash returns the file's data with the user's hash replaced, and nothing else. It is ok only if exactly one line holds
+// the user with the old hash.
 func withHash(data []byte, name, old, fresh string) (next []byte, ok bool) {
 	found := 0
 	next = make([]byte, 0, len(data)+len(fresh))

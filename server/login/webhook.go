@@ -23,18 +23,18 @@ import (
 type WebhookOptions struct {
 	// Timeout bounds an attempt as a whole, from the connection to the last byte of the answer. 0 is 5 seconds.
 	Timeout time.Duration
-	// RootCAs are whom the back end's certificate must come from. Nil: the system's.
+	// RootCAs are the authorities that may sign the back end's certificate. Nil is the system's.
 	RootCAs *x509.CertPool
 }
 
 // maxAnswer is the most bytes of a back end's answer, which is a user ID and little more.
 const maxAnswer = 4 << 10
 
-// maxWebhooks bounds the connections to the back end; attempts beyond it wait for one until their timeout.
+// maxWebhooks bounds the connections to the back end; further attempts wait for a connection until their timeout.
 const maxWebhooks = 64
 
-// Webhook asks a back end of yours by POSTing the login request's body to it. 200 and {"user_id":"…"} lets that user in, 401
-// refuses; anything else, a redirect included, is ErrUnavailable. Safe for concurrent use.
+// Webhook asks a back end of yours by POSTing the login request's body to it. The answer 200 with {"user_id":"…"} admits
+// that user, 401 refuses; any other answer, even a redirect, is ErrUnavailable. It is safe for concurrent use.
 type Webhook struct {
 	url     string
 	client  *http.Client
@@ -42,7 +42,7 @@ type Webhook struct {
 }
 
 // NewWebhook returns the mode that asks the back end at address: https, or http on a loopback address or localhost. An
-// error names the address without user, password and query. Close it when it is not used any more.
+// error names the address without user, password and query. Close the mode when it is not used any more.
 func NewWebhook(address string, opt WebhookOptions) (*Webhook, error) {
 	if opt.Timeout < 0 {
 		return nil, fmt.Errorf("webhook: timeout %v: must not be negative", opt.Timeout)
@@ -87,7 +87,8 @@ func isLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || (err == nil && addr.Unmap().IsLoopback())
 }
 
-// onlyLoopback refuses to connect in clear text to wherever else a resolver says that localhost is.
+// onlyLoopback refuses to connect in clear text to an address that is not loopback, even if a resolver gives it for
+// localhost.
 func onlyLoopback(_, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil || !addr.Addr().Unmap().IsLoopback() {
@@ -101,7 +102,7 @@ func (*Webhook) Guesses() Guesses { return GuessesPassword }
 
 // Check asks the back end.
 func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
-	// A transport may read the body for longer than its answer takes (http.RoundTripper), and then it is another request's.
+	// A transport may still read the body after the answer (http.RoundTripper), when its bytes belong to another request.
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(bytes.Clone(a.Body)))
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
@@ -113,10 +114,10 @@ func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
 	}
-	defer func() { _ = resp.Body.Close() }() // nothing is written
+	defer func() { _ = resp.Body.Close() }() // nothing was written
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
-	case resp.StatusCode == http.StatusUnauthorized: // whatever became of the body, it says no more
+	case resp.StatusCode == http.StatusUnauthorized: // even if the body could not be read, the status is enough
 		return "", ErrRefused
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
@@ -133,8 +134,8 @@ func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
 	return user, nil
 }
 
-// UserOf returns whom a login by this name let in last, which is whom it is for most likely: a name may be an e-mail address,
-// and the user ID a number. The name itself, if that is not known.
+// UserOf returns the user that a login by this name let in last, which is most likely the user that it is for: a name may
+// be an e-mail address, and the user ID a number. If that is not known, it returns the name itself.
 func (w *Webhook) UserOf(name string) string { return w.aliases.userOf(name) }
 
 // withoutURL drops the address, credentials and query included, which net/http puts before every error.
@@ -145,8 +146,8 @@ func withoutURL(err error) error {
 	return err
 }
 
-// readAnswer returns the user ID of a back end's answer: one JSON object with one such member, by exactly that name. What
-// else it says is its own business.
+// readAnswer returns the user ID of a back end's answer: one JSON object with one member of exactly that name. Other
+// members are ignored.
 func readAnswer(body []byte) (string, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
@@ -178,7 +179,7 @@ func readAnswer(body []byte) (string, error) {
 	if !ok {
 		return "", errors.New("its answer has no user_id that is a string")
 	}
-	// The decoder writes U+FFFD for what is not UTF-8, which would make one user of two.
+	// The decoder replaces bytes that are not UTF-8 by U+FFFD, which would turn two users into one.
 	if strings.ContainsRune(id, utf8.RuneError) {
 		return "", errors.New("its answer's user_id is not UTF-8")
 	}

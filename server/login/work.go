@@ -19,11 +19,11 @@ func (h *phc) compute(derive deriveFunc, password []byte) []byte {
 	return derive(password, h.salt, h.time, h.memory, h.threads, uint32(len(h.tag)))
 }
 
-// work is what every attempt costs, whomever it names: one argon2id computation, and bcrypt rounds as long as the users
-// file holds a bcrypt hash. So its time tells nothing of a user, unless his argon2id hash is of another cost than most; the
-// next good login raises one that is lower.
+// work is what every attempt costs, whichever user it names: one argon2id computation, and bcrypt rounds if the users file
+// holds a bcrypt hash. So its time reveals nothing about a user, unless the cost of their argon2id hash differs from most;
+// the next good login raises a lower one.
 type work struct {
-	// dummy stands in for a hash that does not exist or is bcrypt. Of the cost that most hashes of the file have.
+	// dummy stands in for a hash that does not exist or is bcrypt. It has the cost of most hashes in the file.
 	dummy *phc
 	// bcrypt is the highest cost of bcrypt in the file; 0: there is none.
 	bcrypt int
@@ -53,7 +53,7 @@ func (c *census) count(s *stored, n int) {
 	c.argon[s.argon.cost] += n
 }
 
-// work returns what the file asks for; usual is the cost if it holds no argon2id hash.
+// work returns the work that the file's hashes ask for; usual is the cost if it holds no argon2id hash.
 func (c *census) work(usual cost) *work {
 	most := 0
 	for k, n := range c.argon {
@@ -71,7 +71,8 @@ func (c *census) work(usual cost) *work {
 	return w
 }
 
-// matches reports whether the password is the stored hash's, nil for none. It does all the work whatever it finds.
+// matches reports whether the password matches the stored hash, which is nil if there is none. It does all the work
+// whatever the result.
 func (w *work) matches(derive deriveFunc, s *stored, password []byte) bool {
 	bcryptMatches := w.spendBcrypt(s, password)
 	argon := w.dummy
@@ -90,7 +91,7 @@ func (w *work) matches(derive deriveFunc, s *stored, password []byte) bool {
 }
 
 // spendBcrypt computes 2^w.bcrypt rounds in all: those of the stored hash, if it is bcrypt, and then as many as are
-// missing. 2^k are followed by 2^k, 2^(k+1) and so on up to the highest cost but one, which makes 2^highest.
+// missing. 2^k rounds are followed by 2^k, 2^(k+1) and so on up to the highest cost but one, which makes 2^highest.
 func (w *work) spendBcrypt(s *stored, password []byte) (ok bool) {
 	if w.bcrypt == 0 {
 		return false

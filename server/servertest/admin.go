@@ -110,7 +110,7 @@ func checkAdminNames(h *harness) {
 		require.Len(h, list, 1, user)
 		assert.Equal(h, h.HandleOf(token), list[0].Handle, user)
 		path := "/admin/users/" + url.PathEscape(user) + "/sessions"
-		if user == "." || user == ".." { // url.PathEscape leaves them
+		if user == "." || user == ".." { // url.PathEscape does not escape them
 			path = "/admin/users/" + strings.ReplaceAll(user, ".", "%2E") + "/sessions"
 		}
 		assert.Equal(h, 204, h.adminDo("DELETE", path+"/"+h.IDOf(token)).Status, user)

@@ -8,7 +8,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
-// contentTypes are those of the answers that are neither JSON nor a problem.
+// contentTypes are the content types of answers that are neither JSON nor a problem.
 var contentTypes = map[string]string{
 	"/auth/devices":                   "text/html; charset=utf-8",
 	"/auth/devices.js":                "text/javascript; charset=utf-8",
@@ -21,14 +21,14 @@ var contentTypes = map[string]string{
 	"/debug/pprof/trace?seconds=0.01": "application/octet-stream",
 }
 
-// The page's policy, to the letter; that of every other answer.
+// These are the page's policy, to the letter, and the policy of every other answer.
 const (
 	pageCSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; " +
 		"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 	noCSP = "default-src 'none'; frame-ancestors 'none'"
 )
 
-// checkAnswer checks what holds for every answer of the server's listeners, whatever the request.
+// checkAnswer checks what must hold for every answer of the server's listeners, whatever the request.
 func (h *harness) checkAnswer(listener *wire, req request, r response) {
 	h.Helper()
 	h.checkHeaders(req, r)
@@ -39,8 +39,8 @@ func (h *harness) checkAnswer(listener *wire, req request, r response) {
 	}
 }
 
-// checkChallenge wants WWW-Authenticate with each 401, and with nothing else: stricter clients refuse a 401 without (RFC 9110,
-// section 15.5.2).
+// checkChallenge checks that each 401 has WWW-Authenticate, and no other answer has it: strict clients refuse a 401 without
+// one (RFC 9110, section 15.5.2).
 func (h *harness) checkChallenge(listener *wire, r response) {
 	h.Helper()
 	var want []string

@@ -22,7 +22,7 @@ var allRoutes = []string{
 	"DELETE /auth/sessions", "DELETE /auth/sessions/abc",
 }
 
-// staticRoutes answer everybody alike, and do not look at sessions.
+// staticRoutes give the same answer to every client, and do not look at sessions.
 var staticRoutes = []string{"GET /auth/devices", "GET /auth/devices.js", "GET /auth/devices.css", "GET /openapi.yaml"}
 
 func checkBodyLimit(h *harness) {
@@ -41,7 +41,7 @@ func checkBodyLimit(h *harness) {
 			"huge":      {Method: method, Path: path, Head: []string{asJSON, h.Cookie(token), "Content-Length: 99999999999"}, Body: ""},
 			"multipart": {Method: method, Path: path, Head: []string{"Content-Type: multipart/form-data; boundary=x", h.Cookie(token)}, Body: strings.Repeat("x", 16<<10+1)},
 		} {
-			if method == "HEAD" { // the server answers with a body, since it never gets to see the method's meaning
+			if method == "HEAD" { // the server answers with a body, because it refuses the request before it interprets the method
 				resp, err := h.Wire.Send(req)
 				if assert.NoError(h, err, "%s %s", route, name) {
 					assert.Equal(h, 413, resp.Status, "%s %s", route, name)
@@ -130,7 +130,7 @@ func checkPaths(h *harness) {
 	assert.NotEmpty(h, h.Me(token))
 }
 
-// LOG-02: what an error says does not hang on what was asked.
+// LOG-02: the text of an error does not depend on the request.
 func checkConstantBodies(h *harness) {
 	const canary = "CANARY7d1f"
 	h.Canaries = append(h.Canaries, canary)

@@ -19,10 +19,10 @@ func trusting(cfg *server.Config) {
 	cfg.TrustedOrigins = []string{"https://app.trusted.example", "http://localhost:5173"}
 }
 
-// unsafeRoutes are the ones that a web page of another site must not reach.
+// unsafeRoutes are the routes that a web page of another site must not reach.
 var unsafeRoutes = []string{"POST /auth/login", "POST /auth/refresh", "POST /auth/logout", "DELETE /auth/sessions", "DELETE /auth/sessions?current=true", "DELETE /auth/sessions/x"}
 
-// crossSiteCases: "own" in an Origin stands for the request's Host, which is example.com:8443 where no other is given.
+// crossSiteCases: "own" in an Origin stands for the request's Host, which is example.com:8443 unless a case names another.
 var crossSiteCases = []struct {
 	name, host string
 	head       []string

@@ -180,7 +180,7 @@ func checkListOwn(h *harness) {
 	assert.Len(h, h.devices(h.Login(bob)), 1)
 }
 
-// REV-03, SES-06: what a list shows is no ticket, in the cookie or anywhere else.
+// REV-03, SES-06: the names that a list shows give no access, in the cookie or anywhere else.
 func checkNamesOpenNothing(h *harness) {
 	token := h.Login(h.User())
 	token = h.Refresh(token)
@@ -293,7 +293,7 @@ func checkRevokeElsewhere(h *harness) {
 	assert.Equal(h, user, h.Me(next), "a later login goes through")
 }
 
-// CASES A4: whoever holds a stolen session must not be able to keep its owner out, by no number of requests.
+// CASES A4: an attacker with a stolen session must not be able to lock its owner out, however many requests they send.
 func checkRevokeOthersInALoop(h *harness) {
 	user := h.User()
 	stolen := h.Login(user)

@@ -14,7 +14,7 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// withEvents is a server on which every event can be brought about.
+// withEvents configures a server on which every event can occur.
 func withEvents(cfg *server.Config) {
 	cfg.Policy.MaxPerUser = 2
 	cfg.Login = modeFunc(func(a *login.Attempt) (string, error) {
@@ -65,7 +65,7 @@ func checkEvents(h *harness) {
 
 	again := h.Login(user, h.Cookie(next))
 	expect("login over a session", event("login", "ok", "", user, h.IDOf(again)), event("revoke", "ok", "login", user, h.IDOf(next)))
-	h.Clock.Step(time.Millisecond) // so that it is known which is the oldest
+	h.Clock.Step(time.Millisecond) // so that the oldest session is known
 	other := h.Login(user)
 	h.Clock.Step(time.Millisecond)
 	third := h.Login(user)
@@ -98,7 +98,7 @@ func checkEvents(h *harness) {
 	expect("store failure", event("store_error", "unavailable", "", "", ""))
 }
 
-// readEvent returns what an audit line says that can be known in advance, and checks the rest.
+// readEvent returns the part of an audit line that is known in advance, and checks the rest.
 func readEvent(h *harness, line string) string {
 	h.Helper()
 	var e struct {

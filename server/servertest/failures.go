@@ -78,7 +78,7 @@ func checkOperationFails(h *harness) {
 	}
 }
 
-// A dead cookie would be cleared; not by an answer that says nothing about any session.
+// A dead cookie would be cleared, but not by an answer that says nothing about the session.
 func checkDeadCookieInOutage(h *harness) {
 	for _, op := range []string{httpcontract.OpMark, httpcontract.OpCreate} {
 		for _, err := range []error{errLost, coatcheck.ErrFull} {

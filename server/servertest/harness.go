@@ -15,7 +15,7 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// What the rules of all suites share, by shorter names.
+// These are shorter names for what the rules of all suites share.
 type (
 	request  = httpcontract.Request
 	response = httpcontract.Response
@@ -43,9 +43,9 @@ type harness struct {
 	api   *document
 	srv   *server.Server
 	admin *wire
-	mode  *mode // the server's login mode, if it is one
+	mode  *mode // the server's login mode, if it is a scripted one
 
-	trusted bool // each 401 that is asked for is a login's in mode trusted
+	trusted bool // each 401 with a challenge belongs to a login in mode trusted
 }
 
 func newHarness(t *testing.T, store coatcheck.Store, api *document) *harness {
@@ -87,7 +87,7 @@ func (h *harness) config(edit func(*server.Config)) server.Config {
 	return cfg
 }
 
-// start serves for the rules that know of the middleware's configuration only.
+// start starts the server for rules that know only the middleware's configuration.
 func (h *harness) start(edit func(*middleware.Config)) {
 	h.Helper()
 	h.serve(func(cfg *server.Config) {
@@ -119,7 +119,7 @@ func (h *harness) serve(edit func(*server.Config)) {
 	})
 }
 
-// stop ends a server when the test is over and nobody is left to drain for.
+// stop ends a server when the test is over and no request has to be drained.
 func stop(srv *server.Server) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

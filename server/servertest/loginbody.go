@@ -67,7 +67,7 @@ func squeeze(s string) string {
 	return b.String()
 }
 
-// DOS-04: a body that gzip, applied twice, makes from 16 MiB.
+// DOS-04: the body is 16 MiB, compressed twice by gzip.
 func checkBomb(h *harness) {
 	bomb := squeeze(squeeze(strings.Repeat("\x00", 16<<20)))
 	require.Less(h, len(bomb), 16<<10)

@@ -12,7 +12,7 @@ import (
 	"github.com/coatcheck/coatcheck/server"
 )
 
-// Rules about --verify-login-url: which refusals become a redirect, and with what return address.
+// loginPageRules are the rules about --verify-login-url: which refusals become a redirect, and with which return address.
 var loginPageRules = []rule{
 	{name: "browsers are sent to it", config: redirecting, transport: true, check: checkLoginPage},
 	{name: "everybody else gets 401", config: redirecting, transport: true, check: checkLoginPagePrograms},
@@ -41,10 +41,10 @@ func redirectingToQuery(cfg *server.Config) {
 	cfg.VerifyLoginURL = loginURL + "?tenant=a%26b"
 }
 
-// asBrowser is what a browser that follows a link accepts.
+// asBrowser is the Accept header of a browser that follows a link.
 const asBrowser = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
-// forwarded are the lines by which Caddy and Traefik tell the original request.
+// forwarded returns the header lines in which Caddy and Traefik describe the original request.
 func forwarded(proto, host, uri string) []string {
 	return []string{"X-Forwarded-Proto: " + proto, "X-Forwarded-Host: " + host, "X-Forwarded-Uri: " + uri}
 }
@@ -61,7 +61,7 @@ func (h *harness) location(head ...string) string {
 	return resp.Header.Get("Location")
 }
 
-// returned is the return address that the login page gets. The Location must be the configured URL otherwise.
+// returned returns the return address that the login page gets. Apart from it the Location must be the configured URL.
 func (h *harness) returned(head ...string) string {
 	h.Helper()
 	location := h.location(head...)
@@ -133,7 +133,7 @@ func checkLoginPagePrograms(h *harness) {
 	}
 }
 
-// FWD-08: what is no plain path on a listed origin, in any spelling, is no return address.
+// FWD-08: only a plain path on a listed origin becomes a return address, however the others are spelled.
 func checkReturnAddress(h *harness) {
 	for _, tt := range []struct{ proto, host, uri, want string }{
 		{"https", "app.example", "/", "https://app.example/"},
@@ -144,7 +144,7 @@ func checkReturnAddress(h *harness) {
 		{"https", "login.example", "/account?x=1", "/account?x=1"},
 		{"http", "localhost:5173", "/x", "http://localhost:5173/x"},
 
-		{"http", "plain.example", "/x", ""}, // listed for CORS, but anybody on the way could take over
+		{"http", "plain.example", "/x", ""}, // listed for CORS, but anyone on the network path could take over
 		{"http", "app.example", "/x", ""},
 		{"https", "evil.example", "/x", ""},
 		{"https", "app.example.evil.example", "/x", ""},
@@ -187,7 +187,7 @@ func checkReturnAddress(h *harness) {
 	} {
 		assert.Equal(h, tt.want, h.returned(forwarded(tt.proto, tt.host, tt.uri)...), "%v", tt)
 	}
-	// Each of these is a path for us, and a host for some browser or some login page that decodes it.
+	// The server reads each of these as a path, but some browser, or a login page that decodes it, as a host.
 	for _, uri := range []string{
 		"//evil.example", `/\evil.example`, `/\/evil.example`, "/%2fevil.example", "/%2Fevil.example", "/%5cevil.example", "/%5Cevil.example", "/%252fevil.example",
 		"/%25252fevil.example", "/%2525252fevil.example", "/%09/evil.example", "/%0a/evil.example", "/%0d/evil.example", "/%00/evil.example", "/%7f/evil.example", "/.//evil.example",

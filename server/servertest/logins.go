@@ -106,7 +106,7 @@ func checkLoginName(h *harness) {
 	assert.Equal(h, answer{Status: 503, Code: "login_unavailable", Cookie: ""}, h.Answer(h.TryLogin("x")), "a mode that names nobody who can be")
 }
 
-// knowing is a mode that knows whom a name is for before it has checked anything.
+// knowing is a mode that knows the user of a name before it has checked anything.
 type knowing struct {
 	modeFunc
 	user string

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every other rule looks for tokens in what it logged at debug level, and that each line is JSON: see checkLogs.
+// logRules are the rules about logs. Besides, every rule's log, at debug level, is checked for tokens and for lines that
+// are not JSON: see checkLogs.
 var logRules = []rule{
 	{name: "hostile bytes make one line each", config: scripted, transport: true, check: checkHostileLines},
 	{name: "each event once", config: withEvents, check: checkEvents},
@@ -64,7 +65,7 @@ func checkHostileLines(h *harness) {
 	}
 }
 
-// LOG-01: canaries wherever a client can put a secret. Tokens are looked for in every rule's log.
+// LOG-01: the requests have canaries wherever a client can put a secret. Every rule's log is searched for tokens anyway.
 func checkNoSecrets(h *harness) {
 	const canary = "CANARYb4d5"
 	h.Canaries = append(h.Canaries, canary)

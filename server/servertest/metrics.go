@@ -26,7 +26,8 @@ var metricsRules = []rule{
 	{name: "profiles", transport: true, check: checkProfiles},
 }
 
-// metrics is a scrape: the value of each series by its name and labels, as Prometheus writes them. Of a histogram, its count.
+// metrics is a scrape: the value of each series by its name and labels, as Prometheus writes them. The value of a histogram
+// is its count.
 type metrics map[string]float64
 
 func (h *harness) scrape() metrics {
@@ -53,7 +54,7 @@ func (h *harness) scrape() metrics {
 	return found
 }
 
-// grown returns what the series have grown by while f ran; all others have stayed.
+// grown returns how much the series have grown while f ran; it leaves out those that have not changed.
 func (h *harness) grown(prefixes []string, f func()) metrics {
 	h.Helper()
 	before := h.scrape()
@@ -83,7 +84,7 @@ func checkRequestMetrics(h *harness) {
 	}
 	for route, series := range requests {
 		method, path, _ := strings.Cut(route, " ")
-		_, err := h.Wire.Send(request{Method: method, Path: path}) // once for each: two in one scrape would hide a mix-up
+		_, err := h.Wire.Send(request{Method: method, Path: path}) // one scrape for each: two requests in one scrape would hide a mix-up
 		require.NoError(h, err)
 		grown := h.grown([]string{"coatcheck_http_requests_total"}, func() {
 			_, err := h.Wire.Send(request{Method: method, Path: path})
@@ -95,7 +96,7 @@ func checkRequestMetrics(h *harness) {
 	}
 	timed := h.scrape()[`coatcheck_http_request_duration_seconds{route="GET /auth/me"}`]
 	assert.Positive(h, timed)
-	_, err := h.Wire.Send(request{Method: "GET", Path: "/auth/me"}) // what was refused above may have ended the connection
+	_, err := h.Wire.Send(request{Method: "GET", Path: "/auth/me"}) // a request that was refused above may have ended the connection
 	require.NoError(h, err)
 	assert.Eventually(h, func() bool { return h.scrape()["coatcheck_http_connections"] == 1 }, 5*time.Second, 5*time.Millisecond, "the one that this test uses")
 }
@@ -177,7 +178,7 @@ func checkStoreMetrics(h *harness) {
 		h.grown([]string{"coatcheck_store_operation"}, func() { h.Post("/auth/logout", h.Cookie(token)) }))
 }
 
-// OPS-04, LOG-01: whatever clients send, the series are those that are there anyway. Tokens are looked for in every answer.
+// OPS-04, LOG-01: whatever clients send, it adds no series. Every answer is searched for tokens anyway.
 func checkMetricsTellNothing(h *harness) {
 	checkNoSecrets(h)
 	page := h.adminDo("GET", "/metrics", "Accept: text/plain").Body

@@ -17,7 +17,8 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// Rules about what stands between the server and the people: proxies, other origins, TLS; and who may reach the admin API.
+// neighbourRules are the rules about what stands between the server and its users (proxies, other origins, TLS), and about
+// access to the admin API.
 var neighbourRules = []rule{
 	{name: "the client's address", config: behindProxies, transport: true, check: checkClientAddress},
 	{name: "the client's address without proxies", transport: true, check: checkForgedAddress},
@@ -152,7 +153,7 @@ func checkHSTS(h *harness) {
 		stop(srv)
 		served.Wait()
 	})
-	// The certificate is made for this connection, so there is nobody to have signed it.
+	// The certificate is made for this connection, so no authority has signed it.
 	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
 	conn, err := dialer.DialContext(h.Context(), "tcp", ln.Addr().String())
 	require.NoError(h, err)

@@ -22,10 +22,10 @@ var nthFailureRules = []rule{
 	{name: "a store that blocks until its deadline", check: checkStoreBlocks},
 }
 
-// visit is a request that can be sent again and again, each time by somebody new with two devices.
+// visit is a request that can be sent again and again, each time by a new user with two devices.
 type visit struct {
 	route string
-	// ends says whose session the request means to end.
+	// own and other say which device's session the request is to end.
 	own, other bool
 }
 
@@ -42,7 +42,7 @@ var visits = []visit{
 	{route: "DELETE /auth/sessions/other", other: true},
 }
 
-// visitors are two devices of somebody, one of them in the middle of a rotation, and due for renewal.
+// visitors returns a new user and the tokens of two devices, one of them in the middle of a rotation and due for renewal.
 func (h *harness) visitors() (user, token, other string) {
 	h.Helper()
 	user = h.User()
@@ -58,8 +58,8 @@ func (v visit) request(h *harness, user, token, other string) request {
 	return request{Method: method, Path: path, Head: []string{asJSON, h.Cookie(token)}, Body: `{"user_id":` + quote(user) + `}`}
 }
 
-// afterFailure is what must hold when the store works again, whatever failed: a session that the request did not mean to end
-// lives, one that it meant to end is whole or gone, and the same request does it now.
+// afterFailure is what must hold when the store works again, whatever failed: a session that the request was not to end
+// lives, one that it was to end is either unchanged or gone, and the same request succeeds now.
 func (v visit) afterFailure(h *harness, resp response, user, token, other, what string) {
 	if resp.Status == 503 {
 		assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp), what)
@@ -89,8 +89,8 @@ func (v visit) afterFailure(h *harness, resp response, user, token, other, what 
 	}
 }
 
-// Whichever operation fails, before it was done or with its answer lost: no wrong answer, no cookie touched, and all of it
-// heals.
+// Whichever operation fails, before it was done or with its answer lost, no answer is wrong, no cookie is touched, and
+// everything recovers.
 func checkNthFails(h *harness) {
 	for _, v := range visits {
 		for _, done := range []bool{false, true} {
@@ -130,11 +130,11 @@ func (h *harness) failNth(n int, done bool) *string {
 	return failed
 }
 
-// A store that loses one of n operations while several people are at work.
+// The store loses one of n operations while several users send requests.
 func checkEveryNthFails(h *harness) {
 	for _, n := range []int{3, 5, 7, 11} {
 		h.Store.On(func(string) error {
-			if rand.IntN(n) == 0 { // every n-th would be the same one of a request that is repeated
+			if rand.IntN(n) == 0 { // every n-th operation would always be the same one of a repeated request
 				return errLost
 			}
 			return nil
@@ -148,7 +148,7 @@ func checkEveryNthFails(h *harness) {
 	}
 }
 
-// stubborn is somebody who tries again after each 503, through the recipe and back. It returns what was wrong.
+// stubborn is a user who tries again after each 503, through the recipe's routes. It returns what was wrong.
 func stubborn(h *harness) (faults []string) {
 	user := h.User()
 	token := ""
@@ -195,7 +195,7 @@ func stubborn(h *harness) (faults []string) {
 	return faults
 }
 
-// DOS-06: a store that panics, at whichever operation, is a 500 and the process lives.
+// DOS-06: if the store panics, at whichever operation, the answer is 500 and the process lives.
 func checkStorePanics(h *harness) {
 	for _, v := range visits {
 		for _, op := range []string{httpcontract.OpLoad, httpcontract.OpMark, httpcontract.OpCreate, httpcontract.OpSwap, httpcontract.OpEnd, httpcontract.OpList, httpcontract.OpEndUser} {
@@ -222,7 +222,7 @@ func checkStorePanics(h *harness) {
 	}
 	for _, path := range []string{"/readyz", "/admin/users/u/sessions"} {
 		h.Store.On(func(string) error { panic(errors.New("a bug in the store")) })
-		resp, err := h.admin.Send(request{Method: "GET", Path: path}) // no bug is documented
+		resp, err := h.admin.Send(request{Method: "GET", Path: path}) // a 500 of a defect is not in the document
 		h.Store.On(nil)
 		assert.NoError(h, err)
 		assert.Equal(h, 500, resp.Status, path)
@@ -230,7 +230,7 @@ func checkStorePanics(h *harness) {
 	assert.Equal(h, 200, h.adminDo("GET", "/readyz").Status)
 }
 
-// A store that answers nothing until its deadline holds up nobody who does not ask it, and heals.
+// A store that does not answer until the deadline delays no request that does not need it, and recovers.
 func checkStoreBlocks(h *harness) {
 	user, token, other := h.visitors()
 	blocked := make(chan struct{})

@@ -17,15 +17,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// document is the OpenAPI document that the server serves, and what of it a run has seen. Everything that the suite sends and
-// gets is held against it: a route, a status or a member that it does not know fails the rule that met it.
+// document is the OpenAPI document that the server serves, and which of its answers a run has seen. Everything that the
+// suite sends and receives is checked against it: a route, a status or a member that it does not know fails the rule that
+// met it.
 type document struct {
 	load sync.Once
 	doc  *openapi3.T
 
 	mu    sync.Mutex
 	seen  map[string]bool // guarded by mu: "operation status"
-	known map[string]bool // guarded by mu: answers that were held against the document before; most are alike
+	known map[string]bool // guarded by mu: shapes of answers that were checked before; most are alike
 }
 
 func newDocument() *document {
@@ -46,7 +47,7 @@ func (d *document) get(h *harness) *openapi3.T {
 	return d.doc
 }
 
-// checkContract holds a request to one of the listeners, and its answer, against the document.
+// checkContract checks a request to one of the listeners, and its answer, against the document.
 func (h *harness) checkContract(listener *wire, req request, r response) {
 	h.Helper()
 	route, params := findRoute(h.api.get(h), listener == h.admin, req)
@@ -84,8 +85,8 @@ func (h *harness) checkContract(listener *wire, req request, r response) {
 	assert.NoError(h, err, "openapi.yaml does not know this answer: %s %s %d %s", req.Method, req.Path, r.Status, r.Body)
 }
 
-// refusedAsItIs reports whether the server refused the request for its form, or before it had looked at that: the suite sends
-// such requests on purpose.
+// refusedAsItIs reports whether the server refused the request for its form, or before it had checked that: the suite sends
+// malformed requests on purpose.
 func refusedAsItIs(r response) bool {
 	switch r.Status {
 	case 400, 405, 413, 415, 422, 431:
@@ -94,7 +95,7 @@ func refusedAsItIs(r response) bool {
 	return r.Status == 403 && r.Code() != "reauth_required"
 }
 
-// findRoute returns what the document says about the request, nil if nothing.
+// findRoute returns the document's route for the request, nil if there is none.
 func findRoute(doc *openapi3.T, admin bool, req request) (*routers.Route, map[string]string) {
 	method := req.Method
 	path := strings.TrimPrefix(req.Path, "http://")
@@ -104,7 +105,7 @@ func findRoute(doc *openapi3.T, admin bool, req request) (*routers.Route, map[st
 	if i := strings.IndexAny(path, "?#"); i >= 0 {
 		path = path[:i]
 	}
-	if method == "HEAD" || path == "/auth/verify" { // which takes any method, as its description says
+	if method == "HEAD" || path == "/auth/verify" { // verify takes any method, as its description says
 		method = "GET"
 	}
 	for template, item := range doc.Paths.Map() {
@@ -141,7 +142,7 @@ func (d *document) saw(op *openapi3.Operation, status int) {
 	d.seen[fmt.Sprint(op.OperationID, " ", status)] = true
 }
 
-// knows reports whether it was asked about the like before.
+// knows reports whether it was asked about this shape before.
 func (d *document) knows(shape string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -150,7 +151,7 @@ func (d *document) knows(shape string) bool {
 	return before
 }
 
-// checkSeen fails for a success that the document promises and no rule has met.
+// checkSeen fails for a success that the document promises but no rule has received.
 func (d *document) checkSeen(t *testing.T) {
 	t.Helper()
 	for path, item := range d.doc.Paths.Map() {
@@ -162,7 +163,7 @@ func (d *document) checkSeen(t *testing.T) {
 	}
 }
 
-func init() { // the page's files are looked at by package browsertest
+func init() { // package browsertest checks the page's files
 	for _, t := range []string{"text/html", "text/javascript", "text/css"} {
 		openapi3filter.RegisterBodyDecoder(t, openapi3filter.PlainBodyDecoder)
 	}

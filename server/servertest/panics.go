@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// panicMode panics over some users.
+// panicMode panics for some users.
 type panicMode struct{}
 
 func (panicMode) Check(_ context.Context, a *login.Attempt) (string, error) {
@@ -28,7 +28,7 @@ func (panicMode) Check(_ context.Context, a *login.Attempt) (string, error) {
 
 func writeTo(m map[string]int, name string) { m[name] = 1 }
 
-// DOS-06, and LOG-01 for what a panic is logged with.
+// DOS-06, and LOG-01 for the log lines of a panic.
 func checkServerPanic(h *harness) {
 	h.Canaries = append(h.Canaries, "hunter2-canary")
 	user := h.User()

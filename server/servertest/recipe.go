@@ -11,8 +11,8 @@ import (
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
-// recipeRules are what the rules of internal/httpcontract about login, me, refresh and logout leave to the server, by the name of
-// the group that they stand in.
+// recipeRules are the server's own rules about login, me, refresh and logout, beside those of internal/httpcontract, by the
+// name of the group that they belong to.
 var recipeRules = map[string][]rule{
 	"cookie_sent": {
 		{name: "ending other sessions sets no cookie", check: checkEndingOthersSetsNothing},
@@ -59,7 +59,7 @@ func checkTwoLiveEndNothing(h *harness) {
 	assert.NotEmpty(h, h.Me(bob))
 }
 
-// TOK-06, as far as it is about what a library for one framework does not see.
+// TOK-06, as far as a library for one framework cannot check it.
 func checkNoBodyToken(h *harness) {
 	token := h.Login(h.User())
 	verify := func(body string, head ...string) int {

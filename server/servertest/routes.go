@@ -32,9 +32,9 @@ var routeRules = []rule{
 	{name: "login while all sessions are ended", config: scripted, check: checkRevokedLogin},
 }
 
-// mode is a login mode that does as the user ID says.
+// mode is a login mode that behaves as the user ID says.
 type mode struct {
-	during func() // what happens while a login is on its way; nil: nothing
+	during func() // called while a login is under way; nil: nothing is
 }
 
 func (m *mode) Check(_ context.Context, a *login.Attempt) (string, error) {
@@ -124,12 +124,12 @@ func checkLoginEndsCarried(h *harness) {
 	assert.Equal(h, alice, h.Me(last))
 
 	rotated := h.Refresh(last)
-	after := h.Login(alice, h.Cookie(last)) // the predecessor in its grace carries the session, too
+	after := h.Login(alice, h.Cookie(last)) // the previous token carries the session, too, during its grace
 	assert.Equal(h, "", h.Me(rotated))
 	assert.Equal(h, alice, h.Me(after))
 }
 
-// A refresh of the carried session that is done between the login's load and its create must not leave its mark.
+// If the carried session is refreshed between the login's load and its create, the new session must not count as refreshed.
 func checkLoginNotRefreshed(h *harness) {
 	for _, next := range []string{"same user", "another user"} {
 		user := h.User()
@@ -290,7 +290,7 @@ func checkHead(h *harness) {
 			for _, r := range []response{get, head} {
 				r.Header.Del("Date")
 				if r.Header.Get("Content-Length") == "0" {
-					r.Header.Del("Content-Length") // which HEAD may leave out (RFC 9110, section 8.6)
+					r.Header.Del("Content-Length") // HEAD may leave it out (RFC 9110, section 8.6)
 				}
 			}
 			assert.Equal(h, get.Header, head.Header, path)

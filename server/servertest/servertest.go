@@ -1,7 +1,6 @@
-// Package servertest checks that package server keeps its HTTP contract on a store. Everything goes through real TCP
-// sockets to a server of its own for each rule; the tests know the server by what it sends. The rules about the session
-// middleware are in internal/middlewaretest; those about login, me, refresh and logout, in internal/httpcontract, run here
-// too.
+// Package servertest checks that package server keeps its HTTP contract on a store. Each rule talks over real TCP sockets
+// to a server of its own; the tests know the server only by what it sends. The rules about the session middleware are in
+// internal/middlewaretest; those about login, me, refresh and logout, in internal/httpcontract, run here too.
 package servertest
 
 import (
@@ -61,7 +60,7 @@ type rule struct {
 	name     string
 	config   func(*server.Config) // nil: the defaults
 	unserved bool                 // the check starts what it needs
-	// transport says that the rule is about requests and not about sessions, so that it comes out alike on every store.
+	// transport says that the rule is about requests and not about sessions, so that its result is the same on every store.
 	transport bool
 	alone     bool // the check measures the whole process, or how long things take
 	check     func(h *harness)
@@ -70,13 +69,13 @@ type rule struct {
 func quote(s string) string { return strconv.Quote(s) }
 
 // Run checks the server on the stores that newStore returns, in a subtest per rule. Each rule gets a store, which Run
-// closes, and a server of its own, and runs in parallel to others. Each store must be empty: of stores that share a database, give
-// each a prefix.
+// closes, and a server of its own, and runs in parallel to others. Each store must be empty: stores that share a database
+// need different prefixes.
 func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 	api := newDocument()
 	ran, total := new(atomic.Int32), int32(0)
 	t.Cleanup(func() {
-		if ran.Load() == total { // and not some of them, with -run
+		if ran.Load() == total { // and not only some of them, with -run
 			api.checkSeen(t)
 		}
 	})
@@ -95,7 +94,7 @@ func RunStore(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 	}
 }
 
-// run checks the rules of a group, in parallel but for those that measure the process.
+// run checks the rules of a group, in parallel except those that measure the process.
 func (g group) run(t *testing.T, newStore func(t *testing.T) coatcheck.Store, api *document, ran *atomic.Int32) {
 	t.Run(g.name, func(t *testing.T) {
 		for _, r := range g.rules {

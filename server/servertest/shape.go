@@ -13,8 +13,8 @@ import (
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
-// shape is what the document can have an opinion about in an exchange: the validator compiles schemas each time, which costs ten
-// times the request, and most exchanges are alike.
+// shape is the part of an exchange that the document's rules apply to. Exchanges of one shape are checked once, because the
+// validator compiles schemas each time, which costs ten times the request.
 func shape(op *openapi3.Operation, req request, r response) string {
 	_, query, _ := strings.Cut(req.Path, "?")
 	var head []string
@@ -36,7 +36,7 @@ func shapeOfHeader(h http.Header) []string {
 			values = nil
 		}
 		for _, value := range values {
-			if name == "Set-Cookie" { // the suite takes it apart itself
+			if name == "Set-Cookie" { // the suite checks it itself
 				value, _, _ = strings.Cut(value, "=")
 			}
 			all = append(all, name+": "+alike(value))
@@ -82,7 +82,7 @@ func isTime(text string) bool {
 	return err == nil
 }
 
-// shapeOf returns a body with what is alike left out. Of a JSON array it has each kind of element once.
+// shapeOf returns a body with what is alike left out. A JSON array keeps each kind of element once.
 func shapeOf(body string) string {
 	var v any
 	if len(body) == 0 {

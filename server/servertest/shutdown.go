@@ -105,7 +105,7 @@ func checkShutdownUnderLoad(h *harness) {
 		resp, err := h.admin.Send(request{Method: "GET", Path: "/readyz"})
 		return err == nil && resp.Status == 503
 	}, patience, time.Millisecond)
-	stop.Store(true) // the balancer has seen it
+	stop.Store(true) // the load balancer has seen the failure
 	load.Wait()
 	assert.NoError(h, <-down)
 }

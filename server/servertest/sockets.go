@@ -34,7 +34,8 @@ const (
 
 func hasty(cfg *server.Config) { cfg.ReadTimeout, cfg.IdleTimeout = readTimeout, idleTimeout }
 
-// DOS-01: each of these holds a second request that must not be served. A front proxy could have taken it for a body.
+// DOS-01: each of these messages holds a second request that must not be served, because a front proxy could have taken it
+// for a body.
 func checkFraming(h *harness) {
 	token := h.Login(h.User())
 	const smuggled = "DELETE /auth/sessions?current=true HTTP/1.1\r\nHost: x\r\nCookie: "
@@ -93,8 +94,8 @@ func checkFraming(h *harness) {
 		}
 		assert.True(h, h.Alive(token), "%s: the second request was served", name)
 	}
-	// Both a coding and a length, as chunked; a coding that does nothing; a version that is not spoken: these may be served
-	// once, and then the connection ends.
+	// These have both a coding and a length, a coding that does nothing, or an unsupported version. They may be served
+	// once, as chunked, and then the connection ends.
 	for name, text := range map[string]string{
 		"length and coding":   post + length + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
 		"coding and length":   post + "Transfer-Encoding: chunked\r\n" + length + "\r\n0\r\n\r\n" + second,
@@ -114,7 +115,7 @@ func checkFraming(h *harness) {
 	}
 }
 
-// LOG-02 over raw bytes: whatever is malformed, the answer has nothing of it.
+// LOG-02 over raw bytes: the answer repeats nothing of a malformed request.
 func checkMalformed(h *harness) {
 	const canary = "CANARY91c2"
 	h.Canaries = append(h.Canaries, canary)

@@ -74,7 +74,7 @@ func checkVerifyNames(h *harness) {
 	}
 }
 
-// escaped is the contract's sentence: every byte outside 0x21 to 0x7E, and % itself, percent-encoded.
+// escaped encodes a user ID as the contract says: every byte outside 0x21 to 0x7E, and % itself, is percent-encoded.
 func escaped(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {
@@ -127,7 +127,7 @@ func checkVerifyIgnores(h *harness) {
 	}
 }
 
-// FWD-02: with a live session, too, whatever is not exactly the path of verify is refused.
+// FWD-02: every path that is not exactly that of verify is refused, even with a live session.
 func checkVerifyMalformed(h *harness) {
 	token := h.Login(h.User())
 	for _, path := range []string{
@@ -166,7 +166,7 @@ func checkVerifyAliases(h *harness) {
 	assert.Equal(h, 200, h.Get("/auth/verify", "cOOKIE: "+pair).Status, "but in any case")
 }
 
-// noLogin is a login mode that nothing may ask.
+// noLogin is a login mode that must not be asked.
 var noLogin = modeFunc(func(*login.Attempt) (string, error) { panic("verify asked who may log in") })
 
 // FWD-09.

@@ -1,5 +1,5 @@
-// Package hashproc computes argon2id in a process of its own, which the kernel runs when nothing else wants the core. A
-// hash of 20 ms and the 19 MiB that it leaves to the garbage collector then delay nobody who is logged in already
+// Package hashproc computes argon2id in a process of its own, which the kernel runs when nothing else needs the core. A
+// hash of 20 ms and the 19 MiB that it leaves to the garbage collector then do not delay the requests of logged-in users
 // (docs/decisions/0029).
 package hashproc
 
@@ -11,38 +11,38 @@ import (
 	"time"
 )
 
-// Pool has hashes computed by another process, which it starts at the first one. Safe for concurrent use; how many are
-// computed at once is the caller's to bound.
+// Pool computes hashes in another process, which it starts for the first hash. It is safe for concurrent use; the caller
+// bounds how many hashes are computed at once.
 type Pool struct {
 	command  func() *exec.Cmd
 	log      *slog.Logger  // nil: slog.Default()
-	patience time.Duration // with a hash of the least cost
-	longest  time.Duration // the patience with the costliest hash
-	pause    time.Duration // after a process was given up, before another is started
+	patience time.Duration // for a hash of the least cost
+	longest  time.Duration // the patience for the costliest hash
+	pause    time.Duration // after a process was given up, before another one is started
 
 	mu      sync.Mutex
 	process *process  // guarded by mu; nil: none
-	next    time.Time // guarded by mu: before that, none is started
+	next    time.Time // guarded by mu: before that time no process is started
 	closed  bool      // guarded by mu
 }
 
 const (
 	// patience is a dozen times what a hash takes.
 	patience = 250 * time.Millisecond
-	// longest is the patience with the costliest hash.
+	// longest is the patience for the costliest hash.
 	longest = 5 * time.Second
-	// pause is how long hashes are computed here when the other process is gone, or too slow, because requests leave it
-	// nothing: one that is killed and started for each login would make that worse.
+	// pause is how long hashes are computed in this process when the other one is gone, or too slow because requests leave
+	// it no CPU time: killing and starting a process for each login would make that worse.
 	pause = 10 * time.Second
 )
 
-// New returns a pool whose process the command makes: it has to call Serve with its standard input and output. A nil log is
-// slog.Default().
+// New returns a pool whose process is started by the command, which has to call Serve with its standard input and output. A
+// nil log is slog.Default().
 func New(command func() *exec.Cmd, log *slog.Logger) *Pool {
 	return &Pool{command: command, log: log, patience: patience, longest: longest, pause: pause}
 }
 
-// IDKey is argon2.IDKey, computed by the other process if that can be had and answers in time, and by this one if not.
+// IDKey is argon2.IDKey, computed by the other process if it runs and answers in time, and by this one otherwise.
 func (p *Pool) IDKey(password, salt []byte, passes, memory uint32, threads uint8, keyLen uint32) []byte {
 	j := &job{Password: bytes.Clone(password), Salt: bytes.Clone(salt), Passes: passes, Memory: memory, Threads: threads, KeyLen: keyLen}
 	if there := p.running(); there != nil {
@@ -54,7 +54,7 @@ func (p *Pool) IDKey(password, salt []byte, passes, memory uint32, threads uint8
 	return j.compute()
 }
 
-// running returns the process, a new one if there is none any more, or nil.
+// running returns the process, started anew if there is none any more, or nil.
 func (p *Pool) running() *process {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,12 +71,12 @@ func (p *Pool) running() *process {
 	return there
 }
 
-// discard kills a process that has not answered, so that it does not hold memory for a hash that is computed here.
+// discard kills a process that has not answered, so that it holds no memory for a hash that this process computes instead.
 func (p *Pool) discard(there *process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.process != there {
-		return // others have waited for it too, or it was closed
+		return // another caller has discarded it, or the pool was closed
 	}
 	p.process = nil
 	p.next = time.Now().Add(p.pause)
@@ -91,8 +91,8 @@ func (p *Pool) logger() *slog.Logger {
 	return p.log
 }
 
-// Close ends the process. What it has not computed yet, and what comes later, is computed here. Close does not wait until
-// the process is gone, which can take a while on a machine that is busy; it has nothing that could be lost.
+// Close ends the process. Hashes that it has not computed yet, and later ones, are computed in this process. Close does not
+// wait until the other process is gone, which can take a while on a busy machine; that process has no data to lose.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// process is one that runs, or has.
+// process is a hashing process that runs or has ended.
 type process struct {
 	cmd    *exec.Cmd
 	log    *slog.Logger
 	jobs   chan *job
 	killed atomic.Bool
-	ended  chan struct{} // closed when it is gone
+	ended  chan struct{} // closed when the process is gone
 
 	mu      sync.Mutex
 	waiting map[uint64]chan<- []byte // guarded by mu
@@ -42,14 +42,14 @@ func start(cmd *exec.Cmd, log *slog.Logger) (*process, error) {
 	return p, nil
 }
 
-// write sends jobs. A process that does not read holds it up, and whoever has a job loses his patience in do.
+// write sends jobs. A process that does not read blocks it, and callers with a job give up in do.
 func (p *process) write(stdin io.Writer) {
 	out := gob.NewEncoder(stdin)
 	for {
 		select {
 		case j := <-p.jobs:
 			if out.Encode(j) != nil {
-				return // it is going; read finds out why
+				return // the process is ending; read finds out why
 			}
 		case <-p.ended:
 			return
@@ -57,7 +57,7 @@ func (p *process) write(stdin io.Writer) {
 	}
 }
 
-// read hands out what the process answers, until it ends or makes no sense.
+// read hands out the process's answers, until it ends or sends something invalid.
 func (p *process) read(stdout io.Reader) {
 	defer close(p.ended)
 	results := gob.NewDecoder(stdout)
@@ -73,7 +73,7 @@ func (p *process) read(stdout io.Reader) {
 		p.answer(&r)
 	}
 	told := p.killed.Load()
-	p.kill() // most often it has ended
+	p.kill() // most often the process has ended
 	if ended := p.cmd.Wait(); !told {
 		p.log.Warn("the process that hashes passwords has ended", "error", errors.Join(err, ended))
 	}
@@ -89,7 +89,7 @@ func (p *process) answer(r *result) {
 	}
 }
 
-// do returns the job's tag, nil if the process is gone, too slow, or wrong.
+// do returns the job's tag, or nil if the process is gone, too slow, or wrong.
 func (p *process) do(j *job, patience time.Duration) []byte {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -103,7 +103,7 @@ func (p *process) do(j *job, patience time.Duration) []byte {
 	}
 	select {
 	case tag := <-answer:
-		if len(tag) == int(j.KeyLen) { // another program's would lock people out
+		if len(tag) == int(j.KeyLen) { // the answer of another program would lock users out
 			return tag
 		}
 	case <-p.ended:
@@ -112,7 +112,7 @@ func (p *process) do(j *job, patience time.Duration) []byte {
 	return nil
 }
 
-// expect numbers the job and returns where its tag arrives.
+// expect numbers the job and returns the channel on which its tag arrives.
 func (p *process) expect(j *job) <-chan []byte {
 	answer := make(chan []byte, 1)
 	p.mu.Lock()
@@ -125,5 +125,5 @@ func (p *process) expect(j *job) <-chan []byte {
 
 func (p *process) kill() {
 	p.killed.Store(true)
-	_ = p.cmd.Process.Kill() // it fails when it is gone, which is as good
+	_ = p.cmd.Process.Kill() // Kill fails if the process is gone, which is as good
 }

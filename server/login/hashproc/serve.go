@@ -21,11 +21,11 @@ type job struct {
 	KeyLen         uint32
 }
 
-// result is what a job came to.
+// result is the result of a job.
 type result struct {
 	ID  uint64
 	Tag []byte
-	// Trouble is what the other process should know; then ID is 0.
+	// Trouble is a message for the other process's log; then ID is 0.
 	Trouble string
 }
 
@@ -33,14 +33,14 @@ func (j *job) compute() []byte {
 	return argon2.IDKey(j.Password, j.Salt, j.Passes, j.Memory, j.Threads, j.KeyLen)
 }
 
-// size is how many times the least cost of a users file the job costs, rounded up.
+// size is the job's cost as a multiple of the least cost in a users file, rounded up.
 func (j *job) size() time.Duration {
 	const least = 2 * 19456 // passes times KiB
 	return 1 + time.Duration(uint64(j.Passes)*uint64(j.Memory)/(least+1))
 }
 
-// Serve is what the process of a Pool runs: it computes the jobs that it reads from in until that ends, as many at once as
-// come. The kernel runs it, where it knows how (Linux), when nothing else wants the core.
+// Serve is what the process of a Pool runs: it computes the jobs that it reads from in until that ends, all at the same
+// time. On Linux the kernel runs the process only when nothing else needs the core.
 func Serve(in io.Reader, out io.Writer) error {
 	s := &results{out: gob.NewEncoder(out)}
 	if err := yield(); err != nil {
@@ -62,7 +62,7 @@ func (s *results) serve(in io.Reader) error {
 		}
 		go func() {
 			s.send(&result{ID: j.ID, Tag: j.compute()})
-			runtime.GC() // what the hash has used is used again, and not as much beside it
+			runtime.GC() // the next hash uses the memory of this one, not as much again
 		}()
 	}
 }
@@ -75,5 +75,5 @@ type results struct {
 func (s *results) send(r *result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = s.out.Encode(r) // if it fails, whoever asked is gone, and in ends too
+	_ = s.out.Encode(r) // if it fails, the process that asked is gone, and in ends too
 }

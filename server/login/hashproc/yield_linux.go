@@ -10,11 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// yield has the kernel run all threads of this process, and those that they start, when nothing else wants the core:
-// SCHED_IDLE, whose threads give way at once to any that wakes up. At nice 19 they need not before their slice is over.
+// yield makes the kernel run all threads of this process, and those that they start, only when nothing else needs the core.
+// It uses SCHED_IDLE, whose threads yield at once to any thread that wakes up; at nice 19 they would keep the core until
+// their time slice is over.
 func yield() error {
 	lowered := make(map[int]bool)
-	for more := true; more; { // until none is found that one which was not lowered yet has started meanwhile
+	for more := true; more; { // until a pass finds no new thread: one that was not lowered yet may have started some
 		threads, err := os.ReadDir("/proc/self/task")
 		if err != nil {
 			return err
@@ -37,11 +38,12 @@ func yield() error {
 	return nil
 }
 
-// lower uses the call whose policy a seccomp filter can see: systemd's RestrictRealtime allows this one.
+// lower gives a thread the policy SCHED_IDLE by the call whose policy a seccomp filter can see, so systemd's
+// RestrictRealtime allows it.
 func lower(thread int) error {
 	var param struct{ priority int32 }
 	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(thread), unix.SCHED_IDLE, uintptr(unsafe.Pointer(&param)))
-	if errno != 0 && !errors.Is(errno, unix.ESRCH) { // a thread that has ended competes with nobody
+	if errno != 0 && !errors.Is(errno, unix.ESRCH) { // a thread that has ended needs no core
 		return fmt.Errorf("sched_setscheduler: %w", errno)
 	}
 	return nil

@@ -2,5 +2,5 @@
 
 package hashproc
 
-// yield does nothing: the process only keeps its garbage to itself.
+// yield does nothing here: what the process still does is keep its garbage out of the server's heap.
 func yield() error { return nil }

@@ -1,5 +1,5 @@
-// Package ledgertest is what every login.Ledger must pass, wherever its counts are: one in a store that all nodes share
-// would be tested with it from outside, so that the store itself need not know of logins.
+// Package ledgertest is the conformance suite of login.Ledger. A store that has a ledger runs it in an external test
+// package, so that the store itself need not import package login.
 package ledgertest
 
 import (
@@ -48,7 +48,7 @@ func bucket(name string) (b [16]byte) {
 	return b
 }
 
-// reserve reserves, and wants to wait so long.
+// reserve calls Reserve and checks the wait that it returns.
 func (b *book) reserve(name string, want time.Duration) {
 	b.Helper()
 	wait, err := b.ledger.Reserve(b.Context(), bucket(name), b.now)
@@ -75,8 +75,8 @@ func delays(b *book) {
 		b.reserve("ann", wait)
 		b.now = b.now.Add(wait - time.Millisecond)
 		b.reserve("ann", time.Millisecond)
-		b.reserve("ann", time.Millisecond) // asking counts nothing
-		b.reserve("bob", 0)                // and it is ann's business alone
+		b.reserve("ann", time.Millisecond) // a refused attempt is not counted
+		b.reserve("bob", 0)                // and no other bucket is affected
 		b.reset("bob")
 		b.now = b.now.Add(time.Millisecond)
 	}
@@ -91,10 +91,10 @@ func forgets(b *book) {
 		b.reserve("ann", 0)
 	}
 	b.now = b.now.Add(time.Minute)
-	b.reserve("ann", 0) // of three, one is forgotten
+	b.reserve("ann", 0) // one of three failures is forgotten
 	b.reserve("ann", time.Second)
 	b.now = b.now.Add(3*time.Minute - time.Millisecond)
-	b.reserve("ann", 0) // all but one are
+	b.reserve("ann", 0) // all failures but one are forgotten
 	b.reserve("ann", 0)
 	b.reserve("ann", time.Second)
 	b.now = b.now.Add(24 * time.Hour)
@@ -105,7 +105,7 @@ func forgets(b *book) {
 }
 
 func givesBack(b *book) {
-	b.giveBack("ann") // nothing to give
+	b.giveBack("ann") // there is nothing to give back
 	for range 20 {
 		b.reserve("ann", 0)
 		b.giveBack("ann")
@@ -121,7 +121,7 @@ func givesBack(b *book) {
 	b.reserve("ann", 0)
 	b.reserve("ann", time.Second)
 	for range 5 {
-		b.giveBack("ann") // more than there are gives no credit
+		b.giveBack("ann") // giving back more than was counted gives no credit
 	}
 	for range 3 {
 		b.reserve("ann", 0)
@@ -148,7 +148,7 @@ func clockGoesBack(b *book) {
 		b.reserve("ann", 0)
 	}
 	b.now = b.now.Add(-time.Hour)
-	b.reserve("ann", time.Second) // no longer than the delay
+	b.reserve("ann", time.Second) // the wait is no longer than the delay
 	b.now = b.now.Add(time.Hour + time.Second)
 	b.reserve("ann", 0)
 }
