@@ -10,9 +10,9 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// What a request is, by the values of its cookie (DESIGN section 2). The kinds: A, B, C, D live sessions of users a to d;
-// a the previous token of A's session, in its grace; t a tombstone, w a wrong secret, r a reused token; x expired, u of
-// an unknown key, m malformed, h damaged.
+// The values of its cookie decide what a request is (DESIGN section 2). The kinds are: A, B, C, D live sessions of users a
+// to d; a the previous token of A's session, in its grace; t a tombstone, w a wrong secret, r a reused token; x expired, u
+// of an unknown key, m malformed, h damaged.
 func TestCandidates(t *testing.T) {
 	const (
 		anonymous = ""
@@ -129,7 +129,7 @@ func checkEnds(t *testing.T, kinds, ends string, handler func(*coatcheck.Session
 	assert.Equal(t, len(ends), s.Report().Ended+s.Report().Replaced)
 }
 
-// candidates makes one session of each kind and returns the cookies that the kinds name.
+// candidates makes one session of each kind and returns the cookies that kinds names.
 func candidates(t *testing.T, w *world, kinds string) []string {
 	t.Helper()
 	of := map[rune]string{'m': "malformed", 'u': text(coatcheck.NewToken(coatcheck.TagOf("")))}
@@ -158,7 +158,7 @@ func candidates(t *testing.T, w *world, kinds string) []string {
 	return values
 }
 
-// Of two tokens of one session the current one is used, wherever it stands: the other may not be there for long.
+// Of two tokens of one session the current one is used, wherever it stands: the other one may soon be refused.
 func TestPairOfOneKey(t *testing.T) {
 	for name, order := range map[string][2]int{"current first": {1, 0}, "previous first": {0, 1}} {
 		t.Run(name, func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestSixteenTokensEnd(t *testing.T) {
 	}
 }
 
-// Signing out holds, and so does a login, although somebody else has gone on with the session (CASES A8).
+// A logout and a login end the session even if another client has rotated its token since (CASES A8).
 func TestLogoutWithATokenThatWasRotatedOut(t *testing.T) {
 	for name, handler := range map[string]func(*coatcheck.Session){"logout": (*coatcheck.Session).Destroy, "login": authenticate("new")} {
 		t.Run(name, func(t *testing.T) {
@@ -210,7 +210,7 @@ func TestLogoutWithATokenThatWasRotatedOut(t *testing.T) {
 	}
 }
 
-// More than three candidates: no more than three are looked up, and a pair of one Key is one candidate only by its Key.
+// At most three candidates are looked up, and a pair of one Key is one candidate only by its Key.
 func TestCandidatesAreBounded(t *testing.T) {
 	w := newWorld(t)
 	var many []string
@@ -240,7 +240,7 @@ func TestCandidateEndsBetweenLoads(t *testing.T) {
 	assert.Equal(t, coatcheck.KeepCookie, w.finish(s).cookie)
 }
 
-// --sessions-not-before: what began before it is dead, and its cookie is cleared.
+// A session that began before --sessions-not-before is dead, and its cookie is cleared.
 func TestNotBefore(t *testing.T) {
 	w := newWorld(t)
 	old := w.login("u")

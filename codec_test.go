@@ -20,7 +20,7 @@ import (
 
 var someKey = coatcheck.Key{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
-// parts are what a record is made of.
+// parts are the parts of a record.
 type parts struct {
 	header          coatcheck.Header
 	user, ip, agent []byte
@@ -93,7 +93,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		var got coatcheck.Record
 		given := bytes.Clone(raw)
 		require.NoError(t, got.Read(someKey, given))
-		clear(given) // it was copied
+		clear(given) // Read has copied it
 		assert.Equal(t, someKey, got.Key)
 		assert.Equal(t, p.header, got.Header)
 		assert.Equal(t, string(p.user), string(got.User()))
@@ -110,7 +110,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	})
 }
 
-// The layout is what is in Redis and on disks: it changes only with the codec's version.
+// The layout is the format of stored records in Redis and on disks, so it changes only with the codec's version.
 func TestRecordLayout(t *testing.T) {
 	raw := encode(t, example())
 	want := []byte{0xC1, 0, 0, 0, 0, 0, 0, 0, 3}
@@ -165,7 +165,7 @@ func TestRecordBounds(t *testing.T) {
 	}
 }
 
-// wrapping is an IP address of 260 bytes, whose length would be written as 4 and whose rest would be read as values.
+// wrapping returns an IP address of 260 bytes, whose length would be written as 4 and whose rest would be read as values.
 func wrapping() []byte {
 	return append([]byte{192, 0, 2, 1, 0, 0, 1, 'n', 0, 252}, bytes.Repeat([]byte("1"), 250)...)
 }

@@ -12,15 +12,15 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// What a response does to the cookie (DESIGN section 2): one Set-Cookie at most, for a session that was created, rotated,
-// given another key or changed by the handler; a clear by logout and for left-overs; else nothing.
+// A response has at most one Set-Cookie (DESIGN section 2). It sets the cookie for a session that was created, rotated,
+// given another key or changed by the handler, clears it on a logout and for a dead cookie, and leaves it alone otherwise.
 func TestCookieOutcome(t *testing.T) {
 	insert := func(s *coatcheck.Session) { _ = s.Insert("x", 1) }
 	tests := map[string]struct {
 		cookie  string // none, user, anonymous, previous, malformed, unknown, expired, tombstone, wrong secret, reused
 		handler func(s *coatcheck.Session)
 		want    coatcheck.CookieAction
-		same    bool // with Set: the token that was presented
+		same    bool // with Set: the cookie is the token that was presented
 	}{
 		"anonymous, nothing":               {"none", func(*coatcheck.Session) {}, coatcheck.KeepCookie, false},
 		"anonymous, insert":                {"none", insert, coatcheck.SetCookie, false},
@@ -127,7 +127,7 @@ func cookieOf(t *testing.T, w *world, kind string) string {
 	return ""
 }
 
-// Max-Age is what is left of the absolute lifetime, whatever the idle expiry.
+// Max-Age is the rest of the absolute lifetime, whatever the idle expiry.
 func TestTokenLastsToTheAbsoluteExpiry(t *testing.T) {
 	w := newWorld(t)
 	s := w.open()
@@ -182,7 +182,7 @@ func TestAuthenticateRefuses(t *testing.T) {
 	require.NoError(t, s.Authenticate(strings.Repeat("u", 256)))
 }
 
-// SES-01: a login begins a new session always and ends what it replaces; values stay with whom they belong to.
+// SES-01: a login always begins a new session and ends the one that it replaces; values stay with their owner.
 func TestAuthenticateAndValues(t *testing.T) {
 	tests := map[string]struct {
 		carried string // user of the carried session, "-" none
@@ -250,7 +250,7 @@ func TestNothingIsStoredForNobody(t *testing.T) {
 	}
 }
 
-// TOK-05: no store operation for what is no token.
+// TOK-05: a malformed token leads to no store operation.
 func TestMalformedCookiesReachNoStore(t *testing.T) {
 	w := newWorld(t)
 	a := w.finish(w.open("", "x", strings.Repeat("A", 44), strings.Repeat("=", 43)))
@@ -299,7 +299,7 @@ func TestCommitThenNothingToDo(t *testing.T) {
 	assert.Equal(t, []string{"a=1", "b=1"}, entries(w.open(a.token).Lend()))
 }
 
-// One Rotate per request: the client has the token that it presented and no other, so that one must stay admitted.
+// A request rotates only once: the client has only the token that it presented, so that one must stay admitted.
 func TestRotateTwiceInOneRequest(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")

@@ -10,7 +10,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// A session that is used after its request, or where no middleware ran, is empty and nobody's, and every error says so.
+// A session that is used after its request, or where no middleware ran, is empty and anonymous, and every error says so.
 func TestDetachedSession(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
@@ -21,7 +21,7 @@ func TestDetachedSession(t *testing.T) {
 	entriesBefore := kept.Entries()
 	w.finish(r)
 	r.Release()
-	// The pool hands the object to somebody else.
+	// The pool hands the object to another request.
 	require.NoError(t, w.m.Open(ctx, r, presented(w.login("v")), coatcheck.Client{}, w.clock.Now()))
 	require.Equal(t, "v", r.UserID())
 
@@ -75,7 +75,8 @@ func TestLend(t *testing.T) {
 	}
 }
 
-// After the response's header has left no cookie can be sent: what needs none is done, what needs one is an error.
+// After the response's header was sent no cookie can be set: a change that needs none is done, and one that needs a cookie
+// is an error.
 func TestHeaderSent(t *testing.T) {
 	ctx := context.Background()
 	t.Run("values", func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// A Manager opens the session of a request from the tokens that it presents. Package server does this for Fiber; this is what a
-// middleware for something else would do.
+// A Manager opens the session of a request from the tokens that it presents. Package server does this for Fiber; a
+// middleware for another framework would do the same.
 func Example() {
 	type cart struct {
 		Items []string `json:"items"`
@@ -20,7 +20,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	defer store.Close() //nolint:errcheck // nothing is on disk
+	defer store.Close() //nolint:errcheck // the store has nothing on disk
 	manager, err := coatcheck.NewManager(store, coatcheck.Policy{TTL: 20 * time.Minute})
 	if err != nil {
 		panic(err)
@@ -45,17 +45,17 @@ func Example() {
 		panic(err)
 	}
 	token, _ := session.Token(time.Now())
-	cookie := token.AppendSecretText(nil) // what the response's Set-Cookie carries
+	cookie := token.AppendSecretText(nil) // the value of the response's Set-Cookie
 	session.Release()
 
-	// The next one shows it.
+	// The next request presents the cookie.
 	var presented coatcheck.Presented
 	presented.Add(cookie)
 	if err := manager.Open(ctx, &session, &presented, coatcheck.Client{}, time.Now()); err != nil {
 		panic(err)
 	}
 	defer session.Release()
-	// Update is run again on the current value if a parallel request changed it meanwhile.
+	// Update runs again on the current value if a parallel request changed it meanwhile.
 	err = coatcheck.Update(&session.Session, "cart", func(c cart) cart {
 		c.Items = append(c.Items, "hat")
 		return c

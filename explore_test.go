@@ -25,7 +25,8 @@ func explore(t *testing.T, setup func(t *testing.T) (w *world, actors []actor, c
 	t.Logf("%d orders", runs)
 }
 
-// plan enumerates choices: each run repeats a prefix of the run before, changes one choice, and goes on with the first.
+// plan enumerates choices: each run repeats a prefix of the run before, changes one choice, and takes the first alternative
+// after that.
 type plan struct {
 	choice, options []int
 	at              int
@@ -54,7 +55,7 @@ func (p *plan) next() bool {
 type turn struct {
 	name string
 	goOn chan struct{}
-	at   chan string // the operation that the actor stands before; closed when it is done
+	at   chan string // the operation that the actor waits before; closed when the actor is done
 }
 
 type turnKey struct{}

@@ -29,7 +29,7 @@ func extended(raw, extension []byte) []byte {
 	return slices.Concat([]byte{0xC2}, raw[1:at], size, extension, raw[at:])
 }
 
-// extensionAt is where in an encoding the extension stands, or in version 1 the values.
+// extensionAt is the offset in an encoding at which the extension stands, or in version 1 the values.
 func extensionAt(raw []byte) int {
 	at := 89
 	at += 2 + int(binary.BigEndian.Uint16(raw[at:]))
@@ -37,7 +37,7 @@ func extensionAt(raw []byte) int {
 	return at + 2 + int(binary.BigEndian.Uint16(raw[at:]))
 }
 
-// valuesAt is where in an encoding the values stand.
+// valuesAt is the offset in an encoding at which the values stand.
 func valuesAt(raw []byte) int {
 	at := extensionAt(raw)
 	if raw[0] == 0xC2 {
@@ -46,7 +46,7 @@ func valuesAt(raw []byte) int {
 	return at
 }
 
-// noted is the pair that stands for where a session was last seen.
+// noted is the name and value that encode where a session was last seen.
 func noted(ip ...byte) []byte { return append([]byte{1, 0xFF, 0, byte(len(ip))}, ip...) }
 
 var (
@@ -84,7 +84,7 @@ func TestExtensionIsKept(t *testing.T) {
 		require.NoError(t, next.Rewrite(&rec, then.header, then.values))
 		then.user, then.ip, then.agent = p.user, p.ip, p.agent
 		want := encode(t, then)
-		if len(extension) > 0 { // without one, version 2 is left as soon as the record is rewritten
+		if len(extension) > 0 { // a record without an extension goes back to version 1 when it is rewritten
 			want = extended(want, extension)
 		}
 		assert.Equal(t, want, next.Bytes())
@@ -184,7 +184,7 @@ func TestSessionKeepsExtension(t *testing.T) {
 	}
 }
 
-// The next session of a device begins without what the one before it had in its extension.
+// The next session of a device begins without the extension of the previous one.
 func TestLoginLeavesExtensionBehind(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
@@ -251,7 +251,7 @@ func TestLastIPIsDamaged(t *testing.T) {
 	}
 }
 
-// The note is out of the application's sight and reach.
+// The application can neither read nor change the note.
 func TestApplicationDoesNotSeeLastIP(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
@@ -272,7 +272,7 @@ func TestApplicationDoesNotSeeLastIP(t *testing.T) {
 	assert.Equal(t, "192.0.2.9", w.record(cookie).LastIP().String())
 }
 
-// A session's values may take all of MaxValues, whether or not there is a note: it gives way, and is not written where the
+// A session's values may take all of MaxValues, whether or not there is a note: the note is dropped or not written if the
 // values leave no room for it.
 func TestValuesComeBeforeLastIP(t *testing.T) {
 	p, rec, next := example(), new(coatcheck.Record), new(coatcheck.Record)

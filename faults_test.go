@@ -19,7 +19,7 @@ var errDisk = errors.New("disk on fire")
 type scenario struct {
 	setup   func(t *testing.T, w *world) []string // returns the request's cookies
 	handler func(s *coatcheck.Session)
-	// check is what must hold after a failure at the n-th operation; whether it failed before it was done, or after.
+	// check checks what must hold after a failure at op; done says whether the operation was done before it failed.
 	check func(t *testing.T, w *world, cookies []string, op string, done bool)
 }
 
@@ -58,7 +58,7 @@ func scenarios() map[string]scenario {
 	}
 }
 
-// stillLives: an outage logs nobody out, a write that went through without an answer included.
+// stillLives checks that an outage does not log the user out, not even if a write took effect without an answer.
 func stillLives(t *testing.T, w *world, cookies []string, _ string, _ bool) {
 	t.Helper()
 	assert.Equal(t, "u", w.user(cookies[0]))
@@ -69,11 +69,11 @@ func endedOnlyIfDone(t *testing.T, w *world, cookies []string, op string, done b
 	assert.Equal(t, op == opEnd && done, w.user(cookies[0]) == "")
 }
 
-// noLogin: a login whose answer is an error has begun nothing; and ended nothing, unless that was what failed.
+// noLogin checks that a login whose answer is an error has begun no session, and ended none unless ending failed.
 func noLogin(t *testing.T, w *world, cookies []string, op string, done bool) {
 	t.Helper()
 	if op == opCreate && done {
-		return // the answer of Create was lost: an orphan that nobody can open waits for its expiry
+		return // the answer of Create was lost: an orphan that no client can open waits for its expiry
 	}
 	assert.Empty(t, w.data.liveOf("n", w.clock.Now()), "the new session lives")
 	if op == opLoad || op == opMark || op == opCreate {
@@ -83,8 +83,8 @@ func noLogin(t *testing.T, w *world, cookies []string, op string, done bool) {
 	}
 }
 
-// Every store operation of every request fails once, before it was done or with its answer lost: the request is told, its
-// cookie stays, and nothing is half-done.
+// Every store operation of every request fails once, before it was done or with its answer lost: the request gets the
+// error, its cookie stays, and no change is half-done.
 func TestEachStoreOperationFails(t *testing.T) {
 	for name, sc := range scenarios() {
 		for _, done := range []bool{false, true} {
@@ -130,7 +130,7 @@ func failNth(w *world, n int, done bool, err error) *string {
 	return op
 }
 
-// attempt is a request that may fail. What it shows of itself after a failure is checked here.
+// attempt is a request that may fail. It checks what its session shows after a failure.
 func attempt(t *testing.T, w *world, cookies []string, handler func(*coatcheck.Session)) error {
 	t.Helper()
 	ctx, s := context.Background(), new(coatcheck.Request)
@@ -160,7 +160,7 @@ func attempt(t *testing.T, w *world, cookies []string, handler func(*coatcheck.S
 }
 
 // A login whose step after Create fails for good reports both failures; one that fails because its request's time is up
-// still ends what it began.
+// still ends the session that it began.
 func TestLoginIsUndone(t *testing.T) {
 	t.Run("End fails for good", func(t *testing.T) {
 		w := newWorld(t)
@@ -201,7 +201,7 @@ func TestLoginIsUndone(t *testing.T) {
 	})
 }
 
-// The error of a store that says more than that it failed is kept; ErrNewer is not an outage and not a missing session.
+// A store's error that says more than that the store failed is kept; ErrNewer is not an outage and not a missing session.
 func TestNewerRecordIsKept(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
@@ -223,7 +223,7 @@ func TestNewerRecordIsKept(t *testing.T) {
 	}
 }
 
-// A record that a newer release rewrote while this request was at work.
+// A newer release rewrites the record while this request is at work.
 func TestRecordBecomesNewerMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
@@ -238,7 +238,7 @@ func TestRecordBecomesNewerMeanwhile(t *testing.T) {
 	assert.Equal(t, newer, w.data.raw(k))
 }
 
-// A damaged record is no session: the cookie is cleared, it is counted, and it is never an error.
+// A damaged record is no session: the cookie is cleared, the record is counted, and the request gets no error.
 func TestDamagedRecord(t *testing.T) {
 	for name, damage := range map[string]func([]byte) []byte{
 		"text":      func([]byte) []byte { return []byte(`{"user_id":"u"}`) },
@@ -266,7 +266,7 @@ func TestConflictsWithoutEnd(t *testing.T) {
 	require.NoError(t, s.Insert("x", 1))
 	n := 0
 	w.store.before = func(_ context.Context, op string) error {
-		if op == opSwap && n%2 == 0 { // every swap of s, but not those that come between
+		if op == opSwap && n%2 == 0 { // every swap of s, but not the concurrent ones
 			n++
 			w.do(cookie, insert("other", n))
 			n++

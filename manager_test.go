@@ -54,7 +54,7 @@ func TestManagerList(t *testing.T) {
 	assert.Empty(t, listed(t, w, strings.Repeat("u", 257)))
 }
 
-// What --sessions-not-before made dead is not listed either.
+// A session that --sessions-not-before made dead is not listed either.
 func TestManagerListNotBefore(t *testing.T) {
 	w := newWorld(t, func(p *coatcheck.Policy) { p.NotBefore = time.Date(2026, 3, 1, 12, 0, 1, 0, time.UTC) })
 	w.login("u")

@@ -11,8 +11,8 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// mapStore is the Store contract in the plainest form: one mutex, one map. It stands beside the real stores as the thing
-// that needs no cleverness to be believed, and never removes what expired, so that no test leans on a janitor.
+// mapStore is the Store contract in the plainest form: one mutex, one map. It is simple enough to be obviously correct, and
+// never removes expired sessions, so that no test relies on a janitor.
 type mapStore struct {
 	mu    sync.Mutex
 	slots map[coatcheck.Key]slot
@@ -35,7 +35,7 @@ func newMapStore() *mapStore {
 	return &mapStore{slots: map[coatcheck.Key]slot{}, marks: map[string]userMark{}}
 }
 
-// read is the one place that decides what stands at a key.
+// read is the only place that decides what stands at a key.
 func (m *mapStore) read(key coatcheck.Key, now time.Time, rec *coatcheck.Record) error {
 	s, ok := m.slots[key]
 	switch {

@@ -20,7 +20,7 @@ type side struct {
 	view  map[string]string
 	cycle bool
 	ends  bool
-	asks  bool // for anything at all
+	asks  bool // whether it asks for any change
 }
 
 func (d *side) do(f func(map[string]string)) {
@@ -28,7 +28,7 @@ func (d *side) do(f func(map[string]string)) {
 	f(d.view)
 }
 
-// act makes one drawn change, to the session and to the model.
+// act makes one random change, to the session and to the model.
 func (d *side) act(t *rapid.T) {
 	name, n := names.Draw(t, "name"), rapid.IntRange(0, 9).Draw(t, "n")
 	switch rapid.SampledFrom([]string{"insert", "update", "remove", "clear", "rotate", "cycle", "destroy"}).Draw(t, "act") {
@@ -66,8 +66,8 @@ func (d *side) act(t *rapid.T) {
 	}
 }
 
-// Requests that work on one session at the same time: what each did to the values is done to those that the one before left,
-// in the order of their commits. A CycleID or the end of the session shuts out those that commit after it.
+// When requests work on one session at the same time, each applies its changes to the values that the previous commit left.
+// A CycleID or the end of the session refuses the requests that commit after it.
 func TestParallelRequestsMerge(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
@@ -110,7 +110,7 @@ func commitAll(t *rapid.T, w *world, cookie string, sides []*side, stored map[st
 			require.Equal(t, coatcheck.KeepCookie, a.cookie, "shut out")
 			require.Empty(t, entries(d.s.Lend()))
 			require.Equal(t, 1, d.s.Report().Dropped)
-		case len(d.log) == 0 && !d.cycle: // a Rotate, which may come second
+		case len(d.log) == 0 && !d.cycle: // a Rotate, which may lose against another one
 		default:
 			for _, f := range d.log {
 				f(stored)

@@ -15,7 +15,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// model is what a browser with one cookie should see, in plain maps: the session in the store, and the request under way.
+// model is what a browser with one cookie must see, in plain maps: the session in the store, and the request under way.
 type model struct {
 	w   *world
 	jar jar
@@ -26,7 +26,7 @@ type model struct {
 	// The request.
 	s        *coatcheck.Request
 	at       time.Time
-	live     bool // it stands on the stored session
+	live     bool // the request is bound to the stored session
 	log      []func(map[string]string)
 	login    string
 	rotation bool
@@ -197,7 +197,7 @@ func (m *model) check(t *rapid.T) {
 	require.Equal(t, m.live, m.s.ID() != coatcheck.ID{})
 }
 
-// do logs a change of the values, which the session makes too.
+// do records a change of the values that the session makes too.
 func (m *model) do(f func(map[string]string)) { m.log = append(m.log, f) }
 
 var (

@@ -13,7 +13,7 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// The same requests in real goroutines, for the race detector, over the plain store and the one that is shipped.
+// onBothStores runs the same requests in real goroutines, for the race detector, on the map store and on shardstore.
 func onBothStores(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
 	t.Run("mapStore", func(t *testing.T) { f(t, newWorld(t)) })
@@ -65,7 +65,7 @@ func TestParallelWritesLoseNothing(t *testing.T) {
 	})
 }
 
-// CON-04 with real concurrency: one of fifty rotates, and every jar ends with a live cookie.
+// CON-04 with real concurrency: one of fifty refreshes rotates, and every browser ends with a live cookie.
 func TestParallelRefreshes(t *testing.T) {
 	onBothStores(t, func(t *testing.T, w *world) {
 		cookie := w.login("u")

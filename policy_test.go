@@ -27,7 +27,7 @@ func TestPolicyDefaults(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), p.Now(), time.Minute)
 }
 
-// Policy in force, taken and given to another manager (as a reload does), means the same there.
+// The policy in force of one manager, given to another one as a reload does, means the same there.
 func TestPolicyInForceIsAPolicy(t *testing.T) {
 	for name, p := range map[string]coatcheck.Policy{
 		"defaults": {},
@@ -86,7 +86,7 @@ func TestPolicyMistakes(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// What a record says of who began the session, for the list of devices.
+// A record describes the client that began the session, for the list of devices.
 func TestClientIsRecorded(t *testing.T) {
 	tests := map[string]struct {
 		ip        string
@@ -112,9 +112,9 @@ func TestClientIsRecorded(t *testing.T) {
 			require.NoError(t, w.m.Open(t.Context(), s, presented(), client, w.clock.Now()))
 			require.NoError(t, s.Authenticate("u"))
 			a := w.finish(s)
-			clear(client.UserAgent) // the request's buffer is used again
+			clear(client.UserAgent) // the request's buffer is reused
 
-			w.refresh(a.token) // and no other client changes it
+			w.refresh(a.token) // a refresh by another client does not change it
 			rec := w.record(a.token)
 			assert.Equal(t, tt.wantAgent, string(rec.UserAgent()))
 			if tt.wantIP == "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// A login from an anonymous session against values written to it: what a writer was told is stored goes with the login.
+// A login from an anonymous session races with values written to it: every acknowledged value goes with the login.
 func TestRaceLoginAndTwoWriters(t *testing.T) {
 	explore(t, func(t *testing.T) (*world, []actor, func(*testing.T)) {
 		w := newWorld(t)
@@ -36,7 +36,7 @@ func TestRaceLoginAndTwoWriters(t *testing.T) {
 	})
 }
 
-// What the login's handler removes is gone, although it was written after the login had loaded.
+// A value that the login's handler removes is gone, although it was written after the login had loaded the session.
 func TestRaceLoginRemovesWhatIsWrittenMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	old := w.begin("a", 1)
@@ -114,7 +114,7 @@ func TestRaceLoginsAtTheLimit(t *testing.T) {
 	}
 }
 
-// Logging in again in the session that one has does not count twice: nobody is pushed out for it.
+// A login that replaces the user's own session does not count twice: no other session ends for it.
 func TestReloginAtTheLimitPushesNobodyOut(t *testing.T) {
 	w := newWorld(t, func(p *coatcheck.Policy) { p.MaxPerUser = 2 })
 	phone := w.login("u")
@@ -127,7 +127,7 @@ func TestReloginAtTheLimitPushesNobodyOut(t *testing.T) {
 	assert.Empty(t, w.user(laptop))
 }
 
-// REV-02: ending all of a user's sessions refuses every login that began before, wherever it stands.
+// REV-02: ending all of a user's sessions refuses every login that began before, whichever step it has reached.
 func TestRaceRevokeAllAndLogin(t *testing.T) {
 	for name, first := range map[string]func(w *world) string{
 		"from nothing":          func(*world) string { return "" },
@@ -246,8 +246,8 @@ func failOp(op string, err error) func(context.Context, string) error {
 	}
 }
 
-// A mark that was read for one user is not used for another. Whether another's stood before the login began cannot be told
-// then, so any refuses it.
+// A mark that was read for one user is not used for another. Whether the other user's mark existed before the login began
+// is unknown then, so any mark refuses the login.
 func TestLoginReadsTheMarkOfItsUser(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
@@ -264,7 +264,7 @@ func TestLoginReadsTheMarkOfItsUser(t *testing.T) {
 	assert.Equal(t, coatcheck.SetCookie, w.finish(s).cookie, "no mark stands at w")
 }
 
-// A login whose values and those that were written meanwhile do not fit together is refused whole.
+// A login whose values do not fit together with those written meanwhile is refused as a whole.
 func TestLoginThatDoesNotFitBeginsNothing(t *testing.T) {
 	w := newWorld(t)
 	old := w.begin("a", 1)
@@ -277,7 +277,8 @@ func TestLoginThatDoesNotFitBeginsNothing(t *testing.T) {
 	assert.Empty(t, w.data.liveOf("u", w.clock.Now()))
 }
 
-// A token made for a rotation that another request was faster with is of the old key; it must not serve the next session.
+// A token that was made for a rotation in which another request was faster has the old key, so the next session must not
+// use it.
 func TestRotationThatWasDroppedLeavesNoToken(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)

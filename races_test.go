@@ -12,7 +12,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// The races by name (issue 5). Each runs in every order in which the store operations of its requests can happen.
+// These are the races by name (issue 5). Each runs in every order in which the store operations of its requests can happen.
 
 // request is an actor: one request with this cookie. Its outcome is in the fields once it is done.
 type request struct {
@@ -51,7 +51,7 @@ func refreshing(t tester) func(*coatcheck.Session) {
 	return func(s *coatcheck.Session) { refreshIn(t, s) }
 }
 
-// CON-01: a logout beside anything leaves no usable token, and what came too late says so.
+// CON-01: a logout beside any other request leaves no usable token, and a request that came too late says so.
 func TestRaceLogout(t *testing.T) {
 	for name, other := range map[string]func(*coatcheck.Session){
 		"save":    insert("x", 1),
@@ -74,7 +74,7 @@ func TestRaceLogout(t *testing.T) {
 					require.NoError(t, racer.err)
 					assert.Equal(t, coatcheck.ClearCookie, logout.ans.cookie)
 					if logout.s.Report().Reused.Key != (coatcheck.Key{}) {
-						return // it came after a CycleID, with a token that was dead then
+						return // the logout came after a CycleID, with a token that was dead then
 					}
 					assert.Zero(t, w.data.live(w.clock.Now()), "a session lives")
 					for _, token := range []string{cookie, racer.ans.token} {
@@ -101,8 +101,8 @@ func TestRaceLogoutBeforeRefreshCommits(t *testing.T) {
 	assert.Equal(t, coatcheck.KeepCookie, w.finish(s).cookie)
 }
 
-// What a handler sets after its session was found gone is dropped too: a session begun for it would take the place of the
-// successor in the browser's jar.
+// A value that a handler sets after its session was found gone is dropped too: a session begun for it would take the place
+// of the successor in the browser's jar.
 func TestRaceInsertAfterTheSessionWasLost(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
@@ -129,7 +129,8 @@ func TestRaceInsertAfterTheSessionWasLost(t *testing.T) {
 	assert.Equal(t, coatcheck.SetCookie, w.finish(s).cookie, "and so does who asks for a new one")
 }
 
-// CON-04: exactly one of parallel refreshes rotates, and every jar ends with a live cookie that can be refreshed.
+// CON-04: exactly one of several parallel refreshes rotates, and every browser ends with a live cookie that can be
+// refreshed.
 func TestRaceRefreshes(t *testing.T) {
 	explore(t, func(t *testing.T) (*world, []actor, func(*testing.T)) {
 		w := newWorld(t)
@@ -179,11 +180,11 @@ func checkRefreshes(t *testing.T, w *world, cookie string, reqs []*request, orde
 	assert.Equal(t, w.record(cookie).ID, tok.ID(), "the jar ends with the current token")
 }
 
-// A slow request with the old cookie beside a login, or a logout and a login: its answer never replaces the new cookie once
-// its commit came after, and what it was told to be stored is in the new session.
+// A slow request with the old cookie races with a login, or with a logout and a login: if it commits later, its answer
+// never replaces the new cookie, and every value that was acknowledged to it is in the new session.
 func TestRaceLoginAndSlowRequest(t *testing.T) {
 	logins := map[string]struct {
-		first  func(w *world, t tester) string // the session before
+		first  func(w *world, t tester) string // makes the session before the login
 		keeps  bool                            // its values go with the login
 		logout bool
 	}{
@@ -230,7 +231,7 @@ func checkSlow(t *testing.T, w *world, old string, slow, login *request, keeps b
 	require.Equal(t, coatcheck.SetCookie, login.ans.cookie)
 	if what == "cycle" && slow.s.Report().Rotated == 1 {
 		assert.Empty(t, w.value(login.ans.token, "x"), "values behind a token that was not admitted any more")
-		return // it came before, and the token that the other one carried was dead at once: there was nothing to end
+		return // the request came first, and the token that the login carried was dead at once: there was nothing to end
 	}
 	assert.Equal(t, 1, w.data.live(w.clock.Now()), "the new session and no other")
 	assert.Equal(t, "u", w.user(login.ans.token))
@@ -251,7 +252,7 @@ func checkSlow(t *testing.T, w *world, old string, slow, login *request, keeps b
 	}
 }
 
-// CycleID against a refresh with the stolen old token: whichever commits first, the thief ends with nothing.
+// CycleID races with a refresh with the stolen old token: whichever commits first, the thief gets no live token.
 func TestRaceCycleAndStolenRefresh(t *testing.T) {
 	explore(t, func(t *testing.T) (*world, []actor, func(*testing.T)) {
 		w := newWorld(t)
@@ -276,8 +277,8 @@ func TestRaceCycleAndStolenRefresh(t *testing.T) {
 	})
 }
 
-// The same with a token that is old already, in its grace or with a successor that is on its first way: the owner's CycleID ends
-// it, and no order brings the thief a token that lives.
+// The race is the same with a token that is old already, in its grace or with a successor that is not used yet: the owner's
+// CycleID ends it, and in no order does the thief get a live token.
 func TestRaceCycleAndRefreshWithAnOldToken(t *testing.T) {
 	for name, used := range map[string]bool{"in its grace": true, "the successor unused": false} {
 		t.Run(name, func(t *testing.T) {
@@ -308,8 +309,8 @@ func TestRaceCycleAndRefreshWithAnOldToken(t *testing.T) {
 	}
 }
 
-// A stolen old token does not ride a conflict: its handler's functions are not even shown the record that the conflict
-// brought up, and a change that would not fit is dropped rather than answered.
+// A stolen old token gains nothing from a conflict: its handler's functions do not get the record that the conflict
+// returned, and a change that would not fit is dropped rather than reported.
 func TestRaceConflictIsCheckedBeforeItIsMerged(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
@@ -356,7 +357,7 @@ func TestRaceExpiryInTheMiddleOfARequest(t *testing.T) {
 	}
 }
 
-// A save whose Swap arrives when the session has expired inserts nothing.
+// A Swap that arrives when the session has expired stores nothing.
 func TestRaceSlowSaveOnAnExpiredSession(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")

@@ -77,7 +77,8 @@ func TestExpiryToTheMillisecond(t *testing.T) {
 	assert.Empty(t, w.user(cookie), "nothing has removed it, and it is dead")
 }
 
-// lazyStore answers with what is there, whatever the time: a cache that has not looked, a janitor that has not come.
+// lazyStore returns what it holds, whatever the time, like a cache that has not checked the expiry, or a store whose
+// janitor has not run yet.
 type lazyStore struct{ *mapStore }
 
 func (l lazyStore) Load(_ context.Context, key coatcheck.Key, _ coatcheck.ID, _ time.Time, rec *coatcheck.Record) error {
@@ -144,7 +145,8 @@ func TestFixedExpiry(t *testing.T) {
 	assert.Empty(t, w.user(cookie), "ttl after it began")
 }
 
-// The renewal is that of the request's arrival, however long its handler takes, and it never goes back.
+// A session is renewed from the time of the request's arrival, however long its handler takes, and its expiry never goes
+// back.
 func TestRenewalIsJudgedByTheRequest(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
@@ -166,7 +168,7 @@ func TestRenewalIsJudgedByTheRequest(t *testing.T) {
 	assert.Zero(t, slow.Report().Renewed)
 }
 
-// A write that comes when a renewal is due carries it.
+// A write that comes when a renewal is due includes the renewal.
 func TestRenewalRidesAWrite(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
@@ -190,7 +192,7 @@ func TestClockStepsBack(t *testing.T) {
 	assert.Empty(t, w.user(ended))
 }
 
-// SES-07: an hour forward and back again does not bring back the session that was refused meanwhile.
+// SES-07: a clock that steps an hour forward and back again does not bring back a session that was refused meanwhile.
 func TestClockStepsForwardAndBack(t *testing.T) {
 	w := newWorld(t)
 	store, err := shardstore.New(shardstore.Options{JanitorEvery: time.Hour, Now: w.clock.Now})
@@ -205,8 +207,8 @@ func TestClockStepsForwardAndBack(t *testing.T) {
 	assert.Equal(t, coatcheck.ClearCookie, w.refresh(cookie).cookie)
 }
 
-// SES-07: nodes whose clocks differ by a minute, with a session in use at both all the time: it is over at its absolute expiry
-// by each node's own clock, so at most half a minute late, and no node writes to it afterwards.
+// SES-07: the nodes' clocks differ by a minute, and a session is in use at both all the time. It ends at its absolute
+// expiry by each node's own clock, so at most half a minute late, and no node writes to it afterwards.
 func TestClocksOfNodesDiffer(t *testing.T) {
 	const skew = 30 * time.Second
 	w := newWorld(t)

@@ -35,7 +35,7 @@ func TestGraceCountsFromTheFirstUse(t *testing.T) {
 	assert.Equal(t, "u", w.user(next))
 }
 
-// The grace counts from when the new token arrived, not from when its request ended.
+// The grace counts from the arrival of the new token, not from the end of its request.
 func TestFirstUseIsTheTimeOfTheRequest(t *testing.T) {
 	w := newWorld(t)
 	old := w.login("u")
@@ -57,7 +57,7 @@ func TestFirstUseRidesAWrite(t *testing.T) {
 	assert.Empty(t, w.user(old))
 }
 
-// CON-05: one generation back only.
+// CON-05: only the last previous token is admitted.
 func TestGrandparentIsDead(t *testing.T) {
 	w := newWorld(t, func(p *coatcheck.Policy) { p.RevokeOnReuse = true })
 	t0 := w.login("u")
@@ -94,7 +94,7 @@ func TestCycleIDEndsAnEarlierGrace(t *testing.T) {
 	assert.Equal(t, "u", w.user(t2))
 }
 
-// CycleID by the old token: the one that it replaces, which perhaps a thief got, is the previous one from now on.
+// After a CycleID by the old token, the token that it replaces, which a thief may have, counts as the previous one.
 func TestCycleIDInTheGrace(t *testing.T) {
 	w := newWorld(t)
 	t0 := w.login("u")
@@ -107,7 +107,8 @@ func TestCycleIDInTheGrace(t *testing.T) {
 	assert.NotZero(t, s.Report().Reused)
 }
 
-// A refresh whose answer is lost: the old token works on, and the next refresh later than a grace heals.
+// If the answer to a refresh is lost, the old token stays valid, and the next refresh after more than a grace repairs the
+// session.
 func TestLostRefreshAnswerHeals(t *testing.T) {
 	w := newWorld(t)
 	old := w.login("u")
@@ -154,7 +155,7 @@ func TestRefreshAsFirstUse(t *testing.T) {
 	assert.Empty(t, w.user(t1))
 }
 
-// Lost again and again: the browser is never logged out before its expiries.
+// Even if every refresh's answer is lost, the browser is never logged out before its expiries.
 func TestEveryRefreshAnswerIsLost(t *testing.T) {
 	w := newWorld(t)
 	old := w.login("u")
@@ -264,7 +265,7 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// Two rotated-out tokens of two sessions in one request: each is dealt with.
+// If a request has two rotated-out tokens of two sessions, both count as reused.
 func TestReuseOfTwo(t *testing.T) {
 	w := newWorld(t, func(p *coatcheck.Policy) { p.RevokeOnReuse = true })
 	a, b := w.login("u"), w.login("v")
@@ -274,7 +275,7 @@ func TestReuseOfTwo(t *testing.T) {
 	assert.Zero(t, w.data.live(w.clock.Now()))
 }
 
-// The reused one does not hide behind a pair of another session.
+// A reused token does not hide behind a pair of another session.
 func TestReuseBesideAPair(t *testing.T) {
 	w := newWorld(t, func(p *coatcheck.Policy) { p.RevokeOnReuse = true })
 	a, b := w.login("u"), w.login("v")

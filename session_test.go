@@ -55,7 +55,7 @@ func TestGetIsTyped(t *testing.T) {
 	assert.ErrorIs(t, err, coatcheck.ErrNoValue)
 }
 
-// What other programs write into values comes back as it was (CASES B16).
+// Values that other programs write come back unchanged (CASES B16).
 func TestValuesKeepTheirBytes(t *testing.T) {
 	w := newWorld(t)
 	s := w.open()
@@ -145,7 +145,7 @@ func TestReadingValues(t *testing.T) {
 
 	for name := range s.Entries() {
 		assert.Equal(t, "a", name)
-		break // an iteration may be left
+		break // an iteration may be stopped
 	}
 	s.Remove("b")
 	s.Remove("absent")
@@ -163,7 +163,7 @@ func entries(s *coatcheck.Session) []string {
 	return all
 }
 
-// Removing what an iteration shows is the natural way to remove by prefix; it must neither skip nor invent entries.
+// Applications remove entries by prefix during an iteration, which must neither skip nor invent entries.
 func TestEntriesWhileChanging(t *testing.T) {
 	for _, committed := range []bool{true, false} {
 		t.Run(fmt.Sprint("committed ", committed), func(t *testing.T) {
@@ -239,8 +239,8 @@ func TestUpdateComposes(t *testing.T) {
 	}
 	tests := map[string]struct {
 		handler func(s *coatcheck.Session) error
-		own     string // what the handler reads, from 10
-		raced   string // what is stored when another request set 100 meanwhile
+		own     string // what the handler reads if the value was 10
+		raced   string // what is stored if another request set 100 meanwhile
 	}{
 		"once":         {func(s *coatcheck.Session) error { return add(s, 1) }, "11", "101"},
 		"twice":        {func(s *coatcheck.Session) error { _ = add(s, 1); return add(s, 2) }, "13", "103"},
@@ -308,7 +308,7 @@ func TestUpdateOfAValueThatChangedItsType(t *testing.T) {
 	assert.Equal(t, `"text"`, w.value(cookie, "n"))
 }
 
-// A session object that served one request shows nothing of it in the next.
+// A session object that served one request shows nothing of that request in the next.
 func TestSessionIsReusable(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.do("", func(s *coatcheck.Session) {

@@ -11,11 +11,12 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// A login that takes longer than a mark lives is refused, wherever the time went: the user's sessions may have been ended
-// meanwhile, and nothing would tell (CASES A5). The process's own clock stands still while it is stopped.
+// A login that takes longer than a mark lives is refused, in whichever step it took that long: the user's sessions may have
+// been ended meanwhile, and no mark would show it (CASES A5). The process's own clock stands still while the process is
+// stopped.
 func TestSlowLoginIsRefused(t *testing.T) {
 	for name, where := range map[string]struct {
-		op      string // the time passes before this operation of the store; empty: while the password is checked
+		op      string // the time passes before this operation of the store; if it is empty, while the password is checked
 		passes  time.Duration
 		refused bool
 	}{

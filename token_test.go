@@ -26,7 +26,7 @@ import (
 
 func text(t coatcheck.Token) string { return string(t.AppendSecretText(nil)) }
 
-// TOK-01: form, no duplicates, no biased bits.
+// TOK-01: tokens have the right form, no duplicates and no biased bits.
 func TestTokensAreRandom(t *testing.T) {
 	const n = 100_000
 	form := regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
@@ -82,7 +82,7 @@ func TestRotatedTokenKeepsTheKeyOnly(t *testing.T) {
 func TestTagPlacesAUser(t *testing.T) {
 	assert.Equal(t, coatcheck.TagOf("user-42"), coatcheck.TagOf("user-42"))
 	assert.NotEqual(t, coatcheck.TagOf(""), coatcheck.TagOf(""), "random without a user")
-	// Fixed: a release that places users elsewhere loses every index.
+	// The tag is fixed: a release that computes it differently loses every index.
 	assert.Equal(t, "397e9d3a", coatcheck.TagOf("user-42").String())
 }
 
@@ -169,7 +169,7 @@ func TestParseTokenDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// A token reaches no log and no body by any common way of printing it or what holds it.
+// No common way of printing a token, or what holds one, shows it.
 func TestTokenIsNotPrinted(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
@@ -186,7 +186,7 @@ func TestTokenIsNotPrinted(t *testing.T) {
 	}
 	for name, v := range holders {
 		t.Run(name, func(t *testing.T) {
-			for _, verb := range "vsdxXqTtbcoOeEfFgGU" { // not p: of what is no pointer, vet refuses it
+			for _, verb := range "vsdxXqTtbcoOeEfFgGU" { // not p, which vet refuses for a value that is no pointer
 				for _, flag := range []string{"", "+", "#", " ", "-50", "010"} {
 					format := "%" + flag + string(verb)
 					assertSecret(t, forms, fmt.Sprintf(format, v), format)

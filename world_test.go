@@ -18,13 +18,13 @@ type tester interface {
 	Helper()
 }
 
-// clock is the time that a test owns.
+// clock is a clock that a test moves.
 type clock struct{ ns atomic.Int64 }
 
 func (c *clock) Now() time.Time       { return time.Unix(0, c.ns.Load()) }
 func (c *clock) Step(d time.Duration) { c.ns.Add(int64(d)) }
 
-// Names of the store's operations, as hooks see them.
+// These are the names of the store's operations, as hooks get them.
 const (
 	opLoad   = "load"
 	opMark   = "mark"
@@ -36,7 +36,7 @@ const (
 )
 
 // hookStore lets a test look at, delay or fail the operations of the store under it. An error from before means that the
-// operation did not happen; one from after, that it did and the answer was lost.
+// operation did not happen; an error from after means that it did and the answer was lost.
 type hookStore struct {
 	coatcheck.Store
 	before, after func(ctx context.Context, op string) error
@@ -138,7 +138,7 @@ func (h *hookStore) EndUser(ctx context.Context, user string, keep coatcheck.Key
 	return n, h.leave(ctx, opAll, err)
 }
 
-// world is a manager over a map store with a clock, and what a test does with it: requests.
+// world is a manager on a map store with a clock, and makes a test's requests.
 type world struct {
 	t     tester
 	clock *clock
@@ -154,7 +154,8 @@ const (
 	grace   = 10 * time.Second
 )
 
-// newWorld has the default policy, as changed by adjust. Retries last as long as a test needs: they are bounded by real time.
+// newWorld returns a world with the default policy, changed by adjust. RetryFor is long enough for every test, because
+// retries are bounded by real time.
 func newWorld(t tester, adjust ...func(*coatcheck.Policy)) *world {
 	t.Helper()
 	w := &world{t: t, clock: new(clock), data: newMapStore()}
@@ -264,7 +265,8 @@ func (w *world) logout(cookie string) {
 	require.Equal(w.t, coatcheck.ClearCookie, a.cookie)
 }
 
-// user returns whose session the cookie opens, empty for none. It reads only: nothing is finished, so nothing is noted.
+// user returns the user whose session the cookie opens, empty for none. It only reads: the request is not finished, so no
+// use of the token is recorded.
 func (w *world) user(cookie string) string {
 	w.t.Helper()
 	return w.open(cookie).UserID()
@@ -293,7 +295,7 @@ func (w *world) record(token string) *coatcheck.Record {
 	return rec
 }
 
-// jar is a browser's: it holds one cookie and applies answers.
+// jar is a browser's cookie store: it holds one cookie and applies answers.
 type jar string
 
 func (j *jar) apply(answers ...answer) {
@@ -308,7 +310,7 @@ func (j *jar) apply(answers ...answer) {
 	}
 }
 
-// orders yields every order of the numbers 0 to n-1.
+// orders yields every permutation of the numbers 0 to n-1.
 func orders(n int, yield func([]int)) {
 	order := make([]int, 0, n)
 	var extend func()

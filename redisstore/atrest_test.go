@@ -38,7 +38,7 @@ func allKeys(t testing.TB, server *redistest.Server) []string {
 	}
 }
 
-// everything does all that a store does with sessions of these tokens, and leaves some of each kind of key.
+// everything calls all operations of a store with sessions of these tokens, and leaves keys of each kind.
 func everything(t testing.TB, s *redisstore.Store, user string, tokens *[]coatcheck.Token) {
 	t.Helper()
 	ctx, now := context.Background(), time.Now()
@@ -69,8 +69,8 @@ func everything(t testing.TB, s *redisstore.Store, user string, tokens *[]coatch
 	require.NoError(t, s.List(ctx, user, now, func(*coatcheck.Record) bool { return true }))
 }
 
-// TOK-03: whoever reads all that Redis holds and hears cannot open a session with it; and neither a key nor a script's text
-// has anything in it that a user chose.
+// TOK-03: an attacker who reads everything that Redis stores and receives cannot open a session with it; and no key and no
+// script text contains anything that a user chose.
 func TestRedisHoldsNoTokens(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -103,7 +103,7 @@ func TestRedisHoldsNoTokens(t *testing.T) {
 			assert.NotContains(t, said, secret, "on the way: %s", name)
 		}
 	}
-	// A record's bytes hold the user, and so does what they are compared with; keys and script texts do not.
+	// A record's bytes and the argument that they are compared with hold the user; keys and script texts do not.
 	for line := range strings.Lines(said) {
 		args := strings.Split(line, `" "`)
 		for i, arg := range args {
@@ -114,7 +114,7 @@ func TestRedisHoldsNoTokens(t *testing.T) {
 	}
 }
 
-// spellings is how the secret half of a token might show.
+// spellings returns the forms in which the secret half of a token might appear.
 func spellings(token coatcheck.Token) map[string]string {
 	text := token.AppendSecretText(nil)
 	raw, _ := base64.RawURLEncoding.DecodeString(string(text))
@@ -130,7 +130,7 @@ func spellings(token coatcheck.Token) map[string]string {
 	}
 }
 
-// quoted is how Redis prints bytes.
+// quoted returns bytes as Redis prints them.
 func quoted(b []byte) string {
 	var q strings.Builder
 	for _, c := range b {
@@ -143,7 +143,7 @@ func quoted(b []byte) string {
 	return q.String()
 }
 
-// monitor listens to all that the server is told, until the returned function is called, which returns it.
+// monitor records all commands that the server receives, until the returned function is called, which returns them.
 func monitor(t testing.TB, server *redistest.Server) func() string {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", server.Addr())
@@ -166,7 +166,7 @@ func monitor(t testing.TB, server *redistest.Server) func() string {
 		}
 	}()
 	return func() string {
-		defer conn.Close() //nolint:errcheck // all was heard
+		defer conn.Close() //nolint:errcheck // everything was read
 		server.Must("ECHO", "the end")
 		select {
 		case all := <-heard:
@@ -178,7 +178,7 @@ func monitor(t testing.TB, server *redistest.Server) func() string {
 	}
 }
 
-// RED-06: no key stays for good, and none for longer than what it is about.
+// RED-06: every key has an expiry, and none outlives what it describes.
 func TestEveryKeyExpires(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -203,7 +203,7 @@ func TestEveryKeyExpires(t *testing.T) {
 	}
 }
 
-// The index goes with its latest member, and a member with its session.
+// The index expires with its latest member, and a member is removed with its session.
 func TestIndexFollows(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -218,7 +218,7 @@ func TestIndexFollows(t *testing.T) {
 		}
 		return "", nil
 	}
-	// goesWith checks when the index goes: Redis tells how long that is from some time between before and after.
+	// goesWith checks when the index expires: Redis reports the time left as of some moment between before and after.
 	goesWith := func(rec *coatcheck.Record) {
 		t.Helper()
 		key, _ := index()
@@ -251,7 +251,7 @@ func TestIndexFollows(t *testing.T) {
 	assert.Equal(t, []string{fmt.Sprintf("%012x%s", c.CreatedAt, c.Key)}, members)
 }
 
-// A session that Redis evicted, or an operator deleted, counts nowhere.
+// A session that Redis evicted, or an operator deleted, is not counted anywhere.
 func TestEvictedSessionsDoNotCount(t *testing.T) {
 	ctx, server := context.Background(), redistest.Start(t)
 	s := opened(t, redisstore.Options{URL: server.URL()})
@@ -274,14 +274,14 @@ func TestEvictedSessionsDoNotCount(t *testing.T) {
 	assert.Equal(t, 1, n)
 }
 
-// SES-05: what has expired is dead although Redis has not collected it, and in the cache too.
+// SES-05: an expired session is dead although Redis has not removed it yet, and in the cache too.
 func TestExpiredBeforeItIsCollected(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Must("DEBUG", "SET-ACTIVE-EXPIRE", "0")
 	s := opened(t, redisstore.Options{URL: server.URL()})
 	served := 0
-	for lives := 500 * time.Millisecond; served == 0; lives *= 2 { // longer where a machine is so slow that it was over at once
+	for lives := 500 * time.Millisecond; served == 0; lives *= 2 { // longer on a machine so slow that it had expired at once
 		ends := time.UnixMilli(time.Now().Add(lives).UnixMilli())
 		rec := session(t, "ada")
 		h := rec.Header

@@ -15,7 +15,7 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// BenchmarkLoad is what a request's session costs: found in the cache, read past it, and read for the first time.
+// BenchmarkLoad measures a Load of a session that is in the cache, one past the cache, and the first one.
 func BenchmarkLoad(b *testing.B) {
 	server := redistest.Start(b)
 	ctx := context.Background()
@@ -40,7 +40,7 @@ func BenchmarkLoad(b *testing.B) {
 	b.Run("hit of 100,000", func(b *testing.B) {
 		s := opened(b, redisstore.Options{URL: server.URL(), CacheTTL: time.Hour})
 		n := 100_000
-		if testing.Short() { // only to see that it works
+		if testing.Short() { // only to check that the benchmark works
 			n = 1000
 		}
 		recs := make([]*coatcheck.Record, n)
@@ -83,7 +83,8 @@ func BenchmarkLoad(b *testing.B) {
 	})
 }
 
-// BenchmarkWrite is a login and a refresh by 64 callers, each beside a plain rueidis client that sends the same commands.
+// BenchmarkWrite measures a login and a refresh by 64 callers, each beside a plain rueidis client that sends the same
+// commands.
 func BenchmarkWrite(b *testing.B) {
 	ctx := context.Background()
 	for _, kind := range []string{"login", "refresh"} {
@@ -125,8 +126,9 @@ func sendPlain(ctx context.Context, b *testing.B, s *redisstore.Store, cmds []ru
 	}
 }
 
-// BenchmarkOtherNode is how long a session that one node has ended is served by another: from the acknowledgment to the last
-// yes. Beside it a bare message over Redis' pub/sub, over the same two connections' worth of way.
+// BenchmarkOtherNode measures how long a session that one node has ended is served by another: from the acknowledgment to
+// the last Load that succeeds. Beside it, it measures a bare message over Redis' pub/sub, which also passes two
+// connections.
 func BenchmarkOtherNode(b *testing.B) {
 	server := redistest.Start(b)
 	nodeA := opened(b, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
@@ -138,7 +140,7 @@ func BenchmarkOtherNode(b *testing.B) {
 			warm(b, nodeB, rec)
 			require.NoError(b, end(nodeA, rec))
 			ended := time.Now()
-			for load(nodeB, rec) == nil { //nolint:revive // until it is refused
+			for load(nodeB, rec) == nil { //nolint:revive // until the session is refused
 			}
 			times = append(times, time.Since(ended))
 		}

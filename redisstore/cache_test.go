@@ -19,7 +19,8 @@ const prefix = "coatcheck:"
 
 func redisKey(key coatcheck.Key) string { return fmt.Sprintf("%s{%s}:s:%s", prefix, key.Tag(), key) }
 
-// What rueidis wants of a CacheStore, as its own tests have it, save that a read which an invalidation overtook is not kept.
+// The cache does what rueidis' own tests require of a CacheStore, except that a read which an invalidation overtook is not
+// kept.
 func TestCacheStore(t *testing.T) {
 	now := time.Now()
 	setUp := func(t *testing.T) (redisstore.Cache, rueidis.CacheStore, *coatcheck.Record, string) {
@@ -143,7 +144,7 @@ func put(conn rueidis.CacheStore, rec *coatcheck.Record, ttl time.Duration, now 
 	conn.Update(redisKey(rec.Key), "GET", redisstore.Message(rec.Bytes()))
 }
 
-// RED-02, SES-05: whatever is in the cache, it says yes to nobody but the holder of a token of a session that lives.
+// RED-02, SES-05: whatever is in the cache, it admits only a token of a session that lives.
 func TestCacheOnlySaysYes(t *testing.T) {
 	now := time.Now()
 	c := redisstore.NewCache(prefix, 1<<20)

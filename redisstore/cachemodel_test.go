@@ -14,7 +14,8 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore"
 )
 
-// playedRedis is a server and the one connection to it: what it holds, which keys it tracks, and what is on its way back.
+// playedRedis simulates a server and the only connection to it: its records, the keys that it tracks, and the messages on
+// their way back.
 type playedRedis struct {
 	cache   redisstore.Cache
 	conn    rueidis.CacheStore
@@ -26,21 +27,21 @@ type playedRedis struct {
 	now     time.Time
 }
 
-// pushed is the answer to a read, or the news that the key has changed.
+// pushed is the answer to a read, or the invalidation of a key.
 type pushed struct {
 	key  int
 	news bool
 	msg  rueidis.RedisMessage
 }
 
-// What the cache says yes to is what Redis holds, or the news that it is not are on their way.
+// Every record that the cache admits is the one that Redis holds, or its invalidation is on its way.
 func TestCacheModel(t *testing.T) {
 	var pool []*coatcheck.Record
 	for range 6 {
 		pool = append(pool, session(t, "ada"))
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		// The smallest holds two records of this size in one shard, the next a few.
+		// The smallest cache holds two records of this size in one shard, the next one a few.
 		size := rapid.SampledFrom([]int{800, 1700, 1 << 20}).Draw(t, "size")
 		m := &playedRedis{
 			cache: redisstore.NewCache(prefix, size), stored: append([]*coatcheck.Record(nil), pool...), now: time.Now(),
@@ -63,7 +64,7 @@ func TestCacheModel(t *testing.T) {
 
 func (m *playedRedis) pick(t *rapid.T) int { return rapid.IntRange(0, len(m.keys)-1).Draw(t, "key") }
 
-// write is another node's Swap or End.
+// write does another node's Swap or End.
 func (m *playedRedis) write(t *rapid.T) {
 	i := m.pick(t)
 	if m.stored[i] == nil {
@@ -83,7 +84,7 @@ func (m *playedRedis) write(t *rapid.T) {
 	}
 }
 
-// read is a fill.
+// read begins a fill.
 func (m *playedRedis) read(t *rapid.T) {
 	i := m.pick(t)
 	msg, entry := m.conn.Flight(redisKey(m.keys[i]), "GET", time.Minute, m.now)
@@ -106,7 +107,8 @@ func (m *playedRedis) read(t *rapid.T) {
 	m.stream = append(m.stream, pushed{key: i, msg: answer})
 }
 
-// fail is a read whose caller learns of an error, such as its deadline's; what Redis sends then is for nobody.
+// fail ends a read with an error of its caller, such as an exceeded deadline; the answer that Redis sends later is
+// discarded.
 func (m *playedRedis) fail(t *rapid.T) {
 	i := m.pick(t)
 	m.conn.Cancel(redisKey(m.keys[i]), "GET", errors.New("failed"))
@@ -134,8 +136,8 @@ func (m *playedRedis) deliver(t *rapid.T) {
 	m.asked[p.key] = false
 }
 
-// reconnect loses what is on its way. The new connection is made, and writes go over it, before rueidis has cleaned up the
-// old one.
+// reconnect loses the messages on their way. The new connection is made, and writes go over it, before rueidis has cleaned
+// up the old one.
 func (m *playedRedis) reconnect(t *rapid.T) {
 	old := m.conn
 	late := m.stream

@@ -13,8 +13,8 @@ import (
 	"github.com/coatcheck/coatcheck/storetest"
 )
 
-// open returns a store that the test closes itself. No machine is too slow for it, unless opt has a Timeout: that is for the
-// tests in which Redis is away.
+// open returns a store that the test closes itself. Its methods have ample time even on a slow machine, unless opt has a
+// Timeout, which is for tests in which Redis is unreachable.
 func open(t testing.TB, opt redisstore.Options) *redisstore.Store {
 	t.Helper()
 	if opt.Timeout == 0 {
@@ -31,7 +31,8 @@ func open(t testing.TB, opt redisstore.Options) *redisstore.Store {
 	return s
 }
 
-// quickly is a tenth of n under the race detector, which looks for something else; the run without it does them all.
+// quickly returns a tenth of n under the race detector, which finds races in fewer iterations; the run without it makes all
+// n.
 func quickly(n int) int {
 	if raceDetector {
 		return n / 10

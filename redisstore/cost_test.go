@@ -33,7 +33,7 @@ func TestHitDoesNotAllocate(t *testing.T) {
 	assert.Equal(t, before.RoundTrips, after.RoundTrips)
 }
 
-// The cache's size is one for all that it takes up, whatever its records' size.
+// The cache's size bounds all memory that it takes up, whatever its records' size.
 func TestCacheKeepsToItsSize(t *testing.T) {
 	size := max(2<<20, quickly(8<<20))
 	now := time.Now()

@@ -12,7 +12,7 @@ import (
 
 var update = flag.Bool("update", false, "write the scripts into docs/operations.md")
 
-// The scripts are documented word for word: an operator has to be able to see what runs in his Redis.
+// The scripts are documented word for word: operators have to be able to see what runs in their Redis.
 func TestDocs(t *testing.T) {
 	const file = "../docs/operations.md"
 	text, err := os.ReadFile(file)

@@ -12,7 +12,7 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// The store is used through coatcheck.Manager, or server.Sessions; here it is only asked how it does.
+// The store is used through coatcheck.Manager, or server.Sessions; this example only pings it.
 func ExampleNew() {
 	redis := new(exampleTB)
 	defer redis.done()
@@ -24,7 +24,7 @@ func ExampleNew() {
 	if err != nil {
 		panic(err)
 	}
-	defer store.Close() //nolint:errcheck // it has nothing to say after this
+	defer store.Close() //nolint:errcheck // its error does not matter any more
 	manager, err := coatcheck.NewManager(store, coatcheck.Policy{})
 	if err != nil {
 		panic(err)
@@ -34,7 +34,7 @@ func ExampleNew() {
 	// Output: 0 <nil> <nil>
 }
 
-// Inspect says what is wrong with a Redis before anybody's session is in it.
+// Inspect reports what is wrong with a Redis before any session is in it.
 func ExampleInspect() {
 	redis := new(exampleTB)
 	defer redis.done()
@@ -52,7 +52,7 @@ func ExampleInspect() {
 	// Output: eviction: Redis may evict sessions when its memory is full, which logs people out; set maxmemory-policy noeviction, it is allkeys-lru
 }
 
-// exampleTB lets an example start a Redis as tests do. It has what redistest uses of a test, and no more.
+// exampleTB lets an example start a Redis as tests do. It implements only the methods of a test that redistest uses.
 type exampleTB struct {
 	testing.TB
 	cleanups []func()

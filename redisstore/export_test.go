@@ -12,27 +12,27 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// Cache is the cache by itself, for tests that play Redis.
+// Cache is the cache without a store, for tests that simulate Redis.
 type Cache struct{ *cache }
 
-// NewCache returns an empty cache of so many bytes.
+// NewCache returns an empty cache of size bytes.
 func NewCache(prefix string, size int) Cache { return Cache{newCache(prefix, size)} }
 
-// NewStore is a new connection.
+// NewStore does what rueidis does for a new connection.
 func (c Cache) NewStore() rueidis.CacheStore { return c.newStore(rueidis.CacheStoreOption{}) }
 
-// Load is what Store.Load does first.
+// Load does what Store.Load does first.
 func (c Cache) Load(key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) bool {
 	return c.load(key, id, now, rec)
 }
 
-// Flush is what a new connection does first.
+// Flush does what a new connection does first.
 func (c Cache) Flush() { c.flush() }
 
-// Keep is what a read past the cache ends with.
+// Keep does what a read past the cache does last.
 func (c Cache) Keep(key coatcheck.Key, err error, rec *coatcheck.Record) { c.keep(key, err, rec) }
 
-// Stats returns the cache's part of them.
+// Stats returns the cache's part of a store's Stats.
 func (c Cache) Stats() (st Stats) {
 	c.addTo(&st)
 	return st
@@ -63,12 +63,12 @@ func (sh *cacheShard) check() error {
 	return nil
 }
 
-// Message is what Redis answers to GET.
+// Message returns Redis' answer to a GET.
 func Message(value []byte) rueidis.RedisMessage {
 	return message('$', value)
 }
 
-// NilMessage is what Redis answers to GET of a key that does not exist.
+// NilMessage returns Redis' answer to a GET of a key that does not exist.
 func NilMessage() rueidis.RedisMessage { return message('_', nil) }
 
 func message(kind byte, value []byte) (m rueidis.RedisMessage) {
@@ -80,8 +80,8 @@ func message(kind byte, value []byte) (m rueidis.RedisMessage) {
 	return m
 }
 
-// NewPatient is New for tests in which Redis is never away for long: neither a method's time nor a connection is over before the
-// test is, however slow the machine. The three seconds that Options.Timeout has at most are not enough for that.
+// NewPatient is New for tests in which Redis is never away for long: no method and no connection times out before the test
+// ends, however slow the machine. Options.Timeout, at most three seconds, is too short for that.
 func NewPatient(ctx context.Context, opt Options) (*Store, error) {
 	opt, err := opt.withDefaults()
 	if err != nil {
@@ -108,22 +108,22 @@ func NewPatient(ctx context.Context, opt Options) (*Store, error) {
 // Patience is how long a method of a store by NewPatient may take.
 const Patience = 2 * time.Minute
 
-// ErrReplicas is that of a write which the primary has, and too few replicas.
+// ErrReplicas is the error of a write that the primary has, but too few replicas.
 var ErrReplicas = errReplicas
 
-// SetTimeout is how long a method may take from now on.
+// SetTimeout sets how long a method may take from now on.
 func (s *Store) SetTimeout(d time.Duration) { s.timeout = d }
 
-// RecordKey is where the record of key stands.
+// RecordKey returns the Redis key of key's record.
 func (s *Store) RecordKey(key coatcheck.Key) string { return s.recordKey(key) }
 
-// Cached reports whether a Load would be answered from the cache, if there is one.
+// Cached reports whether the cache, if there is one, would answer a Load.
 func (s *Store) Cached(key coatcheck.Key, id coatcheck.ID, now time.Time) bool {
 	var rec coatcheck.Record
 	return s.cache == nil || s.cache.load(key, id, now, &rec)
 }
 
-// LookAtClock makes the next Ping look at Redis' clock.
+// LookAtClock makes the next Ping check Redis' clock.
 func (s *Store) LookAtClock() { s.clockAge.Store(-int64(clockEvery)) }
 
 // Client is the store's client.
@@ -132,7 +132,7 @@ func (s *Store) Client() rueidis.Client { return s.client }
 // Forget empties the cache.
 func (s *Store) Forget() { s.cache.flush() }
 
-// CreateCommands are what a login sends, for a client of its own making.
+// CreateCommands returns the commands that a login sends, for another client.
 func (s *Store) CreateCommands(rec *coatcheck.Record) []rueidis.Completed {
 	tag, name, now := rec.Key.Tag(), userName(rec.UserID()), millis(time.Now())
 	return s.commands(createScript,
@@ -140,7 +140,7 @@ func (s *Store) CreateCommands(rec *coatcheck.Record) []rueidis.Completed {
 		[]string{string(rec.Bytes()), ends(rec), member(rec), "\x00\x00\x00\x00\x00\x00\x00\x00", "", now + " " + now})
 }
 
-// SwapCommands are what a refresh sends.
+// SwapCommands returns the commands that a refresh sends.
 func (s *Store) SwapCommands(rec *coatcheck.Record) []rueidis.Completed {
 	return s.commands(swapScript,
 		[]string{s.recordKey(rec.Key), s.key(rec.Key.Tag(), kindIndex, userName(rec.UserID()))},

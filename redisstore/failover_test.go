@@ -20,17 +20,17 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// deployment is something that survives the loss of a primary.
+// deployment is a set-up of Redis that survives the loss of a primary.
 type deployment struct {
 	url         string
-	fallBehind  func() // the replica stops hearing of what the primary does
+	fallBehind  func() // the replica gets no more writes from the primary
 	losePrimary func()
 }
 
 // RED-05: a primary is lost in the middle of traffic, with a replica that has fallen behind. How long it takes until logins
-// succeed is the deployment's (a Sentinel that waits for four seconds, a Cluster whose nodes do). With WaitReplicas no logout that
-// was acknowledged comes undone. Without it those of the last moments may: that is what Redis' asynchronous replication
-// means, and the documented worst case.
+// succeed depends on the deployment (the Sentinel and the Cluster's nodes wait for four seconds). With WaitReplicas no
+// acknowledged logout is undone. Without it those of the last moments may be undone, which follows from Redis' asynchronous
+// replication and is the documented worst case.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) deployment{
@@ -40,7 +40,8 @@ func TestFailover(t *testing.T) {
 		},
 		"Cluster": func(t *testing.T) deployment {
 			c := redistest.StartCluster(t, true, "cluster-node-timeout 4000")
-			// What its kernel has received it does read after all; so nothing is lost here, but nothing is acknowledged either.
+			// The replica later reads what its kernel has received, so no write is lost here, but none is acknowledged
+			// either.
 			return deployment{c.URL(), func() { c.Replicas[1].Signal(syscall.SIGSTOP) }, func() {
 				c.Primaries[1].Kill()
 				c.Replicas[1].Signal(syscall.SIGCONT)
@@ -85,7 +86,8 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// timeout is that of the stores that lose their primary: a login that began before fails, if at all, within it.
+// timeout is the Timeout of the stores that lose their primary: a login that began before the loss fails, if at all, within
+// it.
 const timeout = 2 * time.Second
 
 func begin(s *redisstore.Store, rec *coatcheck.Record) error {
@@ -93,7 +95,7 @@ func begin(s *redisstore.Store, rec *coatcheck.Record) error {
 	return err
 }
 
-// visits are logins by many users at once, and logouts of sessions that began 300 ms before.
+// visits makes logins of many users at once, and logouts of sessions that began 300 ms before.
 type visits struct {
 	over    atomic.Bool
 	asked   atomic.Int64 // logouts that were begun
@@ -134,7 +136,7 @@ func visit(t *testing.T, s *redisstore.Store) *visits {
 
 func (v *visits) leave(t *testing.T, s *redisstore.Store, rec *coatcheck.Record) {
 	v.asked.Add(1)
-	// Not found: it was begun on the primary that is no more, and nobody else had heard of it.
+	// If it is not found, the session was begun on the lost primary and never replicated.
 	if err := end(s, rec); err == nil {
 		v.note(func() { v.ended = append(v.ended, rec) })
 	} else if !errors.Is(err, coatcheck.ErrUnavailable) {
@@ -158,7 +160,8 @@ func (v *visits) lastFailure() (at time.Time) {
 	return at
 }
 
-// untilQuiet waits until logins have failed since the primary was lost, and then no more, for longer than one may be under way.
+// untilQuiet waits until logins have failed since the primary was lost, and then until none has failed for longer than a
+// login may take.
 func (v *visits) untilQuiet(t *testing.T, lost time.Time) {
 	t.Helper()
 	redistest.Eventually(t, time.Minute, "a login to fail", func() bool { return v.lastFailure().After(lost) })
@@ -171,7 +174,7 @@ func (v *visits) stop() []*coatcheck.Record {
 	return v.ended
 }
 
-// Slots move to and fro under traffic, key by key, and nobody notices.
+// Slots move to and fro under traffic, key by key, and no client notices.
 func TestSlotMigration(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, true)
@@ -198,7 +201,7 @@ func TestSlotMigration(t *testing.T) {
 					for !over.Load() && !t.Failed() {
 						liveThrough(t, s, user)
 						lives.Add(1)
-						time.Sleep(20 * time.Millisecond) // what it leaves has to move as well
+						time.Sleep(20 * time.Millisecond) // what the traffic leaves has to move as well
 					}
 				})
 			}
@@ -217,7 +220,8 @@ func TestSlotMigration(t *testing.T) {
 	}
 }
 
-// While only some of a user's keys have moved, what needs all of them waits, and does not take what it cannot see for gone.
+// While only some of a user's keys have moved, an operation that needs all of them waits, and does not take a key that it
+// cannot see for absent.
 func TestHalfMovedSlot(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, false)

@@ -20,7 +20,7 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// An operation whose answer is lost is done once, and its answer is told after all.
+// An operation whose answer is lost is done once, and its caller gets the answer after all.
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -70,7 +70,7 @@ func loseSwap(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 func loseCreate(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 	user := fmt.Sprintf("user %d", rand.Uint64())
 	oldest := add(t, s, user)
-	time.Sleep(2 * time.Millisecond) // so that it is the oldest
+	time.Sleep(2 * time.Millisecond) // so that this session is the oldest
 	old := next(t, add(t, s, user))
 	require.NoError(t, swap(s, old))
 	add(t, s, user)
@@ -90,7 +90,7 @@ func loseCreate(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 	require.ErrorIs(t, err, coatcheck.ErrExists)
 }
 
-// losePlain is a login that ends no other session and so leaves no receipt.
+// losePlain makes a login that ends no other session and so leaves no receipt.
 func losePlain(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 	ctx := context.Background()
 	for _, user := range []string{"", fmt.Sprintf("user %d", rand.Uint64())} {
@@ -119,7 +119,7 @@ func loseEndUser(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 	require.ErrorIs(t, endUser(s, user, session(t, user).Key), coatcheck.ErrNotFound)
 }
 
-// liveThrough is the life of a session as a client sees it, every answer of which must be right.
+// liveThrough runs the life of a session as a client sees it, and checks every answer.
 func liveThrough(t *testing.T, s *redisstore.Store, user string) {
 	ctx := context.Background()
 	rec := session(t, user)
@@ -155,7 +155,8 @@ func liveThrough(t *testing.T, s *redisstore.Store, user string) {
 	assert.ErrorIs(t, load(s, again), coatcheck.ErrEnded)
 }
 
-// traffic lets many live through it, each with a user of his own, until it is told to stop, and counts how many did.
+// traffic lets many clients run liveThrough, each with a user of its own, until stop is called, and counts the sessions'
+// lives.
 func traffic(t *testing.T, s *redisstore.Store, clients int) (lives *atomic.Int64, stop func()) {
 	var over atomic.Bool
 	var running sync.WaitGroup
@@ -174,8 +175,8 @@ func traffic(t *testing.T, s *redisstore.Store, clients int) (lives *atomic.Int6
 	}
 }
 
-// RED-01: what an operator does to Redis is no client's business. He leaves them the time for one life between two acts: on a slow
-// machine connections that are killed all the time would never get an answer through.
+// RED-01: clients do not notice what an operator does to Redis. Between two acts there is time for one session's life,
+// because on a slow machine connections that are killed all the time would never carry an answer.
 func TestNobodyNotices(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -213,7 +214,7 @@ func TestOwnWritesAreSeenAcrossConnections(t *testing.T) {
 	var killing sync.WaitGroup
 	killing.Go(func() {
 		for !over.Load() {
-			// A slow machine gets some answers through between two times, too.
+			// Even a slow machine gets some answers through between two kills.
 			answered := s.Stats().RoundTrips
 			for !over.Load() && s.Stats().RoundTrips < answered+100 {
 				time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
@@ -228,7 +229,8 @@ func TestOwnWritesAreSeenAcrossConnections(t *testing.T) {
 	killing.Wait()
 }
 
-// RED-01: while Redis is away every call fails in time, none says that a session is gone, and then all is as before.
+// RED-01: while Redis is unreachable every call fails in time, none says that a session is gone, and afterwards all
+// sessions are as before.
 func TestOutages(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	server := redistest.Start(t)
@@ -266,8 +268,8 @@ func TestOutages(t *testing.T) {
 	}
 }
 
-// inTime lets f try up to five times to be in time, which it says by returning nothing: a machine that is busy for a while makes it
-// late once, and a store that does not keep to its time makes it late always.
+// inTime calls f up to five times until it is in time, which it reports by an empty string: a busy machine makes f late
+// once, and a store that exceeds its timeout makes it late every time.
 func inTime(t *testing.T, f func() (problem string)) {
 	t.Helper()
 	problem := ""
@@ -279,8 +281,8 @@ func inTime(t *testing.T, f func() (problem string)) {
 	require.Fail(t, problem)
 }
 
-// lateness measures how late this machine runs what is due, until the returned function is called, which returns the worst.
-// Tests that share two cores with others allow for it.
+// lateness measures how late this machine runs due timers, until the returned function is called, which returns the longest
+// delay. Tests that share two cores with others allow for it.
 func lateness() (stop func() time.Duration) {
 	const nap = 5 * time.Millisecond
 	var over atomic.Bool
@@ -300,7 +302,7 @@ func lateness() (stop func() time.Duration) {
 	}
 }
 
-// callThrough lets so many callers do what they can for a while, and returns how long the slowest call took.
+// callThrough lets that many callers call the store for a while, and returns how long the slowest call took.
 func callThrough(t *testing.T, s *redisstore.Store, callers int, during time.Duration) time.Duration {
 	var mu sync.Mutex
 	var slowest time.Duration
@@ -337,8 +339,8 @@ func callThrough(t *testing.T, s *redisstore.Store, callers int, during time.Dur
 	return slowest
 }
 
-// RED-04: a session that another node has ended is not served for longer than five seconds, though the link is dead and
-// nobody says so; the connection after that begins with an empty cache.
+// RED-04: a session that another node has ended is not served for longer than five seconds, even if the link dies silently;
+// the next connection begins with an empty cache.
 func TestSilentCut(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -371,7 +373,7 @@ func TestSilentCut(t *testing.T) {
 	}
 }
 
-// A link that is cut and comes back takes what was cached along.
+// When a link is cut and comes back, the cache is empty.
 func TestReconnectBeginsEmpty(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -388,7 +390,7 @@ func TestReconnectBeginsEmpty(t *testing.T) {
 	}
 }
 
-// RED-02: callers who go away do not get each other's answers.
+// RED-02: callers whose contexts are cancelled do not get each other's answers.
 func TestCancellations(t *testing.T) {
 	t.Parallel()
 	s := opened(t, redisstore.Options{URL: redistest.Start(t).URL()})

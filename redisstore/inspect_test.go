@@ -21,7 +21,7 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// inspected returns what Inspect finds, by its subject.
+// inspected returns the findings of Inspect by their Check.
 func inspected(t *testing.T, opt redisstore.Options) map[string]redisstore.Finding {
 	t.Helper()
 	opt.Timeout = 3 * time.Second // the most that there is
@@ -44,7 +44,7 @@ func inspected(t *testing.T, opt redisstore.Options) map[string]redisstore.Findi
 	return by
 }
 
-// bad returns what is not fine.
+// bad returns the levels of the findings that are not Fine.
 func bad(found map[string]redisstore.Finding) map[string]redisstore.Level {
 	levels := make(map[string]redisstore.Level)
 	for check, f := range found {
@@ -88,7 +88,7 @@ func TestInspectCluster(t *testing.T) {
 	assert.Empty(t, bad(inspected(t, redisstore.Options{URL: redistest.StartCluster(t, false).URL()})))
 }
 
-// Each command that docs/redis.md grants is missed when it is not granted, and Inspect names it.
+// If a command that docs/redis.md grants is not granted, Inspect names it.
 func TestInspectNamesWhatTheUserLacks(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -98,7 +98,7 @@ func TestInspectNamesWhatTheUserLacks(t *testing.T) {
 		return inspected(t, redisstore.Options{URL: "redis://doctor:s3cret@" + server.Addr()})
 	}
 	assert.Empty(t, bad(inspectAs(whole)))
-	// Without these it does not even connect, or only in set-ups that this one is not.
+	// Without these commands the store does not even connect, or needs them only in other set-ups.
 	elsewhere := regexp.MustCompile(`^(hello|auth|ping|info|role|wait|asking|client\|.*|cluster\|.*)$`)
 	tried := 0
 	for _, word := range strings.Fields(whole) {
@@ -148,10 +148,11 @@ func TestInspectClock(t *testing.T) {
 	assert.Equal(t, redisstore.Warning, inspected(t, redisstore.Options{URL: mute.URL()})["clock"].Level)
 }
 
-// aMinuteAhead allows for the seconds that a slow machine may take to ask, which are not held against Redis.
+// aMinuteAhead allows for the seconds that a slow machine may take to ask, which do not count as skew.
 const aMinuteAhead = `\b(5\d(\.\d)?s|1m0s) ahead`
 
-// shifted returns the address of the server with its clock put forward, as far as TIME tells: a real one cannot be.
+// shifted returns the address of the server behind a proxy that puts the clock in its answers to TIME forward, because a
+// real server's clock cannot be set.
 func shifted(t *testing.T, server string, ahead time.Duration) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -183,7 +184,7 @@ func shiftTime(client net.Conn, server string, ahead time.Duration) {
 	}
 	defer conn.Close() //nolint:errcheck // likewise
 	go func() {
-		_, _ = io.Copy(conn, client) // the client went away
+		_, _ = io.Copy(conn, client) // the client may have gone
 		_ = conn.Close()
 	}()
 	buf := make([]byte, 64<<10)

@@ -17,7 +17,7 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// DOS-05: tokens that somebody made up, well-formed as they are, cost nobody his place in the cache.
+// DOS-05: well-formed but made-up tokens evict no session from the cache.
 func TestMadeUpTokens(t *testing.T) {
 	t.Parallel()
 	const sessions = 200
@@ -36,7 +36,7 @@ func TestMadeUpTokens(t *testing.T) {
 		err := s.Load(context.Background(), token.Key(), token.ID(), time.Now(), &got)
 		assert.ErrorIs(t, err, coatcheck.ErrNotFound)
 	})
-	// Nor do those that have the public half of a session right.
+	// Tokens with the right public half of a session do not either.
 	parallel(32, madeUp/10, func(i int) {
 		open, err := opens(s, recs[i%sessions], newID())
 		assert.NoError(t, err)
@@ -52,7 +52,7 @@ func TestMadeUpTokens(t *testing.T) {
 	assert.Contains(t, info, fmt.Sprintf("tracking_total_keys:%d\r", sessions))
 }
 
-// When more sessions are in use than Redis will track, those that it forgets are read again, and that is all.
+// When more sessions are in use than Redis will track, those that it forgets are only read again.
 func TestMoreSessionsThanRedisTracks(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "tracking-table-max-keys 100")
@@ -69,7 +69,7 @@ func TestMoreSessionsThanRedisTracks(t *testing.T) {
 	}
 }
 
-// Bytes that are no record are no session, and go; those of a newer release stay.
+// Bytes that are no record count as no session and are removed; those of a newer release stay.
 func TestDamagedAndNewer(t *testing.T) {
 	t.Parallel()
 	ctx, server := context.Background(), redistest.Start(t)
@@ -130,7 +130,8 @@ func TestDamagedAndNewer(t *testing.T) {
 	require.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)
 }
 
-// What only a defect of the caller brings about is an error of no kind that the contract names, and changes nothing.
+// A call that only a defect of the caller causes returns an error that is none of the contract's sentinels, and changes
+// nothing.
 func TestDefectsAreRefused(t *testing.T) {
 	ctx, server := context.Background(), redistest.Start(t)
 	s := opened(t, redisstore.Options{URL: server.URL()})
@@ -170,7 +171,7 @@ func TestDefectsAreRefused(t *testing.T) {
 	require.NoError(t, swapTo(2, "ada"))
 }
 
-// A Redis whose memory is full begins no sessions, and ends them as before.
+// When Redis' memory is full, no session can begin, and sessions end as before.
 func TestFullMemory(t *testing.T) {
 	ctx, server := context.Background(), redistest.Start(t)
 	s := opened(t, redisstore.Options{URL: server.URL()})
@@ -208,7 +209,7 @@ func aclUser(t *testing.T) string {
 	return strings.Join(strings.Fields(strings.Replace(rules, ">PASSWORD", ">s3cret", 1)), " ")
 }
 
-// RED-07: the store does with a user who may do very little; what it does in a Cluster, TestConformanceOnCluster shows.
+// RED-07: the store works with a Redis user that has few permissions; TestConformanceOnCluster covers a Cluster.
 func TestACLUser(t *testing.T) {
 	t.Parallel()
 	primary, _ := redistest.StartReplicated(t, "user coatcheck "+aclUser(t))
@@ -228,7 +229,7 @@ func TestACLUser(t *testing.T) {
 	}
 }
 
-// as is the URL for that user.
+// as returns the URL for that user.
 func as(url string) string { return strings.Replace(url, "redis://", "redis://coatcheck:s3cret@", 1) }
 
 func nothingRefused(t *testing.T, server *redistest.Server) {

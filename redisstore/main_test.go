@@ -6,8 +6,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// rueidis has goroutines that sleep and do not wake when it is closed: for up to a second before it asks a Cluster who serves
-// what, and for five before it closes connections to nodes that are no more.
+// rueidis has goroutines that sleep and do not wake when it is closed: for up to a second before it asks a Cluster for its
+// slots, and for five before it closes connections to nodes that have left.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(
 		m,

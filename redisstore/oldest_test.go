@@ -16,13 +16,13 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// The limit ends the oldest session although its script looks at all of a user's sessions once in many logins only: whatever
-// ends meanwhile, and although a node's clock is behind.
+// The limit ends the oldest session although its script looks at all of a user's sessions only once in many logins,
+// whichever sessions end meanwhile, and even if a node's clock is behind.
 func TestLimitEndsTheOldest(t *testing.T) {
 	const limit = 20
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // it must repeat
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // the sequence must be repeatable
 	ctx, server := context.Background(), redistest.Start(t)
 	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
 	var live []*coatcheck.Record // the oldest first
@@ -82,7 +82,7 @@ func listed(t *testing.T, s *redisstore.Store, user string) (keys []coatcheck.Ke
 	return keys
 }
 
-// The list of the oldest sessions stands beside the mark, and is in no mark's way.
+// The list of the oldest sessions is stored beside the mark, and does not interfere with it.
 func TestOldestBesideTheMark(t *testing.T) {
 	const limit = 20
 	ctx, server := context.Background(), redistest.Start(t)

@@ -53,7 +53,8 @@ func TestOwnWritesAreSeen(t *testing.T) {
 	assert.Greater(t, s.Stats().Hits, uint64(quickly(10_000)))
 }
 
-// ownWritesAreSeen lets 64 clients revoke sessions that are cached, one in eight while another reads it without pause.
+// ownWritesAreSeen lets 64 clients revoke cached sessions, one in eight of them while another client reads the session
+// without pause.
 func ownWritesAreSeen(t *testing.T, s *redisstore.Store, trials int) {
 	const clients = 64
 	var turn, late atomic.Int64
@@ -103,7 +104,8 @@ func readOn(s *redisstore.Store, rec *coatcheck.Record) (stop func()) {
 	}
 }
 
-// A node that has not heard of another's refresh yet must not turn the new token away, and after that it may cache it.
+// A node that has not received the invalidation of another node's refresh yet must not refuse the new token, and may cache
+// it afterwards.
 func TestTokenOfAnotherNodeIsAccepted(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -136,7 +138,7 @@ func TestTokenOfAnotherNodeIsAccepted(t *testing.T) {
 	}
 }
 
-// parallel runs f(0) to f(n-1), so many at once.
+// parallel runs f(0) to f(n-1), as many at once as there are workers.
 func parallel(workers, n int, f func(i int)) {
 	var turn atomic.Int64
 	var running sync.WaitGroup

@@ -29,7 +29,7 @@ func TestReplicasAreWaitedFor(t *testing.T) {
 			rec := add(t, s, fmt.Sprintf("user %d", i))
 			r := revocations[i%len(revocations)]
 			require.NoError(t, r.do(t, s, rec), r.name)
-			if r.name == "push out" { // a login tells nobody that another session has ended
+			if r.name == "push out" { // a login does not report that another session has ended
 				continue
 			}
 			b, err := replica.Do("GET", s.RecordKey(rec.Key)).AsBytes()
@@ -55,7 +55,7 @@ func TestReplicasAreWaitedFor(t *testing.T) {
 			})
 		}
 
-		// Trying again is no way around it.
+		// A retry does not get around the replicas.
 		ended := add(t, s, "eve")
 		for range 3 {
 			unacknowledged(t, s, func(s *redisstore.Store) error { return end(s, ended) })
@@ -85,8 +85,8 @@ func TestReplicasAreWaitedFor(t *testing.T) {
 	})
 }
 
-// unacknowledged does what the stopped replica keeps from being acknowledged, through a store that has little time, and on a slow
-// machine more and more, until it is told that the replica is what was missing.
+// unacknowledged calls do, which cannot be acknowledged while the replica is stopped, with a store that has little time,
+// and more time with each try on a slow machine, until the error is that of the missing replica.
 func unacknowledged(t *testing.T, s *redisstore.Store, do func(*redisstore.Store) error) {
 	t.Helper()
 	defer s.SetTimeout(redisstore.Patience)

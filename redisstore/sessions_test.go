@@ -15,7 +15,7 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// The sessions of the tests here live for so long, and their tombstones.
+// These are the lifetimes of the tests' sessions and of their tombstones.
 const (
 	life  = 20 * time.Minute
 	grave = 5 * time.Minute
@@ -66,12 +66,12 @@ func next(t testing.TB, rec *coatcheck.Record, edits ...func(*coatcheck.Header))
 	return rec2
 }
 
-// rotated is a Swap's edit: a new ID, the old one admitted until the new one was used.
+// rotated is a Swap's edit: it sets a new ID, and the old one is admitted until the new one was used.
 func rotated(h *coatcheck.Header) {
 	h.PrevID, h.PrevUntil, h.ID, h.RotatedAt = h.ID, coatcheck.PrevOpen, newID(), time.Now().UnixMilli()
 }
 
-// cycled is a Swap's edit: a new ID, the old one admitted no more.
+// cycled is a Swap's edit: it sets a new ID, and the old one is not admitted any more.
 func cycled(h *coatcheck.Header) {
 	rotated(h)
 	h.PrevUntil = h.RotatedAt

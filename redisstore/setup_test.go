@@ -77,7 +77,7 @@ func TestNobodyIsThere(t *testing.T) {
 	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
 }
 
-// logged returns what a store says when it starts.
+// logged returns what a store logs when it starts.
 func logged(t *testing.T, opt redisstore.Options) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -142,7 +142,7 @@ func newAuthority(t *testing.T, name string) *authority {
 	return a
 }
 
-// issue writes name.crt and name.key, signed by the authority or, for its own, by itself.
+// issue writes name.crt and name.key, signed by the authority, or self-signed for the authority's own certificate.
 func (a *authority) issue(name string, tmpl *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -14,9 +14,8 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// SES-07: half a minute between a node's clock and that of Redis, which is the same as between Redis' and the node's. With Redis
-// behind, the record outlives its session there and opens nothing; with Redis ahead, the session ends early. Neither
-// brings one back.
+// SES-07: the clocks of a node and of Redis differ by half a minute. With Redis behind, the record outlives its session
+// there and opens nothing; with Redis ahead, the session ends early. Neither brings a session back.
 func TestSkew(t *testing.T) {
 	t.Parallel()
 	const skew, lives = 30 * time.Second, 20 * time.Second
@@ -57,7 +56,7 @@ func TestSkew(t *testing.T) {
 	}
 }
 
-// A clock that goes wrong after the start is told of, too.
+// The store also warns of a clock that goes wrong after the start.
 func TestClockIsWatched(t *testing.T) {
 	var b bytes.Buffer
 	url := "redis://" + shifted(t, redistest.Start(t).Addr(), time.Minute)

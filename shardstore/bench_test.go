@@ -16,10 +16,10 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// recordBytes is what the records of a benchmark encode to: a user, an IPv4 address and a short agent.
+// recordBytes is the encoded size of a benchmark's records, with a user, an IPv4 address and a short agent.
 const recordBytes = 128
 
-// fill creates n sessions of as many users.
+// fill creates n sessions, each of another user.
 func fill(b *testing.B, s *shardstore.Store, n int, ttl time.Duration) []coatcheck.Key {
 	b.Helper()
 	keys := make([]coatcheck.Key, n)
@@ -52,7 +52,7 @@ func writeBench(rec *coatcheck.Record, key coatcheck.Key, i int, version uint64,
 	}, user, []byte{192, 0, 2, 7}, agent, nil)
 }
 
-// million is how many sessions a benchmark looks at; with -short a hundredth, to see that it works.
+// million is how many sessions a benchmark uses; with -short it is a hundredth, to check that the benchmark works.
 func million() int {
 	if testing.Short() {
 		return 10_000

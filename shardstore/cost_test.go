@@ -38,10 +38,10 @@ func TestOneCrowdedShard(t *testing.T) {
 		{"load", (*crowded).load},
 		{"swap", (*crowded).swap},
 		{"create and end", (*crowded).replace},
-		{"create at the limit", (*crowded).login}, // the last, because it ends the others' sessions
+		{"create at the limit", (*crowded).login}, // the last case, because it ends the sessions of the others
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			// A walk through all of them would take 200 times as long. Caches account for some of what it takes.
+			// A walk through all of them would take 200 times as long. Caches account for some of the difference.
 			assert.Less(t, many.cost(tt.op), 30*few.cost(tt.op))
 		})
 	}

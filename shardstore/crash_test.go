@@ -22,18 +22,18 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// The environment of TestCrash: how often the child is killed (15 times; `make crash` does it 200 times), and, in the
-// child, the folder that it works on.
+// These are TestCrash's environment variables: how often the child is killed (15 times; `make crash` does it 200 times),
+// and, in the child, the folder that it works on.
 const (
 	crashKills = "COATCHECK_CRASH_KILLS"
 	crashChild = "COATCHECK_CRASH_CHILD"
 )
 
-// TestCrash kills a process at random moments of mixed traffic, in the middle of snapshots too, and looks at what the next
-// store makes of its folder: nothing that was answered is undone, nothing that has ended is back.
+// TestCrash kills a process at random moments of mixed traffic, in the middle of snapshots too, and checks what the next
+// store restores from its folder: no acknowledged change is undone, and no session that has ended is back.
 //
-// The child writes a line before each operation and one behind it. An operation without the second line may have happened
-// or not.
+// The child writes a line before each operation and one after it. An operation without the second line may have happened or
+// not.
 func TestCrash(t *testing.T) {
 	if dir := os.Getenv(crashChild); dir != "" {
 		crash(t, dir)
@@ -59,7 +59,7 @@ func TestCrash(t *testing.T) {
 
 func realClock(opt *shardstore.Options) { opt.Now = nil }
 
-// snapshots returns how many were taken, by the name of the last.
+// snapshots returns how many snapshots were taken, by the name of the last one.
 func snapshots(t *testing.T, dir string) (n int) {
 	for _, name := range filesIn(t, dir) {
 		if digits, ok := strings.CutPrefix(name, "snapshot-"); ok {
@@ -78,7 +78,7 @@ func killed(t *testing.T, dir string) string {
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	in := bufio.NewReader(out)
-	first, err := in.ReadString('\n') // it is at work
+	first, err := in.ReadString('\n') // the child is at work
 	require.NoError(t, err)
 	time.AfterFunc(time.Duration(rand.IntN(150_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
 	rest, err := io.ReadAll(in)
@@ -91,7 +91,7 @@ func killed(t *testing.T, dir string) string {
 func crash(t *testing.T, dir string) {
 	s, err := shardstore.New(shardstore.Options{Dir: dir, SnapshotBytes: 20 << 10})
 	require.NoError(t, err)
-	go func() { // more often than it would by itself
+	go func() { // snapshots more often than the store would take them itself
 		for {
 			_ = s.Snapshot()
 		}
@@ -158,7 +158,7 @@ func crashUser(t *testing.T, s *shardstore.Store, user string, say func(string, 
 	}
 }
 
-// oldestOf is what a limit of two ends: of the same age, the smaller key.
+// oldestOf returns the session that a limit of two ends: of two sessions of the same age, the one with the smaller key.
 func oldestOf(recs []*coatcheck.Record) *coatcheck.Record {
 	if string(recs[0].Key[:]) < string(recs[1].Key[:]) {
 		return recs[0]
@@ -191,7 +191,7 @@ func (w *witness) read(t *testing.T, lines string) {
 	for line := range strings.Lines(lines) {
 		f := strings.Fields(line)
 		if !strings.HasSuffix(line, "\n") || len(f) < 3 || (f[0] != "?" && f[0] != "!") {
-			continue // cut by the kill
+			continue // the kill cut the line
 		}
 		key, ok := coatcheck.ParseKey([]byte(f[2]))
 		require.True(t, ok, line)
@@ -225,7 +225,7 @@ func (w *witness) check(t *testing.T, s *shardstore.Store) {
 		case err != nil && k.answered > 0 && !k.askedEnd:
 			t.Errorf("a session is lost: %v", err)
 		}
-		if err != nil { // and it must stay so
+		if err != nil { // the session must stay ended
 			k.askedEnd, k.answeredEnd = true, true
 		}
 	}

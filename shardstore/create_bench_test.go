@@ -24,7 +24,7 @@ type logins struct {
 	turn  atomic.Int64
 }
 
-// newLogins returns logins of so many users who have so many sessions each already.
+// newLogins returns logins of that many users, each of which has that many sessions already.
 func newLogins(b *testing.B, opt shardstore.Options, users, sessions int) *logins {
 	b.Helper()
 	l := &logins{}
@@ -42,7 +42,7 @@ func newLogins(b *testing.B, opt shardstore.Options, users, sessions int) *login
 
 func (l *logins) clock(turn int64) time.Time { return t0.Add(time.Duration(turn) * time.Millisecond) }
 
-// next is one login of the user whose turn it is; beyond the limit it ends the user's oldest session.
+// next is a login of the next user in turn; beyond the limit it ends the user's oldest session.
 func (l *logins) next(rec *coatcheck.Record, limit int) error {
 	turn := l.turn.Add(1)
 	user := l.users[int(turn)%len(l.users)]
@@ -62,8 +62,8 @@ func (l *logins) next(rec *coatcheck.Record, limit int) error {
 	return err
 }
 
-// BenchmarkCreate is a login of a user who has 1, 10 or 100 sessions, which is as many as the user may have, so that each ends the oldest.
-// The store holds equally many sessions each time.
+// BenchmarkCreate measures a login of a user who has 1, 10 or 100 sessions, which is as many as the user may have, so that
+// each ends the oldest. The store holds equally many sessions each time.
 func BenchmarkCreate(b *testing.B) {
 	for _, each := range []int{1, 10, 100} {
 		b.Run(fmt.Sprintf("sessions=%d", each), func(b *testing.B) {
@@ -85,7 +85,7 @@ func BenchmarkCreate(b *testing.B) {
 	}
 }
 
-// cpuTime returns the processor time that the process has used, which means something on a machine that others use too.
+// cpuTime returns the processor time that the process has used, which is meaningful even on a busy machine.
 func cpuTime(b *testing.B) int64 {
 	b.Helper()
 	var u syscall.Rusage
@@ -93,7 +93,7 @@ func cpuTime(b *testing.B) int64 {
 	return u.Utime.Nano() + u.Stime.Nano()
 }
 
-// BenchmarkCreateParallel is logins of 256 callers, with and without a journal.
+// BenchmarkCreateParallel measures logins of 256 callers, with and without a journal.
 func BenchmarkCreateParallel(b *testing.B) {
 	for _, kept := range []string{"memory", "disk"} {
 		b.Run(kept, func(b *testing.B) {

@@ -74,7 +74,7 @@ func TestRestore(t *testing.T) {
 			n, err := shardstore.Verify(dir)
 			require.NoError(t, err)
 			assert.Zero(t, n, "by the real clock all of them expired long ago")
-			for range 2 { // what it restores it can restore again
+			for range 2 { // a restored store can be restored again
 				s = onDisk(t, dir, func(opt *shardstore.Options) { opt.Now = func() time.Time { return later } })
 				assert.Equal(t, shardstore.Sizes{Sessions: 4, Users: 3, Indexed: 3}, sizes(t, s))
 				for _, rec := range []*coatcheck.Record{kept, anonymous, renewed, newest} {
@@ -89,7 +89,7 @@ func TestRestore(t *testing.T) {
 				require.NoError(t, s.Close())
 			}
 
-			s = onDisk(t, dir) // by a clock at which tombstones and marks still stand
+			s = onDisk(t, dir) // its clock is at a time at which tombstones and marks still stand
 			require.ErrorIs(t, load(s, ended.Key, t0), coatcheck.ErrEnded)
 			require.ErrorIs(t, load(s, pushedOut.Key, t0), coatcheck.ErrEnded)
 			again, err := s.Mark(ctx, "cyd", t0)
@@ -184,7 +184,7 @@ func TestOneStoreOnAFolder(t *testing.T) {
 			require.ErrorIs(t, err, shardstore.ErrInUse)
 			_, err = shardstore.Verify(dir)
 			require.ErrorIs(t, err, shardstore.ErrInUse)
-			rec := add(t, s, "ada", t0, time.Hour) // it goes on
+			rec := add(t, s, "ada", t0, time.Hour) // the store goes on
 			require.NoError(t, s.Close())
 			require.NoError(t, load(onDisk(t, dir), rec.Key, t0))
 		})
@@ -205,7 +205,7 @@ func journalOf(t *testing.T, dir string) (name string, recs []*coatcheck.Record,
 	return name, recs, begins
 }
 
-// A crash leaves the last entry torn, wherever it is cut.
+// A crash leaves the last frame torn, at whatever byte.
 func TestTornEnd(t *testing.T) {
 	dir := t.TempDir()
 	name, recs, begins := journalOf(t, dir)
@@ -316,7 +316,7 @@ func TestDirMistakes(t *testing.T) {
 	assert.False(t, errors.Is(err, coatcheck.ErrUnavailable))
 }
 
-// Looking at a folder leaves it as it was: a lock that root made there would keep the server out.
+// Verify leaves a folder unchanged: a lock file that root made there would keep the server out.
 func TestVerifyChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	_, err := shardstore.Verify(dir)

@@ -52,7 +52,7 @@ func TestFullDisk(t *testing.T) {
 	assert.Equal(t, 2, s.Len())
 }
 
-// What a full disk took of a change that was refused does not stand behind what came after it.
+// The part of a refused change that a full disk did write is cut off before the next change is written.
 func TestFullDiskLeavesNoScrap(t *testing.T) {
 	dir := t.TempDir()
 	disk := shardstore.NewFlakyFiles()
@@ -70,7 +70,7 @@ func TestFullDiskLeavesNoScrap(t *testing.T) {
 	assert.Equal(t, 1, s.Len())
 }
 
-// What a failed sync may have lost is written anew, and until then nothing is promised.
+// Changes that a failed sync may have lost are written anew, and until then no change is acknowledged.
 func TestFailedSync(t *testing.T) {
 	dir := t.TempDir()
 	disk := shardstore.NewFlakyFiles()

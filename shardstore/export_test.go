@@ -25,13 +25,13 @@ func (s *Store) SweepHolds(now time.Time) (holds []time.Duration) {
 	return holds
 }
 
-// Hold takes a shard's lock, and returns what lets it go.
+// Hold takes a shard's lock, and returns the function that releases it.
 func (s *Store) Hold(shard int) (letGo func()) {
 	s.shards[shard].mu.Lock()
 	return s.shards[shard].mu.Unlock
 }
 
-// Break makes the next look at a shard's wheel panic, and returns what mends it.
+// Break makes the next use of a shard's wheel panic, and returns the function that repairs it.
 func (s *Store) Break(shard int) (mend func()) {
 	sh := &s.shards[shard]
 	sh.mu.Lock()
@@ -45,7 +45,7 @@ func (s *Store) Break(shard int) (mend func()) {
 // Sizes is how much a store holds.
 type Sizes struct{ Sessions, Tombstones, Users, Indexed, Marks int }
 
-// Sizes counts what is there, and returns which of the invariants at type shard do not hold.
+// Sizes counts what the store holds, and returns which of the invariants at type shard do not hold.
 func (s *Store) Sizes() (n Sizes, err error) {
 	var errs []error
 	for i := range s.shards {

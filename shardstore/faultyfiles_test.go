@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// Snapshot takes one now.
+// Snapshot takes a snapshot now.
 func (s *Store) Snapshot() error { return s.snapshot() }
 
 // Rotate begins a new journal, as a snapshot does first.
@@ -31,17 +31,17 @@ func (s *Store) Abandon() {
 type FlakyFiles struct {
 	mu        sync.Mutex
 	full      bool
-	room      int // what still goes in when it is full
+	room      int // how many bytes still fit in when it is full
 	failSyncs bool
 }
 
-// NewFlakyFiles returns one that works.
+// NewFlakyFiles returns a file system without faults.
 func NewFlakyFiles() *FlakyFiles { return &FlakyFiles{} }
 
-// Use is for Options.
+// Use sets the file system in opt.
 func (d *FlakyFiles) Use(opt *Options) { opt.files = flakySystem{d} }
 
-// Fill leaves room for so many bytes.
+// Fill leaves room for that many bytes.
 func (d *FlakyFiles) Fill(room int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -56,7 +56,7 @@ func seeds(t testing.TB) [][]byte {
 	}
 }
 
-// tryFiles reads a folder with these files, and wants a whole store or an error that names one of them.
+// tryFiles reads a folder with these files, and expects a whole store or an error that names one of them.
 func tryFiles(t *testing.T, files map[string][]byte) {
 	disk := NewPower()
 	for name, b := range files {

@@ -91,7 +91,7 @@ func TestTombstoneAndMarkGoOnTime(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// SES-07: what was refused as expired, or removed as such, stays gone when the clock steps back.
+// SES-07: a session that was refused or removed as expired stays gone when the clock steps back.
 func TestClockStepsBack(t *testing.T) {
 	c := clockAt(t0)
 	s := newStore(t, shardstore.Options{JanitorEvery: asleep, Now: c.now})
@@ -112,7 +112,7 @@ func TestClockStepsBack(t *testing.T) {
 	assert.Equal(t, shardstore.Sizes{Sessions: 1, Users: 1, Indexed: 1}, sizes(t, s))
 }
 
-// The same for a session whose end another operation than Load has reported.
+// The same holds for a session whose expiry an operation other than Load has reported.
 func TestClockStepsBackAfterOtherRefusals(t *testing.T) {
 	end := t0.Add(time.Hour)
 	var last coatcheck.Record
@@ -143,17 +143,17 @@ func TestClockStepsBackAfterOtherRefusals(t *testing.T) {
 	}
 }
 
-// A clock that is wrong for a moment and is then corrected must not keep the janitor from its work: what ends by the right clock
-// is removed, and makes room.
+// A clock that is wrong for a moment and is then corrected must not stop the janitor: sessions that end by the right clock
+// are removed, and make room.
 func TestJanitorFollowsTheClock(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	for _, step := range []time.Duration{-4 * year, -time.Hour, time.Hour, 4 * year} {
 		t.Run(step.String(), func(t *testing.T) {
-			const most = 200 // more than are visited in one hold of a lock
+			const most = 200 // more sessions than are visited in one hold of a lock
 			c := clockAt(t0)
 			s := newStore(t, shardstore.Options{Shards: 2, JanitorEvery: asleep, MaxSessions: most, Now: c.now})
 			var last coatcheck.Record
-			life := func(now time.Time) { // of a store, up to its limit and until all of it has ended
+			life := func(now time.Time) { // a store's life, up to its limit and until all of it has ended
 				c.set(now)
 				s.Sweep()
 				for range most - s.Len() {
@@ -180,7 +180,7 @@ func TestJanitorFollowsTheClock(t *testing.T) {
 	}
 }
 
-// The same when nobody but a Create that needs room has seen the corrected clock.
+// The same holds when only a Create that needs room has seen the corrected clock.
 func TestCreateMakesRoomAfterTheClockWentBack(t *testing.T) {
 	c := clockAt(t0.Add(4 * 365 * 24 * time.Hour))
 	s := newStore(t, shardstore.Options{Shards: 2, JanitorEvery: asleep, MaxSessions: 3, Now: c.now})
@@ -227,7 +227,7 @@ func TestJanitorHoldsAreBounded(t *testing.T) {
 	assert.Zero(t, sizes(t, s).Sessions, "a round takes as many holds as it needs")
 }
 
-// MEM-01: a session that is renewed while the janitor is at work, by a request whose clock was read a moment earlier.
+// MEM-01: a session is renewed while the janitor is at work, by a request that read its clock a moment earlier.
 func TestJanitorSparesTheRenewed(t *testing.T) {
 	s := newStore(t, shardstore.Options{Shards: 1, JanitorEvery: asleep})
 	var recs []*coatcheck.Record
@@ -252,7 +252,8 @@ func TestJanitorSparesTheRenewed(t *testing.T) {
 	assert.Equal(t, shardstore.Sizes{Sessions: 1, Users: 1, Indexed: 1}, sizes(t, s))
 }
 
-// The same without a script: the session is always within a millisecond of its end, and the janitor always at work.
+// The same is tested without a fixed order: the session is always within a millisecond of its end, and the janitor always
+// runs.
 func TestJanitorAgainstRenewals(t *testing.T) {
 	c := clockAt(t0)
 	s := newStore(t, shardstore.Options{Shards: 1, JanitorEvery: asleep, Now: c.now})
@@ -322,7 +323,7 @@ func TestJanitorSurvivesPanics(t *testing.T) {
 	assert.Zero(t, sizes(t, s).Sessions, "its lock was let go")
 }
 
-// Close returns when the janitor is home, from wherever it was, and may be called by several.
+// Close returns when the janitor has returned, whatever it was doing, and may be called from several goroutines.
 func TestCloseWaitsForTheJanitor(t *testing.T) {
 	atWork, goOn := make(chan struct{}), make(chan struct{})
 	var began sync.Once

@@ -12,8 +12,7 @@ import (
 )
 
 // lockDir locks the file "lock" of the folder until the returned file is closed, which the system does for a process that
-// dies. Earlier releases know this lock only; it does not hold once somebody has removed the file, so every journal is
-// locked too.
+// dies. Earlier releases know this lock only; it does not hold once the file was removed, so every journal is locked too.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

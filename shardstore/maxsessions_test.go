@@ -17,7 +17,7 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// full returns a store that holds as many sessions as it may, and who they are.
+// full returns a store that holds as many sessions as it may, and these sessions.
 func full(t *testing.T, n int, user string, ttl time.Duration) (*shardstore.Store, []*coatcheck.Record) {
 	t.Helper()
 	s := newStore(t, shardstore.Options{Shards: 8, MaxSessions: n, JanitorEvery: asleep})
@@ -81,7 +81,8 @@ func TestMaxSessions(t *testing.T) {
 	})
 }
 
-// Each round begins with a store that is full of expired sessions: no more come in than may, and no fewer.
+// Each round begins with a store that is full of expired sessions: exactly as many sessions as the limit allows are
+// created.
 func TestMaxSessionsUnderConcurrency(t *testing.T) {
 	const most, callers = 2, 4
 	s, _ := full(t, most, "", time.Minute)
@@ -96,7 +97,7 @@ func TestMaxSessionsUnderConcurrency(t *testing.T) {
 		var calling sync.WaitGroup
 		for _, rec := range recs {
 			calling.Go(func() {
-				for waiting.Add(1); waiting.Load() < callers; { // closer together than a channel would start them
+				for waiting.Add(1); waiting.Load() < callers; { // this starts them closer together than a channel would
 					runtime.Gosched()
 				}
 				switch _, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{}, now); {
@@ -116,8 +117,8 @@ func TestMaxSessionsUnderConcurrency(t *testing.T) {
 	}
 }
 
-// Two callers who make room at the same time both find that one place is free, and one of them takes it: the other must make
-// room again.
+// Two callers that make room at the same time both find that one place is free, and one of them takes it: the other must
+// make room again.
 func TestMaxSessionsMakesRoomAgain(t *testing.T) {
 	const shards, swept, theirs = 8, 0, 3
 	inShard := func(n byte, now time.Time) *coatcheck.Record {
@@ -149,7 +150,7 @@ func TestMaxSessionsMakesRoomAgain(t *testing.T) {
 	assert.Equal(t, 2, sizes(t, s).Sessions)
 }
 
-// waitFor returns when so many goroutines wait for a lock in a function.
+// waitFor returns when n goroutines wait for a lock in a function.
 func waitFor(t *testing.T, n int, function string) {
 	t.Helper()
 	stacks := make([]byte, 1<<20)

@@ -24,7 +24,7 @@ func heap() uint64 {
 // MEM-02: the memory of a wave of sessions is given back when they have expired, though some sessions that came with them live
 // on and stand between them.
 func TestMemoryReturns(t *testing.T) {
-	const wave, lasting = 300_000, 30_000 // with fewer, what an empty shard takes would count
+	const wave, lasting = 300_000, 30_000 // with fewer sessions, the memory of empty shards would count
 	c := clockAt(t0)
 	s := newStore(t, shardstore.Options{JanitorEvery: asleep, Now: c.now})
 	empty := heap()
@@ -34,7 +34,7 @@ func TestMemoryReturns(t *testing.T) {
 	baseline := heap() - empty
 	for i := range wave {
 		createBench(t, s, lasting+i, time.Minute)
-		if i%10 == 0 { // some of those that last make way for others, which stand among the wave
+		if i%10 == 0 { // some lasting sessions are replaced by others, which stand among the wave
 			endBench(t, s, i/10)
 			createBench(t, s, wave+lasting+i/10, time.Hour)
 		}

@@ -13,7 +13,8 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// What only a defect of the caller brings about is an error of no kind that the contract names, and changes nothing.
+// A call that only a defect of the caller causes returns an error that is none of the contract's sentinels, and changes
+// nothing.
 func TestDefectsAreRefused(t *testing.T) {
 	ctx := context.Background()
 	s := newStore(t, shardstore.Options{JanitorEvery: asleep})
@@ -85,7 +86,7 @@ func TestEndUserOfAnImpossibleName(t *testing.T) {
 	assert.Zero(t, n)
 }
 
-// A record of a newer release, which a roll-back finds on the disk, is served to nobody and stays, unless all of its user's
+// A record of a newer release, which a roll-back finds on the disk, is not served and stays, unless all of its user's
 // sessions are ended.
 func TestNewerRecordStays(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()

@@ -16,7 +16,7 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// TestModel drives a store and a plain map through the same random steps and wants the same answers.
+// TestModel drives a store and a plain map through the same random steps and expects the same answers.
 func TestModel(t *testing.T) {
 	require.Equal(t, coatcheck.TagOf(twinA), coatcheck.TagOf(twinB), "the twins collide")
 	rapid.Check(t, func(t *rapid.T) {
@@ -42,18 +42,18 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// Two users with one Tag.
+// These two users share a Tag.
 const (
 	twinA = "user-96524"
 	twinB = "user-107718"
 )
 
-// model is what the store should be.
+// model is the expected state of the store.
 type model struct {
 	s        *shardstore.Store
 	now      time.Time
 	most     int
-	sessions map[coatcheck.Key]*modelSession // every one that ever was
+	sessions map[coatcheck.Key]*modelSession // every session that was ever created
 	keys     []coatcheck.Key                 // of sessions, in order of creation
 	marks    map[string]modelMark
 }
@@ -62,7 +62,7 @@ type modelSession struct {
 	rec   coatcheck.Record
 	ended bool
 	until time.Time // of the tombstone
-	gone  bool      // somebody was told so: no clock brings it back
+	gone  bool      // a caller was told so: no clock brings it back
 }
 
 // stands reports whether a session or its tombstone stands at a time.
@@ -87,7 +87,7 @@ func (m *model) lives(key coatcheck.Key) bool {
 	return s != nil && !s.ended && s.stands(m.now)
 }
 
-// living returns the keys of all live sessions that fit.
+// living returns the keys of all live sessions for which fits returns true.
 func (m *model) living(fits func(*coatcheck.Record) bool) []coatcheck.Key {
 	keys := []coatcheck.Key{}
 	for _, key := range m.keys {
@@ -117,7 +117,7 @@ func drawUser(t *rapid.T) string {
 	return rapid.SampledFrom([]string{twinA, twinB, "ada", ""}).Draw(t, "user")
 }
 
-// drawKey draws the key of a session that is, or was, or never will be.
+// drawKey draws the key of a session that lives, has ended, or never existed.
 func (m *model) drawKey(t *rapid.T) coatcheck.Key {
 	return rapid.SampledFrom(append(m.keys, coatcheck.Key{1})).Draw(t, "key")
 }
@@ -131,7 +131,7 @@ func drawAge(t *rapid.T) time.Duration {
 	return rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, drawLife(t, "age"), -4 * 365 * 24 * time.Hour}).Draw(t, "how old")
 }
 
-// burst is many logins of one user, more than a new session moves back to stand in order.
+// burst makes more logins of one user than the places that a new session moves back to stand in order.
 func (m *model) burst(t *rapid.T) {
 	user := drawUser(t)
 	for range rapid.IntRange(1, 40).Draw(t, "n") {
@@ -267,9 +267,9 @@ func (m *model) endUser(t *rapid.T) {
 
 func (m *model) wait(t *rapid.T) { m.now = m.now.Add(drawLife(t, "wait")) }
 
-// wrongClock is a clock that is wrong for a moment, in which the janitor comes by, and is then corrected.
+// wrongClock makes the clock wrong while the janitor runs once, and then corrects it.
 func (m *model) wrongClock(t *rapid.T) {
-	m.sweep(t) // else a mark that has ended may be there still, or not, if a Create made room meanwhile
+	m.sweep(t) // otherwise an ended mark may or may not be there still, because a Create may have made room meanwhile
 	right := m.now
 	m.now = m.now.Add(rapid.SampledFrom([]time.Duration{-4 * 365 * 24 * time.Hour, -time.Hour, time.Hour, 4 * 365 * 24 * time.Hour}).Draw(t, "step"))
 	m.sweep(t)

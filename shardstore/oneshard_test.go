@@ -14,7 +14,7 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// usersOfShard0 returns so many users whose sessions all stand in the first shard of 256.
+// usersOfShard0 returns n users whose sessions all stand in the first shard of 256.
 func usersOfShard0(n int) (users []string) {
 	for i := 0; len(users) < n; i++ {
 		if user := fmt.Sprintf("picked-%d", i); coatcheck.TagOf(user)[3] == 0 {
@@ -68,7 +68,7 @@ func TestUsersPickedForOneShard(t *testing.T) {
 		return time.Since(began)
 	}
 	crowded, quiet := time.Hour, time.Hour
-	for round := 0; round < 50 || crowded > 2*quiet && round < 5000; round++ { // in turn, until a busy machine has left both alone once
+	for round := 0; round < 50 || crowded > 2*quiet && round < 5000; round++ { // in turn, until a busy machine has disturbed neither once
 		crowded, quiet = min(crowded, loads(one, oneKeys)), min(quiet, loads(even, evenKeys))
 	}
 	t.Logf("%v in one shard, %v spread", crowded/2000, quiet/2000)

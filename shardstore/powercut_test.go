@@ -13,8 +13,9 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// TestPowerCut takes the power away at random moments of mixed traffic with snapshots. With an fsync before each answer
-// nothing that was answered is lost; else nothing that was answered before a sync began. And the store always starts.
+// TestPowerCut cuts the power at random moments of mixed traffic with snapshots. With an fsync before each answer no
+// acknowledged change is lost; otherwise no change is lost that was acknowledged before a sync began. The store always
+// starts.
 func TestPowerCut(t *testing.T) {
 	for name, every := range map[string]time.Duration{"before each answer": -1, "now and then": time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -30,8 +31,8 @@ func TestPowerCut(t *testing.T) {
 
 func powerCut(t *testing.T, r *rand.Rand, every time.Duration) {
 	dir, disk := t.TempDir(), shardstore.NewPower()
-	sure := map[coatcheck.Key]uint64{} // version that must be there; 0: must be gone
-	for range 3 {                      // cut it again, and again
+	sure := map[coatcheck.Key]uint64{} // version that must be there; 0: the session must be gone
+	for range 3 {                      // the power is cut again and again
 		s := onDisk(t, dir, disk.Use, func(opt *shardstore.Options) { opt.FsyncEvery = every })
 		for key, version := range sure {
 			var got coatcheck.Record
@@ -50,9 +51,9 @@ func powerCut(t *testing.T, r *rand.Rand, every time.Duration) {
 	}
 }
 
-// traffic does random things and returns what a power cut leaves in the midst of them.
+// traffic runs random operations and returns what a power cut in the middle of them leaves.
 func traffic(t *testing.T, r *rand.Rand, s *shardstore.Store, disk *shardstore.Power, sure map[coatcheck.Key]uint64, everyAnswer bool) *shardstore.Power {
-	var answered []func() // become sure with the next sync
+	var answered []func() // changes that the next sync makes sure
 	live := map[coatcheck.Key]*coatcheck.Record{}
 	know := func(key coatcheck.Key, version uint64) {
 		answered = append(answered, func() { sure[key] = version })
@@ -70,7 +71,7 @@ func traffic(t *testing.T, r *rand.Rand, s *shardstore.Store, disk *shardstore.P
 			live[rec.Key] = rec
 			know(rec.Key, 1)
 		case what < 14:
-			delete(sure, rec.Key) // until it is answered and synced, either version may be there
+			delete(sure, rec.Key) // until the change is acknowledged and synced, either version may be there
 			require.NoError(t, renew(t, s, rec, t0, time.Hour))
 			require.NoError(t, s.Load(context.Background(), rec.Key, rec.ID, t0, rec))
 			know(rec.Key, rec.Version)
@@ -83,7 +84,7 @@ func traffic(t *testing.T, r *rand.Rand, s *shardstore.Store, disk *shardstore.P
 			require.NoError(t, s.Rotate())
 		case what < 18:
 			snapshots.Go(func() { _ = s.Snapshot() })
-			snapshots.Wait() // Rotate, above, must not meet one
+			snapshots.Wait() // Rotate, above, must not run beside a snapshot
 		default:
 			done := answered
 			answered = nil

@@ -34,15 +34,15 @@ type powerWrite struct {
 	b   []byte
 }
 
-// NewPower returns an empty one.
+// NewPower returns an empty file system.
 func NewPower() *Power {
 	return &Power{now: map[string]*powerFile{}, synced: map[string]*powerFile{}}
 }
 
-// Use is for Options.
+// Use sets the file system in opt.
 func (p *Power) Use(opt *Options) { opt.files = p }
 
-// Cut returns what a power cut at this moment leaves. The store may go on with what it has.
+// Cut returns what a power cut at this moment leaves. The store may go on with this file system.
 func (p *Power) Cut(r *rand.Rand) *Power {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,7 +170,7 @@ func (f *powerFile) WriteAt(b []byte, off int64) (int, error) {
 func (f *powerFile) Truncate(size int64) error {
 	f.p.mu.Lock()
 	defer f.p.mu.Unlock()
-	f.data, f.synced, f.writes = f.data[:size], slices.Clone(f.data[:size]), nil // as the store only does it: and syncs
+	f.data, f.synced, f.writes = f.data[:size], slices.Clone(f.data[:size]), nil // the store always syncs after truncating
 	return nil
 }
 

@@ -2,5 +2,5 @@
 
 package shardstore_test
 
-// With the race detector a loop takes ten times as long, and a tenth of its turns finds the same races.
+// With the race detector a loop takes ten times as long, and a tenth of its iterations finds the same races.
 const raceDetector = true

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestSlabsModel takes and gives slots of all sizes, writes something of its own into each, and wants to find it there.
+// TestSlabsModel takes and gives slots of all sizes, writes something unique into each, and expects to find it there.
 func TestSlabsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s slabs
@@ -75,7 +75,7 @@ func TestClasses(t *testing.T) {
 		last = size
 		var s slabs
 		s.init()
-		for range 3000 { // slabs of every length: what their ends waste is bounded
+		for range 3000 { // slabs of every length: the waste at their ends is bounded
 			s.take(size)
 		}
 		for id := range s.list[1:] {

@@ -185,7 +185,7 @@ func (sh *shard) endBy(key coatcheck.Key, user string, now, until int64, last *c
 		return 0, errUser
 	}
 	unread := last.Read(key, sh.at(n).payload())
-	if errors.Is(unread, coatcheck.ErrNewer) { // it stays, for the release that can tell what is to follow
+	if errors.Is(unread, coatcheck.ErrNewer) { // the record stays for the release that can read it
 		return 0, unread
 	}
 	sh.frame.end(key, until)

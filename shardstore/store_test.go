@@ -27,7 +27,7 @@ func newStore(t testing.TB, opt shardstore.Options) *shardstore.Store {
 	return s
 }
 
-// turns is how many turns a long loop takes.
+// turns is how many iterations a long loop makes.
 func turns(n int) int {
 	if raceDetector {
 		return n / 10

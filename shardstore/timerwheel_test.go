@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestWheelModel lets time pass over random ends, some of which are put off, and wants the wheel to hand out exactly those
-// that have passed. Now and then the clock goes back.
+// TestWheelModel lets time pass over random ends, some of which are postponed, and expects the wheel to hand out exactly
+// those that have passed. Now and then the clock goes back.
 func TestWheelModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s slabs
@@ -95,8 +95,8 @@ func TestWheelModel(t *testing.T) {
 	})
 }
 
-// TestWheelPassesTheTurnOfADigit has a clock that jumps over the turn of each digit in turn, with a session that ends
-// later: that of 2109 was once the wheel's end, at which it turned for ever.
+// TestWheelPassesTheTurnOfADigit makes the clock jump over the carry of each digit, with a session that ends later: at the
+// carry of 2109 the wheel once looped for ever.
 func TestWheelPassesTheTurnOfADigit(t *testing.T) {
 	for bits := digitBits; bits < 62; bits += digitBits {
 		turn := int64(1) << bits
@@ -106,7 +106,7 @@ func TestWheelPassesTheTurnOfADigit(t *testing.T) {
 		n, payload := s.take(8), tombstonePayload(2*turn)
 		s.at(n).fill(tombstone, payload[:])
 		w.add(n)
-		for range levels + 1 { // it moves down at most once for each
+		for range levels + 1 { // the slot moves down at most once for each level
 			moved := w.due(turn + 5)
 			if moved == 0 {
 				break

@@ -15,8 +15,8 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// TestUserLimitUnderConcurrency has many logins of one user at a time, while the janitor works and sessions of the user expire
-// and are renewed: nobody ever sees more sessions than the user may have, and each login ends no more than it must.
+// TestUserLimitUnderConcurrency has many logins of one user at a time, while the janitor works and sessions of the user
+// expire and are renewed: List never shows more sessions than the user may have, and each login ends no more than it must.
 func TestUserLimitUnderConcurrency(t *testing.T) {
 	const limit, callers = 20, 8
 	c := clockAt(t0)
@@ -38,7 +38,7 @@ func TestUserLimitUnderConcurrency(t *testing.T) {
 				ended.Add(int64(n))
 				assert.LessOrEqual(t, n, 1, "the user was within the limit before")
 				if r.IntN(3) == 0 {
-					_ = renew(t, s, rec, now, time.Duration(1+r.IntN(2000))*time.Millisecond) // or it has ended meanwhile
+					_ = renew(t, s, rec, now, time.Duration(1+r.IntN(2000))*time.Millisecond) // or the session has ended meanwhile
 				}
 				if r.IntN(50) == 0 {
 					c.set(now)
@@ -59,7 +59,8 @@ func TestUserLimitUnderConcurrency(t *testing.T) {
 	assert.LessOrEqual(t, n.Sessions, limit)
 }
 
-// TestUserLimitEndsTheOldest is the order in which sessions end: created first, then the smallest key, however they came in.
+// TestUserLimitEndsTheOldest checks the order in which sessions end: by time of creation, then by key, in whatever order
+// they were added.
 func TestUserLimitEndsTheOldest(t *testing.T) {
 	const many = 100
 	for name, age := range map[string]func(i int) time.Duration{

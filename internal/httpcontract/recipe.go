@@ -71,7 +71,7 @@ func viewed(h *Harness, r Response) string {
 	return r.View(h.T).User()
 }
 
-// Shows returns the user whose Request a route takes it for.
+// Shows returns the user that a route takes a Request for.
 func (h *Harness) Shows(r Reader, head ...string) string {
 	h.Helper()
 	return r.User(h, h.Do(r.Method, r.Path, head...))

@@ -148,7 +148,7 @@ func checkFixation(h *Harness) {
 	}
 }
 
-// SES-03 over TCP; package server's own tests send ten thousands of requests.
+// SES-03 over TCP; package server's own tests send the ten thousand requests.
 func checkNothingStored(h *Harness) {
 	for range 200 / thinned {
 		for _, line := range []string{"X-None: 1", h.Cookie(MadeUp()), h.Cookie("x")} {

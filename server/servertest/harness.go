@@ -45,7 +45,7 @@ type harness struct {
 	admin *wire
 	mode  *mode // the server's login mode, if it is a scripted one
 
-	trusted bool // each 401 with a challenge belongs to a login in mode trusted
+	trusted bool // every 401 that the rule expects belongs to a login in mode trusted
 }
 
 func newHarness(t *testing.T, store coatcheck.Store, api *document) *harness {
