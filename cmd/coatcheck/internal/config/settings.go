@@ -108,7 +108,7 @@ func loginSettings(c *Config) []setting {
 			help: "for --login webhook: who is asked about a login; https, or http on loopback",
 		},
 		{
-			name: "reauth-within", kind: span(&c.Server.ReauthWithin, 0), def: "0s",
+			name: "reauth-within", kind: span(&c.Server.ReauthWithin, 0), def: "15m",
 			help: "how old the login of a session may be that ends other sessions; 0s: any age",
 		},
 		{
@@ -257,7 +257,7 @@ func connectionSettings(c *Config) []setting {
 		},
 		{
 			name: "max-conns-per-ip", kind: count(&c.Server.MaxConnsPerIP, 0), def: "0",
-			help: "connections that one client address may have; 0: no limit",
+			help: "connections that one client (an IPv4 address, or the /64 of an IPv6 address) may have; 0: no limit",
 		},
 		{
 			name: "shutdown-timeout", kind: positive(&c.Shutdown), def: "10s",
