@@ -1,5 +1,5 @@
-// Package server is the standalone auth API over a store: login, me, refresh, logout, verify for reverse proxies, the user's own
-// sessions, and an admin listener. Session work is package fibersession's; who may log in is package login's.
+// Package server is the standalone auth API over a store: login, me, refresh, logout, verify for reverse proxies, the user's
+// own sessions, and an admin listener. Package fibersession handles sessions; package login decides who may log in.
 //
 //	app.go           New, the routes, and what stands around every request
 //	config.go        the configuration
