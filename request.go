@@ -102,7 +102,7 @@ type Report struct {
 	NotNoted    int // renewals and first uses that could not be written, and are left to the next request
 }
 
-// Reuse tells of a token that was presented after it ceased to be admitted.
+// Reuse describes a token that was presented after it ceased to be admitted.
 type Reuse struct {
 	Key     Key
 	ID      ID // the session's current ID

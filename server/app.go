@@ -47,7 +47,7 @@ type Server struct {
 	draining  atomic.Bool     // written once, by Shutdown
 }
 
-// New returns a server for the store, or all mistakes of the configuration. The store stays the caller's to close.
+// New returns a server for the store, or all mistakes of the configuration. The caller closes the store.
 func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	counts := newMetrics()
 	err := cfg.Validate()

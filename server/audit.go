@@ -49,7 +49,7 @@ func (a *audit) began(r *coatcheck.Request, carriedUser string, carried coatchec
 	}
 }
 
-// ended tells that n sessions of the user were ended.
+// ended logs that n sessions of the user were ended.
 func (a *audit) ended(client netip.Addr, event, user, sessionID string, n int) {
 	a.Write(client, slog.LevelInfo, event, "ok", middleware.User(user), slog.String("session_id", sessionID), slog.Int("sessions", n))
 }

@@ -1,7 +1,7 @@
 // Package server is the standalone auth API over a store: login, me, refresh, logout, verify for reverse proxies, the user's
 // own sessions, and an admin listener. Package fibersession handles sessions; package login decides who may log in.
 //
-//	app.go           New, the routes, and what stands around every request
+//	app.go           New, the routes, and the code around every handler
 //	config.go        the configuration
 //	serve.go         listening and stopping; the connections are internal/conn's
 //	sessions.go      the session around a handler, and the client of a request

@@ -29,7 +29,7 @@ type span struct {
 	done func(status int)
 }
 
-// beginTrace tells Config.Trace of a request.
+// beginTrace calls Config.Trace for a request.
 func (s *Server) beginTrace(ctx *fasthttp.RequestCtx, req countedRequest) {
 	r := TracedRequest{Method: "_OTHER", Route: req.requests.routes[req.route].pattern()}
 	if knownMethod(ctx.Method()) {

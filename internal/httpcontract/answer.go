@@ -22,7 +22,7 @@ type View struct {
 	SessionID     *string `json:"session_id"`
 }
 
-// User returns whom the view is of, "" for nobody.
+// User returns the user of the view, "" for none.
 func (v View) User() string {
 	if v.UserID == nil {
 		return ""
@@ -30,7 +30,7 @@ func (v View) User() string {
 	return *v.UserID
 }
 
-// AnonymousView is the view that is nobody's.
+// AnonymousView is the view of a request without a user's session.
 const AnonymousView = `{"authenticated":false,"user_id":null,"refreshed":false,"session_id":null}`
 
 // UserView returns the view of a user's session.
@@ -61,7 +61,7 @@ func (r Response) Code() string {
 	return p.Code
 }
 
-// Answer is how most answers are compared: the status, the problem's code, and what becomes of the cookie.
+// Answer is what most rules compare of a response: the status, the problem's code, and what the response does to the cookie.
 type Answer struct {
 	Status int
 	Code   string
@@ -74,7 +74,7 @@ func (h *Harness) Answer(r Response) Answer {
 	return Answer{Status: r.Status, Code: r.Code(), Cookie: h.CookieOf(r)}
 }
 
-// CookieOf returns what becomes of the session cookie: "", "set" or "cleared".
+// CookieOf returns what the response does to the session cookie: "", "set" or "cleared".
 func (h *Harness) CookieOf(r Response) string {
 	h.Helper()
 	switch {
@@ -87,7 +87,7 @@ func (h *Harness) CookieOf(r Response) string {
 	}
 }
 
-// Token returns what the response's Set-Cookie carries, "" for none or a clear.
+// Token returns the token in the response's Set-Cookie, "" for none or a clear.
 func (h *Harness) Token(r Response) string {
 	h.Helper()
 	lines := r.Header["Set-Cookie"]
@@ -113,8 +113,8 @@ func (h *Harness) MaxAge(r Response) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// CheckAnswer checks what holds for every answer of whatever has a session middleware: what its cookie may be, that no cache keeps
-// a response with one, and that no token stands anywhere else.
+// CheckAnswer checks what holds for every answer of an application with a session middleware: the form of its cookie, that no
+// cache keeps a response with one, and that no token stands anywhere else.
 func (h *Harness) CheckAnswer(req Request, r Response) {
 	h.Helper()
 	assert.LessOrEqual(h, len(r.Header["Set-Cookie"]), 1, "Set-Cookie: %q", r.Header["Set-Cookie"])

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The policy of what is under test, where a rule does not ask for another: the contract's defaults.
+// The policy of the application under test, unless a rule asks for another: the contract's defaults.
 const (
 	TTL         = 30 * time.Minute
 	RenewEvery  = 3 * time.Minute
@@ -13,7 +13,7 @@ const (
 	Grace       = 10 * time.Second
 )
 
-// Clock is the time that a test owns. Safe for concurrent use.
+// Clock is a clock that a test moves. Safe for concurrent use.
 type Clock struct{ ms atomic.Int64 }
 
 // NewClock returns a clock that stands at the real time.
@@ -29,8 +29,8 @@ func (c *Clock) Now() time.Time { return time.UnixMilli(c.ms.Load()) }
 // Step moves the clock forward by d, in whole milliseconds.
 func (c *Clock) Step(d time.Duration) { c.ms.Add(d.Milliseconds()) }
 
-// CatchUp makes it the real time again: what a rule leaves in a store with a clock of its own, a tombstone among others, would
-// else be over at once when the rule has taken long.
+// CatchUp sets the clock to the real time again. Otherwise, after a rule that has taken long, a tombstone and the like in a
+// store with a clock of its own would be over at once.
 func (c *Clock) CatchUp() { c.ms.Store(time.Now().UnixMilli()) }
 
 // RFC3339 is how the contract writes the clock's time, moved by d.

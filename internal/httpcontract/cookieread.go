@@ -11,7 +11,7 @@ var cookieReadRules = []Rule{
 	{Name: "a full header of cookies", Transport: true, Check: checkFullHeader},
 }
 
-// What a vector comes to, the same on every route.
+// The verdicts on a vector, the same on every route.
 const (
 	live    = "the user"
 	nobody  = "anonymous"
@@ -20,8 +20,8 @@ const (
 )
 
 // cookieVectors are request headers. N stands for the cookie's name, T for a live token, P for the token before it in its
-// grace, O for another live session's, D for a well-formed token that nobody issued, E for one whose session was ended a
-// moment ago, W for a token of T's Key with another secret.
+// grace, O for the live token of another session, D for a well-formed token that was never issued, E for the token of a
+// session that was ended a moment ago, W for a token of T's Key with another secret.
 var cookieVectors = []struct {
 	name    string
 	head    []string
@@ -190,7 +190,7 @@ func checkCookieVectors(h *Harness) {
 	}
 }
 
-// verdict is what a route took the request's cookies for, of which user's session is one.
+// verdict returns how a route judged the request's cookies: refused, cleared, nobody, or live if it opened user's session.
 func (h *Harness) verdict(route Reader, resp Response, user string) string {
 	h.Helper()
 	if resp.Status == 400 {
@@ -212,7 +212,7 @@ func (h *Harness) verdict(route Reader, resp Response, user string) string {
 	}
 }
 
-// CKP-05: as many cookies as fit do not hide the one that counts.
+// CKP-05: the valid cookie is found in a header that is full of other cookies.
 func checkFullHeader(h *Harness) {
 	user := h.User()
 	token := h.Login(user)

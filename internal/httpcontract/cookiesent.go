@@ -126,7 +126,7 @@ func checkNoNeedlessCookie(h *Harness) {
 	assert.Equal(h, 10, h.Store.Calls(OpSwap), "a renewal each renew-every, and none of them sets a cookie")
 }
 
-// checkCleared has two of the contract's three kinds of dead cookies; an expired one is checked with the lifetimes.
+// checkCleared covers two of the contract's three kinds of dead cookies; an expired one is checked with the lifetimes.
 func checkCleared(h *Harness) {
 	live := h.Login(h.User())
 	ended := h.Login(h.User())
@@ -164,7 +164,7 @@ func checkCleared(h *Harness) {
 func checkReplayed(h *Harness) {
 	token := h.Login(h.User())
 	h.Clock.Step(TTL)
-	for range 3 { // a jar that somebody edited sends it for ever
+	for range 3 { // a cookie jar that was edited by hand sends it for ever
 		h.nobody(h.Cookie(token))
 		h.Clock.Step(365 * 24 * time.Hour)
 	}

@@ -1,5 +1,6 @@
-// Package httpcontract is what the suites of the HTTP contract share: internal/middlewaretest, for the session middleware of each
-// framework, and server/servertest, for the standalone server. Both know what is under test by what it sends over real TCP sockets.
+// Package httpcontract is what the suites of the HTTP contract share: internal/middlewaretest, for the session middleware of
+// each framework, and server/servertest, for the standalone server. Both observe the program under test only through real TCP
+// sockets.
 //
 //   - harness.go: Harness, which sends requests and checks what holds for every answer (answer.go)
 //   - wire.go: the raw HTTP client; jar.go: a browser's cookie store

@@ -15,8 +15,8 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// Harness is an application under test, behind a session middleware, and what rules do with it. A suite makes it with New, sets
-// what it knows of the application, and starts it.
+// Harness is an application under test, behind a session middleware, with the operations that rules use. A suite makes it
+// with New, sets the fields that describe the application, and starts it.
 type Harness struct {
 	*testing.T
 	Store *Double
@@ -25,31 +25,32 @@ type Harness struct {
 	Wire  *Wire // the application's listener; Start sets it
 
 	CookieName  string
-	CookieAttrs string   // what every Set-Cookie has after the Max-Age, attributes sorted
-	Canaries    []string // what must not be in the log
-	// RetryFor is long: the policy's bound is about how long a client waits, and a busy machine is slow. What is lost does not
-	// depend on it.
+	CookieAttrs string   // the attributes of every Set-Cookie after the Max-Age, sorted
+	Canaries    []string // texts that must not be in the log
+	// RetryFor is long: the policy's bound is about how long a client waits, and a busy machine is slow. Whether updates are
+	// lost does not depend on it.
 	RetryFor time.Duration
 
-	// Start starts the application with a configuration that was changed by edit; nil: with the defaults.
+	// Start starts the application with the default configuration, changed by edit unless that is nil.
 	Start func(edit func(*middleware.Config))
 	// Check checks what holds for every answer of the application beyond what the harness checks itself; nil: nothing.
 	Check func(req Request, r Response)
-	// Readers are the application's routes that show whose session a request's cookies open, and change nothing. The recipe's
-	// are Me alone.
+	// Readers are the application's routes that show whose session a request's cookies open, and change nothing. The recipe has
+	// only Me.
 	Readers []Reader
-	// Probe is the one that Alive asks.
+	// Probe is the route that Alive asks.
 	Probe Reader
 	// Routes are all of the application's routes that look at sessions, as "METHOD path".
 	Routes []string
-	// Repeats says that handlers change values, which sends the token that the client has once more.
+	// Repeats says that handlers change values, so that answers send the client's token once more.
 	Repeats bool
 
 	mu     sync.Mutex
 	issued map[string]bool // guarded by mu: every token that a Set-Cookie carried
 }
 
-// New returns a harness for an application on a store, which stays the caller's to close. When the test is over it checks the log.
+// New returns a harness for an application on a store, which the caller closes. When the test is over the harness checks the
+// log.
 func New(t *testing.T, store coatcheck.Store) *Harness {
 	h := &Harness{
 		T: t, Store: &Double{Store: store}, Clock: NewClock(), Logs: new(LogBuffer),
@@ -65,7 +66,7 @@ func New(t *testing.T, store coatcheck.Store) *Harness {
 	return h
 }
 
-// Config returns the configuration of a middleware that goes by the harness' clock and logs to it, changed by edit.
+// Config returns the configuration of a middleware that uses the harness' clock and log, changed by edit.
 func (h *Harness) Config(edit func(*middleware.Config)) middleware.Config {
 	cfg := middleware.Config{Logger: h.Logger()}
 	cfg.Policy.Now, cfg.Policy.RetryFor = h.Clock.Now, h.RetryFor
@@ -83,7 +84,7 @@ func Listen(t *testing.T) net.Listener {
 	return ln
 }
 
-// User returns a user ID that nobody has used before.
+// User returns a user ID that was not used before.
 func (h *Harness) User() string { return "user-" + rand.Text() }
 
 // Cookie returns a Cookie line that carries the session cookie with these values.
@@ -128,7 +129,7 @@ func (h *Harness) Post(path string, head ...string) Response {
 // AsJSON says that a request's body is JSON.
 const AsJSON = "Content-Type: application/json"
 
-// TryLogin sends a login, whatever its answer is.
+// TryLogin sends a login that may be refused.
 func (h *Harness) TryLogin(user string, head ...string) Response {
 	h.Helper()
 	body, err := json.Marshal(map[string]string{"user_id": user})
@@ -136,7 +137,7 @@ func (h *Harness) TryLogin(user string, head ...string) Response {
 	return h.LoginBody(string(body), append(head, AsJSON)...)
 }
 
-// LoginBody sends a login with a body of the caller's.
+// LoginBody sends a login with the given body.
 func (h *Harness) LoginBody(body string, head ...string) Response {
 	h.Helper()
 	return h.Send(Request{Method: "POST", Path: "/auth/login", Head: head, Body: body})
@@ -160,7 +161,7 @@ func (h *Harness) Refresh(token string) string {
 	return h.Token(resp)
 }
 
-// Me returns whom tokens stand for, "" for nobody.
+// Me returns the user whose session the tokens open, "" for none.
 func (h *Harness) Me(tokens ...string) string {
 	h.Helper()
 	resp := h.Get("/auth/me", h.Cookie(tokens...))
@@ -168,13 +169,13 @@ func (h *Harness) Me(tokens ...string) string {
 	return resp.View(h.T).User()
 }
 
-// Alive reports whether a token stands for somebody.
+// Alive reports whether a token opens a user's session.
 func (h *Harness) Alive(token string) bool {
 	h.Helper()
 	return h.Shows(h.Probe, h.Cookie(token)) != ""
 }
 
-// AtOnce runs f(0) to f(n-1) at once.
+// AtOnce runs f(0) to f(n-1) concurrently.
 func (*Harness) AtOnce(n int, f func(i int)) {
 	var all sync.WaitGroup
 	start := make(chan struct{})

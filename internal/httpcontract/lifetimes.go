@@ -43,7 +43,7 @@ func checkIdle(h *Harness) {
 	}
 
 	token = h.Login(h.User())
-	for range 23 { // as seldom as one may
+	for range 23 { // as seldom as a live session allows
 		h.Clock.Step(TTL - RenewEvery)
 		require.True(h, h.Alive(token))
 	}

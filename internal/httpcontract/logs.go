@@ -18,7 +18,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// LogBuffer is what was logged, a JSON value a line. Safe for concurrent use.
+// LogBuffer holds what was logged, one JSON value a line. Safe for concurrent use.
 type LogBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // guarded by mu
@@ -43,7 +43,7 @@ func (b *LogBuffer) Lines() []string {
 	return strings.FieldsFunc(b.Text(), func(r rune) bool { return r == '\n' })
 }
 
-// Events returns the lines that tell of something, and not of a Request only.
+// Events returns the logged lines, without those of the access log.
 func (b *LogBuffer) Events() []string {
 	return slices.DeleteFunc(b.Lines(), func(line string) bool { return strings.Contains(line, `"level":"DEBUG","msg":"request"`) })
 }
@@ -67,7 +67,7 @@ func (h *Harness) Events(name string) []map[string]any {
 	return found
 }
 
-// maxLogLine bounds a log line: six bytes for each of a few hundred, and the stack where there was a panic.
+// maxLogLine bounds a log line: six bytes for each of a few hundred characters, and the stack where there was a panic.
 const maxLogLine = 16 << 10
 
 // TokenChar reports whether a token may have c.
@@ -75,8 +75,8 @@ func TokenChar(c byte) bool {
 	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || c == '-' || c == '_'
 }
 
-// tokenShaped iterates over everything in a text that is of a token's length and characters. It is asked about every byte that an
-// application sends, and a regular expression would take longer than the requests.
+// tokenShaped iterates over everything in a text that has a token's length and characters. It looks at every byte that an
+// application sends; a regular expression would take longer than the requests.
 func tokenShaped(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		run := 0
@@ -92,7 +92,7 @@ func tokenShaped(text string) iter.Seq[string] {
 	}
 }
 
-// checkLogs holds for every rule: each line is JSON of bounded length, and no secret is in any of them.
+// checkLogs checks, for every rule, that each line is JSON of bounded length and that no line contains a secret.
 func (h *Harness) checkLogs() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -108,7 +108,7 @@ func (h *Harness) checkLogs() {
 	}
 }
 
-// keepLog leaves the log to scripts/canary, which looks for secrets in all that the tests of all packages left.
+// keepLog keeps the log for scripts/canary, which looks for secrets in the logs of all packages' tests.
 func keepLog(t *testing.T, text string) {
 	t.Helper()
 	dir := os.Getenv("COATCHECK_TEST_LOGS")

@@ -2,5 +2,5 @@
 
 package httpcontract
 
-// thinned is by how much large loops are cut under the race detector. Without it they run in full.
+// thinned is the factor by which large loops are cut under the race detector. Without it they run in full.
 const thinned = 1

@@ -2,5 +2,6 @@
 
 package httpcontract
 
-// thinned is by how much large loops are cut under the race detector, which makes them slow and finds nothing more in the rest.
+// thinned is the factor by which large loops are cut under the race detector, which makes them slow and finds nothing more in
+// the rest.
 const thinned = 10

@@ -21,7 +21,7 @@ type Rule struct {
 	Config func(*middleware.Config) // nil: the defaults
 	// Unstarted says that the check starts the application itself.
 	Unstarted bool
-	// Transport says that the rule is about requests and not about sessions, so that it comes out alike on every store.
+	// Transport says that the rule is about requests and not about sessions, so that its result is the same on every store.
 	Transport bool
 	Check     func(h *Harness)
 }
@@ -50,11 +50,11 @@ type Reader struct {
 	Method, Path string
 	// NoCookie says that the route never sets or clears the cookie.
 	NoCookie bool
-	// User returns whom a response is for: "" for nobody, Unnamed for somebody whom the route does not name.
+	// User returns the user that a response is for: "" for none, Unnamed for a user that the route does not name.
 	User func(h *Harness, r Response) string
 }
 
-// Unnamed is what a Reader returns for somebody whom its route does not name.
+// Unnamed is what Reader.User returns for a user that its route does not name.
 const Unnamed = "unnamed"
 
 // Me is the recipe's route that shows the view.
@@ -71,13 +71,13 @@ func viewed(h *Harness, r Response) string {
 	return r.View(h.T).User()
 }
 
-// Shows returns whom a route takes a Request for.
+// Shows returns the user that a route answers a request for.
 func (h *Harness) Shows(r Reader, head ...string) string {
 	h.Helper()
 	return r.User(h, h.Do(r.Method, r.Path, head...))
 }
 
-// nobody checks that every reader takes a request for nobody's.
+// nobody checks that every reader treats a request as anonymous.
 func (h *Harness) nobody(head ...string) {
 	h.Helper()
 	for _, route := range h.Readers {

@@ -88,7 +88,7 @@ func checkLostAnswer(h *Harness) {
 	assert.Len(h, h.Events("reuse"), 1)
 }
 
-// The store did it, and its answer was lost: the client got 503, and is not logged out.
+// The store rotated, and its answer was lost: the client got 503, and is not logged out.
 func checkLostStoreAnswer(h *Harness) {
 	user := h.User()
 	old := h.Login(user)
@@ -182,7 +182,7 @@ func checkSlowRequest(h *Harness) {
 	assert.Equal(h, user, h.Get("/auth/me", j.Line()).View(h.T).User(), "nor does one that meets a tombstone")
 }
 
-// Reused returns a token that is the previous one and not admitted any more, and its successor.
+// Reused returns the previous token, which is not admitted any more, and its successor.
 func (h *Harness) Reused(user string) (old, token string) {
 	h.Helper()
 	old = h.Login(user)

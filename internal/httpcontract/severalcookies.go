@@ -106,7 +106,8 @@ func checkRefreshBesideDead(h *Harness) {
 	assert.Equal(h, user, h.Me(h.Token(resp)))
 }
 
-// An attacker on a sibling host plants his own live session: the victim is anonymous until he logs in, and then is himself.
+// An attacker on a sibling host plants a live session of their own: the victim is anonymous until the victim logs in, and
+// then has their own session.
 func checkPlanted(h *Harness) {
 	victim, evil := h.User(), h.User()
 	token, planted := h.Login(victim), h.Login(evil)

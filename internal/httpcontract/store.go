@@ -22,10 +22,10 @@ const (
 	OpPing    = "ping"
 )
 
-// ErrLost is an error of no kind, as a driver returns it.
+// ErrLost is an error that wraps none of the store's errors, as a driver returns it.
 var ErrLost = errors.New("i/o timeout: no answer from 10.0.0.1:6379")
 
-// Double is the store under the application: it counts the operations, and lets a test delay or fail them.
+// Double is the store under the application: it counts the operations, and lets a test delay them or make them fail.
 type Double struct {
 	coatcheck.Store
 
@@ -57,7 +57,7 @@ func (d *Double) keep(rec *coatcheck.Record) {
 	}
 }
 
-// maxKept is more than any check looks at.
+// maxKept is more records than any check looks at.
 const maxKept = 1000
 
 // On makes f run before every operation from now on; nil: nothing.
@@ -103,7 +103,7 @@ func (d *Double) Failing(err error, ops ...string) {
 	})
 }
 
-// Calls returns how often an operation was called, all of them for "".
+// Calls returns how often an operation was called, or for "" how often all of them were.
 func (d *Double) Calls(op string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -139,47 +139,47 @@ func (d *Double) run(op string, f func() error) error {
 	return err
 }
 
-// Load is the store's.
+// Load implements coatcheck.Store.
 func (d *Double) Load(ctx context.Context, key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) error {
 	return d.run(OpLoad, func() error { return d.Store.Load(ctx, key, id, now, rec) })
 }
 
-// Mark is the store's.
+// Mark implements coatcheck.Store.
 func (d *Double) Mark(ctx context.Context, user string, now time.Time) (mark coatcheck.Mark, err error) {
 	err = d.run(OpMark, func() error { mark, err = d.Store.Mark(ctx, user, now); return err })
 	return mark, err
 }
 
-// Create is the store's.
+// Create implements coatcheck.Store.
 func (d *Double) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (n int, err error) {
 	d.keep(rec)
 	err = d.run(OpCreate, func() error { n, err = d.Store.Create(ctx, rec, opt, now); return err })
 	return n, err
 }
 
-// Swap is the store's.
+// Swap implements coatcheck.Store.
 func (d *Double) Swap(ctx context.Context, rec *coatcheck.Record, old uint64, now time.Time, cur *coatcheck.Record) error {
 	d.keep(rec)
 	return d.run(OpSwap, func() error { return d.Store.Swap(ctx, rec, old, now, cur) })
 }
 
-// End is the store's.
+// End implements coatcheck.Store.
 func (d *Double) End(ctx context.Context, key coatcheck.Key, user string, now, until time.Time, last *coatcheck.Record) error {
 	return d.run(OpEnd, func() error { return d.Store.End(ctx, key, user, now, until, last) })
 }
 
-// List is the store's.
+// List implements coatcheck.Store.
 func (d *Double) List(ctx context.Context, user string, now time.Time, yield func(*coatcheck.Record) bool) error {
 	return d.run(OpList, func() error { return d.Store.List(ctx, user, now, yield) })
 }
 
-// EndUser is the store's.
+// EndUser implements coatcheck.Store.
 func (d *Double) EndUser(ctx context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (n int, err error) {
 	err = d.run(OpEndUser, func() error { n, err = d.Store.EndUser(ctx, user, keep, mark, now, until); return err })
 	return n, err
 }
 
-// Ping is the store's.
+// Ping implements coatcheck.Store.
 func (d *Double) Ping(ctx context.Context) error {
 	return d.run(OpPing, func() error { return d.Store.Ping(ctx) })
 }

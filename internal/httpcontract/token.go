@@ -24,14 +24,14 @@ func (h *Harness) Canonical(token string) string {
 	return base64.RawURLEncoding.EncodeToString(h.RawToken(token))
 }
 
-// IDOf returns the session_id that a token has by the contract.
+// IDOf returns the session_id that the contract gives a token.
 func (h *Harness) IDOf(token string) string {
 	h.Helper()
 	sum := sha256.Sum256(h.RawToken(token))
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// HandleOf returns the handle of a token's session by the contract.
+// HandleOf returns the handle that the contract gives a token's session.
 func (h *Harness) HandleOf(token string) string {
 	h.Helper()
 	sum := sha256.Sum256(append([]byte("handle"), h.RawToken(token)[:16]...))
@@ -46,7 +46,7 @@ func (h *Harness) WrongSecret(token string) string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// MadeUp returns a well-formed token that nobody issued.
+// MadeUp returns a well-formed token that was never issued.
 func MadeUp() string {
 	var raw [32]byte
 	_, _ = rand.Read(raw[:]) // never fails

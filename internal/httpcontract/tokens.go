@@ -19,8 +19,8 @@ var tokenRules = []Rule{
 	{Name: "anonymous requests store nothing", Check: checkNothingStored},
 }
 
-// TOK-04, CON-06: all single-byte changes, 43 times 255, of a token whose predecessor would end the session. The parser refuses
-// control characters before anybody looks at cookies.
+// TOK-04, CON-06: all single-byte changes, 43 times 255, of a token whose predecessor would end the session. The parser
+// refuses control characters before cookies are read.
 func checkVariants(h *Harness) {
 	_, token := h.Reused(h.User())
 	for i := range len(token) {
@@ -90,7 +90,7 @@ func checkOnlyCookie(h *Harness) {
 	assert.NotEmpty(h, h.Me(token))
 }
 
-// TOK-03, as far as a store that keeps what it is given goes.
+// TOK-03, as far as a store that keeps what it is given can show it.
 func checkStoreHoldsNoToken(h *Harness) {
 	user := h.User()
 	var tokens []string
@@ -124,7 +124,7 @@ func checkTokensDiffer(h *Harness) {
 	}
 }
 
-// SES-02: every sequence of three steps with a token that nobody issued.
+// SES-02: every sequence of three steps with a token that was never issued.
 func checkFixation(h *Harness) {
 	steps := map[string]func(x string) Response{
 		"login":   func(x string) Response { return h.TryLogin(h.User(), h.Cookie(x)) },
@@ -148,7 +148,7 @@ func checkFixation(h *Harness) {
 	}
 }
 
-// SES-03 over TCP; the ten thousands are in package server's own tests.
+// SES-03 over TCP; the tests of package server cover ten thousand requests.
 func checkNothingStored(h *Harness) {
 	for range 200 / thinned {
 		for _, line := range []string{"X-None: 1", h.Cookie(MadeUp()), h.Cookie("x")} {

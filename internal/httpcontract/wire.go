@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Request is written as it stands: nothing is added but Host, unless there is one, and the length of a body.
+// Request is sent as it is written: only Host is added, unless there is one, and the length of a body.
 type Request struct {
 	Method, Path string
 	Head         []string // lines like "Name: value"
@@ -41,7 +41,7 @@ func (r Request) Text(host string) string {
 	return b.String()
 }
 
-// Response is what came back.
+// Response is the answer to a request.
 type Response struct {
 	Status int
 	Header http.Header
@@ -149,7 +149,8 @@ func (c *Conn) Read(method string) (Response, error) {
 	return Response{Status: got.StatusCode, Header: got.Header, Body: string(body), Close: got.Close}, err
 }
 
-// Statuses reads answers until the server closes the connection or is silent for a while, and reports which it was.
+// Statuses reads answers until the server closes the connection or is silent for the given time, and reports whether it
+// closed.
 func (c *Conn) Statuses(silence time.Duration) (all []int, closed bool) {
 	for {
 		_ = c.SetReadDeadline(time.Now().Add(silence))

@@ -16,7 +16,8 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// Rules about what is around the middleware: other middlewares, other session middlewares, and the time before and after it.
+// Rules about the surroundings of the middleware: other middlewares, other session middlewares, and the time before and after
+// it.
 var aroundRules = []rule{
 	{"a 503 keeps the headers of the middlewares around it", checkHeadersStay},
 	{"two middlewares with stores of their own", checkTwoMiddlewares},
@@ -94,7 +95,7 @@ const (
 	adminCookie = "__Host-admin"
 )
 
-// two returns the layers of two middlewares with stores of their own; the administrators' is the inner one.
+// two returns the layers of two middlewares, each with a store of its own; the administrators' is the inner one.
 func (h *harness) two() []Layer {
 	named := func(name string) middleware.Config {
 		return h.Config(func(cfg *middleware.Config) { cfg.Cookie.Name = name })
@@ -105,7 +106,7 @@ func (h *harness) two() []Layer {
 	}
 }
 
-// twice are handlers that say which middleware's session they mean: ?in=, empty for Get's.
+// twice are handlers that name the middleware whose session they use: ?in=, empty for Get's.
 var twice = map[string]Handler{
 	"/login": func(c Context) error { return of(c).Authenticate(c.Query("user")) },
 	"/set":   func(c Context) error { return of(c).Insert("a", c.Query("value")) },
@@ -159,7 +160,7 @@ func checkTwoMiddlewares(h *harness) {
 	assert.Equal(h, "get , shop , admin , other , a , detached true", resp.Body, "a token of one store opens nothing in the other")
 }
 
-// What one of two could not persist is not answered for as done.
+// A change that one of two middlewares could not persist is not answered as done.
 func checkTwoFail(h *harness) {
 	h.serve(App{Layers: h.two(), Handlers: twice})
 	j := httpcontract.NewJar(h.Clock.Now)
@@ -199,7 +200,7 @@ func checkOneCookieTwoStores(h *harness) {
 	assert.True(h, reached.Load())
 }
 
-// detached returns what is wrong with a session that must be nobody's; empty: nothing.
+// detached returns what is wrong with a session that must be detached; empty: nothing.
 func detached(s *coatcheck.Session) string {
 	if s == nil {
 		return "nil"
@@ -235,8 +236,8 @@ func checkNotMounted(h *harness) {
 	assert.Zero(h, h.Store.Calls(""))
 }
 
-// Outside of the middleware, an error handler included, there is no session: neither before it nor when it is done, also while the
-// middleware uses what the request had for other people's requests.
+// Outside of the middleware, an error handler included, there is no session: neither before it nor when it is done, even
+// while the middleware reuses the request's state for other users' requests.
 func checkOutside(h *harness) {
 	left, look := make(chan struct{}), make(chan struct{})
 	found := make(chan string, 64)
@@ -291,7 +292,7 @@ func (h *harness) holding() map[string]Handler {
 	}
 }
 
-// whileHeld runs f while requests of a token's user are on their way, and checks that they do not mind.
+// whileHeld runs f while requests of a token's user are in flight, and checks that f does not affect them.
 func (h *harness) whileHeld(token string, f func()) {
 	h.Helper()
 	user := h.Post("/whose", h.Cookie(token)).Body
@@ -315,8 +316,8 @@ func (h *harness) whileHeld(token string, f func()) {
 	}
 }
 
-// A session that a handler keeps, such as for a stream or a goroutine, is nobody's once its request has ended, also while the
-// middleware uses what the request had for other people's requests.
+// A session that a handler keeps, such as for a stream or a goroutine, is detached once its request has ended, even while the
+// middleware reuses the request's state for other users' requests.
 func checkKept(h *harness) {
 	kept := make(chan *coatcheck.Session, 64)
 	handlers := with(basics, h.holding())

@@ -13,7 +13,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// Rules about the adapter's Check. What a token is, is tested with package middleware's.
+// Rules about the adapter's Check. The tokens themselves are tested in package middleware.
 var csrfRules = []rule{
 	{"unsafe methods need a token", checkFormMethods},
 	{"where a form's token stands", checkFormBodies},
@@ -30,7 +30,7 @@ func (h *harness) forms() (line, token string) {
 		"/token": func(ctx Context) error { return text(ctx, c.Token(ctx.Session())) },
 		"/form":  func(ctx Context) error { return text(ctx, "done "+string(ctx.Body())) },
 	})})
-	// A login is a POST as well: it is sent as a GET, which no browser would mind.
+	// A login is a POST as well, so it is sent as a GET here, which Check lets pass.
 	line = h.Cookie(h.Token(h.Get("/login?user=u")))
 	return line, h.Get("/token", line).Body
 }

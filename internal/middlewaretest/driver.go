@@ -11,35 +11,35 @@ import (
 
 // Driver serves applications with one framework and the session middleware for it. It translates and decides nothing.
 type Driver struct {
-	// New returns what the adapter's New says about a store and a configuration.
+	// New calls the adapter's New with a store and a configuration, and returns its error.
 	New func(store coatcheck.Store, cfg middleware.Config) error
-	// Serve serves an application on a listener until the test is over. It takes headers of 8 KiB and has no limits of time.
+	// Serve serves an application on a listener until the test is over. It accepts headers of 8 KiB and has no time limits.
 	Serve func(t *testing.T, ln net.Listener, app App)
 	// Streams says that Context.Flush works.
 	Streams bool
 }
 
-// App is an application, in words that every framework has.
+// App is an application, described in terms that every framework has.
 type App struct {
 	// Layers are around the handlers, the outermost first.
 	Layers []Layer
 	// Handlers are the handlers by path. They take every method.
 	Handlers map[string]Handler
-	// Outside is called when all layers and handlers have returned; where the framework has an error handler, from there as
-	// well. Nil: nothing is.
+	// Outside is called when all layers and handlers have returned, and also from the framework's error handler, if it has one.
+	// Nil: it is not called.
 	Outside func(c Context)
 }
 
-// Layer is something around the handlers. One of its fields is set.
+// Layer is a middleware around the handlers. One of its fields is set.
 type Layer struct {
 	// Sessions is the session middleware under test.
 	Sessions *Sessions
-	// Headers are headers that a middleware such as cors sets before it calls what is inside.
+	// Headers are headers that a middleware such as cors sets before it calls the inner layers.
 	Headers map[string]string
-	// Recover answers 500 for a panic of what is inside.
+	// Recover answers 500 for a panic of the inner layers and handlers.
 	Recover bool
-	// Poison overwrites every byte that the request came in, once what is inside has returned, where the framework hands out
-	// such bytes.
+	// Poison overwrites every byte of the received request, once the inner layers have returned, if the framework hands out such
+	// bytes.
 	Poison bool
 	// CSRF is the adapter's Check of these tokens.
 	CSRF *middleware.CSRF
@@ -69,8 +69,8 @@ type Context interface {
 	Session() *coatcheck.Session
 	Named(cookieName string) *coatcheck.Session
 
-	// Query returns a parameter of the request's address, and Body the request's body, as the framework hands them out: where
-	// their bytes are the framework's, so are these.
+	// Query returns a parameter of the request's URL, and Body the request's body, as the framework hands them out: if their
+	// bytes belong to the framework, they are not copied.
 	Query(name string) string
 	Body() []byte
 
@@ -83,6 +83,6 @@ type Context interface {
 	// Flush sends what was written so far.
 	Flush()
 
-	// Context is the one for what the session asks of the store.
+	// Context is the context of the session's store operations.
 	Context() context.Context
 }

@@ -3,8 +3,8 @@
 //
 //   - driver.go: what a driver does, and the words in which the rules' handlers are written
 //   - recipe.go: the recipe's application, for the rules of internal/httpcontract about login, me, refresh and logout
-//   - persist.go, session.go, races.go: what becomes of a request's session, by what its handler does and when others come between
-//   - around.go: what stands around the middleware, several of it, and use outside its time
+//   - persist.go, session.go, races.go: what happens to a request's session, by its handler and by concurrent requests
+//   - around.go: other middlewares around it, several session middlewares, and use outside its time
 //   - stream.go: handlers that send the header before they return
 //   - csrf.go: the tokens of forms
 package middlewaretest
@@ -101,8 +101,8 @@ func (h *harness) sessions(edit func(*middleware.Config)) Layer {
 	return Layer{Sessions: &Sessions{Store: h.Store, Config: h.Config(edit)}}
 }
 
-// app serves handlers behind the middleware, and beside them /get, which answers the JSON of a value, and /who, which answers whose
-// session it is.
+// app serves handlers behind the middleware, and beside them /get, which answers the JSON of a value, and /who, which answers
+// the session's user.
 func (h *harness) app(handlers map[string]Handler) {
 	h.Helper()
 	h.serve(App{Layers: []Layer{h.sessions(nil)}, Handlers: with(handlers, map[string]Handler{
@@ -152,7 +152,7 @@ func (h *harness) value(name, token string) string {
 	return h.Get("/get?name="+name, h.Cookie(token)).Body
 }
 
-// who returns whose session a token opens.
+// who returns the user whose session a token opens.
 func (h *harness) who(token string) string {
 	h.Helper()
 	return h.Get("/who", h.Cookie(token)).Body

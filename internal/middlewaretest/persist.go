@@ -26,7 +26,7 @@ var persistRules = []rule{
 	{"nothing of a request outlives it", checkPoisoned},
 }
 
-// text and status answer, for handlers of one expression.
+// text and status answer in one expression, for short handlers.
 func text(c Context, s string) error {
 	c.Write(s)
 	return nil
@@ -196,7 +196,7 @@ func checkCommit(h *harness) {
 			return err
 		}
 		id := s.ID()
-		h.Store.Failing(httpcontract.ErrLost) // from here on any operation would be a 503
+		h.Store.Failing(httpcontract.ErrLost) // from here on any operation of the store would be a 503
 		return text(c, id.String())
 	}
 	h.app(handlers)
@@ -285,7 +285,7 @@ func checkPoisoned(h *harness) {
 	}})
 	const users = 40
 	tokens := make([]string, users)
-	for i := range tokens { // one after the other: all on one connection, and all of one length
+	for i := range tokens { // one after the other: all on one connection, and all of the same length
 		n := strconv.Itoa(100 + i)
 		resp := h.Send(request{Method: "POST", Path: "/login?user=user" + n + "&name=name" + n, Head: []string{"User-Agent: agent" + n}, Body: `"body` + n + `"`})
 		require.Equal(h, "set", h.CookieOf(resp))

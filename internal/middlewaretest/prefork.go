@@ -25,9 +25,9 @@ import (
 // preforkKey is the variable that makes a test binary an application with Prefork: "memory" or "shared", a blank, an address.
 const preforkKey = "COATCHECK_TEST_PREFORK"
 
-// Prefork is for the TestMain of an adapter whose framework can serve from several processes: it runs the tests, or in a process
-// that CheckPrefork has started the application that serve serves. That one has the middleware on the store, answers "served" on /
-// and ends its process on /stop.
+// Prefork is for the TestMain of an adapter whose framework can serve from several processes. It runs the tests; in a process
+// that CheckPrefork has started it runs the application that serve serves instead. That application has the middleware on the
+// store, answers "served" on / and ends its process on /stop.
 func Prefork(m *testing.M, serve func(store coatcheck.Store, addr string) error) int {
 	var kind, addr string
 	if _, err := fmt.Sscan(os.Getenv(preforkKey), &kind, &addr); err != nil {
@@ -56,8 +56,8 @@ func (shared) Shared() bool { return true }
 // patience is how long a test waits for a process to begin or end.
 const patience = 30 * time.Second
 
-// CheckPrefork checks that an application with Prefork does not start with a store that each process would have for itself, since
-// most requests would be anonymous, and that it serves with a shared one.
+// CheckPrefork checks that an application with Prefork does not start with a store that each process would have for itself,
+// because most requests would be anonymous, and that it serves with a shared one.
 func CheckPrefork(t *testing.T) {
 	t.Run("memory store", func(t *testing.T) {
 		p := startPrefork(t, "memory")
@@ -95,7 +95,7 @@ func startPrefork(t *testing.T, kind string) *process {
 		p.err = cmd.Wait()
 		close(p.ended)
 	}()
-	t.Cleanup(func() { // its children are of its group
+	t.Cleanup(func() { // its children are in its process group
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-p.ended
 	})

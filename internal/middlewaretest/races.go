@@ -104,8 +104,8 @@ func checkWriteAfterCycle(h *harness) {
 	assert.Empty(h, h.value("a", next))
 }
 
-// The thief presents the old token while it is admitted; before his write the owner rotates twice. His write must not be
-// applied again on the current record, nor his rotation bring him its next secret.
+// The thief presents the old token while it is admitted; before the thief's write the owner rotates twice. That write must
+// not be applied again on the current record, and the thief's rotation must not give the thief the session's next secret.
 func checkStolenToken(h *harness) {
 	handlers := with(basics)
 	var owner string

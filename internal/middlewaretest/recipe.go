@@ -18,7 +18,7 @@ func (h *harness) checkRecipe(r httpcontract.Rule) {
 // refreshed is the session value that tells whether the session was refreshed since the login.
 const refreshed = "refreshed"
 
-// recipe is what an application needs so that people can log in and out, in the way of package server.
+// recipe is what an application needs so that users can log in and out, as with package server.
 var recipe = map[string]Handler{
 	"/auth/login": func(c Context) error {
 		var body struct {
@@ -59,7 +59,7 @@ var recipe = map[string]Handler{
 	},
 }
 
-// committed commits and answers with the view.
+// committed commits, and answers with the view.
 func committed(c Context) error {
 	if err := c.Session().Commit(c.Context()); err != nil {
 		return failed(c, err)
@@ -67,7 +67,7 @@ func committed(c Context) error {
 	return view(c)
 }
 
-// failed answers for a Commit of the handler's that failed.
+// failed answers for a handler's Commit that failed.
 func failed(c Context, err error) error {
 	p := middleware.ProblemOf(err)
 	p.Headers(c.SetHeader)

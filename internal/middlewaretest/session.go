@@ -136,7 +136,7 @@ func checkOwnCookies(h *harness) {
 	assert.Equal(h, "theme "+h.CookieName, names)
 }
 
-// A message that a page shows once: it goes with the page that shows it, and stays where that page could not be answered.
+// A message that a page shows once is removed with the answer that shows it, and stays if that answer could not be given.
 func checkPop(h *harness) {
 	handlers := with(basics)
 	handlers["/pop"] = func(c Context) error {

@@ -47,7 +47,7 @@ func newDeadlineConn(conn net.Conn) *deadlineConn {
 	return newSocketConn(conn, nil) // it may wrap a socket, and do more than it
 }
 
-// newSocketConn is newDeadlineConn for a conn that does no more than its socket does; nil: that is not known.
+// newSocketConn is newDeadlineConn for a conn that does no more than its socket does. A nil socket means that this is not known.
 func newSocketConn(conn net.Conn, socket syscall.Conn) *deadlineConn {
 	c := &deadlineConn{Conn: conn, reads: deadline{set: conn.SetReadDeadline}, writes: deadline{set: conn.SetWriteDeadline}}
 	if socket != nil && canTry {
