@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sinceBoot is a clock that goes on while the process is stopped and the machine sleeps, and that nobody sets.
+// sinceBoot is a clock that also counts while the process is stopped and the machine sleeps, and that cannot be set.
 func sinceBoot() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {

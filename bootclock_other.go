@@ -4,5 +4,5 @@ package coatcheck
 
 import "time"
 
-// sinceBoot is a clock that goes on while the process is stopped, and that nobody sets.
+// sinceBoot is a clock that also counts while the process is stopped, and that cannot be set.
 func sinceBoot() time.Duration { return time.Since(started) }

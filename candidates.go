@@ -9,7 +9,7 @@ import (
 const (
 	// MaxCandidates is how many different tokens of one request may open a session. A request with more is anonymous.
 	MaxCandidates = 3
-	// MaxEnded is how many different tokens of one request a login or a logout ends the sessions of.
+	// MaxEnded is the number of different tokens of one request whose sessions a login or a logout ends.
 	MaxEnded = 16
 )
 
@@ -20,13 +20,13 @@ type Presented struct {
 	malformed bool
 }
 
-// Reset makes p that of the next request. The tokens go: a pool must not hold what opens a session.
+// Reset prepares p for the next request. It erases the tokens, because a pool must not hold what opens a session.
 func (p *Presented) Reset() {
 	clear(p.tokens[:p.n])
 	p.n, p.malformed = 0, false
 }
 
-// Add takes one value of the cookie. It does not allocate and keeps nothing of text.
+// Add takes one value of the cookie. It does not allocate and keeps no reference to text.
 func (p *Presented) Add(text []byte) {
 	token, ok := ParseToken(text)
 	if !ok {
@@ -47,7 +47,7 @@ func (p *Presented) Add(text []byte) {
 // Format keeps the tokens out of every fmt verb.
 func (p Presented) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.Presented")) }
 
-// openSeveral is Open for several candidates: rare, so that it may load the one that is used twice.
+// openSeveral is Open for several candidates. They are rare, so the one that is used may be loaded twice.
 func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 	stale, more := true, p.n > MaxCandidates
 	var used Token
@@ -92,8 +92,8 @@ func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 	return nil
 }
 
-// openRest adds to targets the sessions of the tokens beyond MaxCandidates: those that a token opens, and those that it was
-// rotated out of.
+// openRest adds to targets the sessions of the tokens beyond MaxCandidates: the sessions that these tokens open, and the
+// sessions that they were rotated out of.
 func (r *Request) openRest(ctx context.Context, targets *[]target) error {
 	for _, token := range r.unopened {
 		err := r.m.store.Load(ctx, token.Key(), token.ID(), r.now, &r.cur)
@@ -111,11 +111,11 @@ func (r *Request) openRest(ctx context.Context, targets *[]target) error {
 	return nil
 }
 
-// onReuses is onReuse for each rotated-out token whose session the request does not also carry a live token of. Only one
-// is reported, a session that was ended before others.
+// onReuses calls onReuse for each rotated-out token, unless the request also carries a live token of the same session. Only
+// one reuse is reported; a session that was ended for it takes precedence.
 func (r *Request) onReuses(ctx context.Context, reused []Reuse, more bool) error {
 	for _, reuse := range reused {
-		if r.carries(reuse.Key) || more { // of more tokens than were looked up, one may be live
+		if r.carries(reuse.Key) || more { // a token that was not looked up may be live
 			if r.report.Reused.Key == (Key{}) {
 				r.report.Reused = reuse
 			}

@@ -30,9 +30,9 @@ import (
 // ascending. A release keeps the parts that it does not know. It writes version 2 only where the extension is not empty, so
 // that the release before this one, which reads version 1 only, can be run beside it and again in its place.
 //
-// Of the values, the name reservedName is the codec's own and in no application's sight. It holds the IP address (4 or 16
-// bytes) where the session was last seen, if that is not where it began. It is no part of the extension, because the release
-// before this one must read, keep and rotate such a record as any other.
+// Among the values, reservedName belongs to the codec and is hidden from the application. It holds the IP address (4 or 16
+// bytes) where the session was last seen, if that differs from the address where it began. It is not in the extension,
+// because the release before this one must read, keep and rotate such a record like any other.
 const (
 	codecMark       = 0xC0
 	plainVersion    = 1
@@ -50,17 +50,17 @@ const (
 	offAbsolute  = 81
 )
 
-// reservedName is not UTF-8, so setValue refuses it, and sorts behind every name that is.
+// reservedName is not UTF-8, so setValue refuses it, and it sorts after every name that is.
 const (
 	reservedName = "\xFF"
-	reservedHead = 4 // of its pair: what stands before the address
+	reservedHead = 4 // of its pair: the bytes before the address
 )
 
 // Bounds of a record. Together with maxExtension they add up to MaxRecord.
 const (
-	// MaxRecord is the most bytes that a record's encoding has.
+	// MaxRecord is the largest size of a record's encoding, in bytes.
 	MaxRecord = 4096
-	// MaxValues is the most bytes that a session's values take, names and three bytes for each included.
+	// MaxValues is the largest size of a session's values, in bytes, including names and three bytes for each value.
 	MaxValues = 3072
 	// MaxName is the longest name of a value, in bytes.
 	MaxName = 255
@@ -72,11 +72,11 @@ const (
 	maxExtension = 400
 )
 
-// Encoded is a record's encoding as a store keeps it. Its methods read one thing without the rest, and allocate nothing;
-// of bytes that are shorter than a record, a tombstone's included, each returns the zero value.
+// Encoded is a record's encoding as a store keeps it. Its methods read one field without decoding the rest, and allocate
+// nothing; each returns the zero value for bytes that are shorter than a record, a tombstone included.
 type Encoded []byte
 
-// Tombstone returns what a store may keep in the place of a session that was ended. Record.Read answers it with ErrEnded.
+// Tombstone returns what a store may keep in place of a session that was ended. Record.Read returns ErrEnded for it.
 func Tombstone() Encoded { return Encoded{codecMark} }
 
 // IsTombstone reports whether b is a tombstone.
@@ -111,7 +111,7 @@ func (b Encoded) Created() int64 {
 	return readTime(b, offCreated)
 }
 
-// User returns the user ID, which stands within b; empty where the session has no user.
+// User returns the user ID as a part of b; empty if the session has no user.
 func (b Encoded) User() []byte {
 	if len(b) < headerBytes {
 		return nil
@@ -120,15 +120,14 @@ func (b Encoded) User() []byte {
 	return user
 }
 
-// Write makes r the record of these parts and encodes it. The slices are copied and may be those of another record, not
-// those of r itself. Parts beyond their bounds are ErrTooLarge.
+// Write makes r the record of these parts and encodes it. The slices are copied; they may belong to another record, but not
+// to r itself. Parts beyond their bounds are ErrTooLarge.
 func (r *Record) Write(key Key, h Header, user, ip, agent, values []byte) error {
 	return r.encode(key, h, body{user: user, ip: ip, agent: agent, values: values})
 }
 
-// Rewrite makes r the record that follows old, which is another one: with that Header and those values, which may be old's,
-// and with everything else as it stands in old, its extension included byte for byte. Values beyond their bound are
-// ErrTooLarge.
+// Rewrite makes r the successor of old, which must be another Record: with the given Header and values, which may be old's,
+// and with everything else unchanged, the extension byte for byte. Values beyond their bound are ErrTooLarge.
 func (r *Record) Rewrite(old *Record, h Header, values []byte) error {
 	kept := old.body
 	kept.values = values
@@ -166,7 +165,7 @@ func (r *Record) encode(key Key, h Header, p body) error {
 		b = append(b, p.extension...)
 	}
 	b = append(b, p.values...)
-	if len(p.values)+len(p.reserved) <= MaxValues { // an application's values go before the codec's own
+	if len(p.values)+len(p.reserved) <= MaxValues { // an application's values take precedence over the codec's own
 		b = append(b, p.reserved...)
 	}
 	r.Key, r.buf = key, b
@@ -269,10 +268,10 @@ func cut16(b []byte) (head, rest []byte, ok bool) {
 	return b[2:n:n], b[n:], true
 }
 
-// A block of values is near the end of a record's encoding: pairs of name and JSON in ascending order of names. The functions
-// below read and edit such a block; nothing else knows its form.
+// A block of values stands near the end of a record's encoding: pairs of name and JSON in ascending order of names. Only the
+// functions below know its form.
 
-// splitValues tells an application's values, as a block, from the pair of reservedName behind them.
+// splitValues separates an application's values, as a block, from the pair of reservedName behind them.
 func splitValues(all []byte) (block, reserved []byte, ok bool) {
 	if len(all) > MaxValues {
 		return nil, nil, false
@@ -300,7 +299,7 @@ func cutValue(block []byte) (name, value, rest []byte, ok bool) {
 	return name, value, rest, ok
 }
 
-// findValue returns the JSON of a name, and where its pair starts and ends; for an absent name, where it belongs.
+// findValue returns the JSON of a name, and where its pair starts and ends; for an absent name, where it would be inserted.
 func findValue(block []byte, name string) (value []byte, start, end int, found bool) {
 	for start < len(block) {
 		n, v, rest, ok := cutValue(block[start:])

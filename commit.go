@@ -38,7 +38,7 @@ func (r *Request) commitChanges(ctx context.Context) (err error) {
 	return err
 }
 
-// housekeep is the part of a commit that may fail without anybody being told.
+// housekeep is the part of a commit whose failure is not returned: the next request does it again.
 func (r *Request) housekeep(ctx context.Context) {
 	if r.commitSwap(ctx, r.m.policy.Now()) != nil {
 		r.report.NotNoted++
@@ -49,8 +49,8 @@ func (r *Request) dirty() bool {
 	return r.login || r.destroy || r.cleared || r.rotation != noRotation || len(r.changes) > 0
 }
 
-// commitSwap applies the request's changes to the record and swaps, again on the current record whenever another request
-// was faster, for as long as the session lives and admits the token which this request presented.
+// commitSwap applies the request's changes to the record and swaps it. When another request was faster, it starts again on
+// the current record, as long as the session lives and admits the token that this request presented.
 func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 	var giveUp time.Time
 	for again := false; ; again = true {
@@ -58,7 +58,8 @@ func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 			r.drop()
 			return nil
 		}
-		// Not before that check: an Update would show the current values to whoever holds a token that was taken back.
+		// This comes after that check, because an Update would show the current values to the holder of a token that was taken
+		// back.
 		if again {
 			if err := r.rebuild(); err != nil {
 				return err
@@ -81,7 +82,7 @@ func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 		}
 		r.report.Conflicts++
 		r.rec, r.cur = r.cur, r.rec
-		// The wall clock, not the policy's: this bounds how long the client really waits.
+		// This is the wall clock, not the policy's, because it bounds how long the client really waits.
 		if giveUp.IsZero() {
 			giveUp = time.Now().Add(r.m.policy.RetryFor)
 		} else if time.Now().After(giveUp) || ctx.Err() != nil {
@@ -92,8 +93,8 @@ func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 	}
 }
 
-// drop is what becomes of changes to a session that is no more, or no more this request'r. Those that follow in the same
-// request are dropped as well: a session begun for them would replace the successor's cookie in the browser's jar.
+// drop discards the changes to a session that has ended or is no longer this request's. Changes that follow in the same
+// request are discarded as well: a session begun for them would replace the successor's cookie in the browser's jar.
 func (r *Request) drop() {
 	if r.dirty() {
 		r.report.Dropped++
@@ -102,7 +103,7 @@ func (r *Request) drop() {
 	r.lost = true
 }
 
-// prepare makes r.next the record as this request wants it; with the version of r.rec, if it wants nothing.
+// prepare makes r.next the record that this request wants. If the request wants no change, r.next has the version of r.rec.
 func (r *Request) prepare(now time.Time) (rotated bool, err error) {
 	h := r.rec.Header
 	write := r.cleared || len(r.changes) > 0
@@ -112,7 +113,7 @@ func (r *Request) prepare(now time.Time) (rotated bool, err error) {
 		h.PrevID, h.PrevUntil = r.rec.ID, now.UnixMilli()
 		rotated = true
 	case r.rotation == gracefully && r.mayRotate(now):
-		// Not r.rec.ID: where the successor was never presented, the token that the client does have stays admitted.
+		// PrevID is not r.rec.ID: if the successor was never presented, the token that the client does have stays admitted.
 		h.PrevID, h.PrevUntil = r.presented, PrevOpen
 		rotated = true
 	case r.firstUse(&r.rec):
@@ -136,8 +137,9 @@ func (r *Request) prepare(now time.Time) (rotated bool, err error) {
 	return rotated, r.next.Rewrite(&r.rec, h, r.values)
 }
 
-// mayRotate: the current token rotates. The previous one does not, since a parallel request has done it; except that when
-// its successor was not presented for a grace, the answer which carried it was lost.
+// mayRotate reports whether this request may rotate. A request with the current token may. One with the previous token may
+// not, because a parallel request has rotated already, unless the successor was not presented for a grace: then the answer
+// that carried it was lost.
 func (r *Request) mayRotate(now time.Time) bool {
 	switch r.rec.Standing(r.presented, now) {
 	case Current:
@@ -155,7 +157,7 @@ func (r *Request) firstUse(rec *Record) bool {
 	return r.first && rec.PrevUntil == PrevOpen && rec.ID == r.presented
 }
 
-// renewalDue judges by the time of the request, so that a slow handler does not lengthen the session.
+// renewalDue uses the time of the request, so that a slow handler does not lengthen the session.
 func (r *Request) renewalDue(rec *Record) bool {
 	p := &r.m.policy
 	if p.FixedExpiry {
@@ -183,8 +185,8 @@ func (r *Request) committed(rotated bool, now time.Time) {
 	}
 }
 
-// commitRest is the commit of a request without a session, or one that ended its session: end what must end, then begin a
-// session if there is anything to keep.
+// commitRest is the commit of a request that has no session or has ended it: it ends the sessions that must end, then begins
+// a session if there is anything to keep.
 func (r *Request) commitRest(ctx context.Context, now time.Time) error {
 	if r.destroy {
 		if err := r.openRest(ctx, &r.ending); err != nil {
@@ -214,7 +216,7 @@ func (r *Request) commitRest(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// endAll ends the targets; one that had ended before is as good. It returns how many it ended, and adds that to count.
+// endAll ends the targets; a target that had ended before is no error. It returns how many it ended, and adds that to count.
 func (r *Request) endAll(ctx context.Context, targets []target, now time.Time, count *int) (ended int, err error) {
 	for _, t := range targets {
 		err := r.m.store.End(ctx, t.key, t.user, now, r.m.until(now), &r.cur)

@@ -5,7 +5,7 @@
 // fiber3session for Fiber v3) over a store (package shardstore or redisstore), and its handlers use a Session: Get, Update, Pop,
 // and the methods of Session. Elsewhere a Manager lists and ends sessions.
 //
-// A request walks: cookie -> Token -> Key and ID -> Store.Load -> Session -> handler -> commit -> cookie. The files, in that
+// The path of a request: cookie -> Token -> Key and ID -> Store.Load -> Session -> handler -> commit -> cookie. The files, in that
 // order:
 //
 //	token.go      the token in the cookie, and the key, tag, ID and handle that come from it

@@ -10,7 +10,7 @@ import (
 
 // beginLogin is Session.BeginLogin.
 func (r *Request) beginLogin(ctx context.Context, user string) error {
-	r.markedAt = r.m.sinceBoot() // before the mark is read: one that is left later must live until the commit
+	r.markedAt = r.m.sinceBoot() // before the mark is read: a mark that is left later must live until the commit
 	mark, err := r.m.store.Mark(ctx, user, r.m.policy.Now())
 	if err != nil {
 		r.failed = unavailable(err)
@@ -20,11 +20,12 @@ func (r *Request) beginLogin(ctx context.Context, user string) error {
 	return nil
 }
 
-// started is what sinceBoot counts from where there is no better clock.
+// started is the time that sinceBoot counts from where the system has no better clock.
 var started = time.Now()
 
-// commitLogin begins the user's session and ends what the request carried. Where both stand under one Tag the store does it
-// in one step; else the new one is created first, so that a failure in between leaves the old one alone.
+// commitLogin begins the user's session and ends the sessions that the request carried. If old and new have one Tag, the
+// store does both in one step; otherwise the new session is created first, so that a failure in between leaves the old one
+// alone.
 func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 	switch {
 	case !r.marked:
@@ -32,8 +33,8 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 			return err
 		}
 	case r.markOf != r.user:
-		// Only the credential check told whose login this is, and what stood at his name when it began is not known any more.
-		// So any mark refuses it.
+		// The user became known only with the credential check, so the user's mark at the time when the login began is not known.
+		// Therefore any mark refuses the login.
 		r.mark = 0
 	}
 	if r.outlivedMark() {
@@ -53,7 +54,7 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 		return createError(err)
 	}
 	r.report.LimitEnded += pushedOut
-	if r.outlivedMark() { // the process may have been stopped on the way to the store
+	if r.outlivedMark() { // the process may have been stopped before the store was called
 		return r.undoLogin(ctx, token, ErrRevoked)
 	}
 	if err := r.leave(ctx, opt.Replace != Key{}, now); err != nil {
@@ -64,12 +65,12 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// outlivedMark reports whether the login has taken so long that the user's sessions may have been ended since it began, and the
-// mark of that is gone.
+// outlivedMark reports whether the login has taken so long that the user's sessions may have been ended since it began and
+// the mark of that is gone.
 func (r *Request) outlivedMark() bool { return r.m.sinceBoot()-r.markedAt >= MarkLife }
 
-// leave ends what the request carried, and corrects the new session, r.next, where that shows that its values were not
-// the last: newer ones are merged in, those of a session that had ended before are taken out.
+// leave ends the sessions that the request carried. If it finds that their values were not the last, it corrects the new
+// session, r.next: it merges newer values in, and takes out the values of a session that had ended before.
 func (r *Request) leave(ctx context.Context, replaced bool, now time.Time) error {
 	if r.live {
 		ended := replaced && r.cur.Version != 0
@@ -124,8 +125,8 @@ func (r *Request) correct(ctx context.Context, ended bool, now time.Time) error 
 	return nil
 }
 
-// undoLogin ends the new session: a login whose answer is an error has begun nothing. That it failed because the request's
-// time is up is no reason to leave it.
+// undoLogin ends the new session, because a login whose answer is an error must begin none. It does so even if the login
+// failed because the request's time is up.
 func (r *Request) undoLogin(ctx context.Context, token Token, cause error) error {
 	now := r.m.policy.Now()
 	err := r.m.store.End(context.WithoutCancel(ctx), token.Key(), r.user, now, r.m.until(now), &r.cur)

@@ -44,8 +44,8 @@ func (m *Manager) Policy() Policy { return m.policy }
 // Now returns the time by the policy's clock.
 func (m *Manager) Now() time.Time { return m.policy.Now() }
 
-// Arrival returns the time by which a request is judged that a server noted the arrival of: that time, unless the policy has a
-// clock of its own. So a request reads no clock again to load its session.
+// Arrival returns the time by which a request is judged: noted, the arrival time that the server recorded, unless the policy
+// has a clock of its own. So loading a session does not read the clock again.
 func (m *Manager) Arrival(noted time.Time) time.Time {
 	if m.ownClock {
 		return m.policy.Now()
@@ -53,12 +53,12 @@ func (m *Manager) Arrival(noted time.Time) time.Time {
 	return noted
 }
 
-// until is when the tombstone of a session that is ended at now goes.
+// until returns when the tombstone of a session that is ended at now expires.
 func (m *Manager) until(now time.Time) time.Time {
 	return now.Add(max(m.policy.RotationGrace, minTombstone))
 }
 
-// SetNotBefore makes all sessions dead that were created before t, from the next request on; the zero time none.
+// SetNotBefore makes all sessions dead that were created before t, from the next request on. The zero time makes none dead.
 func (m *Manager) SetNotBefore(t time.Time) {
 	var ms int64
 	if !t.IsZero() {
@@ -67,12 +67,12 @@ func (m *Manager) SetNotBefore(t time.Time) {
 	m.since.Store(ms)
 }
 
-// void reports whether a record that the store holds is no session all the same: by its age, or by its user.
+// void reports whether a record in the store is not a valid session, because of its age or its user.
 func (m *Manager) void(r *Record) bool {
 	return r.CreatedAt < m.since.Load() || m.policy.Admits != nil && len(r.user) > 0 && !m.policy.Admits(r.user)
 }
 
-// unavailable is what a store's error means to a request: ErrUnavailable, unless it says more.
+// unavailable maps a store's error to ErrUnavailable, unless the error is more specific.
 func unavailable(err error) error {
 	if errors.Is(err, ErrNewer) || errors.Is(err, ErrUnavailable) {
 		return err
@@ -80,7 +80,7 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// Info is what may be shown of a live session to its user and to administrators.
+// Info is the part of a live session that may be shown to its user and to administrators.
 type Info struct {
 	Key        Key // names the session to Manager.End
 	Handle     Handle
@@ -113,7 +113,7 @@ func (m *Manager) List(ctx context.Context, user string) ([]Info, error) {
 	return all, err
 }
 
-// Find returns the user's live session that has this name: its handle, its current or its previous ID, in their 22
+// Find returns the user's live session with this name: the session's handle, or its current or previous ID, in their 22
 // characters. ErrNotFound: there is none.
 func (m *Manager) Find(ctx context.Context, user, name string) (Info, error) {
 	want, ok := ParseID([]byte(name))
@@ -136,7 +136,7 @@ func (m *Manager) Find(ctx context.Context, user, name string) (Info, error) {
 // each calls yield for each live session of the user, in no order, until yield returns false.
 func (m *Manager) each(ctx context.Context, user string, yield func(*Record) bool) error {
 	if len(user) > MaxUserID {
-		return nil // nobody's
+		return nil // no user ID
 	}
 	err := m.store.List(ctx, user, m.policy.Now(), func(r *Record) bool {
 		return m.void(r) || yield(r)
@@ -158,21 +158,21 @@ func (m *Manager) End(ctx context.Context, user string, key Key) error {
 	return err
 }
 
-// EndUser ends all of the user's sessions, and refuses every login of the user that has begun: the account was disabled, or
-// its password changed (ASVS 7.4.2, 7.4.3). It returns how many sessions it ended.
+// EndUser ends all of the user's sessions, and refuses every login of the user that is in progress: the account was disabled,
+// or its password changed (ASVS 7.4.2, 7.4.3). It returns how many sessions it ended.
 func (m *Manager) EndUser(ctx context.Context, user string) (int, error) {
 	if len(user) > MaxUserID {
-		return 0, nil // nobody's, and too long for a store to mark
+		return 0, nil // no user ID, and too long for a store to mark
 	}
 	return m.endAllBut(ctx, user, Key{}, true)
 }
 
-// EndOthers ends all of the user's sessions but the one at keep, for the user, and returns how many it ended. A zero keep spares
-// none. It refuses no login that has begun: whoever holds a stolen session must not be able to keep the user out. ErrNotFound:
-// the session at keep does not live any more, and nothing was ended.
+// EndOthers ends all of the user's sessions but the one at keep, for the user, and returns how many it ended. A zero keep
+// spares none. It refuses no login that is in progress, because the holder of a stolen session must not be able to keep the
+// user out. ErrNotFound: the session at keep does not live any more, and nothing was ended.
 func (m *Manager) EndOthers(ctx context.Context, user string, keep Key) (int, error) {
 	if len(user) > MaxUserID && keep.IsZero() {
-		return 0, nil // nobody's
+		return 0, nil // no user ID
 	}
 	return m.endAllBut(ctx, user, keep, false)
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Client is who sent a request. UserAgent must stay as it is until the session is released.
+// Client describes the client that sent a request. UserAgent must not change until the session is released.
 type Client struct {
 	IP        netip.Addr
 	UserAgent []byte
@@ -19,11 +19,11 @@ type target struct {
 	user string
 }
 
-// Open begins r as a request that was read at now, and opens its session. Of several tokens, compared by their Key, exactly one live
-// session is used; two or more make the request anonymous. A request whose tokens open nothing, but may belong to a session
-// that lives or has just been followed by another, begins no session short of a login, since its cookie would replace
-// theirs. An error means that nothing is known about the tokens; the session is then empty, and its Commit returns the
-// same error.
+// Open begins r as a request that was read at now, and opens its session. Among several tokens, compared by their Key,
+// exactly one live session is used; two or more make the request anonymous. If the tokens open nothing, but may belong to a
+// session that lives or has just been replaced, the request begins no session short of a login, because its cookie would
+// replace the cookie of that session. An error means that nothing is known about the tokens; the session is then empty, and
+// its Commit returns the same error.
 func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Client, now time.Time) error {
 	r.reset(m, client, now)
 	var err error
@@ -47,8 +47,8 @@ func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Cli
 	return err
 }
 
-// try loads the record of one token and takes it if it admits the token. It reports whether the token is dead: of an
-// unknown Key or an expired session, so that clearing the cookie loses nothing.
+// try loads the record of one token and takes it if the record admits the token. It reports whether the token is dead: its
+// Key is unknown or its session has expired, so that clearing the cookie loses nothing.
 func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	id := token.ID()
 	err = r.m.store.Load(ctx, token.Key(), id, r.now, &r.rec)
@@ -80,7 +80,7 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	return false, nil
 }
 
-// hold makes the record in r.rec the session's, opened by token.
+// hold makes the record in r.rec the request's session, opened by token.
 func (r *Request) hold(token Token, id ID) {
 	r.token, r.presented, r.fresh, r.live = token, id, Token{}, true
 	r.values = r.rec.values

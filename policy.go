@@ -12,22 +12,22 @@ type Policy struct {
 	// TTL is how long a session lives after its last request (idle timeout, ASVS 7.3.1). Zero: 30 minutes, or MaxLifetime if
 	// that is less.
 	TTL time.Duration
-	// MaxLifetime is how long it lives at most (absolute timeout, ASVS 7.3.2). Zero: 12 hours, or TTL if that is more.
+	// MaxLifetime is how long a session lives at most (absolute timeout, ASVS 7.3.2). Zero: 12 hours, or TTL if that is more.
 	MaxLifetime time.Duration
 	// FixedExpiry turns rolling expiry off: a session then ends TTL after it began.
 	FixedExpiry bool
 	// RenewEvery is how often, at most, a request pushes the idle expiry out, which is a write to the store. Zero: a tenth
 	// of TTL. Negative: with every request.
 	RenewEvery time.Duration
-	// RotationGrace is how long the token before a Rotate is admitted after the new one was first presented. Zero: 10
-	// seconds, or half of TTL if that is less. Negative: no longer.
+	// RotationGrace is how long the previous token is still admitted after the token that Rotate made was first presented. Zero:
+	// 10 seconds, or half of TTL if that is less. Negative: no grace.
 	RotationGrace time.Duration
 	// MaxPerUser is how many sessions of one user may live; a login beyond it ends the oldest. Zero: 100. Negative: no limit.
 	MaxPerUser int
 	// NotBefore makes sessions that were created before it dead. The zero time: none. Manager.SetNotBefore changes it.
 	NotBefore time.Time
-	// Admits tells whether a user's sessions are sessions still; it is asked at every load, and must neither block nor keep
-	// the bytes. Nil: everybody's are.
+	// Admits reports whether a user may still have sessions. It is called at every load, and must neither block nor keep the
+	// bytes. Nil: every user may.
 	Admits func(userID []byte) bool
 	// RevokeOnReuse ends a session whose previous token is presented after it ceased to be admitted.
 	RevokeOnReuse bool
@@ -38,7 +38,7 @@ type Policy struct {
 	Now func() time.Time
 }
 
-// minTombstone is how long at least a session that was ended is remembered.
+// minTombstone is the minimum time for which a session that was ended is remembered.
 const minTombstone = time.Second
 
 // Validate returns all mistakes of the policy, joined.
@@ -59,7 +59,7 @@ func (p Policy) Validate() error {
 }
 
 func (p Policy) withDefaults() Policy {
-	// What nobody chose gives way to what somebody did.
+	// Defaults are fitted to the fields that were set.
 	if p.TTL == 0 {
 		p.TTL = 30 * time.Minute
 		if p.MaxLifetime > 0 {
@@ -67,7 +67,7 @@ func (p Policy) withDefaults() Policy {
 		}
 	}
 	p.MaxLifetime = orDefault(p.MaxLifetime, max(12*time.Hour, p.TTL))
-	// What is turned off stays negative, so that the policy in force, given to another manager, is the same policy.
+	// Settings that are turned off stay negative, so that the policy in force, given to another manager, is the same policy.
 	p.RenewEvery = max(-1, orDefault(p.RenewEvery, p.TTL/10))
 	p.RotationGrace = max(-1, orDefault(p.RotationGrace, min(10*time.Second, p.TTL/2)))
 	p.RetryFor = orDefault(p.RetryFor, 500*time.Millisecond)

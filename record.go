@@ -63,7 +63,7 @@ func (r *Record) IP() netip.Addr {
 	return addr
 }
 
-// LastIP returns the address of the client that SetLastIP noted last, as long as there was none that of IP.
+// LastIP returns the address of the client that SetLastIP noted last, or the address of IP if there is none.
 func (r *Record) LastIP() netip.Addr {
 	if len(r.reserved) == 0 {
 		return r.IP()
@@ -72,9 +72,9 @@ func (r *Record) LastIP() netip.Addr {
 	return addr
 }
 
-// SetLastIP notes, in a record that was written or read, where the session was last seen. It takes up to 20 bytes of what
-// the values leave of MaxValues; where they leave less, and where addr is IP's, the record holds no note. An addr that is
-// not valid changes nothing.
+// SetLastIP notes, in a record that was written or read, where the session was last seen. The note takes up to 20 bytes of
+// what the values leave of MaxValues; if they leave less, or if addr is the address of IP, the record holds no note. An addr
+// that is not valid changes nothing.
 func (r *Record) SetLastIP(addr netip.Addr) {
 	addr = addr.Unmap()
 	if len(r.buf) == 0 || !addr.IsValid() || addr == r.LastIP() {

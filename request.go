@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Request is what a middleware keeps of one request: it opens the request's session, lends it to handlers, finishes it and
-// learns what the response's cookie must be. The zero Request is ready for Manager.Open, and again after Release: keep
-// Requests in a pool. The embedded Session is the request's own and is reused with it; the middleware's own code may use it,
-// handlers of an application get what Lend returns. Not safe for concurrent use.
+// Request is a middleware's state of one request: it opens the request's session, lends it to handlers, finishes it and
+// determines the response's cookie. The zero Request is ready for Manager.Open, and again after Release: keep Requests in a
+// pool. The embedded Session belongs to the request and is reused with it; the middleware's own code may use it, handlers of
+// an application get what Lend returns. Not safe for concurrent use.
 type Request struct {
 	Session
 
@@ -25,14 +25,14 @@ type Request struct {
 	live      bool
 	first     bool     // the client presented the current token, and its predecessor is still admitted without end
 	stale     bool     // the client's cookie can only be a left-over
-	lost      bool     // the client's cookie is not this request's to replace: what the handler sets is dropped
-	issued    bool     // the token is of this request: the client does not have it yet
-	sent      bool     // the response's header has left
+	lost      bool     // this request must not replace the client's cookie: values that the handler sets are dropped
+	issued    bool     // the token was made in this request: the client does not have it yet
+	sent      bool     // the response's header has been sent
 	others    []target // sessions that the request also carried a token of
 	former    []target // sessions that one of the request's tokens was rotated out of (reuse)
 	unopened  []Token  // tokens beyond MaxCandidates, which only a login or a logout looks up
 
-	// What the handler asked for, not yet committed.
+	// What the handler asked for and no commit has written yet.
 	values   []byte // what readers see: rec's values with changes applied
 	changes  []change
 	cleared  bool
@@ -50,7 +50,7 @@ type Request struct {
 	markOf   string
 	markedAt time.Duration // by Manager.sinceBoot
 
-	failed error // of the commit that failed: the handler was told, and nothing else is tried
+	failed error // of the commit that failed: the handler was told, and no other commit is tried
 	action CookieAction
 	report Report
 
@@ -58,11 +58,11 @@ type Request struct {
 	scratch   []byte // backs values once they were changed
 
 	lent  *Session  // what Lend returned for this request
-	spare []Session // sessions that nobody was lent yet
+	spare []Session // sessions that have not been lent yet
 }
 
 // spareSessions is how many sessions are allocated at a time. A session that was lent is never lent again, so that a handler
-// which keeps one beyond its request cannot meet another's; in one block they cost a request almost nothing.
+// that keeps one beyond its request cannot reach another request's session; in one block they cost a request almost nothing.
 const spareSessions = 64
 
 type rotation int
@@ -90,7 +90,7 @@ type Report struct {
 	Duplicate   bool  // several live sessions, or too many tokens: the request was anonymous
 	Reused      Reuse // a rotated-out token was presented; zero Key: none
 	WrongSecret int   // tokens of a known Key with a secret that was never its previous one
-	Damaged     int   // records that were no records
+	Damaged     int   // records that could not be decoded
 	Created     int
 	Rotated     int
 	Renewed     int
@@ -102,7 +102,7 @@ type Report struct {
 	NotNoted    int // renewals and first uses that could not be written, and are left to the next request
 }
 
-// Reuse tells of a token that was presented after it ceased to be admitted.
+// Reuse describes a token that was presented after it ceased to be admitted.
 type Reuse struct {
 	Key     Key
 	ID      ID // the session's current ID
@@ -110,7 +110,8 @@ type Reuse struct {
 	Revoked bool // the session was ended for it
 }
 
-// reset is field by field because a Request with its buffers is large: clearing it whole costs more than the rest of Open.
+// reset clears field by field, because a Request with its buffers is large: clearing all of it costs more than the rest of
+// Open.
 func (r *Request) reset(m *Manager, client Client, now time.Time) {
 	r.m, r.client, r.now = m, client, now
 	r.live, r.first, r.stale, r.lost, r.issued, r.sent = false, false, false, false, false, false
@@ -138,8 +139,8 @@ func (r *Request) Lend() *Session {
 	return r.lent
 }
 
-// Release ends the use of the request and detaches its sessions. The tokens go with it: a pool must not hold what opens a
-// session.
+// Release ends the use of the request and detaches its sessions. It erases the tokens, because a pool must not hold what
+// opens a session.
 func (r *Request) Release() {
 	r.detach()
 	r.m, r.token, r.fresh = nil, Token{}, Token{}
@@ -162,10 +163,11 @@ func (r *Request) detach() {
 // Format keeps the token that the request holds out of every fmt verb, and so out of logs and panics.
 func (*Request) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.Request")) }
 
-// HeaderSent tells the request that the response's header is leaving: from now on nothing can be done that needs a cookie.
+// HeaderSent tells the request that the response's header is being sent: from now on no change that needs a cookie is
+// possible.
 func (r *Request) HeaderSent() { r.sent = true }
 
-// Client returns who sent the request, as given to Open.
+// Client returns the client that sent the request, as given to Open.
 func (r *Request) Client() Client { return r.client }
 
 // Cookie returns what the response must do to the cookie, as of the last commit.
@@ -180,8 +182,8 @@ func (r *Request) Cookie() CookieAction {
 	}
 }
 
-// Token returns the token that the cookie must carry with SetCookie, and for how long: what is left of the absolute
-// lifetime at now. Without a stored session both are zero.
+// Token returns the token that the cookie must carry with SetCookie, and its lifetime: what is left of the absolute lifetime
+// at now. Without a stored session both are zero.
 func (r *Request) Token(now time.Time) (Token, time.Duration) {
 	if !r.live {
 		return Token{}, 0
@@ -193,8 +195,8 @@ func (r *Request) Token(now time.Time) (Token, time.Duration) {
 func (r *Request) Report() *Report { return &r.report }
 
 // Finish is Commit at the end of the request, with the housekeeping that is due: the renewal of a rolling session, and the
-// note that a rotated token has arrived. When only housekeeping fails, it is left to the next request. The error of a
-// Commit that the handler made itself is not returned again.
+// note that a rotated token was presented. When only housekeeping fails, it is left to the next request. The error of a
+// Commit that the handler called is not returned again.
 func (r *Request) Finish(ctx context.Context) error {
 	if r.failed != nil {
 		return nil //nolint:nilerr // the handler was told, and has answered for it
@@ -217,7 +219,7 @@ func (r *Request) rotate(how rotation) {
 	r.rotation = how
 }
 
-// forget drops the record and everything that was to become of it.
+// forget drops the record and all pending changes.
 func (r *Request) forget() {
 	r.live, r.first, r.cleared, r.login = false, false, false, false
 	r.rotation, r.values, r.changes = noRotation, nil, r.changes[:0]

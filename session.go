@@ -22,18 +22,18 @@ var (
 	ErrHeaderSent = errors.New("the response's header has been sent already")
 )
 
-// Session is what a handler holds during one request: the values of the request's session, and what the request wants to
-// become of it. A middleware lends it to the handlers behind it. Nothing reaches the store before Commit or the end of the
+// Session is what a handler holds during one request: the values of the request's session, and the changes that the request
+// asks for. A middleware lends it to the handlers behind it. Nothing reaches the store before Commit or the end of the
 // request. A request without a session has an empty one, which is stored only if it is given a value or a user.
 //
-// A Session belongs to its request and is not safe for concurrent use. Afterwards, and where no middleware ran, it is
-// detached: it is empty, nobody's, changes are lost, and whatever returns an error returns ErrDetached. It never becomes the
-// session of another request. The zero Session is detached.
+// A Session belongs to its request and is not safe for concurrent use. After the request, and where no middleware ran, it is
+// detached: it is empty and has no user, changes are lost, and every method that returns an error returns ErrDetached. It
+// never becomes the session of another request. The zero Session is detached.
 type Session struct {
 	req atomic.Pointer[Request] // nil: detached; written by Open, Lend and Release
 }
 
-// nothing stands behind a detached session. It is only read.
+// nothing is the request of a detached session. It is only read.
 var nothing Request
 
 // read returns what the session shows.
@@ -63,7 +63,7 @@ func (s *Session) Key() Key {
 	return Key{}
 }
 
-// UserID returns whose session it is, empty for none.
+// UserID returns the user of the session, empty for none.
 func (s *Session) UserID() string {
 	r := s.read()
 	if r.login {
@@ -139,8 +139,8 @@ func (s *Session) Entries() iter.Seq2[string, json.RawMessage] {
 }
 
 // Insert sets a value. ErrTooLarge: the session's values would not fit a record; ErrName: the name is no name; ErrHeaderSent:
-// a session would begin whose cookie cannot be sent; else the value cannot be encoded as JSON. After an error the session is
-// as it was.
+// a session would begin whose cookie cannot be sent; any other error: the value cannot be encoded as JSON. After an error the
+// session is unchanged.
 func (s *Session) Insert(name string, value any) error {
 	raw, err := encode(name, value)
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *Session) Insert(name string, value any) error {
 	return s.change(change{name: name, value: raw})
 }
 
-// Remove removes a value; without one of that name it does nothing.
+// Remove removes a value. It does nothing if there is no value of that name.
 func (s *Session) Remove(name string) {
 	// A login's commit may meet values that a parallel request has written since they were loaded.
 	if s.Contains(name) || s.read().login {
@@ -167,9 +167,9 @@ func (s *Session) Clear() {
 	}
 }
 
-// BeginLogin notes where the user's sessions stand before the user's credentials are checked: if all of them are ended between
-// BeginLogin and the Commit of Authenticate, that Commit returns ErrRevoked. So it does when more than MarkLife has passed between the
-// two, because what was ended that long ago leaves no trace. An error is like one of Commit.
+// BeginLogin reads the user's mark before the user's credentials are checked: if all sessions of the user are ended between
+// BeginLogin and the Commit of Authenticate, that Commit returns ErrRevoked. It also does so when more than MarkLife has
+// passed between the two, because no mark is kept that long. The errors of BeginLogin are those of Commit.
 func (s *Session) BeginLogin(ctx context.Context, user string) error {
 	if r := s.req.Load(); r != nil {
 		return r.beginLogin(ctx, user)
@@ -177,9 +177,10 @@ func (s *Session) BeginLogin(ctx context.Context, user string) error {
 	return ErrDetached
 }
 
-// Authenticate makes the user the session's: a new session begins, with a new Key, and every live session that the
-// request carried ends, and so does every one that one of its tokens was rotated out of (ASVS 7.2.4). Its values are kept if it was anonymous or the same user's. Commit tells whether it
-// went through. ErrUserID: the user ID is empty or too long. ErrHeaderSent: the new session's cookie cannot be sent.
+// Authenticate makes the session the user's: a new session begins, with a new Key; every live session that the request
+// carried ends, and so does every session that one of its tokens was rotated out of (ASVS 7.2.4). The values are kept if the
+// session was anonymous or the same user's. Commit reports whether it succeeded. ErrUserID: the user ID is empty or too long.
+// ErrHeaderSent: the new session's cookie cannot be sent.
 func (s *Session) Authenticate(user string) error {
 	r := s.req.Load()
 	switch {
@@ -194,35 +195,35 @@ func (s *Session) Authenticate(user string) error {
 	return r.rebuild()
 }
 
-// Remember gives the session that Authenticate begins a lifetime of its own, idle or not, in place of the policy's two.
-// Zero is the policy's again.
+// Remember gives the session that Authenticate begins one lifetime, idle or not, in place of the policy's two. Zero restores
+// the policy's.
 func (s *Session) Remember(lifetime time.Duration) {
 	if r := s.req.Load(); r != nil {
 		r.lifetime = max(0, lifetime)
 	}
 }
 
-// Rotate asks for a new token. The old one stays admitted until a grace after the new one was first presented. Of
-// parallel requests with one token exactly one rotates; for the others Rotate does nothing. Nor does it where this request
-// has committed a new token already: a second one would drop the one that the client has. After the response's header has
-// been sent it does nothing, and Commit returns ErrHeaderSent.
+// Rotate asks for a new token. The old one stays admitted until a grace after the new one was first presented. Of parallel
+// requests with one token exactly one rotates; for the others Rotate does nothing. It also does nothing if this request has
+// committed a new token already, because a second one would drop the token that the client has. After the response's header
+// has been sent it does nothing, and Commit returns ErrHeaderSent.
 func (s *Session) Rotate() {
 	if r := s.req.Load(); r != nil && r.live && !r.issued && r.rotation == noRotation {
 		r.rotate(gracefully)
 	}
 }
 
-// CycleID asks for a new token because of a change of privilege: the old one, and one in its grace, are dead at once.
-// After the response's header has been sent it does nothing, and Commit returns ErrHeaderSent.
+// CycleID asks for a new token because of a change of privilege: the old token, and one in its grace, are dead at once. After
+// the response's header has been sent it does nothing, and Commit returns ErrHeaderSent.
 func (s *Session) CycleID() {
 	if r := s.req.Load(); r != nil && r.live {
 		r.rotate(atOnce)
 	}
 }
 
-// Destroy ends the session, every other live one that the request carried, and every one that one of its tokens was rotated out
-// of, so that signing out holds although somebody else has gone on with the session; and it clears the cookie. An Insert
-// afterwards begins a new session with a new Key.
+// Destroy ends the session, every other live session that the request carried, and every session that one of its tokens was
+// rotated out of, so that signing out holds even if another client has gone on with the session. It also clears the cookie.
+// An Insert afterwards begins a new session with a new Key.
 func (s *Session) Destroy() {
 	r := s.req.Load()
 	if r == nil {
@@ -237,12 +238,12 @@ func (s *Session) Destroy() {
 	r.destroy, r.lost = true, false
 }
 
-// Commit brings what the handler asked for to the store, now rather than at the end of the request. An error means that
-// the client must not be told that anything was done: ErrRevoked, ErrFull, ErrNewer, ErrTooLarge (values that fit alone but
-// not together with those of a concurrent request), the error of an Update that a concurrent request's value does not
-// suit, ErrDetached, else ErrUnavailable. The handler then answers for it: what it asked for is forgotten, the response gets
-// no Set-Cookie, and a later Commit returns the same error. ErrHeaderSent alone is different: the values were committed, a
-// rotation was not. A session that ended meanwhile, or that no longer admits the token which this request presented, is no
+// Commit writes the handler's changes to the store now rather than at the end of the request. An error means that the client
+// must not be told that anything was done: ErrRevoked, ErrFull, ErrNewer, ErrTooLarge (values that fit alone but not together
+// with those of a concurrent request), the error of an Update that does not accept a concurrent request's value, ErrDetached,
+// else ErrUnavailable. The handler must then answer with an error: its changes are discarded, the response gets no
+// Set-Cookie, and a later Commit returns the same error. ErrHeaderSent alone is different: the values were committed, a
+// rotation was not. A session that ended meanwhile, or that no longer admits the token that this request presented, is no
 // error: the changes are dropped, and the session is empty.
 func (s *Session) Commit(ctx context.Context) error {
 	if r := s.req.Load(); r != nil {

@@ -32,12 +32,12 @@ var (
 	ErrDamaged = errors.New("session record is damaged")
 )
 
-// Mark is what ending all of a user's sessions leaves behind for MarkLife. The zero Mark is none. Marks are compared,
-// never ordered.
+// Mark is what ending all of a user's sessions leaves behind for MarkLife. The zero Mark means that there is none. Marks are
+// compared, never ordered.
 type Mark uint64
 
-// AnyMark, as CreateOptions.Mark, refuses a login for no mark: it begins when Create does, so nothing can have been ended while
-// it was on its way. It saves the login whose credentials take no time to check the reading of a mark.
+// AnyMark, as CreateOptions.Mark, means that no mark refuses the login: the login begins with Create, so no session can have
+// been ended while it was in progress. A login whose credential check takes no time therefore does not need to read a mark.
 const AnyMark Mark = 1<<64 - 1
 
 // MarkLife is how long a Mark stands. A login that takes longer is refused.
@@ -52,8 +52,8 @@ const MarkLife = 60 * time.Second
 // millisecond precision. Every method is safe for concurrent use, returns within the store's own time limit, and keeps
 // nothing that the caller passed.
 //
-// A tombstone is what a session that was ended leaves at its key until a given time: no data, in no list, in no count.
-// When tombstones and marks go may be decided by a clock of the store's own: they refuse, so a late one does no harm.
+// A tombstone is what a session that was ended leaves at its key until a given time: it has no data, and no list or count
+// includes it. A store may remove tombstones and marks by its own clock: they only refuse, so removing one late does no harm.
 type Store interface {
 	// Load reads the record at key into rec, for a request that presented id. It does not compare id with the record:
 	// that is the caller's check. A store with a cache may answer from it only when the cached record lives and admits id
@@ -64,9 +64,9 @@ type Store interface {
 	// Mark returns the mark that stands for the user, zero if none. A login reads it before it checks credentials.
 	Mark(ctx context.Context, user string, now time.Time) (Mark, error)
 
-	// Create adds rec, in one atomic step with everything in opt, and returns how many sessions the limit ended.
-	// ErrRevoked: a mark stands that is not opt.Mark, which is not AnyMark. ErrFull: the store may hold no more. ErrExists: the key is taken.
-	// An error leaves the store as it was, ErrUnavailable excepted.
+	// Create adds rec, in one atomic step with everything in opt, and returns how many sessions the limit ended. ErrRevoked: a
+	// mark stands that is not opt.Mark, and opt.Mark is not AnyMark. ErrFull: the store may hold no more. ErrExists: the key
+	// is taken. An error leaves the store as it was, ErrUnavailable excepted.
 	Create(ctx context.Context, rec *Record, opt CreateOptions, now time.Time) (ended int, err error)
 
 	// Swap replaces the stored record by rec if it still has version old. ErrConflict: it has another one, and the stored
@@ -74,8 +74,8 @@ type Store interface {
 	// The record's user and creation time never change.
 	Swap(ctx context.Context, rec *Record, old uint64, now time.Time, cur *Record) error
 
-	// End puts a tombstone in the place of the session at key until the given time, and reads what it ended into last.
-	// The user is the record's, empty for none; with another one it is an error and ends nothing. ErrNotFound: no session
+	// End puts a tombstone in the place of the session at key until the given time, and reads the ended record into last. The
+	// user must be the record's, empty for none; with another one End returns an error and ends nothing. ErrNotFound: no session
 	// lives there at now.
 	End(ctx context.Context, key Key, user string, now, until time.Time, last *Record) error
 
@@ -111,6 +111,6 @@ type CreateOptions struct {
 	Replace Key
 	// Replaced receives what Replace ended; its Version is 0 when nothing did. Needed only with Replace.
 	Replaced *Record
-	// Until is when the tombstones of what was ended here go.
+	// Until is when the tombstones of the sessions that this step ends expire.
 	Until time.Time
 }

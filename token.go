@@ -29,12 +29,11 @@ const (
 // exactly one spelling.
 var encoding = base64.RawURLEncoding.Strict()
 
-// Token is what the cookie carries: 32 bytes whose first half is the Key and whose second half is the secret. Whoever
-// holds it is the session's holder, so no verb of package fmt (save %p, which vet refuses), slog or encoding/json prints it.
+// Token is what the cookie carries: 32 bytes whose first half is the Key and whose second half is the secret. Possession of
+// it gives access to the session, so no verb of package fmt (save %p, which vet refuses), slog or encoding/json prints it.
 type Token struct{ b [tokenBytes]byte }
 
-// NewToken returns a token for a session that nobody has seen before: a fresh Key under tag, and a fresh secret, both
-// from crypto/rand (ASVS 7.2.3).
+// NewToken returns a token for a new session: a fresh Key under tag, and a fresh secret, both from crypto/rand (ASVS 7.2.3).
 func NewToken(tag Tag) Token {
 	var t Token
 	copy(t.b[:], tag[:])
@@ -73,7 +72,7 @@ func ParseToken(text []byte) (Token, bool) {
 		out[j], out[j+1], out[j+2] = a<<2|b>>4, b<<4|c>>2, c<<6|d
 	}
 	a, b, c := sextets[in[TokenLen-3]], sextets[in[TokenLen-2]], sextets[in[TokenLen-1]]
-	seen |= a | b | c | c<<6 // the last two bits are nobody's: zero
+	seen |= a | b | c | c<<6 // the last two bits belong to no byte: zero
 	out[tokenBytes-2], out[tokenBytes-1] = a<<2|b>>4, b<<4|c>>2
 	if seen > 63 {
 		return Token{}, false
@@ -147,9 +146,9 @@ func ParseKey(text []byte) (Key, bool) {
 	return Key(b), ok
 }
 
-// Tag is the first four bytes of xxhash64 of the user ID, or random for a session without a user. It only places: a
-// user's sessions and their index stand in one shard and one Cluster slot. Collisions are easy to make, so every
-// operation on a user compares the whole user ID.
+// Tag is the first four bytes of xxhash64 of the user ID, or random for a session without a user. It only decides the place:
+// a user's sessions and their index stand in one shard and one Cluster slot. Collisions are easy to make, so every operation
+// on a user compares the whole user ID.
 type Tag [tagBytes]byte
 
 // TagOf returns the tag of a user's sessions. For the empty user it is random.
@@ -166,8 +165,8 @@ func TagOf(user string) Tag {
 // String returns eight hex digits.
 func (t Tag) String() string { return hex.EncodeToString(t[:]) }
 
-// ID is the public session_id: the first 16 bytes of SHA-256 of the token. It is safe to show and to log, changes at
-// every rotation, and authenticates nobody. The zero ID is no ID.
+// ID is the public session_id: the first 16 bytes of SHA-256 of the token. It is safe to show and to log, changes at every
+// rotation, and authenticates no request. The zero ID is no ID.
 type ID [keyBytes]byte
 
 // AppendText appends the 22 base64url characters of the ID to dst.

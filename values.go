@@ -14,7 +14,7 @@ type change struct {
 	update func(old []byte) ([]byte, error)
 }
 
-// change applies c to what readers see, and keeps it for the commit.
+// change applies c to the values that readers see, and keeps it for the commit.
 func (s *Session) change(c change) error {
 	r := s.req.Load()
 	switch {
@@ -53,7 +53,7 @@ func (r *Request) change(c change) error {
 	return nil
 }
 
-// then is what a change and a later one of the same name amount to.
+// then returns the one change that c and a later one of the same name amount to.
 func (c change) then(later change, value []byte) change {
 	switch {
 	case later.update == nil:
@@ -72,7 +72,7 @@ func (c change) then(later change, value []byte) change {
 	}
 }
 
-// ownValues returns the values in a buffer that is the session's, not the record'r.
+// ownValues returns the values in a buffer that is the request's, not the record's.
 func (r *Request) ownValues() []byte {
 	if len(r.changes) == 0 {
 		r.scratch = append(r.scratch[:0], r.values...)
@@ -121,8 +121,9 @@ func (r *Request) baseValues() []byte {
 	return r.rec.values
 }
 
-// Get returns a value of the session as a T. ErrNoValue: there is none. ErrDetached: the session is. Any other error: the value
-// is not a T. A number within an any is a json.Number. Reading a string or a bool allocates nothing beyond the value.
+// Get returns a value of the session as a T. ErrNoValue: there is none. ErrDetached: the session is detached. Any other
+// error: the value is not a T. A number within an any is a json.Number. Reading a string or a bool allocates nothing beyond
+// the value.
 func Get[T any](s *Session, name string) (T, error) {
 	var zero T
 	raw, ok := s.Raw(name)
@@ -148,8 +149,8 @@ func Get[T any](s *Session, name string) (T, error) {
 	return decode[T](name, raw)
 }
 
-// Pop is Get of a value that is removed with it, such as a message to show once ("flash"). After an error the value stays. Of two
-// concurrent requests both may get it.
+// Pop is Get, and also removes the value, such as a message to show once ("flash"). After an error the value stays. Two
+// concurrent requests may both get it.
 func Pop[T any](s *Session, name string) (T, error) {
 	v, err := Get[T](s, name)
 	if err == nil {
@@ -174,7 +175,7 @@ func decode[T any](name string, raw []byte) (T, error) {
 	return v, nil
 }
 
-// encode returns the JSON of a value. What is kept for a handler is no HTML: "&" takes one byte of the session's, not six.
+// encode returns the JSON of a value. It does not escape for HTML, so that "&" takes one byte of the session's, not six.
 func encode(name string, value any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -199,9 +200,9 @@ func plainString(raw []byte) ([]byte, bool) {
 	return text, true
 }
 
-// Update sets a value to f of the value before it, the zero T if there is none. When another request changed the session
-// meanwhile, f is run again on the current value at Commit, so that no update is lost; f must therefore have no effect
-// but its result. A stored value that is not a T is an error and stays.
+// Update sets a value to the result of f for the previous value, or for the zero T if there is none. When another request
+// changed the session meanwhile, Commit runs f again on the current value, so that no update is lost; f must therefore have
+// no effect but its result. A stored value that is not a T is an error and stays.
 func Update[T any](s *Session, name string, f func(T) T) error {
 	return s.change(change{name: name, update: func(old []byte) ([]byte, error) {
 		var v T

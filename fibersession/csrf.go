@@ -7,13 +7,13 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// CSRF makes and checks tokens for the forms of an application: Token(session) for the page, Check or Valid(session, token) for
-// what it sends. A token is bound to the session by its handle, which a refresh does not change and a login does; nothing is
-// stored for it and no cookie is read or set.
+// CSRF makes and checks tokens for the forms of an application: Token(session) for the page, Check or Valid(session, token)
+// for the form that it sends. A token is bound to the session by its handle, which changes with a login but not with a
+// refresh; no token is stored, and no cookie is read or set.
 type CSRF struct{ *middleware.CSRF }
 
-// NewCSRF returns the tokens of these keys, each of at least 32 bytes. The first one signs; all of them verify, so that a key is
-// replaced without refusing a form that is open. No error holds a key.
+// NewCSRF returns a CSRF with these keys, each of at least 32 bytes. The first key signs and all of them verify, so that a
+// key can be replaced without refusing an open form. No error contains a key.
 func NewCSRF(keys ...[]byte) (CSRF, error) {
 	c, err := middleware.NewCSRF(keys...)
 	return CSRF{c}, err

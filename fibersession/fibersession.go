@@ -4,9 +4,9 @@
 //	app.Use(sessions)
 //	app.Get("/", func(c *fiber.Ctx) error { return c.SendString(fibersession.Get(c).UserID()) })
 //
-// Before the handlers behind it the middleware opens the session that the request's cookie names; afterwards, whatever status
-// they chose, it persists what they changed and sets the cookie. If that fails the client gets 503 and no Set-Cookie in place of
-// the handlers' answer; a panic persists nothing. Mount it ahead of anything that reads cookies.
+// The middleware opens the session that the request's cookie names, calls the handlers behind it and then, whatever status
+// they chose, persists their changes and sets the cookie. If that fails the client gets 503 and no Set-Cookie in place of the
+// handlers' answer; a panic persists nothing. Mount the middleware ahead of anything that reads cookies.
 package fibersession
 
 import (
@@ -24,19 +24,19 @@ import (
 // and is safe: a __Host- cookie with Secure, 30 minutes idle, 12 hours at most. It is the same for all frameworks.
 type Config = middleware.Config
 
-// Cookie is what the session cookie looks like: Name, Domain, Path, Insecure, ScriptAccess and SameSite. On plain http give it
+// Cookie is what the session cookie looks like: Name, Domain, Path, Insecure, ScriptAccess and SameSite. Plain http needs
 // another name and Insecure.
 type Cookie = cookie.Config
 
-// New returns the session middleware for a store, or all mistakes of the configuration. In a child of Prefork a store that is not
-// shared is a mistake: each process would have sessions of its own.
+// New returns the session middleware for a store, or all mistakes of the configuration. In a child process of Prefork a store
+// that is not shared is a mistake: each process would have sessions of its own.
 func New(store coatcheck.Store, cfg Config) (fiber.Handler, error) {
 	m, err := middleware.NewFor(store, cfg)
 	return mounted(m, err)
 }
 
-// NewFor is New for a manager of the application's, by which it lists and ends sessions elsewhere and sets Policy.NotBefore at run
-// time. The policy is the manager's: cfg.Policy must be zero.
+// NewFor is New for a manager that the application made, with which it lists and ends sessions elsewhere and sets
+// Policy.NotBefore at run time. The manager's policy applies: cfg.Policy must be zero.
 func NewFor(manager *coatcheck.Manager, cfg Config) (fiber.Handler, error) {
 	m, err := middleware.New(manager, cfg, nil)
 	return mounted(m, err)
@@ -53,8 +53,9 @@ func mounted(m *middleware.Middleware, err error) (fiber.Handler, error) {
 	return func(c *fiber.Ctx) error { return sessions.Handle(c.Context(), c) }, nil
 }
 
-// Get returns the session of the request: of the innermost middleware, if there are several. Where none is mounted, in an error
-// handler and after the request it is a detached one, nobody's. It must not be kept beyond the request.
+// Get returns the session of the request: the session of the innermost middleware, if there are several. Where none is
+// mounted, in an error handler and after the request, it returns a detached session. The session must not be kept beyond the
+// request.
 func Get(c *fiber.Ctx) *coatcheck.Session { return fasthttpsession.Session(c.Context(), "") }
 
 // Named is Get for an application with several session middlewares: it returns the session that the cookie of this name holds.

@@ -7,7 +7,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// fail answers for a store that could not load or persist. It flushes, because a handler that streams may not return for long.
+// fail answers when the store could not load or persist. It flushes, because a handler that streams may not return for long.
 func fail(w http.ResponseWriter, err error) {
 	p, h := middleware.ProblemOf(err), w.Header()
 	p.Headers(h.Set)
@@ -27,8 +27,8 @@ func setCookie(m *middleware.Middleware, x *middleware.Exchange, h http.Header) 
 	}
 }
 
-// keepPrivate keeps a response that is about one person out of caches, whatever the handlers said: they do not know which
-// of their responses the middleware gives a cookie (ASVS 14.3.2).
+// keepPrivate keeps a personal response out of caches, whatever headers the handlers set: they do not know which of their
+// responses get a cookie from the middleware (ASVS 14.3.2).
 func keepPrivate(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 	h.Add("Vary", "Cookie")

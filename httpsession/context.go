@@ -10,18 +10,19 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// requestContext is the context of a request behind the middleware: the session is found in it. It may be kept beyond the
-// request, so it holds the session that was lent, which is never another request's, and not what the pool has.
+// requestContext is the context of a request behind the middleware, in which handlers find the session. It may be kept beyond
+// the request, so it holds the session that was lent, which never becomes another request's, and nothing that returns to the
+// pool.
 type requestContext struct {
 	context.Context
 	session *coatcheck.Session
 	cookie  string          // the name of the session's cookie
-	outer   *requestContext // that of the middleware around this one; nil: none
+	outer   *requestContext // that of the enclosing middleware; nil: none
 
 	x atomic.Pointer[middleware.Exchange] // nil once the request has ended
 }
 
-// contextKey is what a requestContext is the value of.
+// contextKey is the key under which a requestContext returns itself.
 type contextKey struct{}
 
 func (c *requestContext) begin(parent context.Context, outer *requestContext, m *middleware.Middleware, x *middleware.Exchange) {
@@ -44,8 +45,8 @@ func contextOf(r *http.Request) *requestContext {
 	return c
 }
 
-// find returns the session of the innermost middleware if name is empty, else that of the cookie of this name; a detached one
-// if there is none. c may be nil.
+// find returns the session of the innermost middleware if name is empty, else that of the cookie of this name; a detached
+// session if there is none. c may be nil.
 func (c *requestContext) find(name string) *coatcheck.Session {
 	for ; c != nil; c = c.outer {
 		if name == "" || name == c.cookie {
@@ -55,7 +56,7 @@ func (c *requestContext) find(name string) *coatcheck.Session {
 	return new(coatcheck.Session)
 }
 
-// exchange returns what the middleware keeps of the request, nil if it came through none. c may be nil.
+// exchange returns the middleware's state of the request, nil if the request came through none. c may be nil.
 func (c *requestContext) exchange() *middleware.Exchange {
 	if c == nil {
 		return nil
@@ -63,8 +64,8 @@ func (c *requestContext) exchange() *middleware.Exchange {
 	return c.x.Load()
 }
 
-// lastingContext is the request's context without its end, for the store: that the client goes away does not take back what the
-// handler has done. It is context.WithoutCancel without an allocation of its own.
+// lastingContext is the request's context without its cancellation, for the store: a client that disconnects does not undo
+// what the handler has done. It is context.WithoutCancel without an allocation of its own.
 type lastingContext struct{ context.Context }
 
 // Deadline returns none.

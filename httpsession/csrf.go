@@ -7,21 +7,21 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// CSRF makes and checks tokens for the forms of an application: Token(session) for the page, Check or Valid(session, token) for
-// what it sends. A token is bound to the session by its handle, which a refresh does not change and a login does; nothing is
-// stored for it and no cookie is read or set.
+// CSRF makes and checks tokens for the forms of an application: Token(session) for the page, Check or Valid(session, token)
+// for the form that it sends. A token is bound to the session by its handle, which changes with a login but not with a
+// refresh; no token is stored, and no cookie is read or set.
 type CSRF struct{ *middleware.CSRF }
 
-// NewCSRF returns the tokens of these keys, each of at least 32 bytes. The first one signs; all of them verify, so that a key is
-// replaced without refusing a form that is open. No error holds a key.
+// NewCSRF returns a CSRF with these keys, each of at least 32 bytes. The first key signs and all of them verify, so that a
+// key can be replaced without refusing an open form. No error contains a key.
 func NewCSRF(keys ...[]byte) (CSRF, error) {
 	c, err := middleware.NewCSRF(keys...)
 	return CSRF{c}, err
 }
 
-// Check wraps handlers, behind the session middleware. It refuses unsafe requests (RFC 9110, section 9.2.1) with 403 unless
-// the header X-CSRF-Token, or else the form field csrf_token, holds a valid token. Only urlencoded and multipart bodies of at most
-// 1 MiB are looked at, and only where there is a stored session; the handler finds the form parsed.
+// Check wraps handlers; mount it behind the session middleware. It refuses unsafe requests (RFC 9110, section 9.2.1) with 403
+// unless the header X-CSRF-Token, or else the form field csrf_token, holds a valid token. Only urlencoded and multipart
+// bodies of at most 1 MiB are looked at, and only where there is a stored session; the handler finds the form parsed.
 func (c CSRF) Check(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c.passes(w, r) {
@@ -44,7 +44,7 @@ func (c CSRF) passes(w http.ResponseWriter, r *http.Request) bool {
 	return !s.Key().IsZero() && c.Valid(s, csrfField(w, r))
 }
 
-// csrfField reads the form from the body alone: what stands in an address ends up in logs.
+// csrfField reads the form from the body alone, because URLs end up in logs.
 func csrfField(w http.ResponseWriter, r *http.Request) string {
 	if r.ContentLength > middleware.CSRFBody {
 		return ""

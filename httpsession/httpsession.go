@@ -5,12 +5,13 @@
 //	// in a handler behind it:
 //	fmt.Fprint(w, httpsession.Get(r).UserID())
 //
-// Before the handlers behind it the middleware opens the session that the request's cookie names. Before the first byte of the
-// response leaves, whatever its status, it persists what they changed and sets the cookie. If that fails the client gets 503
+// The middleware opens the session that the request's cookie names and calls the handlers behind it. Before the first byte of
+// the response is sent, whatever its status, it persists their changes and sets the cookie. If that fails the client gets 503
 // and no Set-Cookie in place of the handlers' answer; a panic persists nothing. Values that change later are persisted when
-// the handler returns; what would need a cookie then is [coatcheck.ErrHeaderSent]. When a handler hijacks the connection, the
-// Set-Cookie stands in w.Header() for whoever writes the answer: give that header to the library that upgrades to a websocket.
-// Mount http.TimeoutHandler around the middleware, not behind it: it answers while its handler still uses the session.
+// the handler returns; a later change that needs a cookie is [coatcheck.ErrHeaderSent]. When a handler hijacks the
+// connection, the Set-Cookie stands in w.Header() for the code that writes the answer: give that header to the library that
+// upgrades to a websocket. Mount http.TimeoutHandler around the middleware, not behind it: it answers while its handler still
+// uses the session.
 package httpsession
 
 import (
@@ -30,7 +31,7 @@ import (
 // and is safe: a __Host- cookie with Secure, 30 minutes idle, 12 hours at most. It is the same for all frameworks.
 type Config = middleware.Config
 
-// Cookie is what the session cookie looks like: Name, Domain, Path, Insecure, ScriptAccess and SameSite. On plain http give it
+// Cookie is what the session cookie looks like: Name, Domain, Path, Insecure, ScriptAccess and SameSite. Plain http needs
 // another name and Insecure.
 type Cookie = cookie.Config
 
@@ -40,8 +41,8 @@ func New(store coatcheck.Store, cfg Config) (func(http.Handler) http.Handler, er
 	return mounted(m, err)
 }
 
-// NewFor is New for a manager of the application's, by which it lists and ends sessions elsewhere and sets Policy.NotBefore at run
-// time. The policy is the manager's: cfg.Policy must be zero.
+// NewFor is New for a manager that the application made, with which it lists and ends sessions elsewhere and sets
+// Policy.NotBefore at run time. The manager's policy applies: cfg.Policy must be zero.
 func NewFor(manager *coatcheck.Manager, cfg Config) (func(http.Handler) http.Handler, error) {
 	m, err := middleware.New(manager, cfg, nil)
 	return mounted(m, err)
@@ -56,8 +57,8 @@ func mounted(m *middleware.Middleware, err error) (func(http.Handler) http.Handl
 	}, nil
 }
 
-// Get returns the session of the request: of the innermost middleware, if there are several. Where none is mounted and after
-// the request it is a detached one, nobody's. It must not be kept beyond the request.
+// Get returns the session of the request: the session of the innermost middleware, if there are several. Where none is
+// mounted and after the request, it returns a detached session. The session must not be kept beyond the request.
 func Get(r *http.Request) *coatcheck.Session { return contextOf(r).find("") }
 
 // Named is Get for an application with several session middlewares: it returns the session that the cookie of this name holds.
@@ -65,7 +66,7 @@ func Named(r *http.Request, cookieName string) *coatcheck.Session {
 	return contextOf(r).find(cookieName)
 }
 
-// exchange is what one request has of the middleware. The context and the writer are one allocation, and no pool has them,
+// exchange is the middleware's state of one request. The context and the writer are one allocation and are not pooled,
 // because handlers may keep both beyond the request.
 type exchange struct {
 	context requestContext
@@ -98,15 +99,15 @@ func handle(m *middleware.Middleware, next http.Handler, w http.ResponseWriter, 
 	e.writer.end()
 }
 
-// serve calls the handlers behind the middleware. Those around it and the server look at the request that they know: for the
-// route, and for the files of a form, which the server removes.
+// serve calls the handlers behind the middleware. It copies the route and the form to the outer request, where enclosing
+// middlewares look for the route, and the server for the form's files, which it removes.
 func serve(next http.Handler, e *exchange, r *http.Request) {
 	inner := r.WithContext(&e.context)
 	defer func() { r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm }()
 	next.ServeHTTP(&e.writer, inner)
 }
 
-// release detaches the session, and makes a writer that is kept harmless.
+// release detaches the session, and makes a writer that a handler has kept harmless.
 func (e *exchange) release() {
 	e.context.x.Store(nil)
 	e.writer.sent = true
@@ -126,8 +127,8 @@ func open(ctx context.Context, m *middleware.Middleware, x *middleware.Exchange,
 // bytesOf returns the bytes of a string without a copy. They must not be changed.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// peer returns the address of the connection's other end, the zero Addr where it has none. A middleware around this one may
-// have put an address without a port in its place.
+// peer returns the remote address of the connection, the zero Addr if it has none. An enclosing middleware may have replaced
+// it by an address without a port.
 func peer(remote string) netip.Addr {
 	full, err := netip.ParseAddrPort(remote)
 	addr := full.Addr()

@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// savedHeader is a copy of a header: of what middlewares around this one have set. The zero value is one of none.
+// savedHeader is a copy of the headers that enclosing middlewares have set. The zero value is a copy of none.
 type savedHeader struct{ lines *headerLines }
 
-// headerLines are the names of a header, each with where its values end, and the values of all of them.
+// headerLines are the names of a header, each with the end of its values, and the values of all names.
 type headerLines struct {
 	names  []string
 	ends   []int
@@ -43,7 +43,7 @@ func (s *savedHeader) restore(h http.Header) {
 	}
 }
 
-// release gives the copy back without its lines: they may set cookies.
+// release returns the copy to the pool without its lines, because they may set cookies.
 func (s *savedHeader) release() {
 	if l := s.lines; l != nil {
 		clear(l.names)

@@ -10,31 +10,31 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// responseWriter persists the session before the first byte of the response leaves, so that a handler's answer is only sent
-// when what it tells of is stored.
+// responseWriter persists the session before the first byte of the response is sent, so that a handler's answer is sent only
+// when the changes that it reports are stored.
 //
-// When that fails the 503 is the answer, and what the handler writes is swallowed without an error. An error would be no better
-// known to most handlers, and httputil.ReverseProxy aborts the connection for one, over HTTP/2 together with the 503. A
-// handler that streams learns of it from Flush, or from the request's context once the client has gone.
+// If that fails the client gets the 503, and what the handler writes is discarded without an error. Most handlers would not
+// act on an error, and httputil.ReverseProxy aborts the connection for one, over HTTP/2 together with the 503. A handler that
+// streams learns of the failure from Flush, or from the request's context once the client has gone.
 //
-// http.ResponseController finds the other methods of the writer below through Unwrap. None of those sends a header.
+// http.ResponseController finds the other methods of the underlying writer through Unwrap. None of those sends a header.
 type responseWriter struct {
-	http.ResponseWriter // of the server or of a middleware around this one
+	http.ResponseWriter // of the server or of an enclosing middleware
 
 	m   *middleware.Middleware
 	x   *middleware.Exchange
-	ctx context.Context // of what is asked of the store
+	ctx context.Context // for operations of the store
 
-	before savedHeader // what middlewares around this one had set when the handler was called
-	sent   bool        // the header has left
+	before savedHeader // what enclosing middlewares had set when the handler was called
+	sent   bool        // the header has been sent
 	failed error       // the 503 was sent in place of the handler's answer
 }
 
 // Unwrap is for http.ResponseController.
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// commit persists the session and sets the cookie, once, or answers that it could not. It reports whether the handler's answer may
-// leave.
+// commit persists the session and sets the cookie, once, or answers that it could not. It reports whether the handler's
+// answer may be sent.
 func (w *responseWriter) commit() bool {
 	if !w.sent && w.persist() {
 		w.leave()
@@ -53,15 +53,15 @@ func (w *responseWriter) persist() bool {
 	return err == nil
 }
 
-// leave sets the cookie and notes that the header leaves.
+// leave sets the cookie and notes that the header is being sent.
 func (w *responseWriter) leave() {
 	w.sent = true
 	setCookie(w.m, w.x, w.Header())
 	w.x.HeaderSent()
 }
 
-// end is called when the handler has returned: it persists what changed since the header left. If that fails nothing can be
-// answered any more; the observer has been told.
+// end is called when the handler has returned: it persists changes made after the header was sent. If that fails no answer is
+// possible any more; the observer has been told.
 func (w *responseWriter) end() {
 	switch {
 	case !w.sent:
@@ -73,8 +73,8 @@ func (w *responseWriter) end() {
 	}
 }
 
-// WriteHeader persists the session first, unless the status is informational: the answer is still to come. A status that is none
-// is for the writer below to panic over, before anything is stored.
+// WriteHeader persists the session first, unless the status is informational, because the final answer is still to come. An
+// invalid status goes to the underlying writer, which panics before anything is stored.
 func (w *responseWriter) WriteHeader(status int) {
 	final := status == http.StatusSwitchingProtocols || 200 <= status && status <= 999
 	if final && !w.commit() || w.failed != nil {
@@ -91,7 +91,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// WriteString persists the session first. io.WriteString would copy the string without it.
+// WriteString persists the session first. Without it io.WriteString would copy the string.
 func (w *responseWriter) WriteString(s string) (int, error) {
 	if !w.commit() {
 		return len(s), nil
@@ -102,8 +102,8 @@ func (w *responseWriter) WriteString(s string) (int, error) {
 // sniffLen is how much of a body net/http writes before it hands the rest to sendfile.
 const sniffLen = 512
 
-// ReadFrom persists the session first, when src has a first byte: where it has none nothing is sent. The rest goes to the
-// writer below, whose ReadFrom is sendfile where it can be.
+// ReadFrom persists the session once src has returned a first byte: an empty src sends nothing. The rest goes to the
+// underlying writer, whose ReadFrom uses sendfile where it can.
 func (w *responseWriter) ReadFrom(src io.Reader) (n int64, err error) {
 	if !w.sent {
 		n, err = io.Copy(onlyWriter{w}, io.LimitReader(src, sniffLen))
@@ -122,10 +122,10 @@ func (w *responseWriter) ReadFrom(src io.Reader) (n int64, err error) {
 // onlyWriter hides ReadFrom from io.Copy.
 type onlyWriter struct{ io.Writer }
 
-// Flush is FlushError for those who ask for an http.Flusher.
+// Flush is FlushError for callers that ask for an http.Flusher.
 func (w *responseWriter) Flush() { _ = w.FlushError() }
 
-// FlushError persists the session first. It returns the error of that, so that a handler which streams stops.
+// FlushError persists the session first. It returns an error of that, so that a handler that streams stops.
 func (w *responseWriter) FlushError() error {
 	if !w.commit() {
 		return w.failed
@@ -134,8 +134,8 @@ func (w *responseWriter) FlushError() error {
 }
 
 // Hijack persists the session first; if that fails the handler does not get the connection, and the client gets the 503. The
-// handler writes the answer, so the Set-Cookie, if one is needed, stands in Header when Hijack returns. Libraries that upgrade to
-// websockets send it where they are given Header for their answer, or copy it.
+// handler writes the answer itself, so the Set-Cookie, if one is needed, stands in Header when Hijack returns. Libraries that
+// upgrade to websockets send it if they are given Header for their answer, or a copy of it.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if !w.sent {
 		w.persist()

@@ -11,11 +11,11 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// accessPerSecond is how many requests of a second the access log shows; the others are counted.
+// accessPerSecond is how many requests the access log shows in a second; the others are counted.
 const accessPerSecond = 100
 
-// accessLog writes a debug line for a request: what route it met and how it ended, and nothing that the client wrote. It is
-// made only where the logger takes debug lines, so that it costs nothing elsewhere.
+// accessLog writes a debug line for each request: its route, its status and its duration, and nothing that the client wrote.
+// It is made only if the logger takes debug lines, so that it costs nothing otherwise.
 type accessLog struct {
 	log    *slog.Logger
 	client func(*fasthttp.RequestCtx) netip.Addr
@@ -33,7 +33,7 @@ func newAccessLog(log *slog.Logger, client func(*fasthttp.RequestCtx) netip.Addr
 	return &accessLog{log: log, client: client}
 }
 
-// routeKey is where a request's context keeps the pattern of its route.
+// routeKey is the key of the route's pattern in a request's context.
 type routeKey struct{}
 
 // noteRoute is the first handler of an application whose requests are logged.
@@ -53,7 +53,7 @@ func (a *accessLog) around(handler fasthttp.RequestHandler) fasthttp.RequestHand
 			return
 		}
 		route, _ := ctx.UserValue(routeKey{}).(string)
-		if route == "" || route == "/" { // that of noteRoute itself
+		if route == "" || route == "/" { // the route of noteRoute itself
 			route = "none"
 		}
 		a.log.LogAttrs(context.Background(), slog.LevelDebug, "request",
@@ -63,7 +63,7 @@ func (a *accessLog) around(handler fasthttp.RequestHandler) fasthttp.RequestHand
 	}
 }
 
-// sample reports whether a request that ends now is shown, and how many before it were not.
+// sample reports whether a request that ends now is shown, and how many before it were omitted.
 func (a *accessLog) sample(now time.Time) (show bool, omitted int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

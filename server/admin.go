@@ -16,7 +16,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// adminRoutes is the whole of the admin contract.
+// adminRoutes registers all routes of the admin contract.
 func (s *Server) adminRoutes(metrics prometheus.Gatherer) {
 	app := s.admin
 	app.Use(s.adminOnly)
@@ -30,9 +30,9 @@ func (s *Server) adminRoutes(metrics prometheus.Gatherer) {
 	app.Delete("/admin/users/:user_id/sessions/:id", s.adminEnd)
 }
 
-// adminOnly lets in who has a key, where there are any. Else it keeps web pages out: a browser sends the name that the page
-// used as Host, and Origin or Sec-Fetch-Site with what scripts do, so that a page which rebinds its name to loopback is
-// refused.
+// adminOnly admits requests with a key, if there are keys. Otherwise it keeps web pages out: a browser sends the name that
+// the page used as Host, and Origin or Sec-Fetch-Site with requests of scripts, so that a page which rebinds its name to
+// loopback is refused.
 func (s *Server) adminOnly(c *fiber.Ctx) error {
 	h := &c.Request().Header
 	if s.keys != nil {
@@ -63,7 +63,7 @@ func loopbackHost(host []byte) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// ready is red while the store cannot serve, and from the moment that the server begins to stop.
+// ready fails while the store cannot serve, and from the moment that the server begins to stop.
 func (s *Server) ready(c *fiber.Ctx) error {
 	if s.draining.Load() {
 		return problemStopping

@@ -26,7 +26,7 @@ type Server struct {
 	proxies  middleware.Proxies
 	mode     login.Mode
 	keys     *login.Keys       // of the admin listener; nil: none
-	origins  map[string]string // the trusted ones, by themselves
+	origins  map[string]string // the trusted origins, each mapped to itself
 	base     *baseHeaders
 	remember time.Duration
 	reauth   time.Duration
@@ -37,7 +37,7 @@ type Server struct {
 	requests *requests // of the public listener
 	log      *slog.Logger
 
-	loginPage *loginPage // nil: verify redirects nobody
+	loginPage *loginPage // nil: verify does not redirect
 
 	trace func(TracedRequest) (context.Context, func(status int)) // nil: off
 
@@ -47,7 +47,7 @@ type Server struct {
 	draining  atomic.Bool     // written once, by Shutdown
 }
 
-// New returns a server for the store, or all mistakes of the configuration. The store stays the caller's to close.
+// New returns a server for the store, or all mistakes of the configuration. The caller closes the store.
 func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	counts := newMetrics()
 	err := cfg.Validate()
@@ -109,7 +109,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// routes is the whole of the public contract.
+// routes registers all routes of the public contract.
 func (s *Server) routes(page []byte) {
 	app, with := s.public, s.with
 	app.Post("/auth/login", s.sameSite, with(s.login))
@@ -159,13 +159,13 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, counte
 		onError(ctx, err)
 		counted.refused(ctx)
 	}
-	// Else an unparsable request is logged, and answered, with its bytes: the cookie included.
+	// Otherwise an unparsable request is logged, and answered, with its bytes: the cookie included.
 	srv.SecureErrorLogMessage = true
 	srv.CloseOnShutdown = true
 }
 
-// serve is the way into an application: it recovers panics, sends methods that Fiber does not know where they are refused
-// like any other wrong one, and begins every response with the headers that all of them have.
+// serve is the entry of an application: it recovers panics, sends methods that Fiber does not know to where any wrong method
+// is refused, and begins every response with the headers that all responses have.
 func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler, counted *requests) {
 	req := counted.begin(ctx)
 	if s.trace != nil && counted != nil {
@@ -190,7 +190,7 @@ func (s *Server) finish(ctx *fasthttp.RequestCtx, req countedRequest) {
 	}
 }
 
-// recover answers 500 for a panic. The panic's value is not logged: it may hold anything, a cookie included.
+// recover answers 500 for a panic. The panic's value is not logged, because it may contain anything, a cookie included.
 func (s *Server) recover(ctx *fasthttp.RequestCtx, req countedRequest) {
 	v := recover()
 	if v == nil {
@@ -214,11 +214,11 @@ func knownMethod(m []byte) bool {
 	return false
 }
 
-// SetNotBefore makes all sessions dead that were created before t, from the next request on; the zero time none.
+// SetNotBefore makes all sessions dead that were created before t, from the next request on. The zero time makes none dead.
 func (s *Server) SetNotBefore(t time.Time) { s.manager.SetNotBefore(t) }
 
-// EndUser ends all sessions of a user, and refuses his logins that have begun: his account was disabled, or his password
-// changed (ASVS 7.4.2, 7.4.3).
+// EndUser ends all sessions of a user, and refuses the user's logins that are in progress: the account was disabled, or its
+// password changed (ASVS 7.4.2, 7.4.3).
 func (s *Server) EndUser(ctx context.Context, user string) error {
 	n, err := s.endUser(ctx, user)
 	if err == nil {

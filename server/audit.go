@@ -40,7 +40,7 @@ func (a *audit) refreshed(r *coatcheck.Request) {
 	}
 }
 
-// began tells of a login: whose session began, and which of those that the request carried ended for it.
+// began logs a login: the user whose session began, and the carried session that ended for it.
 func (a *audit) began(r *coatcheck.Request, carriedUser string, carried coatcheck.ID) {
 	a.Write(r.Client().IP, slog.LevelInfo, eventLogin, "ok", middleware.User(r.UserID()), slog.String("session_id", r.ID().String()), middleware.Expires(&r.Session))
 	if n := r.Report().Replaced; n > 0 {
@@ -49,12 +49,12 @@ func (a *audit) began(r *coatcheck.Request, carriedUser string, carried coatchec
 	}
 }
 
-// ended tells that n sessions of the user were ended.
+// ended logs that n sessions of the user were ended.
 func (a *audit) ended(client netip.Addr, event, user, sessionID string, n int) {
 	a.Write(client, slog.LevelInfo, event, "ok", middleware.User(user), slog.String("session_id", sessionID), slog.Int("sessions", n))
 }
 
-// endedByOperator is ended for what no request asked for.
+// endedByOperator is ended for sessions that were ended without a request.
 func (a *audit) endedByOperator(user string, n int) {
 	a.log.LogAttrs(context.Background(), slog.LevelInfo, "audit", slog.String("event", middleware.EventRevoke), slog.String("outcome", "ok"),
 		slog.String("reason", "users file"), middleware.User(user), slog.Int("sessions", n))

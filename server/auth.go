@@ -13,7 +13,7 @@ import (
 // refreshedValue is the session value that tells whether the session was refreshed since the login.
 const refreshedValue = "refreshed"
 
-// login begins a session for whoever the mode lets in. A refused one leaves the carried session alone.
+// login begins a session if the mode accepts the login. A refused login leaves the carried session alone.
 func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	attempt, remember, err := readLogin(c.Request())
 	if err != nil {
@@ -27,7 +27,7 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	user, err := s.mode.Check(ctx, attempt)
 	if err == nil {
-		err = r.Authenticate(user) // fails if what the mode answered is no user ID
+		err = r.Authenticate(user) // fails if the mode returned no valid user ID
 	}
 	if err != nil {
 		return s.refuse(c, r, attempt.UserID, err)
@@ -45,7 +45,7 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	return writeView(c, r)
 }
 
-// userOf returns whom a login by this name is for, where the mode knows before it has checked anything.
+// userOf returns the user of a login by this name, if the mode knows the user before it has checked anything.
 func (s *Server) userOf(name string) string {
 	if m, ok := s.mode.(interface{ UserOf(name string) string }); ok {
 		return m.UserOf(name)
@@ -53,7 +53,7 @@ func (s *Server) userOf(name string) string {
 	return name
 }
 
-// refuse answers for a login that the mode did not let in.
+// refuse answers a login that the mode refused.
 func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, user string, err error) error {
 	s.audit.loginFailed(r.Client().IP, user, err)
 	var throttled *login.Throttled

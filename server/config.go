@@ -24,7 +24,7 @@ const (
 	MaxBody = 16 << 10
 )
 
-// writeBuffer holds any response but long lists, which take a write more. Each open connection keeps one while it waits.
+// writeBuffer holds any response but long lists, which take one more write. Each open connection keeps one while it waits.
 const writeBuffer = 2 << 10
 
 // Config is how the server behaves. The zero value of each field is its default and is safe.
@@ -38,22 +38,22 @@ type Config struct {
 
 	// Login decides who may log in. Required by New.
 	Login login.Mode
-	// AdminKeys, if there are any, are what the admin listener asks for as Bearer; without them it answers on loopback names
-	// only, and no web page.
+	// AdminKeys are the keys of which the admin listener requires one as Bearer. Without keys it answers requests to loopback
+	// names only, and none of a web page.
 	AdminKeys *login.Keys
 	// TrustedOrigins may send unsafe requests from another site: "https://app.example.com", with the port if it is not the
 	// scheme's own.
 	TrustedOrigins []string
-	// TrustedProxies are the addresses whose X-Forwarded-For is believed, and with VerifyLoginURL what they say of the
-	// request that they hold. None: nobody's.
+	// TrustedProxies are the addresses of proxies whose X-Forwarded-For is believed and, with VerifyLoginURL, whose headers
+	// about the original request are believed. None: no proxy is trusted.
 	TrustedProxies []netip.Prefix
-	// VerifyLoginURL is where verify sends browsers without a live session by 302, in place of 401: https, or http on
-	// loopback. It gets the address that they wanted as parameter rd: a path if that is on its own origin, else a URL on one
-	// of TrustedOrigins; nothing if it is neither, or if no trusted proxy told it. Empty: 401 for browsers too.
+	// VerifyLoginURL is where verify redirects browsers without a live session by 302, in place of 401: https, or http on
+	// loopback. It gets the requested address as parameter rd: a path if the address is on its own origin, a URL if it is on one
+	// of TrustedOrigins; nothing if it is on neither, or if no trusted proxy sent it. Empty: 401 for browsers too.
 	VerifyLoginURL string
-	// RememberTTL is how long, idle or not, a session lives whose login asked to be remembered. Zero: not offered.
+	// RememberTTL is the lifetime, idle or not, of a session whose login asked to be remembered. Zero: not offered.
 	RememberTTL time.Duration
-	// ReauthWithin is how long after its login a session may end others of its user. Zero: as long as it lives.
+	// ReauthWithin is how long after its login a session may end others of its user. Zero: for the session's whole life.
 	ReauthWithin time.Duration
 	// ReadTimeout bounds how long a request may take to arrive. Zero: 5 seconds.
 	ReadTimeout time.Duration
@@ -61,9 +61,9 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Collectors are shown at /metrics beside the server's own: those of the store, which the server does not know.
 	Collectors []prometheus.Collector
-	// Trace, unless it is nil, is called by several goroutines, each time that a request on the public listener begins. The store and
-	// the login mode get the context that it returns, which must end no earlier than the request; done is called once, when the
-	// response is complete, with its status. Package tracing has one for OpenTelemetry. Nil costs nothing.
+	// Trace, unless it is nil, is called when a request on the public listener begins, by several goroutines. The store and the
+	// login mode get the context that it returns, which must end no earlier than the request; done is called once, when the
+	// response is complete, with its status. Package tracing implements it for OpenTelemetry. A nil Trace costs nothing.
 	Trace func(TracedRequest) (_ context.Context, done func(status int))
 	// MaxConnsPerIP bounds the connections of one client: of an IPv4 address, or of the /64 of an IPv6 address. Zero: no bound.
 	MaxConnsPerIP int

@@ -5,7 +5,7 @@ import (
 )
 
 // trustedOrigin returns the request's origin if it is one of --trusted-origins, else the empty string. Two Origin headers
-// are none.
+// count as none.
 func (s *Server) trustedOrigin(ctx *fasthttp.RequestCtx) string {
 	if len(s.origins) == 0 {
 		return ""
@@ -17,8 +17,8 @@ func (s *Server) trustedOrigin(ctx *fasthttp.RequestCtx) string {
 	return s.origins[string(lines[0])]
 }
 
-// preflight answers a trusted origin's question whether it may send a request (Fetch standard, CORS preflight), and reports
-// whether this was one. Other origins get what the path gives anybody: 405.
+// preflight answers a CORS preflight request of a trusted origin (Fetch standard), and reports whether the request was one. The
+// request of another origin goes on to the path, which answers 405.
 func (s *Server) preflight(ctx *fasthttp.RequestCtx) bool {
 	h := &ctx.Request.Header
 	if string(h.Method()) != fasthttp.MethodOptions || len(h.Peek(fasthttp.HeaderAccessControlRequestMethod)) == 0 || s.trustedOrigin(ctx) == "" {
@@ -27,7 +27,8 @@ func (s *Server) preflight(ctx *fasthttp.RequestCtx) bool {
 	ctx.SetStatusCode(fasthttp.StatusNoContent)
 	r := &ctx.Response.Header
 	r.Set(fasthttp.HeaderAccessControlAllowMethods, "GET, HEAD, POST, DELETE")
-	// Whatever it asks for: what a header may be is decided where it is read, and tracing libraries invent their own.
+	// All headers that it asks for are allowed: their values are checked where they are read, and tracing libraries invent their
+	// own.
 	if asked := h.Peek(fasthttp.HeaderAccessControlRequestHeaders); len(asked) > 0 {
 		r.SetBytesV(fasthttp.HeaderAccessControlAllowHeaders, asked)
 	}
@@ -35,7 +36,7 @@ func (s *Server) preflight(ctx *fasthttp.RequestCtx) bool {
 	return true
 }
 
-// cors lets trusted origins read what the application answers, with the user's cookies; nobody else is told anything.
+// cors lets trusted origins read the application's answers, with the user's cookies. Other origins get no CORS headers.
 func (s *Server) cors(app fasthttp.RequestHandler) fasthttp.RequestHandler {
 	if len(s.origins) == 0 {
 		return app

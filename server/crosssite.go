@@ -7,9 +7,9 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// sameSite refuses unsafe requests that a browser sends for another site's page: by Sec-Fetch-Site where the browser sends
-// it, else by Origin. With neither header it is no browser, or none that can be told. Trusted origins pass. No browser sends
-// either of them twice.
+// sameSite refuses unsafe requests that a browser sends for a page of another site: by Sec-Fetch-Site if the browser sends
+// it, else by Origin. A request with neither header comes from no browser, or from one that cannot be recognised. Trusted
+// origins pass. No browser sends either header twice.
 func (s *Server) sameSite(c *fiber.Ctx) error {
 	h := &c.Request().Header
 	origin, origins := first(h, fasthttp.HeaderOrigin)
@@ -38,8 +38,8 @@ func first(h *fasthttp.RequestHeader, name string) (line []byte, n int) {
 	return lines[0], len(lines)
 }
 
-// ownOrigin reports whether the origin's host and port are those of the Host header. A port that is the scheme's own may be
-// left out on either side. Behind a proxy the scheme is not known; where this server speaks TLS itself it must be https.
+// ownOrigin reports whether the origin's host and port are those of the Host header. The scheme's default port may be left
+// out on either side. Behind a proxy the scheme is not known; where this server speaks TLS itself it must be https.
 func ownOrigin(origin, host []byte, tls bool) bool {
 	if tls && !bytes.HasPrefix(origin, []byte("https://")) {
 		return false

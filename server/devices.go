@@ -14,7 +14,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// sessionView is one session as its user, or an administrator, sees it.
+// sessionView is a session as its user, or an administrator, sees it.
 type sessionView struct {
 	Handle     coatcheck.Handle `json:"handle"`
 	SessionID  coatcheck.ID     `json:"session_id"`
@@ -60,8 +60,8 @@ func (s *Server) sessionViews(ctx context.Context, user string, current coatchec
 	return views, err
 }
 
-// mayEndOthers refuses a session whose login is too old to end others: whoever holds a stolen one should not be able to
-// lock its owner out (ASVS 7.5.2). A session may always end itself.
+// mayEndOthers refuses a session whose login is too old to end others, because the holder of a stolen session should not be
+// able to lock its owner out (ASVS 7.5.2). A session may always end itself.
 func (s *Server) mayEndOthers(r *coatcheck.Request) error {
 	if s.reauth > 0 && s.manager.Now().Sub(r.CreatedAt()) > s.reauth {
 		return problemReauth
@@ -69,7 +69,7 @@ func (s *Server) mayEndOthers(r *coatcheck.Request) error {
 	return nil
 }
 
-// caller returns whose session it is, or the refusal.
+// caller returns the user of the session, or the refusal.
 func caller(r *coatcheck.Request) (user string, err error) {
 	if user = r.UserID(); user == "" {
 		return "", problemUnauthenticated
@@ -93,7 +93,7 @@ func (s *Server) listSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 	return c.JSON(fiber.Map{"sessions": views})
 }
 
-// endSession ends one of the caller's sessions. Somebody else's and one that does not exist get the same answer.
+// endSession ends one of the caller's sessions. Another user's session and one that does not exist get the same answer.
 func (s *Server) endSession(c *fiber.Ctx, r *coatcheck.Request) error {
 	user, err := caller(r)
 	if err != nil {
@@ -132,7 +132,7 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 		return err
 	}
 	here := false
-	switch string(c.Request().URI().QueryString()) { // a parameter that is nearly right must end nothing
+	switch string(c.Request().URI().QueryString()) { // a misspelt parameter must end nothing
 	case "", "current=false":
 	case "current=true":
 		here = true

@@ -11,8 +11,8 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// The devices page is these three files. It looks at no session and never sets or clears a cookie: all that it does, it asks
-// the JSON API for.
+// The devices page is these three files. It reads no session and never sets or clears a cookie: it works through the JSON API
+// alone.
 var (
 	//go:embed page/devices.html
 	pageHTML string
@@ -28,12 +28,12 @@ var (
 	typeStyle  = []byte("text/css; charset=utf-8")
 )
 
-// pageCSP lets the page have its own script and style and speak to its own server, and nothing else (CSP level 3). No string
-// becomes markup in it (Trusted Types).
+// pageCSP lets the page use its own script and style and call its own server, and nothing else (CSP level 3). Strings cannot
+// become markup in it (Trusted Types).
 const pageCSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; " +
 	"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// newDevicesPage is the page as this server shows it: how one signs in depends on the configuration.
+// newDevicesPage returns the page for this server: how a user signs in depends on the configuration.
 func newDevicesPage(cfg Config) ([]byte, error) {
 	_, open := cfg.Login.(login.Open)
 	page, err := template.New("devices").Parse(pageHTML)
@@ -51,7 +51,7 @@ func newDevicesPage(cfg Config) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// devicesPage is the one answer that is meant to be rendered, with a policy of its own.
+// devicesPage serves the one answer that is meant to be rendered, with a content security policy of its own.
 func devicesPage(page []byte) fiber.Handler {
 	answer := static(typeHTML, page)
 	return func(c *fiber.Ctx) error {
@@ -60,7 +60,7 @@ func devicesPage(page []byte) fiber.Handler {
 	}
 }
 
-// static answers everybody alike.
+// static gives every request the same answer.
 func static(contentType, body []byte) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		c.Response().Header.SetContentTypeBytes(contentType)

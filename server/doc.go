@@ -1,7 +1,7 @@
-// Package server is the standalone auth API over a store: login, me, refresh, logout, verify for reverse proxies, the user's own
-// sessions, and an admin listener. Session work is package fibersession's; who may log in is package login's.
+// Package server is the standalone auth API over a store: login, me, refresh, logout, verify for reverse proxies, the user's
+// own sessions, and an admin listener. Package internal/fasthttpsession handles sessions; package login decides who may log in.
 //
-//	app.go           New, the routes, and what stands around every request
+//	app.go           New, the routes, and the code around every handler
 //	config.go        the configuration
 //	serve.go         listening and stopping; the connections are internal/conn's
 //	sessions.go      the session around a handler, and the client of a request
@@ -14,7 +14,6 @@
 //	problem.go       every error answer, and the one place where an error becomes an answer
 //	crosssite.go     refusing what another site's page sends; cors.go admits origins
 //	headers.go       the headers of every response
-//	client.go        the client's address
 //	audit.go         security events; access.go the access log
 //	requests.go      counting requests; metrics.go counts sessions and logins, storemetrics.go the store's operations
 //	storeobserver.go observing a store's operations

@@ -2,14 +2,14 @@ package server
 
 import "github.com/valyala/fasthttp"
 
-// baseHeaders is what every response begins with, because it is about one person and nothing in it is meant to be rendered.
-// A handler that knows better sets a header of its own over it; one that resets the response begins again.
+// baseHeaders are the headers that every response begins with, because it is about one person and not meant to be rendered. A
+// handler may override them; one that resets the response calls begin again.
 //
-// They are copied from a header that was prepared once: measured on the hot path, 81 ns instead of 151 ns for setting one
-// after the other, each of which is looked for among the others and searched for line breaks.
+// They are copied from a header that was prepared once: on the hot path that takes 81 ns, and setting them one by one 151 ns,
+// because each is looked for among the others and searched for line breaks.
 type baseHeaders struct{ http, https fasthttp.ResponseHeader }
 
-// newBaseHeaders prepares them. cors: what an answer allows depends on the Origin, too.
+// newBaseHeaders prepares the headers. cors: an answer also depends on the Origin.
 func newBaseHeaders(cors bool) *baseHeaders {
 	vary := fasthttp.HeaderCookie
 	if cors {
@@ -24,13 +24,13 @@ func newBaseHeaders(cors bool) *baseHeaders {
 		h.Set(fasthttp.HeaderReferrerPolicy, "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	}
-	// Two years, as the HSTS preload lists want it (RFC 6797). Only where TLS ends here: over plain http browsers ignore it,
-	// and behind a proxy it is the proxy's to promise.
+	// Two years, as the HSTS preload lists require (RFC 6797). The header is set only where TLS ends here: browsers ignore it
+	// over plain http, and behind a proxy it is up to the proxy to promise.
 	b.https.Set(fasthttp.HeaderStrictTransportSecurity, "max-age=63072000")
 	return b
 }
 
-// begin empties the response but for these headers.
+// begin resets the response to these headers.
 func (b *baseHeaders) begin(ctx *fasthttp.RequestCtx) {
 	ctx.Response.ResetBody()
 	if ctx.IsTLS() {

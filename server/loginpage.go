@@ -12,16 +12,16 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// loginPage is where verify sends browsers that have no live session, with the address that they came for if it is one of
-// ours. The redirect is a refusal like the 401 whose place it takes: nothing here changes who is let in.
+// loginPage is where verify redirects browsers that have no live session, with the requested address if that is on one of our
+// origins. The redirect is a refusal like the 401 that it replaces: it does not change who is admitted.
 type loginPage struct {
 	url     string             // up to the place of the return address
 	origin  string             // the page's own
-	origins map[string]bool    // to which the page may send people back with an absolute address
-	proxies middleware.Proxies // whose word on the original request counts
+	origins map[string]bool    // origins to which the page may send users back with an absolute address
+	proxies middleware.Proxies // proxies whose headers about the original request are believed
 }
 
-// maxLocation bounds the Location header. Proxies give the headers of an auth server 4 KiB.
+// maxLocation bounds the Location header. Proxies have 4 KiB of room for the headers of an auth server.
 const maxLocation = 2 << 10
 
 func newLoginPage(cfg Config) *loginPage {
@@ -60,7 +60,7 @@ func parseLoginURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// confidential reports whether nobody between here and the URL's host can read along.
+// confidential reports whether requests to the URL cannot be read on the way to its host.
 func confidential(u *url.URL) bool {
 	if u.Scheme != "http" {
 		return u.Scheme == "https"
@@ -69,7 +69,7 @@ func confidential(u *url.URL) bool {
 	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// redirect answers a browser that navigates, and reports whether it did. Scripts, images and programs keep their 401.
+// redirect redirects a browser that navigates, and reports whether it did. Scripts, images and programs get the 401.
 func (l *loginPage) redirect(ctx *fasthttp.RequestCtx) bool {
 	h := &ctx.Request.Header
 	proxied := l.proxies.Trust(peer(ctx))
@@ -88,7 +88,7 @@ func (l *loginPage) redirect(ctx *fasthttp.RequestCtx) bool {
 	return true
 }
 
-// navigates reports whether the original request is a browser's that goes to a page.
+// navigates reports whether the original request is a browser's navigation to a page.
 func navigates(h *fasthttp.RequestHeader, proxied bool) bool {
 	if !h.IsGet() && !h.IsHead() {
 		return false
@@ -132,8 +132,8 @@ func refused(params []byte) bool {
 	return false
 }
 
-// requested is the address of the original request as the proxy tells it: X-Forwarded-Proto, -Host and -Uri, or
-// X-Original-Url. "" where they are missing, twice there, or of two opinions.
+// requested returns the address of the original request from the proxy's headers: X-Forwarded-Proto, -Host and -Uri, or
+// X-Original-Url. It is "" if they are missing, repeated or contradict each other.
 func requested(h *fasthttp.RequestHeader) string {
 	var told [4]string
 	for i, name := range [...]string{"X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Uri", "X-Original-Url"} {
@@ -154,9 +154,9 @@ func requested(h *fasthttp.RequestHeader) string {
 	}
 }
 
-// admit returns the address as the login page may be told it: a path if it is of the page's own origin, whole if it is of
-// another that is listed, else "". Origins are compared byte by byte, so that none of the spellings by which a browser and
-// a server could mean two hosts is one.
+// admit returns the address in the form that the login page may get: a path if it is of the page's own origin, the whole URL
+// if it is of another listed origin, else "". Origins are compared byte by byte, so that no spelling passes that a browser
+// and a server could read as two different hosts.
 func (l *loginPage) admit(address string) string {
 	scheme, rest, ok := strings.Cut(address, "://")
 	slash := strings.IndexByte(rest, '/')
@@ -177,8 +177,8 @@ func (l *loginPage) admit(address string) string {
 	}
 }
 
-// plainPath reports whether a path with its query still is one when a sloppy login page has decoded it, however often:
-// it has no control bytes, and no "//" or backslash by which the rest would name a host.
+// plainPath reports whether a path with its query remains one however often a careless login page decodes it: it has no
+// control bytes, and no "//" or backslash after which the rest would name a host.
 func plainPath(path string) bool {
 	if strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r > '~' || r == '#' }) {
 		return false
@@ -206,7 +206,7 @@ func hasControl(s string) bool {
 	return false
 }
 
-// decoded undoes percent-encoding once. What is no encoding stays.
+// decoded undoes percent-encoding once. Invalid encodings stay as they are.
 func decoded(s string) string {
 	if !strings.Contains(s, "%") {
 		return s

@@ -15,8 +15,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// metrics counts what becomes of sessions and logins. Labels are words of this file and nothing else: no user, session,
-// address or path (LOG-01, OPS-04).
+// metrics counts sessions and logins. Labels are constants of this file and nothing else: no user, session, address or path
+// (LOG-01, OPS-04).
 type metrics struct {
 	created, rotated, renewed    prometheus.Counter
 	conflicts, dropped, notNoted prometheus.Counter
@@ -29,7 +29,7 @@ type metrics struct {
 	all []prometheus.Collector
 }
 
-// Why a session ended. Stores that know of more, because they see sessions expire, add idle and absolute.
+// The reasons why a session ended. Stores that see sessions expire add idle and absolute.
 const (
 	endedLogout   = "logout"
 	endedRevoked  = "revoked"
@@ -43,7 +43,7 @@ const (
 	endedHelp = "Sessions that ended, by reason: logout, revoked (by their user elsewhere, or an administrator), limit, reuse, replaced (by a login), idle, absolute."
 )
 
-// SessionsEnded describes the counter of sessions that ended for a reason, for the collector of a store that knows of
+// SessionsEnded describes the counter of sessions that ended for a reason. It is for the collector of a store that knows
 // reasons which the server does not.
 func SessionsEnded(reason string) *prometheus.Desc {
 	return prometheus.NewDesc(endedName, endedHelp, nil, prometheus.Labels{"reason": reason})
@@ -76,7 +76,7 @@ func newMetrics() *metrics {
 		Help: "Logins by outcome, as the audit log has it; account and address are what too many failures throttled.",
 	}, []string{"outcome"})
 	for _, outcome := range loginOutcomes {
-		m.logins.WithLabelValues(outcome) // so that each is there from the start, and its first failure is an increase
+		m.logins.WithLabelValues(outcome) // so that each outcome is there from the start, and its first failure is an increase
 	}
 	m.all = append(m.all, m.logins)
 	m.all = append(m.all, m.store.collectors()...)
@@ -99,7 +99,7 @@ var loginOutcomes = []string{
 	outcomeOK, outcomeRefused, outcomeRevoked, outcomeStoreFull, outcomeBusy, outcomeUnavailable, outcomeAccount, outcomeAddress,
 }
 
-// session counts what happened to a request's session. Most often that is nothing.
+// session counts what happened to a request's session, which is most often nothing.
 func (m *metrics) session(r *coatcheck.Report) {
 	if quiet(r) {
 		return
@@ -132,7 +132,7 @@ func quiet(r *coatcheck.Report) bool {
 		!r.Duplicate && r.Reused.Key == (coatcheck.Key{})
 }
 
-// revoked counts sessions that others than their own requests ended.
+// revoked counts sessions that were ended, but not by their own requests.
 func (m *metrics) revoked(n int) { m.ended[endedRevoked].Add(float64(n)) }
 
 func (m *metrics) login(outcome string) { m.logins.WithLabelValues(outcome).Inc() }
@@ -149,7 +149,7 @@ func (s *Server) gatherer(more []prometheus.Collector) (prometheus.Gatherer, err
 	}
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		families, err := registry.Gather()
-		// Which Go it was built with is which vulnerabilities to try (OPS-04).
+		// The Go version would show an attacker which vulnerabilities to try (OPS-04).
 		return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "go_info" }), err
 	}), errors.Join(errs...)
 }

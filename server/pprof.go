@@ -15,8 +15,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Profiles as `go tool pprof` fetches them. net/http/pprof is not imported, because that alone adds its pages to the default
-// server of every program which imports this package. Left out are the page that shows the command line, which may hold
+// Profiles as `go tool pprof` fetches them. net/http/pprof is not imported, because its import alone adds its pages to the
+// default server of every program which imports this package. Two of its pages are left out: the command line, which may hold
 // the store's password, and goroutine stacks with arguments (debug=2).
 
 // maxProfile is how long a profile may be taken.
@@ -53,7 +53,7 @@ func profile(c *fiber.Ctx) error {
 	}
 }
 
-// timedProfile answers with what was recorded in the time that the request asks for, or until the server stops.
+// timedProfile answers with a recording of the time that the request asks for, or until the server stops.
 func timedProfile(c *fiber.Ctx, usual time.Duration, start func(io.Writer) error, stop func()) error {
 	seconds, err := strconv.ParseFloat(c.Query("seconds", strconv.FormatFloat(usual.Seconds(), 'f', -1, 64)), 64)
 	if err != nil || !(seconds > 0 && seconds <= maxProfile.Seconds()) {

@@ -47,8 +47,8 @@ func comeBack(p *problem) *problem {
 	return p
 }
 
-// writeProblem makes the problem the response; headers that are not about the body stay, and so do a Retry-After and a
-// WWW-Authenticate of the handler's.
+// writeProblem makes the problem the response. Headers that are not about the body stay, including a Retry-After and a
+// WWW-Authenticate that the handler has set.
 func writeProblem(ctx *fasthttp.RequestCtx, p *problem) {
 	ctx.Response.ResetBody()
 	ctx.Response.Header.Del(fasthttp.HeaderContentEncoding)
@@ -62,8 +62,8 @@ func writeProblem(ctx *fasthttp.RequestCtx, p *problem) {
 	ctx.SetBody(p.Body)
 }
 
-// writeError is the Fiber error handler, and the only place where an error becomes an answer: those that a handler, a session, the
-// router or fasthttp's parser returned. What the error says itself stays here.
+// writeError is the Fiber error handler, and the only place where an error becomes an answer: an error of a handler, a
+// session, the router or fasthttp's parser. The answer does not contain the error's text.
 func (s *Server) writeError(c *fiber.Ctx, err error) error {
 	ctx := c.Context()
 	var p *problem
@@ -72,7 +72,7 @@ func (s *Server) writeError(c *fiber.Ctx, err error) error {
 	case errors.As(err, &p):
 	case errors.As(err, &fe):
 		p = problemOfStatus(fe.Code)
-	default: // of a session or the store: nothing stays of what the handler has answered
+	default: // an error of a session or the store: the handler's answer is discarded
 		p = middleware.ProblemOf(err)
 		if p.Status == fiber.StatusServiceUnavailable {
 			s.audit.StoreFailed(s.client(ctx), err)

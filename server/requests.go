@@ -18,12 +18,12 @@ import (
 
 // requests counts the public listener's requests by route and status, and times them. It is a prometheus.Collector.
 //
-// Each request is counted, so counting costs one addition: in one of several tables, chosen by the connection, so that cores do
-// not write the same cache line. A scrape adds the tables up. A nil *requests counts nothing.
+// Each request is counted, so counting costs one addition: in one of several tables, chosen by the connection, so that cores
+// do not write the same cache line. A scrape adds the tables up. A nil *requests counts nothing.
 type requests struct {
 	byLength [maxPath]uint8 // the first route of that length, counted from one; 0: none
 	byPrefix uint8          // the first route with a parameter, likewise
-	routes   []route        // the last one stands for all requests that are none's
+	routes   []route        // the last one stands for all requests that match no route
 	tables   []table        // a power of two of them; never resized
 
 	slotOf   [600]atomic.Uint32 // the slot of each status in a table; 0: none yet; written by slot
@@ -38,7 +38,7 @@ type requests struct {
 // table has a counter for each status slot of each route.
 type table []atomic.Uint64
 
-// route is one route of the application. Its first cache line has all that matching a request needs.
+// route is one route of the application. Its first cache line has all fields that matching a request needs.
 type route struct {
 	path    [maxPath]byte // up to the parameter, if there is one
 	size    uint8         // of path
@@ -53,13 +53,13 @@ type route struct {
 
 const (
 	maxTables = 64
-	// timedOf says that one in so many requests that only read is timed.
+	// timedOf says that one in so many read-only requests is timed.
 	timedOf = 16
 	// statusSlots is how many statuses have a counter of their own; all others share slot 0.
 	statusSlots = 32
 	// slotOK is the slot of status 200.
 	slotOK = 1
-	// noRoute is the label of requests that no route matches: an unknown path, a wrong method, bytes that are no request.
+	// noRoute is the label of requests that no route matches: an unknown path, a wrong method, unparsable bytes.
 	noRoute = "none"
 	// maxPath is longer than any route up to its parameter.
 	maxPath = 48
@@ -101,8 +101,8 @@ func newRequests(app *fiber.App) (*requests, error) {
 	return q, nil
 }
 
-// readRoutes takes the routes from the router, so that none is forgotten. HEAD is counted as GET, and a route for all
-// methods once.
+// readRoutes takes the routes from the router, so that none is missed. HEAD is counted as GET, and a route for all methods
+// once.
 func (q *requests) readRoutes(app *fiber.App) error {
 	methods := make(map[string][]string)
 	var paths []string
@@ -194,7 +194,7 @@ func (q *requests) begin(ctx *fasthttp.RequestCtx) countedRequest {
 	return countedRequest{requests: q, route: q.route(ctx)}
 }
 
-// end is called when the response is complete. Of routes that only read a session, each 16th request of a status is timed,
+// end is called when the response is complete. On routes that only read a session, each 16th request of a status is timed,
 // because reading the clock costs a tenth of what the session costs.
 func (p countedRequest) end(ctx *fasthttp.RequestCtx) {
 	q := p.requests
@@ -207,7 +207,7 @@ func (p countedRequest) end(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-// refused counts bytes that could not be parsed as a request.
+// refused counts requests that could not be parsed.
 func (q *requests) refused(ctx *fasthttp.RequestCtx) {
 	if q != nil {
 		q.tables[0][(len(q.routes)-1)*statusSlots+q.slot(ctx.Response.StatusCode())].Add(1)

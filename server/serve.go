@@ -14,8 +14,8 @@ import (
 // Serve answers the public API on ln until Shutdown.
 func (s *Server) Serve(ln net.Listener) error { return s.listeners[0].Serve(ln) }
 
-// ServeTLS is Serve over TLS. It copies cfg, of which the certificates count: HTTP/1.1 is the only protocol that is offered
-// (RFC 7301), and nothing below TLS 1.2. A handshake must end within Config.ReadTimeout, and holds up no other connection.
+// ServeTLS is Serve over TLS. It copies cfg for its certificates: HTTP/1.1 is the only protocol that is offered (RFC 7301),
+// and TLS 1.2 the lowest version. A handshake must end within Config.ReadTimeout, and holds up no other connection.
 func (s *Server) ServeTLS(ln net.Listener, cfg *tls.Config) error {
 	return s.listeners[0].ServeTLS(ln, cfg)
 }
@@ -23,8 +23,8 @@ func (s *Server) ServeTLS(ln net.Listener, cfg *tls.Config) error {
 // ServeAdmin answers the admin API on ln until Shutdown.
 func (s *Server) ServeAdmin(ln net.Listener) error { return s.listeners[1].Serve(ln) }
 
-// Shutdown turns readiness red, answers requests with "Connection: close" for a moment, stops accepting, waits for requests in
-// flight and closes idle connections; the admin listener is the last to stop. An error means that ctx ended first.
+// Shutdown makes readiness fail, answers requests with "Connection: close" for a moment, stops accepting, waits for requests
+// in flight and closes idle connections; the admin listener is the last to stop. An error means that ctx ended first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	return conn.Drain(ctx, s.listeners[0], s.listeners[1])

@@ -7,8 +7,8 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// endOthersLimit bounds how often a session may end the others of its user: whoever holds a stolen one must not be able to sign
-// its owner out again and again. The zero value is ready for use, by several goroutines.
+// endOthersLimit bounds how often a session may end the others of its user, because the holder of a stolen session must not
+// be able to sign its owner out again and again. The zero value is ready for use, by several goroutines.
 type endOthersLimit struct {
 	mu     sync.Mutex
 	since  time.Time             // guarded by mu: when the present minute began
@@ -16,13 +16,13 @@ type endOthersLimit struct {
 }
 
 const (
-	// endOthersPerMinute is how often in a minute.
+	// endOthersPerMinute is the limit per session and minute.
 	endOthersPerMinute = 6
-	// endOthersSessions bounds the memory of counts. Each of them is a session of a user.
+	// endOthersSessions bounds the memory of counts. Each key is a session of a user.
 	endOthersSessions = 100_000
 )
 
-// allow counts one more time, or returns how long it is until the next one is allowed.
+// allow counts one more request, or returns how long it is until the next one is allowed.
 func (l *endOthersLimit) allow(key coatcheck.Key, now time.Time) (wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 // handler answers a request whose session is open.
 type handler = func(*fiber.Ctx, *coatcheck.Request) error
 
-// with puts a session around a handler.
+// with wraps a handler in the session middleware.
 func (s *Server) with(h handler) fiber.Handler {
 	return func(c *fiber.Ctx) error { return fasthttpsession.Do(s.sessions, c.Context(), c, h) }
 }
@@ -35,8 +35,8 @@ func (s *Server) newSessions(cfg Config) (*fasthttpsession.Sessions, error) {
 	return &fasthttpsession.Sessions{Middleware: m, Context: s.context, Peer: peer}, nil
 }
 
-// observer writes the events of sessions, and counts what happened to them. What the store could not do becomes an event where
-// it becomes an answer, in Server.writeError.
+// observer writes the events of sessions, and counts what happened to them. A failure of the store becomes an event where it
+// becomes an answer, in Server.writeError.
 type observer struct {
 	events  *middleware.Events
 	metrics *metrics
@@ -58,7 +58,7 @@ func (o observer) Finished(r *coatcheck.Request, err error) {
 
 func (o observer) Released(r *coatcheck.Request) { o.metrics.session(r.Report()) }
 
-// context returns the one for what a request asks of the store and of the login mode. It is not the request's own, which
+// context returns the context for a request's calls of the store and of the login mode. It is not the request's own, which
 // fasthttp cancels when the server begins to drain. It is small enough to be inlined where nothing is traced.
 func (s *Server) context(ctx *fasthttp.RequestCtx) context.Context {
 	if s.trace != nil {
@@ -67,8 +67,9 @@ func (s *Server) context(ctx *fasthttp.RequestCtx) context.Context {
 	return context.Background()
 }
 
-// client returns the address of the client, by what trusted proxies say. Where the session is open, Request.Client has it.
+// client returns the address of the client, as far as trusted proxies tell it. Where the session is open, Request.Client has
+// it.
 func (s *Server) client(ctx *fasthttp.RequestCtx) netip.Addr { return s.sessions.Client(ctx) }
 
-// peer returns the address of the connection's other end, without the zone of a link-local one.
+// peer returns the remote address of the connection, without the zone of a link-local one.
 func peer(ctx *fasthttp.RequestCtx) netip.Addr { return conn.RemoteAddr(ctx) }

@@ -9,10 +9,10 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// storeMetrics is how long the store's operations took, and how many it could not do. Load is not timed: it takes no longer
-// than reading the clock twice, and one call more is 2 % of a request's work in process. Its failures are counted where they
-// show, in observer.Opened; how long a request to /auth/me takes tells the rest, and a store that asks another machine counts
-// that itself.
+// storeMetrics holds how long the store's operations took, and how many failed. Load is not timed: it takes no longer than
+// reading the clock twice, and one call more is 2 % of a request's work in process. Its failures are counted where they
+// appear, in observer.Opened; the duration of requests to /auth/me shows the rest, and a store on another machine counts its
+// requests itself.
 type storeMetrics struct {
 	duration *prometheus.HistogramVec
 	errors   *prometheus.CounterVec
@@ -47,7 +47,7 @@ func (m *storeMetrics) collectors() []prometheus.Collector {
 // around returns the store with its operations timed.
 func (m *storeMetrics) around(store coatcheck.Store) coatcheck.Store {
 	if store == nil {
-		return nil // NewManager says so
+		return nil // NewManager returns the error
 	}
 	return &observedStore{Store: store, observer: m}
 }
@@ -67,7 +67,8 @@ func (m *storeMetrics) count(op Operation, err error) {
 	}
 }
 
-// loadFailed is called when a request's session could not be opened. After a reuse it was End that failed, and counted that.
+// loadFailed is called when a request's session could not be opened. After a reuse the operation that failed was End, which
+// counted it.
 func (m *metrics) loadFailed(r *coatcheck.Report, err error) {
 	if r.Reused.Key.IsZero() {
 		m.store.count(OpLoad, err)

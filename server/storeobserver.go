@@ -43,7 +43,7 @@ func ObserveStore(store coatcheck.Store, o StoreObserver) coatcheck.Store {
 	return &observedLoads{observedStore{Store: store, observer: o}}
 }
 
-// observedStore is a store whose operations are observed, but for Load, which is on the way of every request.
+// observedStore is a store whose operations are observed, except Load, which every request calls.
 type observedStore struct {
 	coatcheck.Store
 	observer StoreObserver
@@ -52,18 +52,18 @@ type observedStore struct {
 // observedLoads is a store whose Load is observed, too.
 type observedLoads struct{ observedStore }
 
-// answers are errors by which a store tells what it was asked.
+// answers are the errors that are answers of a store and not its failures.
 var answers = []error{
 	coatcheck.ErrNotFound, coatcheck.ErrEnded, coatcheck.ErrConflict, coatcheck.ErrRevoked, coatcheck.ErrFull, coatcheck.ErrDamaged,
 }
 
-// StoreFailed reports whether an error of a store's operation means that the store could not do it, and is no answer, such as
-// that there is no such session. Nil is no failure.
+// StoreFailed reports whether an error of a store's operation means that the store failed. An answer, such as that there is
+// no such session, is no failure, and neither is nil.
 func StoreFailed(err error) bool {
 	if err == nil {
 		return false
 	}
-	if errors.Is(err, coatcheck.ErrUnavailable) { // some join it with an answer
+	if errors.Is(err, coatcheck.ErrUnavailable) { // some stores join it with an answer
 		return true
 	}
 	return !slices.ContainsFunc(answers, func(answer error) bool { return errors.Is(err, answer) })

@@ -6,15 +6,15 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// TracedRequest is what Config.Trace learns of a request. Nothing of it is a secret or a person's, and nothing is the client's own
-// word: no path, no header, no cookie.
+// TracedRequest is what Config.Trace learns of a request. It contains no secret, no personal data and no text of the client:
+// no path, no header, no cookie.
 type TracedRequest struct {
-	// Method is the request's, or "_OTHER" for one that neither RFC 9110 nor RFC 5789 knows.
+	// Method is the request's method, or "_OTHER" for one that neither RFC 9110 nor RFC 5789 knows.
 	Method string
 	// Route is the route's pattern, such as "/auth/sessions/{id}"; empty if there is none.
 	Route string
-	// Traceparent is the header of that name (W3C Trace Context, section 3.2) where one of Config.TrustedProxies sent it, once.
-	// From anybody else it is empty: it may ask for a trace to be recorded, which costs.
+	// Traceparent is the header of that name (W3C Trace Context, section 3.2) if one of Config.TrustedProxies sent it, once.
+	// From any other peer it is empty, because it may ask for a trace to be recorded, which costs.
 	Traceparent string
 }
 
@@ -29,7 +29,7 @@ type span struct {
 	done func(status int)
 }
 
-// beginTrace tells Config.Trace of a request.
+// beginTrace calls Config.Trace for a request.
 func (s *Server) beginTrace(ctx *fasthttp.RequestCtx, req countedRequest) {
 	r := TracedRequest{Method: "_OTHER", Route: req.requests.routes[req.route].pattern()}
 	if knownMethod(ctx.Method()) {

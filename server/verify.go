@@ -8,9 +8,9 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// verify answers a reverse proxy whether the request that it holds has a live session of a user. The verdict hangs on the
-// session alone: no header, method, path or body changes it; with --verify-login-url a browser hears of a refusal by 302. It
-// renews the session, and never sets or clears a cookie, which most proxies would drop.
+// verify tells a reverse proxy whether the request that the proxy holds has a live session of a user. The verdict depends on
+// the session alone: no header, method, path or body changes it; with --verify-login-url a browser gets a refusal as 302.
+// verify renews the session, and never sets or clears a cookie, which most proxies would drop.
 func (s *Server) verify(c *fiber.Ctx, r *coatcheck.Request) error {
 	ctx := c.Context()
 	user := r.RawUserID()
@@ -29,7 +29,8 @@ func (s *Server) verify(c *fiber.Ctx, r *coatcheck.Request) error {
 	return nil
 }
 
-// noFragment refuses a request target with a #: no target has one, and what follows it was another path to somebody.
+// noFragment refuses a request target with a #: no valid target has one, and servers disagree about the path of such a
+// target.
 func noFragment(c *fiber.Ctx) error {
 	if bytes.IndexByte(c.Context().RequestURI(), '#') >= 0 {
 		return problemUnauthenticated

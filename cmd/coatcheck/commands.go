@@ -8,7 +8,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 )
 
-// What the process ends with.
+// The exit codes of the process.
 const (
 	exitOK     = 0
 	exitFailed = 1
@@ -30,7 +30,7 @@ Usage:
 "coatcheck serve --help" lists the flags.
 `
 
-// run is main without the process around it.
+// run is main with the process's arguments, environment, signals and streams as parameters.
 func run(args, environ []string, signals daemon.Signals, stdin io.Reader, stdout, stderr io.Writer) int {
 	command := ""
 	if len(args) > 0 {
@@ -63,12 +63,12 @@ func run(args, environ []string, signals daemon.Signals, stdin io.Reader, stdout
 	return exitUsage
 }
 
-// asksForHelp is for commands that take no flags of their own.
+// asksForHelp reports whether the arguments ask for help, for commands that take no flags of their own.
 func asksForHelp(args []string) bool {
 	return slices.Contains(args, "--help") || slices.Contains(args, "-h")
 }
 
-// say writes to the terminal and returns what to end with if that was all there was to do.
+// say writes to the terminal and returns the exit code of a command that has nothing else to do.
 func say(w io.Writer, text string) int {
 	if _, err := io.WriteString(w, text); err != nil {
 		return exitFailed

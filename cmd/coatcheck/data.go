@@ -19,7 +19,7 @@ may use the folder meanwhile.
 The exit code is 0 if the folder is sound, 1 if it is not or holds nothing to check, 2 if no folder is named.
 `
 
-// runData is about the folder of --data-dir, while no server uses it.
+// runData runs the commands about the folder of --data-dir, which no server may use meanwhile.
 func runData(args, environ []string, stdout, stderr io.Writer) int {
 	c, rest, err := config.LoadOnly([]string{"data-dir"}, args, environ)
 	if errors.Is(err, config.ErrHelp) {

@@ -27,7 +27,7 @@ configuration, it is asked too.
 The exit code is 0 without problems, 1 with any, 2 when the configuration has mistakes.
 `
 
-// runDoctor checks a configuration and, where there is one, the server that runs with it.
+// runDoctor checks a configuration and, if there is one, the server that runs with it.
 func runDoctor(args, environ []string, stdout, stderr io.Writer) int {
 	var public string
 	var asJSON bool

@@ -10,22 +10,22 @@ import (
 	"github.com/coatcheck/coatcheck/server/login/hashproc"
 )
 
-// hashJobs is the command that only the server runs: the process computes hashes of passwords until the server is gone.
+// hashJobs is the command that only the server runs: its process computes hashes of passwords until the server ends.
 const hashJobs = "hash-jobs"
 
-// newHashPool returns a pool that leaves hashing to a process of this program, which knows no secret but the passwords that it hashes. The
-// process starts with the first hash.
+// newHashPool returns a pool that hashes in a process of this program, which knows no secret but the passwords that it
+// hashes. The process starts with the first hash.
 func newHashPool() *hashproc.Pool {
 	return hashproc.New(func() *exec.Cmd {
 		cmd := exec.CommandContext(context.Background(), self(), hashJobs)
-		cmd.Env = []string{} // not this process's, which may hold keys
+		cmd.Env = []string{} // not this process's environment, which may hold keys
 		cmd.Stderr = os.Stderr
 		return cmd
 	}, nil)
 }
 
-// self is a path of the program that runs: on Linux one that stays right when the file has been replaced. Where no path is known it is
-// empty, and no process starts.
+// self returns the path of the running program: on Linux a path that stays right when the file has been replaced. Where no
+// path is known it is empty, and no process starts.
 func self() string {
 	const running = "/proc/self/exe"
 	if _, err := os.Stat(running); err == nil {
@@ -38,8 +38,8 @@ func self() string {
 	return path
 }
 
-// runHashJobs ends when the server does. It ignores the signals that main receives: a Ctrl-C reaches both processes, and the server may
-// have passwords to check until it is drained.
+// runHashJobs ends when the server ends. It ignores the signals that main receives: a Ctrl-C reaches both processes, and the
+// server may have passwords to check until it is drained.
 func runHashJobs(stdin io.Reader, stdout, stderr io.Writer) int {
 	if err := hashproc.Serve(stdin, stdout); err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: %s: %v\n", hashJobs, err))

@@ -17,12 +17,12 @@ Asks the admin listener of the server that runs with this configuration whether 
 can serve. The exit code is 0 or 1.
 `
 
-// adminSettings are what a command must know to ask a running server.
+// adminSettings are the settings that a command needs to ask a running server.
 var adminSettings = []string{"admin-listen", "admin-key-file"}
 
-// runHealthcheck asks the server that runs with this configuration whether it is alive: the health check of a container that
-// has no other program. Whether it is ready is another question: an outage of Redis is no reason to restart every node. The
-// exit code is 0 or 1 and nothing else, because Docker wants it so.
+// runHealthcheck asks the server that runs with this configuration whether it is alive. It is the health check of a container
+// that has no other program. It does not ask whether the server is ready, because an outage of Redis is no reason to restart
+// every node. The exit code is 0 or 1 and nothing else, as Docker requires.
 func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
 	var ready bool
 	c, _, err := config.LoadOnly(adminSettings, args, environ, config.Switch("ready", &ready))
@@ -33,7 +33,7 @@ func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
 	if ready {
 		path, text = "/readyz", "ready\n"
 	}
-	// Mistakes are the server's to tell: some of what it was given, by flags for instance, is not known here.
+	// Mistakes are left to the server to report: some of its settings, given by flags for instance, are not known here.
 	if err := askHealth(c, path); err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: healthcheck: %s\n", adminclient.OneLine(err.Error())))
 		return exitFailed
@@ -41,7 +41,7 @@ func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
 	return say(stdout, text)
 }
 
-// askHealth returns nil where the server's answer is 200.
+// askHealth returns nil if the server answers 200.
 func askHealth(c *config.Config, path string) error {
 	base := adminclient.URL(c.AdminListen)
 	if base == "" {

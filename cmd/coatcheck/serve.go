@@ -37,7 +37,7 @@ func runServe(args, environ []string, signals daemon.Signals, stdout, stderr io.
 	return exitOK
 }
 
-// refuse tells all mistakes of a configuration.
+// refuse prints all mistakes of a configuration.
 func refuse(stderr io.Writer, mistakes error) int {
 	say(stderr, fmt.Sprintf("coatcheck: the configuration has mistakes:\n%s\"coatcheck serve --help\" lists the flags.\n", config.Bullets(mistakes)))
 	return exitUsage

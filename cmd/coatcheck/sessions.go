@@ -31,7 +31,7 @@ It asks the admin listener of a running server. A USER that begins with a dash i
 It takes the flags, the environment and the file of "coatcheck serve" too, and heeds --admin-listen and --admin-key-file among them.
 `
 
-// sessionsCall is what `coatcheck sessions` was told to do.
+// sessionsCall is what the arguments of `coatcheck sessions` ask for.
 type sessionsCall struct {
 	revoke   bool
 	user, id string // id may be empty
@@ -40,7 +40,7 @@ type sessionsCall struct {
 	keyFile  string
 }
 
-// runSessions lists or ends the sessions of a user of a running server.
+// runSessions lists or ends a user's sessions on a running server.
 func runSessions(args, environ []string, stdout, stderr io.Writer) int {
 	call, err := parseSessions(args, environ)
 	if errors.Is(err, config.ErrHelp) {
@@ -92,7 +92,8 @@ func parseSessions(args, environ []string) (*sessionsCall, error) {
 	return call, nil
 }
 
-// idsLast puts arguments that are session IDs and begin with a dash, as one in 64 does, where they are not taken for flags.
+// idsLast moves arguments that are session IDs and begin with a dash, as one in 64 does, to where they are not taken for
+// flags.
 func idsLast(args []string) []string {
 	if slices.Contains(args, "--") {
 		return args
@@ -108,7 +109,7 @@ func idsLast(args []string) []string {
 	return slices.Concat(others, []string{"--"}, ids)
 }
 
-// run returns what to print.
+// run sends the requests and returns the text to print.
 func (call *sessionsCall) run(ctx context.Context, client *adminclient.Client) (string, error) {
 	switch {
 	case call.id != "":

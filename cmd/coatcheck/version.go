@@ -6,7 +6,7 @@ import (
 	"runtime/debug"
 )
 
-// version is set by the linker where the build knows better than the Go tool: see the Makefile.
+// version is set by the linker if the build knows it better than the Go tool: see the Makefile.
 var version string
 
 const versionUsage = `Usage:
@@ -30,8 +30,8 @@ func buildInfo() *debug.BuildInfo {
 	return info
 }
 
-// buildVersion is the linker's word, else the module's version, else the commit, else "unknown": a build from a source
-// archive, or with -buildvcs=false, knows none of them.
+// buildVersion returns the version that the linker set, else the module's version, else the commit, else "unknown": a build
+// from a source archive, or with -buildvcs=false, has none of them.
 func buildVersion(linked string, info *debug.BuildInfo) string {
 	if linked != "" {
 		return linked

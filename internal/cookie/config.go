@@ -29,7 +29,7 @@ type Config struct {
 // maxAge is the longest Max-Age that browsers honour (RFC 6265bis, section 5.5).
 const maxAge = 400 * 24 * time.Hour
 
-// maxPair is the longest name and value that browsers take (RFC 6265bis, section 5.6).
+// maxPair is the longest name and value, together, that browsers accept (RFC 6265bis, section 5.6).
 const maxPair = 4096
 
 var sameSite = map[string]string{"lax": "Lax", "strict": "Strict", "none": "None"}
@@ -76,7 +76,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// prefixes are the names that browsers tie to attributes; longer ones first.
+// prefixes are the prefixes of names that browsers tie to attributes; longer ones first.
 var prefixes = []struct {
 	name       string
 	host, http bool

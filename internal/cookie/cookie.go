@@ -1,5 +1,5 @@
-// Package cookie has every rule about the session cookie, on bytes: what it may look like, how it is found among the others of
-// a request, and the Set-Cookie lines that set and clear it (RFC 6265bis). It knows no HTTP library; the session middlewares of
+// Package cookie holds all rules about the session cookie, on bytes: its form, how it is found among the other cookies of a
+// request, and the Set-Cookie lines that set and clear it (RFC 6265bis). It knows no HTTP library; the session middlewares of
 // all frameworks share it.
 package cookie
 
@@ -40,7 +40,7 @@ func New(c Config) (*Cookie, error) {
 		name:  c.Name,
 		pair:  []byte(c.Name + "="),
 		attrs: attrs,
-		// Without Expires: Apache HttpClient 4.5 refuses a cookie whose date it cannot read in the format that it expects.
+		// Expires is left out: Apache HttpClient 4.5 refuses a cookie whose date it cannot read in the format that it expects.
 		clear: c.Name + "=; Max-Age=0" + attrs,
 	}, nil
 }
@@ -48,8 +48,8 @@ func New(c Config) (*Cookie, error) {
 // Name returns the cookie's name.
 func (c *Cookie) Name() string { return c.name }
 
-// Find adds every value of the session cookie in one Cookie header line to p. In a line ; ends a pair whatever quotes there
-// are, and the name is matched byte by byte, with only the blanks after a ; taken off. Find allocates nothing and keeps nothing.
+// Find adds every value of the session cookie in one Cookie header line to p. A ; ends a pair even within quotes, and the
+// name is compared byte by byte, without the blanks after a ;. Find allocates nothing and keeps no reference to line.
 func (c *Cookie) Find(line []byte, p *coatcheck.Presented) {
 	for len(line) > 0 {
 		pair := line
@@ -76,7 +76,8 @@ func unquoted(value []byte) []byte {
 	return value
 }
 
-// AppendLine appends to dst the value of the Set-Cookie line that a finished request needs at now; nothing if it needs none.
+// AppendLine appends to dst the value of the Set-Cookie line that the response to a finished request needs at now; nothing if
+// it needs none.
 func (c *Cookie) AppendLine(dst []byte, r *coatcheck.Request, now time.Time) []byte {
 	switch r.Cookie() {
 	case coatcheck.ClearCookie:
@@ -86,7 +87,7 @@ func (c *Cookie) AppendLine(dst []byte, r *coatcheck.Request, now time.Time) []b
 		dst = append(dst, c.pair...)
 		dst = token.AppendSecretText(dst)
 		dst = append(dst, "; Max-Age="...)
-		// At least 1, because 0 would be a clear; the session's own end does not depend on it.
+		// Max-Age is at least 1, because 0 would clear the cookie; the session's own expiry does not depend on it.
 		dst = strconv.AppendInt(dst, max(1, int64(min(left, maxAge)/time.Second)), 10)
 		return append(dst, c.attrs...)
 	default:

@@ -12,8 +12,8 @@ import (
 // Forbidden is what an unsafe request without a valid token is told.
 const Forbidden = "the form has expired; load the page again"
 
-// Passes reports whether a request of a session may go on: it is safe (RFC 9110, section 9.2.1), or its header X-CSRF-Token, or else
-// its form field csrf_token, holds a valid token.
+// Passes reports whether a request may reach the handler: it is safe (RFC 9110, section 9.2.1), or its header X-CSRF-Token,
+// or else its form field csrf_token, holds a valid token of the session.
 func Passes(c *middleware.CSRF, req *fasthttp.Request, s *coatcheck.Session) bool {
 	switch string(req.Header.Method()) {
 	case fasthttp.MethodGet, fasthttp.MethodHead, fasthttp.MethodOptions, fasthttp.MethodTrace:
@@ -25,8 +25,9 @@ func Passes(c *middleware.CSRF, req *fasthttp.Request, s *coatcheck.Session) boo
 	return !s.Key().IsZero() && c.Valid(s, csrfField(req))
 }
 
-// csrfField reads the form past Fiber, whose FormValue also looks at the query: what stands in an address ends up in logs.
-// Browsers compress no form, and the form parser would expand one without a limit; nor does it bound what is streamed.
+// csrfField reads the form without Fiber, whose FormValue also reads the query: URLs end up in logs. It reads no compressed
+// body, because browsers send none and the form parser would expand one without a limit, and no streamed body without a
+// known, bounded length.
 func csrfField(req *fasthttp.Request) string {
 	if len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
 		return ""

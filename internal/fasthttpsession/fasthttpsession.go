@@ -1,6 +1,6 @@
-// Package fasthttpsession is what the session middlewares for Fiber v2 and v3 share beside package middleware: how sessions are put
-// around a request of fasthttp's, behind an application's middleware (Handle) or by a host such as package server (around.go). It
-// knows neither Fiber.
+// Package fasthttpsession is what the session middlewares for Fiber v2 and v3 share beside package middleware: it puts
+// sessions around requests of fasthttp, as an application's middleware (Handle) or for a host such as package server
+// (around.go). It knows neither version of Fiber.
 package fasthttpsession
 
 import (
@@ -18,9 +18,9 @@ import (
 // Sessions puts sessions around requests. Safe for concurrent use.
 type Sessions struct {
 	*middleware.Middleware
-	// Context returns the context of what a request asks of the store.
+	// Context returns the context of a request's store operations.
 	Context func(*fasthttp.RequestCtx) context.Context
-	// Peer returns the address of the connection's other end.
+	// Peer returns the remote address of the connection.
 	Peer func(*fasthttp.RequestCtx) netip.Addr
 }
 
@@ -29,10 +29,10 @@ func New(m *middleware.Middleware) *Sessions {
 	return &Sessions{Middleware: m, Context: background, Peer: peer}
 }
 
-// background is not the request's own context, which fasthttp cancels when the server begins to drain.
+// background replaces the request's own context, which fasthttp cancels when the server begins to drain.
 func background(*fasthttp.RequestCtx) context.Context { return context.Background() }
 
-// peer returns the address of the connection's other end, the zero Addr where it has none.
+// peer returns the remote address of the connection, the zero Addr if it has none.
 func peer(fctx *fasthttp.RequestCtx) netip.Addr {
 	tcp, ok := fctx.RemoteAddr().(*net.TCPAddr)
 	if !ok {
@@ -42,13 +42,13 @@ func peer(fctx *fasthttp.RequestCtx) netip.Addr {
 	return addr.Unmap()
 }
 
-// Session returns the session of a request: the innermost middleware's if name is empty, else that of the cookie of this name. Where
-// there is none it is a detached one.
+// Session returns the session of a request: the innermost middleware's if name is empty, else that of the cookie of this
+// name; a detached session if there is none.
 func Session(fctx *fasthttp.RequestCtx, name string) *coatcheck.Session {
 	return exchangeOf(fctx).Session(name)
 }
 
-// exchangeKey is where a request's context keeps its *middleware.Exchange.
+// exchangeKey is the key of a request's *middleware.Exchange in its context.
 type exchangeKey struct{}
 
 func exchangeOf(fctx *fasthttp.RequestCtx) *middleware.Exchange {
@@ -62,9 +62,9 @@ var headers = sync.Pool{New: func() any { return new(fasthttp.ResponseHeader) }}
 // Chain is the rest of a request's handlers: a context of Fiber's.
 type Chain interface{ Next() error }
 
-// Handle opens the request's session, calls the handlers behind the middleware, which find it in their context, persists it and
-// sets the cookie. It returns the handlers' error, or that this middleware must not stand where it does; a store that fails is
-// answered for.
+// Handle opens the request's session, calls the handlers behind the middleware, which find the session in their context,
+// persists it and sets the cookie. It returns the handlers' error, or an error if this middleware is mounted in a wrong
+// place; a failure of the store it answers itself.
 func (s *Sessions) Handle(fctx *fasthttp.RequestCtx, chain Chain) error {
 	outer := exchangeOf(fctx)
 	if mounted, err := s.Mounted(outer); mounted {
@@ -79,7 +79,7 @@ func (s *Sessions) Handle(fctx *fasthttp.RequestCtx, chain Chain) error {
 		fail(fctx, err)
 		return nil
 	}
-	before := headers.Get().(*fasthttp.ResponseHeader) // what middlewares around this one have set
+	before := headers.Get().(*fasthttp.ResponseHeader) // what enclosing middlewares have set
 	defer headers.Put(before)
 	fctx.Response.Header.CopyTo(before)
 	handlerErr := next(fctx, chain, x)

@@ -35,11 +35,11 @@ type Jar struct {
 type jarCookie struct {
 	name, value, domain, path string
 	hostOnly                  bool
-	expires                   time.Time // zero: with the browser session
+	expires                   time.Time // zero: at the end of the browser session
 	stored                    int
 }
 
-// NewJar returns an empty jar that goes by a clock.
+// NewJar returns an empty jar that uses the given clock.
 func NewJar(now func() time.Time) *Jar { return &Jar{host: "app.example.com", now: now} }
 
 // Apply stores what a response sets. A cookie that a browser would refuse is ignored.

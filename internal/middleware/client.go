@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// Proxies are the addresses whose X-Forwarded-For is believed.
+// Proxies are the addresses of proxies whose X-Forwarded-For is believed.
 type Proxies []netip.Prefix
 
-// Client returns the address of the client: peer, the connection's other end, unless that is a trusted proxy; then the
-// right-most element of the X-Forwarded-For lines that is not one. Elements to the left of it are the client's own claims. An
-// element that is no IP address ends the search at the last proxy that vouched for something.
+// Client returns the address of the client: peer, the remote address of the connection, unless that is a trusted proxy; then
+// the right-most element of the X-Forwarded-For lines that is not a trusted proxy. Elements to the left of it are the
+// client's own claims. An element that is no IP address ends the search; the result is then the last trusted proxy found.
 func (p Proxies) Client(peer netip.Addr, forwarded Lines) netip.Addr {
 	if len(p) == 0 || !p.Trust(peer) {
 		return peer
@@ -46,7 +46,7 @@ func parseAddr(text string) (netip.Addr, bool) {
 	return addr.Unmap().WithZone(""), err == nil && (!bracketed || addr.Is6())
 }
 
-// Lines returns the lines of one header. It is called only where they count.
+// Lines returns the lines of one header. It is called only where they are needed.
 type Lines func() []string
 
 // Trust reports whether the address is one of the proxies.

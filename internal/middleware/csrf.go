@@ -12,11 +12,11 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
-// CSRF makes and checks tokens for the forms of an application that must not rely on Sec-Fetch-Site and Origin alone, as
-// the standalone server does. A token is bound to the session by its handle, which a refresh does not change and a login
-// does (OWASP's signed double-submit pattern without the cookie): it is worth nothing in another session, nothing is stored
-// for it, and no cookie is read or set, so there is none that an attacker could plant. Requests without a stored session get
-// no token and pass no check; there is nothing that a forged request could use. Safe for concurrent use.
+// CSRF makes and checks tokens for the forms of an application that must not rely on Sec-Fetch-Site and Origin alone, as the
+// standalone server does. A token is bound to the session by its handle, which changes with a login but not with a refresh
+// (OWASP's signed double-submit pattern without the cookie): it is not valid in another session, it is not stored, and no
+// cookie is read or set, so an attacker can plant none. Requests without a stored session get no token and pass no check;
+// they have no session that a forged request could use. Safe for concurrent use.
 type CSRF struct {
 	keys [][]byte
 }
@@ -32,9 +32,9 @@ const (
 // MinCSRFKey is the least number of bytes of a CSRF key.
 const MinCSRFKey = 32
 
-// NewCSRF returns the tokens of these keys, each of at least MinCSRFKey bytes. The first one signs; all of them verify. So
-// a key is replaced without refusing any form that is open: put the new one first, and take the old one out when the forms
-// that it signed are gone. No error holds a key.
+// NewCSRF returns a CSRF with these keys, each of at least MinCSRFKey bytes. The first key signs and all of them verify, so
+// that a key can be replaced without refusing an open form: put the new key first, and remove the old one when the forms that
+// it signed are gone. No error contains a key.
 func NewCSRF(keys ...[]byte) (*CSRF, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("csrf: needs a key")
@@ -52,8 +52,8 @@ func NewCSRF(keys ...[]byte) (*CSRF, error) {
 // Format keeps the keys out of every fmt verb.
 func (c *CSRF) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.CSRF")) }
 
-// csrfRandom is how many random bytes make two tokens of a session differ, so that a compressed page does not give them
-// away by its length (BREACH).
+// csrfRandom is the number of random bytes that make two tokens of a session differ, so that the length of a compressed page
+// does not reveal them (BREACH).
 const csrfRandom = 16
 
 var csrfEncoding = base64.RawURLEncoding.Strict()
@@ -84,7 +84,7 @@ func (c *CSRF) Valid(sess *coatcheck.Session, token string) bool {
 	return false
 }
 
-// sign appends the authentication of the random bytes, for the session, to them.
+// sign appends to the random bytes their authentication code for the session.
 func (*CSRF) sign(key []byte, sess *coatcheck.Session, random []byte) []byte {
 	handle := sess.Key().Handle()
 	mac := hmac.New(sha256.New, key)

@@ -19,24 +19,24 @@ type Events struct {
 
 	mu       sync.Mutex
 	reported map[coatcheck.Key]time.Time // guarded by mu: when a reuse was last reported
-	purged   time.Time                   // guarded by mu: when reported was last looked through
+	purged   time.Time                   // guarded by mu: when old entries were last removed from reported
 	lastErr  time.Time                   // guarded by mu: when a store error was last reported
-	errs     int                         // guarded by mu: store errors since
+	errs     int                         // guarded by mu: store errors since then
 }
 
 // The stable names of the events.
 const (
 	eventRenew      = "renew"
-	EventRevoke     = "revoke" // a session was ended by somebody else than its own request
+	EventRevoke     = "revoke" // a session was ended, but not by its own request
 	eventReuse      = "reuse"
 	eventDuplicate  = "duplicate_cookie"
 	eventStoreError = "store_error"
 )
 
 const (
-	// reuseEvery is how often one session's reuse is reported at most.
+	// reuseEvery is the minimum time between two reports of one session's reuse.
 	reuseEvery = time.Minute
-	// reuseMax bounds the memory of reported; beyond it, within a minute, reuse is counted and not reported.
+	// reuseMax bounds the size of reported; beyond it, within a minute, reuse is counted and not reported.
 	reuseMax = 10_000
 	// storeErrorEvery keeps an outage from filling the log with one line a request.
 	storeErrorEvery = time.Second
@@ -55,16 +55,16 @@ func (e *Events) Write(client netip.Addr, level slog.Level, event, outcome strin
 	e.log.LogAttrs(context.Background(), level, "audit", all...)
 }
 
-// User is the attribute of a user ID. It is cut, because what stands in an administrator's path has no bound.
+// User is the attribute of a user ID. It is cut, because a user ID in an administrator's path has no bound.
 func User(user string) slog.Attr {
 	return slog.String("user", user[:min(len(user), coatcheck.MaxUserID)])
 }
 
-// Expires is when a session ends if nobody uses it any more. No event tells of that end: a store may notice it late, and
-// Redis tells nobody.
+// Expires is when a session ends if it is not used any more. No event reports that end: a store may notice it late, and Redis
+// does not report it.
 func Expires(s *coatcheck.Session) slog.Attr { return slog.Time("expires", s.ExpiresAt().UTC()) }
 
-// Opened writes what opening the request's session brought up; err is the error of Manager.Open.
+// Opened writes the events of opening the request's session; err is the error of Manager.Open.
 func (e *Events) Opened(r *coatcheck.Request, err error) {
 	if err != nil {
 		e.failed(r, err)
@@ -81,13 +81,13 @@ func (e *Events) Opened(r *coatcheck.Request, err error) {
 		}
 		e.Write(client, slog.LevelWarn, eventReuse, outcome, User(rep.Reused.User), slog.String("session_id", rep.Reused.ID.String()))
 	}
-	if rep.Reused.Revoked { // told in any case: that a session ended must not drown in the limit above
+	if rep.Reused.Revoked { // always written: the end of a session must not be lost to the limit above
 		e.Write(client, slog.LevelWarn, EventRevoke, "ok", slog.String("reason", "reuse"), User(rep.Reused.User),
 			slog.String("session_id", rep.Reused.ID.String()), slog.Int("sessions", 1))
 	}
 }
 
-// Finished writes what persisting the request's session brought up; err is the error of Request.Finish.
+// Finished writes the events of persisting the request's session; err is the error of Request.Finish.
 func (e *Events) Finished(r *coatcheck.Request, err error) {
 	if err != nil {
 		e.failed(r, err)
@@ -106,12 +106,12 @@ func (e *Events) failed(r *coatcheck.Request, err error) {
 	switch p := ProblemOf(err); {
 	case p.Status == http.StatusServiceUnavailable:
 		e.StoreFailed(r.Client().IP, err)
-	case p == Internal: // a mistake of the application, which nobody else learns of where the answer has left
+	case p == Internal: // a mistake of the application; if the answer has been sent, only the log shows it
 		e.log.Error("the session's changes were not persisted", "error", err)
 	}
 }
 
-// StoreFailed writes that the store could not do what a request of client asked for, once a second.
+// StoreFailed writes, at most once a second, that the store could not do what a request of client asked for.
 func (e *Events) StoreFailed(client netip.Addr, err error) {
 	e.mu.Lock()
 	e.errs++
@@ -133,7 +133,7 @@ func (e *Events) mayReport(key coatcheck.Key) bool {
 	if last, ok := e.reported[key]; ok && !passed(last, now, reuseEvery) {
 		return false
 	}
-	if len(e.reported) >= reuseMax && passed(e.purged, now, time.Second) { // not with each: it looks at all of them
+	if len(e.reported) >= reuseMax && passed(e.purged, now, time.Second) { // not with each call, because it looks at all entries
 		e.purged = now
 		for k, t := range e.reported {
 			if passed(t, now, reuseEvery) {
@@ -148,7 +148,7 @@ func (e *Events) mayReport(key coatcheck.Key) bool {
 	return true
 }
 
-// passed reports whether a time has passed since last. A clock that was ahead and went back must not silence anything until it
+// passed reports whether d has passed since last. A clock that was ahead and was set back must not silence reports until it
 // has caught up.
 func passed(last, now time.Time, d time.Duration) bool {
 	since := now.Sub(last)

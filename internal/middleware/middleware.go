@@ -1,6 +1,6 @@
 // Package middleware is what the session middlewares of all frameworks share, beside the cookie: their configuration, the
 // state of a request, the client's address (client.go), audit events (events.go) and error answers (problem.go). It knows no
-// framework: an adapter hands it what a request says, and writes what it is told.
+// framework: an adapter passes in the contents of a request, and writes the results to the response.
 package middleware
 
 import (
@@ -24,19 +24,19 @@ type Config struct {
 	Policy coatcheck.Policy
 	// Cookie is what the session cookie looks like: by default __Host-coatcheck with Secure, HttpOnly and SameSite=Lax.
 	Cookie cookie.Config
-	// TrustedProxies are the addresses whose X-Forwarded-For is believed, for the address that sessions and audit events show.
-	// None: nobody's.
+	// TrustedProxies are the addresses of proxies whose X-Forwarded-For is believed, for the address that sessions and audit
+	// events show. None: no proxy is trusted.
 	TrustedProxies []netip.Prefix
 	// Logger receives audit events and errors. Nil: slog.Default().
 	Logger *slog.Logger
 }
 
-// Observer learns what happens to the session of a request: Events, or a host's own.
+// Observer learns what happens to the session of a request. Events implements it; a host may have its own.
 type Observer interface {
 	// Opened is called before the handler, with the error of Manager.Open.
 	Opened(r *coatcheck.Request, err error)
-	// Finished is called after the handler, unless it panicked, with the error of Request.Finish; and once more when an answer has
-	// left before and what changed since could not be persisted.
+	// Finished is called after the handler, unless it panicked, with the error of Request.Finish. It is called once more when
+	// the answer was sent earlier and later changes could not be persisted.
 	Finished(r *coatcheck.Request, err error)
 	// Released is called last, whatever happened.
 	Released(r *coatcheck.Request)
@@ -47,7 +47,7 @@ type Middleware struct {
 	Manager *coatcheck.Manager
 	Cookie  *cookie.Cookie
 	Proxies Proxies
-	Log     *slog.Logger // of what is no event of a session
+	Log     *slog.Logger // for lines that are no session events
 
 	observer Observer
 	pool     sync.Pool // of *Exchange
@@ -86,18 +86,18 @@ func NewFor(store coatcheck.Store, cfg Config) (*Middleware, error) {
 	return New(manager, cfg, nil)
 }
 
-// Exchange is what a middleware keeps of one request: pooled, owned by the middleware, released when the handler and the
-// commit are done.
+// Exchange is a middleware's state of one request: pooled, owned by the middleware, released when the handler and the commit
+// are done.
 type Exchange struct {
 	coatcheck.Request
 	Presented coatcheck.Presented
 
 	of       *Middleware
-	outer    *Exchange // that of the middleware around this one; nil: none
-	finished bool      // the observer knows
+	outer    *Exchange // that of the enclosing middleware; nil: none
+	finished bool      // the observer was told
 }
 
-// Acquire returns the state of a request that came through the middlewares of outer before; nil: through none.
+// Acquire returns the state of a request that has already come through the middlewares of outer; nil: through none.
 func (m *Middleware) Acquire(outer *Exchange) *Exchange {
 	x := m.pool.Get().(*Exchange)
 	x.of, x.outer, x.finished = m, outer, false
@@ -113,16 +113,16 @@ func (m *Middleware) Release(x *Exchange) {
 	m.pool.Put(x)
 }
 
-// Open opens the session that x.Presented names, for a request that arrived at a noted time. The user agent must stay as it is
-// until Release.
+// Open opens the session that x.Presented names, for a request that arrived at noted. The user agent must not change until
+// Release.
 func (m *Middleware) Open(ctx context.Context, x *Exchange, client netip.Addr, userAgent []byte, noted time.Time) error {
 	err := m.Manager.Open(ctx, &x.Request, &x.Presented, coatcheck.Client{IP: client, UserAgent: userAgent}, m.Manager.Arrival(noted))
 	m.observer.Opened(&x.Request, err)
 	return err
 }
 
-// Finish persists what the handler changed. Where the answer leaves before the handler returns it is called for that, and once
-// more at the end.
+// Finish persists the handler's changes. If the answer is sent before the handler returns, Finish is called before that and
+// once more at the end.
 func (m *Middleware) Finish(ctx context.Context, x *Exchange) error {
 	err := x.Finish(ctx)
 	if err != nil || !x.finished {
@@ -140,8 +140,8 @@ func (m *Middleware) SetCookie(dst []byte, x *Exchange) []byte {
 	return m.Cookie.AppendLine(dst, &x.Request, m.Manager.Now())
 }
 
-// Mounted reports whether a request has come through this middleware already, or through one of the same cookie and store, so
-// that it has its session. An error means that a middleware around this one keeps another store's sessions in the same cookie.
+// Mounted reports whether a request has already come through this middleware, or through one of the same cookie and store,
+// and so has its session. An error means that an enclosing middleware keeps another store's sessions in the same cookie.
 func (m *Middleware) Mounted(outer *Exchange) (bool, error) {
 	for x := outer; x != nil; x = x.outer {
 		if x.of == m {
@@ -161,7 +161,7 @@ func (m *Middleware) Mounted(outer *Exchange) (bool, error) {
 func same(a, b coatcheck.Store) bool { return reflect.TypeOf(a).Comparable() && a == b }
 
 // Session returns the session that handlers see: the innermost middleware's if name is empty, else that of the cookie of this
-// name. Where there is none it is a detached one. x may be nil.
+// name; a detached session if there is none. x may be nil.
 func (x *Exchange) Session(name string) *coatcheck.Session {
 	for ; x != nil; x = x.outer {
 		if name == "" || x.of.Cookie.Name() == name {

@@ -20,7 +20,7 @@ type Problem struct {
 // ProblemType is the media type of a Problem.
 const ProblemType = "application/problem+json"
 
-// NewProblem returns a problem. Each of status 503 asks to come back after a second.
+// NewProblem returns a problem. One of status 503 asks the client to retry after a second.
 func NewProblem(status int, code, detail string) *Problem {
 	body, err := json.Marshal(struct {
 		Type   string `json:"type"`
@@ -39,7 +39,7 @@ func NewProblem(status int, code, detail string) *Problem {
 	return p
 }
 
-// Challenge is the WWW-Authenticate header of a 401, which stricter clients refuse without one (RFC 9110, section 15.5.2).
+// Challenge is the WWW-Authenticate header of a 401. Strict clients refuse a 401 without one (RFC 9110, section 15.5.2).
 const Challenge = `Cookie realm="coatcheck"`
 
 // Headers calls set for each header of the answer.
@@ -66,8 +66,8 @@ var (
 	tooLarge         = NewProblem(503, "session_too_large", "The changes of parallel requests do not fit one session.")
 )
 
-// ProblemOf decides which answer an error of a session becomes. It is the only place that does. An error of anything else is
-// the problem "internal".
+// ProblemOf maps an error of a session to its answer. It is the only place that does. Any other error becomes the problem
+// "internal".
 func ProblemOf(err error) *Problem {
 	switch {
 	case errors.Is(err, coatcheck.ErrRevoked):

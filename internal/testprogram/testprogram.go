@@ -1,5 +1,5 @@
-// Package testprogram builds cmd/coatcheck for the tests that run it as a process: once for all packages where make test names a
-// folder for that in COATCHECK_TEST_PROGRAMS, and once for a package whose tests are run by themselves. It has the same flags
+// Package testprogram builds cmd/coatcheck for the tests that run it as a process: once for all packages if make test names a
+// folder for that in COATCHECK_TEST_PROGRAMS, and once for a package whose tests are run alone. The flags are the same
 // everywhere, so that nothing is compiled a second time.
 package testprogram
 
@@ -15,15 +15,16 @@ import (
 	"syscall"
 )
 
-// Version is what the built programs say they are.
+// Version is the version that the built programs report.
 const Version = "v1.2.3-test"
 
-// Shipped returns the path of the program as it is shipped. It is built into dir if no folder is named for all.
+// Shipped returns the path of the program as it is shipped. It is built into dir unless a folder is named for all packages.
 func Shipped(dir string) (string, error) {
 	return built(dir, "coatcheck", []string{"CGO_ENABLED=0"}, "-trimpath")
 }
 
-// Raced returns the path of the program with the race detector. It is built into dir if no folder is named for all.
+// Raced returns the path of the program with the race detector. It is built into dir unless a folder is named for all
+// packages.
 func Raced(dir string) (string, error) { return built(dir, "coatcheck-race", nil, "-race") }
 
 func built(dir, name string, environ []string, flags ...string) (path string, err error) {
@@ -31,12 +32,12 @@ func built(dir, name string, environ []string, flags ...string) (path string, er
 		dir = shared
 	}
 	path = filepath.Join(dir, name)
-	// Packages are tested beside each other; the first one builds, and the others wait for it.
+	// Packages are tested in parallel; the first one builds, and the others wait for it.
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }() // which ends the lock
+	defer func() { err = errors.Join(err, lock.Close()) }() // which releases the lock
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("flock: %w", err)
 	}

@@ -1,6 +1,6 @@
-// Command testsummary reads what `go test -json` writes and prints what a person wants to see of it: a line for each package,
-// all that failing tests said, and at the end how many passed and which took longest. It copies all that tests said to the file that
-// -all names. Its exit status is 1 if a test failed, so that a pipe keeps that of go test.
+// Command testsummary reads the output of `go test -json` and prints a summary: a line for each package, the whole output of
+// failing tests, and at the end how many tests passed and which took longest. It copies the output of all tests to the file
+// that -all names. Its exit status is 1 if a test failed, so that a pipe keeps that of go test.
 package main
 
 import (
@@ -58,7 +58,7 @@ type event struct {
 // summary is what was read so far.
 type summary struct {
 	out, all       io.Writer
-	packages       map[string]*tested // that run
+	packages       map[string]*tested // packages whose tests run
 	times          []timed
 	passed, failed int  // tests, without subtests
 	broken         bool // a package failed
@@ -84,7 +84,7 @@ func (s *summary) read(in io.Reader) error {
 			var e event
 			if json.Unmarshal(line, &e) == nil {
 				s.take(&e)
-			} else { // not of go test -json
+			} else { // a line that is not from go test -json
 				say(s.out, "%s", line)
 			}
 		}
@@ -97,11 +97,11 @@ func (s *summary) read(in io.Reader) error {
 	}
 }
 
-// say writes to a terminal or a file; where that fails, nobody is left to be told.
+// say writes to a terminal or a file. Its error is ignored, because it could not be reported anywhere else.
 func say(to io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(to, format, args...) }
 
 func (s *summary) take(e *event) {
-	if e.Action == "build-output" { // what does not compile
+	if e.Action == "build-output" { // an error of the compiler
 		say(s.out, "%s", e.Output)
 		return
 	}
@@ -122,14 +122,14 @@ func (s *summary) take(e *event) {
 	}
 }
 
-// closing reports whether a line is the one that go test says of a package.
+// closing reports whether a line is the one with which go test ends a package.
 func closing(line string) bool {
 	for _, begin := range []string{"ok  \t", "FAIL\t", "?   \t"} {
 		if strings.HasPrefix(line, begin) {
 			return true
 		}
 	}
-	return strings.HasPrefix(line, "\t") && strings.Contains(line, "coverage:") // without tests
+	return strings.HasPrefix(line, "\t") && strings.Contains(line, "coverage:") // a package without tests
 }
 
 func (p *tested) say(e *event) {
@@ -154,7 +154,7 @@ func (s *summary) end(p *tested, e *event) {
 	}
 	if !bad {
 		p.done[e.Test] = true
-		delete(p.said, e.Test) // nobody wants to see it; the copy has it
+		delete(p.said, e.Test) // the test passed: only the copy has its output
 	}
 	if strings.Contains(e.Test, "/") {
 		return
@@ -167,7 +167,7 @@ func (s *summary) end(p *tested, e *event) {
 	s.times = append(s.times, timed{e.Package + "." + e.Test, e.Elapsed})
 }
 
-// show prints what the tests said that did not pass, those included that a panic or the time limit cut off.
+// show prints the output of the tests that did not pass, including those that a panic or the time limit cut off.
 func (s *summary) show(p *tested, name string) {
 	for _, test := range p.order {
 		if b := p.said[test]; b != nil && test != "" && !p.done[test] {

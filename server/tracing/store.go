@@ -16,8 +16,8 @@ import (
 
 const operationKey = attribute.Key("coatcheck.store.operation")
 
-// Store returns the store with a span for each operation that a recorded request asks for. Others, such as those of the admin API
-// and of readiness, have none: they would be traces of their own, every few seconds.
+// Store returns the store with a span for each operation that a recorded request asks for. Other operations, such as those of
+// the admin API and of readiness, have none: each would be a trace of its own, every few seconds.
 func (t *Tracer) Store(store coatcheck.Store) coatcheck.Store {
 	return server.ObserveStore(store, operationSpans{t.tracer})
 }
@@ -37,7 +37,7 @@ func (s operationSpans) Begin(ctx context.Context, op server.Operation) context.
 	return context.WithValue(ctx, operationSpan{}, span)
 }
 
-// Done implements server.StoreObserver. Of an error the span keeps what kind it is: its text may name a key, a user or an
+// Done implements server.StoreObserver. The span keeps only the kind of an error: its text may name a key, a user or an
 // address.
 func (operationSpans) Done(ctx context.Context, _ server.Operation, _ time.Time, err error) {
 	span, ok := ctx.Value(operationSpan{}).(trace.Span)

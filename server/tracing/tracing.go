@@ -1,11 +1,11 @@
-// Package tracing makes OpenTelemetry spans of the server's requests and of what they ask of the store. It is a package of its own so
-// that nobody else compiles OpenTelemetry in: package server knows it by Config.Trace alone.
+// Package tracing makes OpenTelemetry spans of the server's requests and of their store operations. It is a package of its
+// own so that only programs that import it compile OpenTelemetry: package server knows it by Config.Trace alone.
 //
-// A request's span is called after its method and route, "GET /auth/sessions/{id}", and has the attributes of OpenTelemetry's
-// conventions for HTTP servers whose values are words of the source: http.request.method, http.route,
-// http.response.status_code, and error.type from 500 up. Not url.path, url.query or client.address, which hold handles, whatever a client
-// writes, and people's addresses. An operation of the store is a span below it, "coatcheck.store load", with
-// coatcheck.store.operation, and error.type if the store failed; the text of an error is in the log.
+// A request's span is named after its method and route, "GET /auth/sessions/{id}", and has the attributes of OpenTelemetry's
+// conventions for HTTP servers whose values are constants of the source: http.request.method, http.route,
+// http.response.status_code, and error.type from 500 up. It does not have url.path, url.query or client.address, which hold
+// handles, text of the client and people's addresses. An operation of the store is a span below it, "coatcheck.store load",
+// with coatcheck.store.operation, and error.type if the store failed; the text of an error is in the log.
 package tracing
 
 import (
@@ -29,7 +29,7 @@ type Tracer struct {
 	tracer trace.Tracer
 }
 
-// New returns a tracer whose spans go to the provider, which decides what is sampled, and stays the caller's to shut down.
+// New returns a tracer whose spans go to the provider. The provider decides what is sampled; the caller shuts it down.
 func New(provider trace.TracerProvider) *Tracer {
 	return &Tracer{tracer: provider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))}
 }
@@ -44,7 +44,7 @@ func (t *Tracer) Request(r server.TracedRequest) (_ context.Context, done func(s
 	ctx, span := t.tracer.Start(ctx, spanName(r), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(ofRequest(r)...))
 	return ctx, func(status int) {
 		span.SetAttributes(semconv.HTTPResponseStatusCode(status))
-		if status >= http.StatusInternalServerError { // what is below is no error of a server
+		if status >= http.StatusInternalServerError { // a lower status is no error of the server
 			span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(status)))
 			span.SetStatus(codes.Error, "")
 		}

@@ -55,7 +55,7 @@ func (c tlsTrackedConn) Handshake() error {
 	return err
 }
 
-// tracked returns what a connection that Accept returned is, or nil for any other.
+// tracked returns the trackedConn of a connection that Accept returned, or nil for any other.
 func tracked(conn net.Conn) *trackedConn {
 	switch c := conn.(type) {
 	case *trackedConn:
@@ -66,8 +66,8 @@ func tracked(conn net.Conn) *trackedConn {
 	return nil
 }
 
-// RemoteAddr returns the IP address of the request's client or proxy, without the zone of a link-local one. It is invalid if the
-// connection is none of TCP.
+// RemoteAddr returns the IP address of the request's client or proxy, without the zone of a link-local one. It is invalid if
+// the connection is not TCP.
 func RemoteAddr(ctx *fasthttp.RequestCtx) netip.Addr {
 	if c := tracked(ctx.Conn()); c != nil {
 		return c.remote
@@ -84,7 +84,7 @@ func addrOf(end net.Addr) netip.Addr {
 	return addr.Unmap()
 }
 
-// setState is the ConnState hook of fasthttp, which calls it for pipelined requests too: those are not seen by Read.
+// setState is fasthttp's ConnState hook. fasthttp also calls it for pipelined requests, which Read does not see.
 func setState(conn net.Conn, state fasthttp.ConnState) {
 	c := tracked(conn)
 	if c == nil {
@@ -100,7 +100,7 @@ func setState(conn net.Conn, state fasthttp.ConnState) {
 }
 
 // activate is called when a request has begun to arrive. The deadline of the first request counts from the first wait, a
-// handshake included, that of a later one from now; the response has a deadline of its own.
+// handshake included, and that of a later request from now; the response has a deadline of its own.
 func (c *trackedConn) activate() {
 	timeout := c.server.opts.RequestTimeout
 	switch c.state.Load() {
@@ -154,8 +154,8 @@ func (c *trackedConn) readInterrupted(b []byte) (int, error) {
 	}
 }
 
-// closeIfIdle makes Read return io.EOF if no request has arrived, upon which fasthttp closes the connection. It does not close
-// the connection itself, because a request may arrive at the same moment. A new connection is left alone until it is minAge old.
+// closeIfIdle makes Read return io.EOF if no request has arrived; fasthttp then closes the connection. closeIfIdle does not
+// close it itself, because a request may arrive at the same moment. A new connection is left alone until it is minAge old.
 func (c *trackedConn) closeIfIdle(minAge time.Duration) {
 	switch c.state.Load() {
 	case stateActive:
@@ -170,8 +170,8 @@ func (c *trackedConn) closeIfIdle(minAge time.Duration) {
 	}
 }
 
-// Close closes the connection. TLS's close_notify is left out where writing it could block or race: at a client that takes
-// nothing, and when drain closes a connection that is still being served.
+// Close closes the connection. It omits TLS's close_notify where writing it could block or race: if the client reads nothing,
+// and when drain closes a connection that is still being served.
 func (c *trackedConn) Close() error {
 	c.untrack.Do(func() {
 		c.server.mu.Lock()

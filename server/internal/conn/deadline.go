@@ -13,12 +13,12 @@ import (
 
 // deadlineConn is a connection with lazy deadlines. With fasthttp's own timeouts each request looks at the clock and sets a
 // deadline in Go's network poller three times, though most reads find bytes and most writes fit the socket's buffer. Here the
-// system call is made first, and only when it would block does a deadline begin to count and does the poller hear of it; and the
-// poller hears only of a deadline that is earlier than the one it has. When that one passes and no longer counts, the poller is
-// given the one that does, and the read or write goes on.
+// system call comes first. Only when it would block does a deadline begin to count, and the poller gets it only if it is
+// earlier than the deadline that the poller has. When the poller's deadline passes and no longer counts, the poller gets the
+// current one, and the read or write goes on.
 //
-// A connection that is not one of Go's sockets is read and written through its own methods, and its deadlines are set before each
-// read and write: TLS inside it would take a passed deadline for its own.
+// A connection that is not one of Go's sockets is read and written through its own methods, and its deadlines are set before
+// each read and write: TLS inside it would take a passed deadline for its own.
 //
 // It is used by the goroutine that serves it, except for interruptRead and Close.
 type deadlineConn struct {
@@ -47,7 +47,7 @@ func newDeadlineConn(conn net.Conn) *deadlineConn {
 	return newSocketConn(conn, nil) // it may wrap a socket, and do more than it
 }
 
-// newSocketConn is newDeadlineConn for a conn that does no more than its socket does; nil: that is not known.
+// newSocketConn is newDeadlineConn for a conn that does no more than its socket does. A nil socket means that this is not known.
 func newSocketConn(conn net.Conn, socket syscall.Conn) *deadlineConn {
 	c := &deadlineConn{Conn: conn, reads: deadline{set: conn.SetReadDeadline}, writes: deadline{set: conn.SetWriteDeadline}}
 	if socket != nil && canTry {
@@ -58,27 +58,27 @@ func newSocketConn(conn net.Conn, socket syscall.Conn) *deadlineConn {
 	return c
 }
 
-// NetConn returns the connection below, as that of tls.Conn does.
+// NetConn returns the underlying connection, as that of tls.Conn does.
 func (c *deadlineConn) NetConn() net.Conn { return c.Conn }
 
-// setTimeouts gives all reads from now on, together, and all writes so much time, each counted from its first wait. Zero: no limit.
+// setTimeouts bounds all reads from now on, together, and all writes. Each bound counts from its first wait. Zero: no limit.
 func (c *deadlineConn) setTimeouts(read, write time.Duration) {
 	c.received = false
 	c.reads.reset(read)
 	c.writes.reset(write)
 }
 
-// startNow lets both deadlines count from now.
+// startNow starts both deadlines now.
 func (c *deadlineConn) startNow() error { return errors.Join(c.reads.tell(), c.writes.tell()) }
 
-// interruptRead makes the read in progress, or the next one that blocks, fail. It is lost if that read sets its deadline at the
-// same moment, so callers repeat it.
+// interruptRead makes the read in progress, or the next one that blocks, fail. The interruption is lost if that read sets its
+// deadline at the same moment, so callers repeat it.
 func (c *deadlineConn) interruptRead() {
 	c.interrupted.Store(true)
 	_ = c.SetReadDeadline(time.Unix(1, 0)) // fails only if the connection is closed
 }
 
-// resumeRead undoes interruptRead, and gives the reads from now on so much time.
+// resumeRead undoes interruptRead, and bounds the reads from now on by timeout.
 func (c *deadlineConn) resumeRead(timeout time.Duration) {
 	c.interrupted.Store(false)
 	c.reads.reset(timeout)
@@ -108,7 +108,7 @@ func (c *deadlineConn) readOnce(b []byte) (int, error) {
 	return c.result(c.raw.Read(c.onReadable))
 }
 
-// result is what the call in progress returns; err is the poller's.
+// result returns the result of the call in progress; err is the poller's error.
 func (c *deadlineConn) result(err error) (int, error) {
 	c.buf = nil
 	if err == nil {
@@ -157,7 +157,7 @@ func (c *deadlineConn) writeOnce(b []byte) (int, error) {
 	return c.result(c.raw.Write(c.onWritable))
 }
 
-// tryWrite is tryRead for writing, which is done when all is written.
+// tryWrite is tryRead for writing. It is done when all bytes are written.
 func (c *deadlineConn) tryWrite(fd uintptr) (done bool) {
 	for c.n < len(c.buf) {
 		n, err := writeFD(fd, c.buf[c.n:])
@@ -179,7 +179,7 @@ func (c *deadlineConn) tryWrite(fd uintptr) (done bool) {
 // deadline is a lazy deadline for reading or for writing. Points in time are durations since epoch. The zero value never passes.
 type deadline struct {
 	timeout time.Duration // counted from the first wait; 0: no limit
-	at      time.Duration // when it passes; 0: nothing has waited since reset, or there is no limit
+	at      time.Duration // when it passes; 0: no call has waited since reset, or there is no limit
 	told    time.Duration // the deadline that the poller has; 0: none
 	set     func(time.Time) error
 }
@@ -188,7 +188,7 @@ var epoch = time.Now()
 
 func (d *deadline) reset(timeout time.Duration) { d.timeout, d.at = timeout, 0 }
 
-// start returns when the deadline passes, which it fixes if nothing has waited yet.
+// start returns when the deadline passes, and fixes that time if no call has waited yet.
 func (d *deadline) start() time.Duration {
 	if d.timeout > 0 && d.at == 0 {
 		now := time.Since(epoch)
@@ -197,8 +197,8 @@ func (d *deadline) start() time.Duration {
 	return d.at
 }
 
-// beforeWait is called when a read or write is about to block. An earlier deadline that the poller has is left to it: superseded
-// deals with it if it ever passes.
+// beforeWait is called when a read or write is about to block. An earlier deadline that the poller has is left in place:
+// superseded handles it if it passes.
 func (d *deadline) beforeWait() error {
 	if d.told != 0 && d.told < d.start() {
 		return nil
@@ -206,7 +206,7 @@ func (d *deadline) beforeWait() error {
 	return d.sync()
 }
 
-// sync tells the poller of the deadline, unless it has it.
+// sync sets the deadline in the poller, unless the poller has it.
 func (d *deadline) sync() error {
 	if d.told == d.start() {
 		return nil
@@ -222,8 +222,8 @@ func (d *deadline) tell() error {
 	return d.set(epoch.Add(d.told))
 }
 
-// superseded reports whether err comes from a deadline that the poller had and that no longer counts. The poller then has the
-// one that does.
+// superseded reports whether err comes from a deadline of the poller that no longer counts. The poller then has the current
+// one.
 func (d *deadline) superseded(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false

@@ -1,6 +1,6 @@
 // Package conn accepts connections for a fasthttp.Server, limits them, keeps their deadlines, and drains them.
 //
-//	listener.go      Server and Options; accepting: retries when descriptors run out, puts TLS on
+//	listener.go      Server and Options; accepting: retries when descriptors run out, adds TLS
 //	limit.go         the limit on a client's connections
 //	conn.go          a tracked connection: whether it is new, active or idle, and how it reads and closes
 //	deadline.go      lazy deadlines: a deadline is set only when a read or a write is about to block

@@ -14,13 +14,13 @@ const (
 	handshakeTime = 50 * time.Millisecond
 	// minNewAge is the age at which a new connection, over which nothing was received, is closed.
 	minNewAge = time.Second
-	// idleCheckEvery is how often connections are looked through for those that have become idle.
+	// idleCheckEvery is the interval at which connections are checked for having become idle.
 	idleCheckEvery = 10 * time.Millisecond
 )
 
 // Drain stops the servers, the last of them when the others have stopped. From its call on requests should be answered with
-// "Connection: close". After a moment no new connections are accepted; requests in flight are answered, idle connections closed.
-// When ctx ends the connections that are left are closed, and Drain returns its error.
+// "Connection: close". After a moment no new connections are accepted; requests in flight are answered, idle connections
+// closed. When ctx ends, the remaining connections are closed, and Drain returns its error.
 func Drain(ctx context.Context, servers ...*Server) error {
 	sleep(ctx, shortened(ctx, noticePeriod))
 	var errs []error
@@ -30,7 +30,7 @@ func Drain(ctx context.Context, servers ...*Server) error {
 	return errors.Join(errs...)
 }
 
-// drain leaves nothing for fasthttp's own Shutdown to do unless ctx ends: Shutdown closes an idle connection although its next
+// drain leaves no work to fasthttp's own Shutdown unless ctx ends: Shutdown closes an idle connection even if its next
 // request is in the receive buffer, and waits for a new connection as for a request in flight.
 func (s *Server) drain(ctx context.Context) error {
 	s.mu.Lock()

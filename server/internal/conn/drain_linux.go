@@ -17,9 +17,9 @@ var dropSYN = []unix.SockFilter{
 	{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
 }
 
-// dropSYNs makes a TCP listener drop new connections, and reports whether it could; handshakes in progress go on. Without it a
-// connection could be made between acceptBacklog and closing, which would reset it although its client has sent a request. A
-// client whose SYN was dropped tries again after a second, and is refused.
+// dropSYNs makes a TCP listener drop new connections, and reports whether it could; handshakes in progress go on. Without it
+// a connection could be established between acceptBacklog and closing, and closing would reset it although its client has
+// sent a request. A client whose SYN was dropped tries again after a second, and is refused.
 func dropSYNs(ln net.Listener) (dropping bool) {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
@@ -36,7 +36,8 @@ func dropSYNs(ln net.Listener) (dropping bool) {
 	return dropping
 }
 
-// acceptBacklog accepts what is in the accept backlog of a TCP listener, without blocking. Other listeners' are left to be reset.
+// acceptBacklog accepts, without blocking, the connections in the backlog of a TCP listener. It leaves those of other
+// listeners to be reset.
 func acceptBacklog(ln net.Listener) []net.Conn {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {

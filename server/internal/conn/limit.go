@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// connLimit counts the open connections of each client. Addresses that are not IP, as of a Unix socket, are not counted.
+// connLimit counts the open connections of each client. Addresses that are not IP addresses, as of a Unix socket, are not
+// counted.
 type connLimit struct {
 	max int // of one client; 0: no limit, and nothing is counted
 
@@ -15,8 +16,8 @@ type connLimit struct {
 	warned time.Time          // guarded by mu
 }
 
-// acquire counts a connection from addr unless its client has reached the limit. warn tells a refusal that is to be logged: the
-// first one in a minute.
+// acquire counts a connection from addr unless its client has reached the limit. warn says that a refusal is to be logged: it
+// is the first one in a minute.
 func (l *connLimit) acquire(addr netip.Addr, now time.Time) (ok, warn bool) {
 	if l.max == 0 || !addr.IsValid() {
 		return true, false
@@ -38,7 +39,7 @@ func (l *connLimit) acquire(addr netip.Addr, now time.Time) (ok, warn bool) {
 	return true, false
 }
 
-// release takes back an acquire that was ok.
+// release undoes an acquire that returned ok.
 func (l *connLimit) release(addr netip.Addr) {
 	if l.max == 0 || !addr.IsValid() {
 		return
@@ -51,7 +52,8 @@ func (l *connLimit) release(addr netip.Addr) {
 	}
 }
 
-// clientOf returns what stands for the client at addr. For an IPv6 address that is its /64, the least that one client has.
+// clientOf returns the address that stands for the client at addr: for IPv6 its /64, the smallest network that one client
+// has.
 func clientOf(addr netip.Addr) netip.Addr {
 	if addr.Is4() {
 		return addr

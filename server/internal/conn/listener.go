@@ -21,7 +21,7 @@ type Options struct {
 	IdleTimeout time.Duration
 	// MaxPerClient bounds the open connections of one client: of an IPv4 address, or of the /64 of an IPv6 address. Zero: no bound.
 	MaxPerClient int
-	// Refusal returns the HTTP response that a connection beyond MaxPerClient gets. One over TLS is closed without a response.
+	// Refusal returns the HTTP response to a connection beyond MaxPerClient. A TLS connection is closed without a response.
 	Refusal func() []byte
 	// Log gets a line when connections cannot be accepted and when a client has too many. It must be set.
 	Log *slog.Logger
@@ -32,7 +32,7 @@ type Server struct {
 	http  *fasthttp.Server
 	opts  Options
 	limit connLimit
-	abort atomic.Bool // written once, by drain: what is still open is closed without TLS's close_notify
+	abort atomic.Bool // written once, by drain: remaining connections are closed without TLS's close_notify
 
 	mu        sync.Mutex
 	draining  bool                      // guarded by mu
@@ -40,17 +40,17 @@ type Server struct {
 	open      map[*trackedConn]struct{} // guarded by mu
 }
 
-// New returns a Server that serves with srv, which must have no timeouts of its own. Its ConnState is taken.
+// New returns a Server that serves with srv, which must have no timeouts of its own. New sets srv's ConnState.
 func New(srv *fasthttp.Server, opts Options) *Server {
 	srv.ConnState = setState
 	return &Server{http: srv, opts: opts, limit: connLimit{max: opts.MaxPerClient}, open: make(map[*trackedConn]struct{})}
 }
 
-// Serve serves the connections of ln until Drain, before which it returns only if ln fails. After Drain it closes ln.
+// Serve serves the connections of ln until Drain. Before Drain it returns only if ln fails. Called after Drain, it closes ln.
 func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, nil) }
 
-// ServeTLS is Serve over TLS. It copies cfg, of which the certificates count: HTTP/1.1 is the only protocol that is offered
-// (RFC 7301), and nothing below TLS 1.2. A slow handshake holds up no other connection.
+// ServeTLS is Serve over TLS. It copies cfg for its certificates: HTTP/1.1 is the only protocol that is offered (RFC 7301),
+// and TLS 1.2 the lowest version. A slow handshake holds up no other connection.
 func (s *Server) ServeTLS(ln net.Listener, cfg *tls.Config) error {
 	cfg = cfg.Clone()
 	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
@@ -70,7 +70,8 @@ func (s *Server) serve(ln net.Listener, cfg *tls.Config) error {
 	return s.http.Serve(l)
 }
 
-// listener is what fasthttp accepts from. fasthttp takes every error of Accept for the end, so Accept retries those that pass.
+// listener is the listener that fasthttp gets. fasthttp stops at every error of Accept, so Accept retries after temporary
+// ones.
 type listener struct {
 	net.Listener
 	server    *Server
@@ -120,7 +121,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// temporary reports whether an error of accept(2) says nothing about the listener.
+// temporary reports whether an error of accept(2) leaves the listener usable.
 func temporary(err error) bool {
 	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPROTO} {
 		if errors.Is(err, e) {
@@ -130,7 +131,8 @@ func temporary(err error) bool {
 	return false
 }
 
-// Close closes the listener, after the accept backlog was moved out of the kernel: closing resets the connections in it.
+// Close closes the listener. It accepts the backlog first, because closing resets the connections in the kernel's accept
+// backlog.
 func (l *listener) Close() error { return l.closeOnce() }
 
 func (l *listener) acceptRestAndClose() error {
@@ -143,8 +145,8 @@ func (l *listener) acceptRestAndClose() error {
 	return l.Listener.Close()
 }
 
-// track makes a tracked connection of conn, or closes it and returns nil if its client has too many. TLS is put on here and not
-// around the listener, because acceptBacklog needs the TCP listener.
+// track wraps conn in a tracked connection, or closes it and returns nil if its client has too many. TLS is added here and
+// not around the listener, because acceptBacklog needs the TCP listener.
 func (l *listener) track(conn net.Conn) net.Conn {
 	s := l.server
 	c := &trackedConn{server: s, wire: newDeadlineConn(conn), accepted: time.Now(), remote: addrOf(conn.RemoteAddr())}

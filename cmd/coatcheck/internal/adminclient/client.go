@@ -19,14 +19,14 @@ import (
 const (
 	// Timeout bounds a whole request to a running server.
 	Timeout = 10 * time.Second
-	// MaxAnswer bounds what is read of an answer: the sessions of a user who has some 40,000.
+	// MaxAnswer bounds how much of an answer is read, in bytes: enough for a user with some 40,000 sessions.
 	MaxAnswer = 16 << 20
 )
 
 // Client speaks to the admin listener of a running server.
 type Client struct {
 	base   string // without a slash at its end
-	key    string // empty: none
+	key    string // empty: no key
 	client *http.Client
 }
 
@@ -45,8 +45,8 @@ func New(base, keyFile string) (*Client, error) {
 	return c, nil
 }
 
-// NewHTTPClient returns a client that follows no redirect, because another server would get the key or its answer be taken for the
-// first one's, and that asks no proxy, because what it talks to is near.
+// NewHTTPClient returns a client that follows no redirect, because the key would go to another server, or that server's
+// answer be taken for the first one's, and that uses no proxy, because the server is near.
 func NewHTTPClient() *http.Client {
 	return &http.Client{
 		Timeout:       Timeout,
@@ -55,7 +55,7 @@ func NewHTTPClient() *http.Client {
 	}
 }
 
-// Do sends a request and returns the answer's status and body. A status is no error; an error says who did not answer.
+// Do sends a request and returns the answer's status and body. No status is an error; an error names what did not answer.
 func (c *Client) Do(ctx context.Context, method, path string) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *Client) Check(ctx context.Context, path string) error {
 	return err
 }
 
-// unreached says why there is no answer. The URL that net/http repeats in its errors says nothing more.
+// unreached says why there is no answer. It leaves out the URL that net/http repeats in its errors.
 func (c *Client) unreached(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
@@ -114,7 +114,7 @@ func Problem(body []byte) (code, detail string) {
 	return p.Code, Printable(p.Detail)
 }
 
-// Refused says why the admin API answered so, and what to do.
+// Refused says why the admin API gave this answer, and what to do.
 func (c *Client) Refused(status int, body []byte) error {
 	code, detail := Problem(body)
 	switch {
@@ -133,7 +133,7 @@ func (c *Client) Refused(status int, body []byte) error {
 	}
 }
 
-// URL is where this machine reaches --admin-listen; empty: nowhere that can be told.
+// URL returns the URL at which this machine reaches --admin-listen; empty if none can be told.
 func URL(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil || port == "0" {

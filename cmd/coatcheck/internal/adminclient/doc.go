@@ -2,5 +2,5 @@
 //
 //   - client.go: one request, and what its failure means
 //   - sessions.go: the sessions of a user
-//   - text.go: texts of others, made fit for a terminal
+//   - text.go: texts from outside, made safe for a terminal
 package adminclient

@@ -20,7 +20,7 @@ type Session struct {
 	UserAgent  string `json:"user_agent"`
 }
 
-// Sessions returns the live sessions of a user, newest first, and the JSON that says so.
+// Sessions returns the live sessions of a user, newest first, and the JSON that lists them.
 func (c *Client) Sessions(ctx context.Context, user string) ([]Session, []byte, error) {
 	status, body, err := c.Do(ctx, http.MethodGet, UserPath(user))
 	if err != nil {
@@ -61,8 +61,8 @@ func (c *Client) End(ctx context.Context, user, id string) error {
 	return err
 }
 
-// UserPath is the path of a user's sessions. Every byte that is not plain is percent-encoded, dots too, because a path of
-// dots means another.
+// UserPath is the path of a user's sessions. Every byte that is not plain is percent-encoded, dots too, because a path
+// segment of dots means another path.
 func UserPath(user string) string { return "/admin/users/" + pathSegment(user) + "/sessions" }
 
 func pathSegment(s string) string {

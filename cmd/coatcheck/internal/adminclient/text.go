@@ -5,7 +5,8 @@ import (
 	"unicode"
 )
 
-// Printable keeps what others wrote, such as a user agent, from giving orders to a terminal, and from filling it.
+// Printable makes a text from outside, such as a user agent, safe for a terminal: no control characters, and a bounded
+// length.
 func Printable(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -20,7 +21,7 @@ func Printable(s string) string {
 	return s
 }
 
-// OneLine is a text of ours with errors of others in it, which may come from anywhere.
+// OneLine puts a message that may quote errors from outside on one line, without control characters.
 func OneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7F }), " ")
 }

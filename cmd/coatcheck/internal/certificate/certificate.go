@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// Certificate is a certificate with its key, for a listener. At a handshake, and at most once in lookEvery, its files are read again
-// and compared by their content: a Kubernetes volume swaps a link, other tools rename, and not every change moves the modification
-// time. A pair that is not good leaves the one before it in use. Safe for concurrent use.
+// Certificate is a certificate with its key, for a listener. At a handshake, and at most once in lookEvery, its files are
+// read again and compared by their content: a Kubernetes volume swaps a link, other tools rename, and not every change moves
+// the modification time. When a new pair is not valid, the previous one stays in use. Safe for concurrent use.
 type Certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger // set before the first handshake
@@ -27,13 +27,13 @@ type Certificate struct {
 
 	current atomic.Pointer[tls.Certificate] // written by take, under mu
 
-	mu        sync.Mutex        // held while the files are looked at; a handshake does not wait for it
+	mu        sync.Mutex        // held while the files are read; a handshake does not wait for it
 	looked    time.Time         // guarded by mu: when the files were last read
-	content   [sha256.Size]byte // guarded by mu: of the files, when they were last read, whether or not they were good
-	complaint string            // guarded by mu: what was last logged about them
+	content   [sha256.Size]byte // guarded by mu: sum of the files when they were last read, valid or not
+	complaint string            // guarded by mu: what was last logged about the files
 }
 
-// lookEvery is how long at least passes between two looks at the files.
+// lookEvery is the minimum time between two reads of the files.
 const lookEvery = time.Second
 
 // Open reads the pair in the two files. Its error is a *PairError. SetLog must be called before the first handshake.
@@ -49,7 +49,7 @@ func Open(certFile, keyFile string) (*Certificate, error) {
 	return c, nil
 }
 
-// Note is a remark on the certificate that is no mistake, such as that it has expired; empty: none.
+// Note is a remark on the certificate that is no mistake, such as that it has expired; empty: no remark.
 func (c *Certificate) Note() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,7 +64,7 @@ func (c *Certificate) ServerConfig() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 }
 
-// get returns the certificate for a handshake. One handshake a second looks whether the files have changed.
+// get returns the certificate for a handshake. At most one handshake a second checks whether the files have changed.
 func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c.mu.TryLock() {
 		defer c.mu.Unlock()
@@ -145,7 +145,7 @@ func (c *Certificate) read() (*tls.Certificate, [sha256.Size]byte, error) {
 	return &pair, sum, nil
 }
 
-// checkChain finds what is wrong with a chain by itself, so that the key is not blamed for it.
+// checkChain finds mistakes in the chain alone, so that the key is not blamed for them.
 func checkChain(chain []byte) error {
 	for {
 		var block *pem.Block

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// recorder is a flag's value that keeps the text as it was typed. A bad one does not end the parsing, because all mistakes are told at
-// once.
+// recorder is a flag's value that keeps the text as it was typed. An invalid value does not end the parsing, because all
+// mistakes are reported together.
 type recorder struct {
 	into map[string]given
 	of   *setting
@@ -27,8 +27,8 @@ func (r *recorder) Set(s string) error {
 func (r *recorder) String() string { return r.of.def }
 func (r *recorder) Type() string   { return r.of.kind.noun }
 
-// readFlags returns what the command line says, and the arguments that belong to no flag. An argument that is not understood may be
-// a secret that lost its flag, so that no mistake repeats more of one than a flag's name.
+// readFlags returns the settings on the command line, and the arguments that belong to no flag. An argument that is not
+// understood may be a secret whose flag is missing, so a mistake repeats nothing of it but a flag's name.
 func readFlags(table []setting, args []string) (values map[string]given, rest []string, err error) {
 	values = make(map[string]given)
 	fs := pflag.NewFlagSet("coatcheck", pflag.ContinueOnError)
@@ -52,13 +52,13 @@ func readFlags(table []setting, args []string) (values map[string]given, rest []
 	rest = fs.Args()
 	flags := rest
 	if n := fs.ArgsLenAtDash(); n >= 0 {
-		flags = rest[:n] // behind -- everything is an argument
+		flags = rest[:n] // after -- everything is an argument
 	}
 	return values, rest, unknownFlags(flags)
 }
 
-// unknownFlags returns a mistake for each argument that looks like a flag, and is none of this program. The values of unknown flags
-// are among the arguments too, so that the others mean something only when there is no such mistake.
+// unknownFlags returns a mistake for each argument that looks like a flag and is no flag of this program. The values of
+// unknown flags are among the arguments too, so the other arguments are judged only if there is no such mistake.
 func unknownFlags(args []string) error {
 	var mistakes []error
 	for _, arg := range args {
@@ -72,7 +72,7 @@ func unknownFlags(args []string) error {
 	return errors.Join(mistakes...)
 }
 
-// flagName is the part of an argument that can be meant as a flag's name.
+// flagName returns the part of an argument that may be meant as a flag's name.
 func flagName(arg string) string {
 	end := strings.IndexFunc(arg, func(r rune) bool { return r != '-' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 	if end < 0 {

@@ -11,8 +11,8 @@ import (
 	"github.com/coatcheck/coatcheck/server"
 )
 
-// Config is what the settings come to. Where a library has a field of the same meaning, the setting is bound to that: Server and
-// Redis hold those.
+// Config holds the values of the settings. Where a library has a field of the same meaning, the setting is bound to that
+// field, in Server or Redis.
 type Config struct {
 	Dev            bool
 	File           string // the configuration file
@@ -64,9 +64,9 @@ const (
 // ErrHelp is returned for arguments that ask for help.
 var ErrHelp = errors.New("help is wanted")
 
-// Load reads all settings: the command line wins over the environment, the environment over the file. The error is ErrHelp, or all
-// mistakes, joined; none of them contains a secret. A configuration with mistakes is returned as well, so that the files which it
-// names can be judged along with it. flags are those of one command alone.
+// Load reads all settings: the command line takes precedence over the environment, the environment over the file. The error
+// is ErrHelp, or all mistakes, joined; none of them contains a secret. A configuration with mistakes is returned as well, so
+// that the files that it names can be checked too. flags are those of one command alone.
 func Load(args, environ []string, flags ...Flag) (*Config, error) {
 	c := new(Config)
 	table := c.table(flags)
@@ -91,7 +91,7 @@ func Load(args, environ []string, flags ...Flag) (*Config, error) {
 	}
 	c.complete()
 	for name, err := range c.validate() {
-		// A setting that is wrong by itself is not judged again together with others.
+		// A setting that is wrong by itself is not checked again together with others.
 		if bad[name] == nil {
 			mistakes = append(mistakes, err)
 		}
@@ -99,9 +99,9 @@ func Load(args, environ []string, flags ...Flag) (*Config, error) {
 	return c, errors.Join(mistakes...)
 }
 
-// LoadOnly reads the settings with these names, for a command that needs no others, and returns the arguments that belong to no
-// flag. The other settings of serve may be given too and are not judged, so that the command works beside a server whose
-// configuration has a mistake by now. The error is as that of Load.
+// LoadOnly reads the settings with these names, for a command that needs no others, and returns the arguments that belong to
+// no flag. The other settings of serve may be given too and are not checked, so that the command works beside a running
+// server whose configuration has a mistake by now. The error is like that of Load.
 func LoadOnly(names, args, environ []string, flags ...Flag) (c *Config, rest []string, err error) {
 	c = new(Config)
 	table := c.table(flags)
@@ -123,7 +123,7 @@ func LoadOnly(names, args, environ []string, flags ...Flag) (c *Config, rest []s
 	return c, said.rest, errors.Join(mistakes...)
 }
 
-// table is the table of settings, bound to c, and of the flags of one command. It is in c.byName from then on.
+// table returns the table of settings, bound to c, and of the flags of one command, and stores it in c.byName.
 func (c *Config) table(flags []Flag) []setting {
 	table := settings(c)
 	for _, f := range flags {
@@ -136,14 +136,14 @@ func (c *Config) table(flags []Flag) []setting {
 	return table
 }
 
-// said is what the three sources say, beside the settings' values, which are in Config.given.
+// said is the content of the three sources, beside the settings' values, which are in Config.given.
 type said struct {
 	rest   []string      // the arguments that belong to no flag
 	path   string        // the configuration file; empty: none
-	inFile []fileMistake // what is wrong in it, with the settings that it is about
+	inFile []fileMistake // mistakes in it, with the settings that they are about
 }
 
-// read reads the three sources. Its error is ErrHelp, or what is wrong with the command line and a file that cannot be read.
+// read reads the three sources. Its error is ErrHelp, mistakes on the command line, or that the file cannot be read.
 func (c *Config) read(table []setting, args, environ []string) (said, error) {
 	flags, rest, err := readFlags(table, args)
 	if errors.Is(err, ErrHelp) {
@@ -171,8 +171,8 @@ func (c *Config) read(table []setting, args, environ []string) (said, error) {
 	return s, errors.Join(mistakes...)
 }
 
-// apply sets every setting of the table from what was given, or else from its default, which it adds to c.given; and returns the
-// mistakes by the setting's name. The table has dev before the settings whose defaults it changes.
+// apply sets every setting of the table to its given value, or else to its default, which it adds to c.given. It returns the
+// mistakes by the setting's name. In the table dev stands before the settings whose defaults it changes.
 func (c *Config) apply(table []setting) map[string]error {
 	mistakes := make(map[string]error)
 	for i := range table {

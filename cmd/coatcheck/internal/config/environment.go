@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// readEnvironment returns what the environment says. An empty variable counts as absent, because compose files make such ones. A
-// variable with our prefix that names no setting is noted and not refused: container platforms make up such names for a service
-// that is called coatcheck.
+// readEnvironment returns the settings in the environment. An empty variable counts as absent, because compose files produce
+// such variables. A variable with our prefix that names no setting is noted and not refused: container platforms invent such
+// names for a service that is called coatcheck.
 func readEnvironment(table []setting, environ []string) (values map[string]given, notes []string) {
 	values = make(map[string]given)
 	byEnv := make(map[string]string, len(table))

@@ -18,9 +18,9 @@ type fileMistake struct {
 	err  error
 }
 
-// readFile returns what the configuration file says, and what is wrong with its keys, in the order of the texts. The error says why
-// the file could not be read at all. No text contains a value of the file: the parser's own words quote what it stumbled upon,
-// which may be half a password.
+// readFile returns the settings in the configuration file, and the mistakes of its keys, in the order of the texts. The error
+// says why the file could not be read at all. No text contains a value of the file. The parser's own messages are not used,
+// because they quote the input, which may be a part of a password.
 func readFile(byName map[string]*setting, path string) (map[string]given, []fileMistake, error) {
 	data, err := os.ReadFile(path) //nolint:gosec // whoever starts the program may read what it may
 	if err != nil {
@@ -55,7 +55,7 @@ func syntaxError(err error) error {
 	return errors.New("not TOML")
 }
 
-// plain is the text that one would give for a TOML value on the command line.
+// plain returns a TOML value as one would write it on the command line.
 func plain(value any) (string, bool) {
 	switch v := value.(type) {
 	case string:
@@ -80,8 +80,9 @@ func plain(value any) (string, bool) {
 	}
 }
 
-// timeText is a time as the file has it. One that has no offset there gets none: TOML calls it local, the parser gives it the offset
-// of this machine and a location with one of these names, and it would mean another moment on each machine.
+// timeText returns a time as the file has it. A time without an offset stays without one: TOML calls it local, the parser
+// gives it the offset of this machine and a location with one of these names, and it would mean another moment on each
+// machine.
 func timeText(t time.Time) string {
 	switch t.Location().String() {
 	case "datetime-local":

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// kind is how the text of a setting is read. set parses the text, stores the result where the constructor was told, and
-// returns the text in its canonical spelling. Its error neither names the setting nor repeats the text: the caller does both, unless
-// the text is secret.
+// kind is how the text of a setting is read. set parses the text, stores the result in the variable that the constructor got,
+// and returns the text in its canonical spelling. Its error neither names the setting nor repeats the text: the caller does
+// both, unless the text is secret.
 type kind struct {
 	noun string // what the text is, for --help; empty for a switch
 	set  func(text string) (canonical string, err error)
@@ -29,7 +29,7 @@ func text(noun string, p *string) kind {
 	}}
 }
 
-// filled is any text but the empty one.
+// filled is any text that is not empty.
 func filled(noun string, p *string) kind {
 	return kind{noun: noun, set: func(s string) (string, error) {
 		if s == "" {
@@ -76,8 +76,8 @@ func offOn(p *bool) kind {
 	}}
 }
 
-// count is a number from zero up. *p receives none in the place of zero: library configurations say "no limit" with a
-// negative number, because their zero is the default.
+// count is a number from zero up. Zero is stored in *p as none: library configurations say "no limit" with a negative number,
+// because their zero is the default.
 func count(p *int, none int) kind {
 	return kind{noun: "number", set: func(s string) (string, error) {
 		n, err := strconv.Atoi(s)
@@ -102,7 +102,7 @@ func positive(p *time.Duration) kind {
 	})
 }
 
-// span is a duration from zero up. *p receives none in the place of zero, as count does.
+// span is a duration from zero up. Zero is stored in *p as none, as with count.
 func span(p *time.Duration, none time.Duration) kind {
 	return duration(p, func(d time.Duration) (time.Duration, error) {
 		switch {
@@ -130,7 +130,7 @@ func duration(p *time.Duration, check func(time.Duration) (time.Duration, error)
 	}}
 }
 
-// list is texts between commas, none of them empty.
+// list is texts separated by commas, none of them empty.
 func list(noun string, p *[]string) kind {
 	return kind{noun: noun + ",...", many: true, set: func(s string) (string, error) {
 		if s == "" {
@@ -148,8 +148,8 @@ func list(noun string, p *[]string) kind {
 	}}
 }
 
-// address is where to listen: a host, which may be missing for every interface, and a port; 0 takes a free one. The words
-// in others are taken as they are.
+// address is where to listen: a host, which may be missing for every interface, and a port; 0 takes a free one. The words in
+// others are accepted unchanged.
 func address(p *string, others ...string) kind {
 	noun := strings.Join(append([]string{"host:port"}, others...), "|")
 	return kind{noun: noun, set: func(s string) (string, error) {
@@ -167,8 +167,8 @@ func address(p *string, others ...string) kind {
 	}}
 }
 
-// Exposed reports whether other machines may reach the address. A host name other than localhost may mean anything by the
-// time it is looked up. A text that is no address is not exposed: "off", or a mistake that is told elsewhere.
+// Exposed reports whether other machines may reach the address. A host name other than localhost counts as exposed, because
+// its address may change. A text that is no address is not exposed: it is "off", or a mistake that is reported elsewhere.
 func Exposed(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil || host == "localhost" {
@@ -192,10 +192,11 @@ func size(p *int) kind {
 	}}
 }
 
-// mostAhead is how far clocks may be apart: a moment that is further ahead is a mistake.
+// mostAhead is how much the clocks of two machines may differ: a time that is further ahead is a mistake.
 const mostAhead = time.Minute
 
-// moment is a time that has come, as RFC 3339 writes it, with an offset: without one it would mean another moment on each machine.
+// moment is a time in the past, as RFC 3339 writes it, with an offset: without one it would mean another moment on each
+// machine.
 func moment(p *time.Time) kind {
 	return kind{noun: "time", set: func(s string) (string, error) {
 		t, err := time.Parse(time.RFC3339, s)
@@ -222,7 +223,7 @@ func lacksOffset(s string) bool {
 	return false
 }
 
-// networks is a list of networks; an address is the network of one.
+// networks is a list of networks; an address stands for the network of that one address.
 func networks(p *[]netip.Prefix) kind {
 	var texts []string
 	k := list("CIDR", &texts)

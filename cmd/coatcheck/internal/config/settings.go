@@ -11,8 +11,8 @@ type setting struct {
 	help  string
 	kind  kind
 	def   string // the default, as one would write it
-	dev   string // the default under --dev, where it is another
-	unset string // what it means to leave out a setting whose default is empty, where the help does not say it
+	dev   string // the default under --dev, if it differs
+	unset string // the effect of leaving out a setting whose default is empty, where the help does not say it
 	// secret: the value may hold a password and is never printed.
 	secret bool
 	// flagOnly: neither a variable nor the file can set it.
@@ -39,7 +39,7 @@ func (s *setting) env() string {
 
 const envPrefix = "COATCHECK_"
 
-// settings is the table of all that `coatcheck serve` can be told, bound to c. dev stands first, because it changes the
+// settings returns the table of all settings of `coatcheck serve`, bound to c. dev stands first, because it changes the
 // defaults of others.
 func settings(c *Config) []setting {
 	var table []setting

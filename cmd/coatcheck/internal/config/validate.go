@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// complete sets what follows from several settings.
+// complete sets values that follow from several settings.
 func (c *Config) complete() {
 	c.Server.Policy.RevokeOnReuse = c.OnReuse == "revoke"
 	c.Server.Policy.NotBefore = c.NotBefore
-	// Where nobody set them, the library fits them to what was set.
+	// If these are not given, the library fits them to the settings that are.
 	for name, p := range map[string]*time.Duration{
 		"ttl": &c.Server.Policy.TTL, "max-lifetime": &c.Server.Policy.MaxLifetime, "rotation-grace": &c.Server.Policy.RotationGrace,
 	} {
@@ -23,8 +23,8 @@ func (c *Config) complete() {
 	c.Redis.URL = c.Store
 }
 
-// validate yields what is wrong with settings taken together, each with the name of the setting that it is told of. What a library's
-// own validation knows is asked there and not repeated here.
+// validate yields the mistakes of settings taken together, each with the name of the setting that it is reported for. The
+// rules of a library's own validation are checked there and not repeated here.
 func (c *Config) validate() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for _, rule := range rules {
@@ -40,7 +40,7 @@ func (c *Config) validate() iter.Seq2[string, error] {
 	}
 }
 
-// rules are what the program asks of its settings beyond the library.
+// rules are the program's requirements on its settings beyond those of the library.
 var rules = []struct {
 	of     string
 	broken func(*Config) error
@@ -113,8 +113,8 @@ var rules = []struct {
 	}},
 }
 
-// ofMode wants a value for what a login mode reads, and refuses one for what only another mode reads: whoever set it believes
-// that it counts.
+// ofMode requires a value for a setting that a login mode reads, and refuses a value for one that only another mode reads,
+// because it would have no effect.
 func ofMode(c *Config, mode, value string) error {
 	switch {
 	case value == "" && c.Login == mode:
@@ -126,7 +126,7 @@ func ofMode(c *Config, mode, value string) error {
 	}
 }
 
-// leaves takes joined errors apart.
+// leaves splits joined errors.
 func leaves(err error) []error {
 	if err == nil {
 		return nil
@@ -142,7 +142,7 @@ func leaves(err error) []error {
 	return all
 }
 
-// Bullets is a line for each of the joined errors.
+// Bullets returns a line for each of the joined errors.
 func Bullets(err error) string {
 	var text string
 	for _, e := range leaves(err) {
@@ -151,7 +151,8 @@ func Bullets(err error) string {
 	return text
 }
 
-// located adds where the value stands to a mistake that the library found. Its mistakes begin with the setting's name.
+// located adds to a mistake that the library found where its value stands. The library's mistakes begin with the setting's
+// name.
 func (c *Config) located(err error) (string, error) {
 	name, _, _ := strings.Cut(err.Error(), " ")
 	name = strings.TrimSuffix(name, ":")

@@ -1,4 +1,4 @@
-// Package credentials opens what a configuration names to decide who is let in: users, keys and the certificate.
+// Package credentials opens the files that a configuration names to decide who is let in: users, keys and the certificate.
 package credentials
 
 import (
@@ -9,31 +9,32 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// Credentials are what the files hold that a configuration names.
+// Credentials are the contents of the files that a configuration names.
 type Credentials struct {
-	// Login is the login mode, without throttling; nil: what it needs could not be read.
+	// Login is the login mode, without throttling; nil: its files could not be read.
 	Login login.Mode
 	// Admits reports whether a user may still have sessions; nil: every user may.
 	Admits func(userID []byte) bool
-	// AdminKeys are what the admin API asks for; nil: no key.
+	// AdminKeys are the keys that the admin API accepts; nil: it asks for none.
 	AdminKeys *login.Keys
-	// Certificate is that of the public listener; nil: it speaks plain http.
+	// Certificate is the certificate of the public listener; nil: the listener speaks plain http.
 	Certificate *certificate.Certificate
-	// Reload re-reads one file each, and returns the users whose sessions end with it. On an error what was read before stays.
+	// Each function of Reload re-reads one file, and returns the users whose sessions end with it. On an error the previous
+	// content stays in effect.
 	Reload []func() (users []string, err error)
-	// Notes are remarks on what the files hold that are no mistakes, for the log.
+	// Notes are remarks, for the log, on contents of the files that are no mistakes.
 	Notes []string
 }
 
-// Open reads the files that a configuration names. users is for login mode users. The error is all mistakes, joined; what could be
-// read is returned nevertheless.
+// Open reads the files that a configuration names. users are the options of login mode users. The error is all mistakes,
+// joined; what could be read is returned nevertheless.
 func Open(c *config.Config, users login.UsersOptions) (*Credentials, error) {
 	o := new(Credentials)
 	return o, errors.Join(o.openLogin(c, users), o.openAdminKeys(c), o.openCertificate(c))
 }
 
-// openLogin makes the login mode. Only where mode open was asked for does it make that: a mode that lacks its file is a mistake of the
-// configuration, and stays nil here.
+// openLogin makes the login mode. It makes mode open only if that was asked for: a mode whose file is missing is a mistake of
+// the configuration, and Login stays nil.
 func (o *Credentials) openLogin(c *config.Config, opt login.UsersOptions) error {
 	switch {
 	case c.Login == "open":
@@ -75,7 +76,7 @@ func (o *Credentials) openAdminKeys(c *config.Config) error {
 	return nil
 }
 
-// openCertificate reads the pair that --tls-cert and --tls-key name. Half a pair is a mistake of the configuration.
+// openCertificate reads the pair that --tls-cert and --tls-key name. One without the other is a mistake of the configuration.
 func (o *Credentials) openCertificate(c *config.Config) error {
 	if c.TLSCert == "" || c.TLSKey == "" {
 		return nil
@@ -94,7 +95,7 @@ func (o *Credentials) openCertificate(c *config.Config) error {
 	return nil
 }
 
-// reloadOnly adds a file whose change ends nobody's sessions.
+// reloadOnly adds a file whose change ends no sessions.
 func (o *Credentials) reloadOnly(reload func() error) {
 	o.Reload = append(o.Reload, func() ([]string, error) { return nil, reload() })
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 )
 
-// announce says where the server listens, and what the person who starts it should know. The addresses go to standard output in a
-// form for people and scripts, whatever the log's level; remarks go to the log.
+// announce prints where the server listens, and remarks for the person who starts it. The addresses go to standard output in
+// a form for people and scripts, whatever the log's level; remarks go to the log.
 func announce(c *config.Config, o *credentials.Credentials, public, admin net.Listener, log *slog.Logger, stdout io.Writer) {
 	for _, note := range slices.Concat(c.Notes, o.Notes) {
 		log.Warn(note)
@@ -54,7 +54,7 @@ func CurlLines(url string) []string {
 	}
 }
 
-// baseURL is where this machine reaches a listener. One on all interfaces is reached on loopback too.
+// baseURL returns the URL at which this machine reaches a listener. A listener on all interfaces is reached on loopback too.
 func baseURL(addr net.Addr) string {
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err != nil {

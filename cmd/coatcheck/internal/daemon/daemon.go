@@ -18,37 +18,37 @@ import (
 	"github.com/coatcheck/coatcheck/server"
 )
 
-// Options is what a server is made of. All of it is required.
+// Options are the parts of a server. All of them are required.
 type Options struct {
 	Config      *config.Config
 	Credentials *credentials.Credentials
-	// NotBefore reads --sessions-not-before again, from where Config was read.
+	// NotBefore reads --sessions-not-before again, from the same sources as Config.
 	NotBefore func() (time.Time, error)
-	// Version is what traces call this program's version.
+	// Version is the version of this program in traces.
 	Version        string
 	Signals        Signals
 	Stdout, Stderr io.Writer
 }
 
-// flushFor is how long the end waits at least for the log to be read.
+// flushFor is the minimum time that the shutdown waits for the log to be written.
 const flushFor = 250 * time.Millisecond
 
-// errSecondSignal is returned when the server was told twice to stop. It then closes nothing any more.
+// errSecondSignal is returned when a second signal told the server to stop. Nothing is closed any more then.
 var errSecondSignal = errors.New("a second signal ended the server at once; requests may have been cut off")
 
-// Run runs the server until a signal ends it, or a listener fails. The error, of which a signal's drain is none, has been written to
-// Stderr already.
+// Run runs the server until a signal ends it, or a listener fails. A drain that a signal started is no error. The error has
+// been written to Stderr already.
 func Run(opt Options) error {
 	handler := func(w io.Writer) slog.Handler { return logHandler(opt.Config, w) }
 	out := asynclog.New(opt.Stderr, handler)
 	d := &daemon{Options: opt, log: slog.New(handler(out))}
-	slog.SetDefault(d.log) // also for what was not given one, and for package log
+	slog.SetDefault(d.log) // also for code that was given no logger, and for package log
 	d.Config.Server.Collectors = append(d.Config.Server.Collectors, droppedLines(out.Dropped))
 	err := d.serve()
 	if err != nil {
 		_, _ = fmt.Fprintf(out, "coatcheck: %v\n", err) // an asynclog.Writer never fails
 	}
-	// A slow reader of the log gets some time even if the requests took all there was, or if nobody waits for them.
+	// A slow reader of the log gets some time even if the requests took all of it, or if a second signal ended the wait for them.
 	until := d.deadline
 	if soon := time.Now().Add(flushFor); until.Before(soon) || errors.Is(err, errSecondSignal) {
 		until = soon
@@ -62,7 +62,7 @@ type daemon struct {
 	Options
 	log *slog.Logger
 
-	deadline time.Time // when the end should be over; zero until a signal tells the server to stop, or a listener fails
+	deadline time.Time // when the shutdown should be over; zero until a signal tells the server to stop, or a listener fails
 }
 
 // serve opens what the server needs, runs it, and closes that again in the opposite order.
@@ -71,7 +71,7 @@ func (d *daemon) serve() (err error) {
 	if err != nil {
 		return err
 	}
-	// After the store, whose last writes nothing may delay.
+	// Traces stop after the store is closed, because nothing may delay the store's last writes.
 	defer func() {
 		if !errors.Is(err, errSecondSignal) {
 			spans.Stop(d.deadline)
@@ -81,7 +81,7 @@ func (d *daemon) serve() (err error) {
 	if err != nil {
 		return err
 	}
-	// When all is served: until then a request in flight may need the store.
+	// The store is closed after all requests are answered, because a request in flight may need it.
 	defer func() {
 		if !errors.Is(err, errSecondSignal) {
 			err = errors.Join(err, store.Close())
@@ -99,7 +99,7 @@ func (d *daemon) serve() (err error) {
 	return d.runServer(srv, public, admin)
 }
 
-// startTraces returns nil where nothing is traced.
+// startTraces returns nil if traces are off.
 func (d *daemon) startTraces() (*traces.Traces, error) {
 	if !d.Config.OTel {
 		return nil, nil //nolint:nilnil // a nil *Traces traces nothing
@@ -125,9 +125,9 @@ func (d *daemon) newServer(spans *traces.Traces, store coatcheck.Store) (*server
 	return server.New(spans.Around(store), c)
 }
 
-// makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once, for those that are not left to
-// the other process. Go lets a hash keep its place for 10 ms, so that requests queue behind it where there are few places; the
-// kernel shares the cores out finer (decision 29).
+// makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once, for the hashes that are not left
+// to the other process. Go lets a hash keep its thread for 10 ms, so that requests queue behind it where there are few
+// threads; the kernel shares the cores out finer (decision 29).
 func makeRoomForHashes() {
 	procs := runtime.GOMAXPROCS(0)
 	runtime.GOMAXPROCS(procs + max(1, procs-1))
@@ -158,8 +158,8 @@ func (d *daemon) servePublic(srv *server.Server, ln net.Listener) error {
 	return srv.ServeTLS(ln, d.Credentials.Certificate.ServerConfig())
 }
 
-// wait returns nil when a signal tells the server to stop, and an error when a listener failed. Until then it does what a HUP asks
-// for, and what could not be done is tried again.
+// wait returns nil when a signal tells the server to stop, and an error when a listener failed. Until then it re-reads files
+// at a HUP, and tries again what could not be done.
 func (d *daemon) wait(ended <-chan error, r *reloader) error {
 	retry := time.NewTicker(owedEvery)
 	defer retry.Stop()

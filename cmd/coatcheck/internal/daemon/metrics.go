@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// storeCollector makes metrics of what the store counts by itself: the server knows no store, and no store knows of metrics.
+// storeCollector makes metrics of the store's own counters, because the server knows no store, and no store knows of metrics.
 func storeCollector(store coatcheck.Store) prometheus.Collector {
 	switch s := store.(type) {
 	case *shardstore.Store:
@@ -23,13 +23,13 @@ func storeCollector(store coatcheck.Store) prometheus.Collector {
 	}
 }
 
-// statsCollector makes metrics of a store's statistics, which it reads once a scrape.
+// statsCollector makes metrics of a store's statistics, which it reads once per scrape.
 type statsCollector[S any] struct {
 	stats    func() S
 	readings []reading[S]
 }
 
-// reading is one of those metrics.
+// reading is one metric of a store's statistics.
 type reading[S any] struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
@@ -101,7 +101,7 @@ func redisReadings() []reading[redisstore.Stats] {
 	}
 }
 
-// droppedLines is the metric of log lines that were dropped because they were not read as fast as written.
+// droppedLines is the metric of log lines that were dropped because the log's reader was too slow.
 func droppedLines(dropped func() int64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "coatcheck_log_lines_dropped_total", Help: "Log lines, audit events among them, that were not read as fast as they were written.",

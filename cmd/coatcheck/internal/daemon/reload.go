@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// reloader does what a HUP asks for: it reads keys, users, certificates and --sessions-not-before again, each by itself. A file with
-// mistakes leaves what was read before in effect, and keeps nothing else from being read.
+// reloader does what a HUP asks for: it reads keys, users, certificates and --sessions-not-before again, each by itself. When
+// a file has mistakes its previous content stays in effect, and the other files are read all the same.
 type reloader struct {
 	files     []func() (users []string, err error) // each re-reads a file, and returns the users whose sessions end with it
 	notBefore func() (time.Time, error)
 	sessions  sessions
 	log       *slog.Logger
 
-	owed []string // users whose sessions were to end, and could not be ended yet; sorted
+	owed []string // users whose sessions still have to be ended; sorted
 }
 
 // sessions is the part of *server.Server that a re-read acts on.
@@ -25,9 +25,9 @@ type sessions interface {
 }
 
 const (
-	// endUserWithin is how long the end of one user's sessions may take.
+	// endUserWithin bounds how long ending one user's sessions may take.
 	endUserWithin = 5 * time.Second
-	// owedEvery is how long it takes until endOwed is tried again.
+	// owedEvery is how long the server waits before it calls endOwed again.
 	owedEvery = 5 * time.Second
 )
 
@@ -55,8 +55,8 @@ func (r *reloader) reload() {
 	}
 }
 
-// endOwed ends the sessions of the users whose accounts have changed. It stops at the first failure, because a store that is gone
-// would take its timeout for each of them while nobody listens to signals; the others stay owed.
+// endOwed ends the sessions of the users whose accounts have changed. It stops at the first failure, because with a store
+// that is gone each user would take the store's timeout, and signals are not handled meanwhile; the others stay owed.
 func (r *reloader) endOwed() {
 	for len(r.owed) > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), endUserWithin)

@@ -29,8 +29,8 @@ func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
 	return redisstore.New(ctx, opt)
 }
 
-// throttled is a login mode with throttling around it, if it can be guessed at. A store that other nodes share keeps the counts,
-// so that they share those too.
+// throttled puts throttling around a login mode if its secrets can be guessed at. A store that other nodes share also keeps
+// the counts, so that the nodes share them.
 func throttled(mode login.Mode, store coatcheck.Store) login.Mode {
 	guessable, ok := mode.(login.Guessable)
 	if !ok {

@@ -11,8 +11,8 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 )
 
-// cookie says whether browsers keep the cookie and send it where it is needed. What no browser would keep wherever the
-// server is, such as __Host- with a Domain, is a mistake of the configuration already.
+// cookie checks whether browsers keep the cookie and send it where it is needed. A cookie that no browser would keep on any
+// server, such as __Host- with a Domain, is a mistake of the configuration already.
 func (d *doctor) cookie() {
 	if d.url == nil {
 		d.say("cookie", Fine, "its settings do not contradict each other; whether browsers keep it at the public address is checked with --url")
@@ -86,7 +86,7 @@ func (d *doctor) cookieSameSite() {
 	}
 }
 
-// site is what browsers compare for SameSite: the scheme, and the registered domain.
+// site returns what browsers compare for SameSite: the scheme, and the registered domain.
 func site(u *url.URL) string {
 	host := strings.ToLower(u.Hostname())
 	if net.ParseIP(host) == nil {
@@ -102,7 +102,7 @@ func isLocal(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
-// proxies says whether the server knows who its clients are, as far as addresses tell.
+// proxies checks whether the server knows its clients' addresses behind proxies, as far as its settings tell.
 func (d *doctor) proxies() {
 	trusted := d.c.Server.TrustedProxies
 	for _, p := range trusted {

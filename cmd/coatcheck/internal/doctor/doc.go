@@ -1,6 +1,6 @@
-// Package doctor checks a configuration, and the server that runs with it, for what usually goes wrong.
+// Package doctor checks a configuration, and the server that runs with it, for common mistakes.
 //
-//   - doctor.go: Examine, which makes all checks, and Report, what they came to
+//   - doctor.go: Examine, which makes all checks, and Report, their results
 //   - cookie.go: whether browsers keep the cookie and send it; whether the server knows its clients behind proxies
 //   - files.go: the login mode, who may read files that hold secrets, the certificate, the folder of the memory store
 //   - live.go: the running server, its descriptors, and Redis

@@ -27,12 +27,12 @@ type Verdict struct {
 	Text   string `json:"text"`
 }
 
-// doctor looks at a configuration, and at the server that runs with it.
+// doctor checks a configuration, and the server that runs with it.
 type doctor struct {
 	c     *config.Config
 	url   *url.URL // nil: not known
 	found Report
-	api   *adminclient.Client // of the server that runs with c; nil: none has answered
+	api   *adminclient.Client // of the server that runs with c; nil: no server has answered
 }
 
 func (d *doctor) say(check, result, format string, args ...any) {
@@ -52,8 +52,8 @@ func PublicURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// Examine makes all checks of a configuration, and of the server that runs with it, as far as there is one. A nil public address
-// is not known; notes are remarks on the configuration and its files.
+// Examine makes all checks of a configuration, and of the server that runs with it, if there is one. A nil public address is
+// not known; notes are remarks on the configuration and its files.
 func Examine(ctx context.Context, c *config.Config, notes []string, public *url.URL) Report {
 	d := &doctor{c: c, url: public}
 	for _, note := range notes {
@@ -78,10 +78,10 @@ func Examine(ctx context.Context, c *config.Config, notes []string, public *url.
 	return d.found
 }
 
-// Report is what the checks came to, in their order.
+// Report is the results of the checks, in their order.
 type Report []Verdict
 
-// Count is how many checks came to this.
+// Count returns how many checks had this result.
 func (r Report) Count(result string) (n int) {
 	for _, v := range r {
 		if v.Result == result {
@@ -99,7 +99,7 @@ func (r Report) JSON() string {
 		Warnings int       `json:"warnings"`
 	}{r, r.Count(Problem), r.Count(Warning)}, "", "  ")
 	if err != nil {
-		return err.Error() // cannot be: texts and numbers
+		return err.Error() // cannot happen: texts and numbers
 	}
 	return string(b) + "\n"
 }
@@ -114,7 +114,7 @@ func (r Report) String() string {
 	return b.String()
 }
 
-// soon is how long before a certificate ends doctor warns of it: a renewal that works is done by then.
+// soon is how long before a certificate expires doctor warns of it: a renewal that works is done by then.
 const soon = 14 * 24 * time.Hour
 
 func (d *doctor) certificate(check string, ends time.Time) {

@@ -14,7 +14,7 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// login says who may log in.
+// login reports who may log in.
 func (d *doctor) login() {
 	switch {
 	case d.c.Login != "open":
@@ -26,10 +26,10 @@ func (d *doctor) login() {
 	}
 }
 
-// secretFiles says who else can read or change the files that hold secrets.
+// secretFiles reports which other users of the machine can read or change the files that hold secrets.
 func (d *doctor) secretFiles() {
 	if runtime.GOOS == "windows" {
-		return // modes say nothing there
+		return // file modes mean nothing there
 	}
 	for _, f := range []struct{ flag, path string }{
 		{"login-key-file", d.c.LoginKeyFile},
@@ -55,7 +55,8 @@ func (d *doctor) secretFiles() {
 	}
 }
 
-// ownCertificate says how long the certificate of --tls-cert is good. Whether it fits its key was checked when it was opened.
+// ownCertificate reports how long the certificate of --tls-cert is valid. Whether it fits its key was checked when it was
+// opened.
 func (d *doctor) ownCertificate() {
 	if d.c.TLSCert == "" {
 		return
@@ -68,7 +69,7 @@ func (d *doctor) ownCertificate() {
 	d.certificate("tls-cert", pair.Leaf.NotAfter)
 }
 
-// memory says whether the memory store survives a restart.
+// memory reports whether the memory store survives a restart.
 func (d *doctor) memory() {
 	dir := d.c.DataDir
 	if dir == "" {
@@ -102,7 +103,7 @@ func (d *doctor) memory() {
 	}
 }
 
-// unused says what becomes of a folder that no server has used yet.
+// unused reports what will happen to a folder that no server has used yet.
 func (d *doctor) unused(dir string) {
 	entries, err := os.ReadDir(dir)
 	others := slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "lock" })
@@ -120,7 +121,7 @@ func (d *doctor) unused(dir string) {
 	}
 }
 
-// existing is the nearest folder above a path that exists.
+// existing returns the nearest folder above a path that exists.
 func existing(path string) string {
 	for {
 		parent := filepath.Dir(path)

@@ -17,7 +17,7 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore"
 )
 
-// adminListener says from where the admin API can be reached.
+// adminListener reports from where the admin API can be reached.
 func (d *doctor) adminListener() {
 	switch {
 	case d.c.AdminListen == "off":
@@ -61,14 +61,14 @@ const (
 	enoughFiles = 8192
 )
 
-// descriptors says whether there are enough for the connections: those of the running server, if its metrics tell, else those of this
-// process.
+// descriptors checks whether there are enough for the connections: the descriptors of the running server, if its metrics
+// tell, else those of this process.
 func (d *doctor) descriptors(ctx context.Context) {
 	limit, known := maxFiles()
 	whose := "a process that is started like this one"
 	var open uint64
 	if d.api != nil {
-		_, body, _ := d.api.Do(ctx, http.MethodGet, "/metrics") // what cannot be read is not known
+		_, body, _ := d.api.Do(ctx, http.MethodGet, "/metrics") // after an error the limit is not known
 		if n, ok := gauge(body, "process_max_fds"); ok {
 			limit, known, whose = n, true, "the running server"
 			open, _ = gauge(body, "process_open_fds")
@@ -102,7 +102,7 @@ func gauge(text []byte, name string) (uint64, bool) {
 // connectWithin is how long a Redis may take to answer.
 const connectWithin = 10 * time.Second
 
-// redis says what redisstore finds wrong with a Redis.
+// redis reports what redisstore finds wrong with a Redis.
 func (d *doctor) redis(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()

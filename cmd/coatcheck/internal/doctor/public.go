@@ -40,7 +40,7 @@ func (d *doctor) public(ctx context.Context) {
 	d.adminHidden(ctx)
 }
 
-// between says what proxies have done to an answer.
+// between reports what proxies have changed in an answer.
 func (d *doctor) between(h http.Header) {
 	switch {
 	case h.Get("Age") != "" || !strings.Contains(h.Get("Cache-Control"), "no-store"):
@@ -62,8 +62,8 @@ func (d *doctor) between(h http.Header) {
 	}
 }
 
-// cookieArrives says what becomes of a Set-Cookie on its way. It asks for a logout without a session, which logs nobody out and clears the
-// cookie nevertheless.
+// cookieArrives reports how a Set-Cookie arrives through the proxies. It asks for a logout without a session, which ends no
+// session and clears the cookie nevertheless.
 func (d *doctor) cookieArrives(ctx context.Context) {
 	left, err := d.fetch(ctx, http.MethodPost, "/auth/logout")
 	if err != nil {
@@ -88,7 +88,8 @@ func (d *doctor) cookieArrives(ctx context.Context) {
 	d.say("url-cookie", Problem, "no Set-Cookie of the name %s arrives: nobody stays logged in; what is between drops it, or the server runs with another configuration", name)
 }
 
-// differences names the attributes in which a cookie that arrived is not the one that the configuration makes the server send.
+// differences names the attributes in which a received cookie differs from the one that the configuration makes the server
+// send.
 func (d *doctor) differences(c *http.Cookie) (names []string) {
 	k := d.c.Server.Cookie
 	sameSite := map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}
@@ -109,7 +110,7 @@ func (d *doctor) differences(c *http.Cookie) (names []string) {
 	return names
 }
 
-// adminHidden says whether the public address leads to what only the admin listener has.
+// adminHidden reports whether the public address leads to routes that only the admin listener has.
 func (d *doctor) adminHidden(ctx context.Context) {
 	for _, path := range []string{adminclient.UserPath("coatcheck-doctor"), "/healthz"} {
 		if a, err := d.fetch(ctx, http.MethodGet, path); err == nil && a.isJSON() {
@@ -132,7 +133,7 @@ func (a answer) isJSON() bool {
 	return a.status == http.StatusOK && strings.HasPrefix(a.header.Get("Content-Type"), "application/json")
 }
 
-// fetch asks the public address.
+// fetch sends a request to the public address.
 func (d *doctor) fetch(ctx context.Context, method, path string) (a answer, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, d.url.String()+path, http.NoBody)
 	if err != nil {

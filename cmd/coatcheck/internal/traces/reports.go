@@ -16,12 +16,13 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// reportEvery is how often a failure is logged: a collector that is away must not fill the log.
+// reportEvery is the minimum time between two log lines about failures: an unreachable collector must not fill the log.
 const reportEvery = time.Minute
 
-// reports receives what OpenTelemetry's packages complain of: as their error handler, that spans were not sent; and as the sink of their
-// own log, which would otherwise go to standard error, that a variable is not understood. Their texts quote variables and answers of
-// collectors, both of which may hold keys, so that only words known to be harmless are logged.
+// reports receives the complaints of OpenTelemetry's packages: as their error handler, about spans that were not sent; and as
+// the sink of their own log, which would otherwise go to standard error, about variables that were not understood. Their
+// texts quote variables and answers of collectors, both of which may hold keys, so that only words known to be harmless are
+// logged.
 type reports struct {
 	log *slog.Logger
 	now func() time.Time
@@ -35,7 +36,7 @@ type reports struct {
 
 var _ logr.LogSink = (*reports)(nil)
 
-// started ends the time in which complaints are mistakes of the configuration, and returns them.
+// started ends the time in which complaints are mistakes of the configuration, and returns those mistakes.
 func (r *reports) started() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -43,7 +44,8 @@ func (r *reports) started() error {
 	return errors.Join(r.mistakes...)
 }
 
-// Handle implements otel.ErrorHandler. While it starts, only the sampler and the resource complain here, and of no secrets.
+// Handle implements otel.ErrorHandler. During the start only the sampler and the resource complain here, and their texts hold
+// no secrets.
 func (r *reports) Handle(err error) { r.report(err.Error(), causeOf(err)) }
 
 // Error implements logr.LogSink. The error and the values may hold the text of a variable with a key in it.

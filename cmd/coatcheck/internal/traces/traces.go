@@ -22,8 +22,8 @@ import (
 	"github.com/coatcheck/coatcheck/server/tracing"
 )
 
-// flushWithin is how long a stop waits at most for a collector: one that is away must not make every restart take as long as requests
-// may take.
+// flushWithin bounds how long a stop waits for a collector: an unreachable one must not make every restart take as long as
+// requests may take.
 const flushWithin = 2 * time.Second
 
 // Traces makes spans and sends them. A nil *Traces makes none.
@@ -33,8 +33,8 @@ type Traces struct {
 	reports  *reports
 }
 
-// Start begins to send spans where the OTEL_ variables of the process say, which OpenTelemetry's packages read by themselves. The result
-// is nil where they turn traces off. The error is about variables, and shows no value that may be a secret.
+// Start begins to send spans as the OTEL_ variables of the process say, which OpenTelemetry's packages read by themselves.
+// The result is nil if they turn traces off. The error is about variables, and shows no value that may be a secret.
 func Start(version string, log *slog.Logger) (*Traces, error) {
 	exporter := os.Getenv("OTEL_TRACES_EXPORTER")
 	if exporter == "none" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
@@ -67,7 +67,7 @@ func Start(version string, log *slog.Logger) (*Traces, error) {
 	return t, nil
 }
 
-// endpoint refuses what the exporter would take for a host without a name, such as "collector:4318".
+// endpoint refuses an address that the exporter would read as one without a host name, such as "collector:4318".
 func endpoint(variable string) error {
 	text := strings.TrimSpace(os.Getenv(variable))
 	if text == "" {
@@ -87,7 +87,7 @@ func (t *Traces) Around(store coatcheck.Store) coatcheck.Store {
 	return t.Store(store)
 }
 
-// Stop sends the spans that wait, but not beyond the deadline and no longer than flushWithin. A zero deadline is none.
+// Stop sends the queued spans, until the deadline and for flushWithin at most. A zero deadline sets no limit.
 func (t *Traces) Stop(deadline time.Time) {
 	if t == nil {
 		return

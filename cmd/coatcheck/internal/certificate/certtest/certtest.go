@@ -55,7 +55,7 @@ func (ca *CA) sign(t testing.TB, tmpl *x509.Certificate) (*x509.Certificate, *ec
 	return cert, key
 }
 
-// Issue returns a new pair in PEM, good until then, and its serial number.
+// Issue returns a new pair in PEM, valid until the given time, and its serial number.
 func (ca *CA) Issue(t testing.TB, until time.Time) (cert, key []byte, serial int64) {
 	t.Helper()
 	c, k := ca.sign(t, &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: until, NotBefore: time.Now().Add(-48 * time.Hour)})
@@ -84,7 +84,7 @@ func (f Files) Write(t testing.TB, cert, key []byte) {
 // Flags are the flags of serve that name the files.
 func (f Files) Flags() []string { return []string{"--tls-cert", f.Cert, "--tls-key", f.Key} }
 
-// Client trusts the CA, and makes a connection for each request.
+// Client returns a client that trusts the CA, and opens a connection for each request.
 func (ca *CA) Client() *http.Client {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
