@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -172,8 +173,8 @@ func open(t *testing.T, how proxied) *site {
 		"127.0.0.1:3000", "127.0.0.1:" + port, "127.0.0.1:8000", strings.TrimPrefix(app.URL, "http://"),
 		host + ":443", host + ":" + front, "listen 443", "listen 127.0.0.1:" + front, "bind :443", "bind 127.0.0.1:" + front,
 	}
-	for of, is := range how.paths {
-		pairs = append(pairs, of, dir+is)
+	for _, of := range slices.Backward(slices.Sorted(maps.Keys(how.paths))) { // a folder in another one first
+		pairs = append(pairs, of, dir+how.paths[of])
 	}
 	replace := strings.NewReplacer(pairs...)
 	for i, name := range how.sample {
