@@ -193,6 +193,30 @@ func TestSixteenTokensEnd(t *testing.T) {
 	}
 }
 
+// A planted token beyond the third that cannot be looked up keeps none of the others' sessions alive.
+func TestLogoutEndsWhatItCan(t *testing.T) {
+	w := newWorld(t)
+	var cookies []string
+	for _, user := range []string{"a", "b", "c", "d"} {
+		cookies = append(cookies, w.login(user))
+	}
+	s := w.open(cookies...)
+	w.store.before = func(_ context.Context, op string) error {
+		if op == opLoad {
+			return errDisk
+		}
+		return nil
+	}
+	s.Destroy()
+	assert.ErrorIs(t, s.Finish(context.Background()), coatcheck.ErrUnavailable)
+	w.store.before = nil
+	assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
+	for _, cookie := range cookies[:3] {
+		assert.Empty(t, w.user(cookie))
+	}
+	assert.Equal(t, "d", w.user(cookies[3]))
+}
+
 // A logout and a login end the session even if another client has rotated its token since (CASES A8).
 func TestLogoutWithATokenThatWasRotatedOut(t *testing.T) {
 	for name, handler := range map[string]func(*coatcheck.Session){"logout": (*coatcheck.Session).Destroy, "login": authenticate("new")} {

@@ -189,13 +189,19 @@ func (r *Request) committed(rotated bool, now time.Time) {
 // a session if there is anything to keep.
 func (r *Request) commitRest(ctx context.Context, now time.Time) error {
 	if r.destroy {
-		if err := r.openRest(ctx, &r.ending); err != nil {
-			return err
-		}
 		r.action = ClearCookie
 	}
 	if _, err := r.endAll(ctx, r.ending, now, &r.report.Ended); err != nil {
 		return err
+	}
+	r.ending = r.ending[:0]
+	if r.destroy { // last: a planted token that cannot be looked up must not keep the user's own session alive
+		if err := r.openRest(ctx, &r.ending); err != nil {
+			return err
+		}
+		if _, err := r.endAll(ctx, r.ending, now, &r.report.Ended); err != nil {
+			return err
+		}
 	}
 	r.ending = r.ending[:0]
 	if len(r.values) == 0 {

@@ -153,6 +153,18 @@ func TestCSRFForms(t *testing.T) {
 	assert.Equal(t, 200, send(c, "HEAD", "/form", cookie, nil, "").status)
 }
 
+// A form of more than 1 MiB is not parsed, streamed or not: one of many small fields takes a hundred times its own memory.
+func TestCSRFLargeForm(t *testing.T) {
+	send := formApp(t)
+	c := newCSRF(t, csrfKey("a"))
+	cookie := cookieOf(t, send(c, "GET", "/in/a", "", nil, ""))
+	token := send(c, "GET", "/form", cookie, nil, "").text
+	form := map[string]string{"Content-Type": "application/x-www-form-urlencoded"}
+	body := func(n int) string { return "csrf_token=" + token + strings.Repeat("&a", n) }
+	assert.Equal(t, 200, send(c, "POST", "/form", cookie, form, body(1000)).status)
+	assert.Equal(t, 403, send(c, "POST", "/form", cookie, form, body(1<<19)).status)
+}
+
 // OPS-05: a key is replaced without refusing anything, and taking one out refuses what it signed and nothing else.
 func TestCSRFKeyRotation(t *testing.T) {
 	send := formApp(t)

@@ -29,8 +29,14 @@ func (l *endOthersLimit) allow(key coatcheck.Key, now time.Time) (wait time.Dura
 	if passed := now.Sub(l.since); passed >= time.Minute || passed < 0 {
 		l.since, l.counts = now, make(map[coatcheck.Key]int)
 	}
-	if l.counts[key] >= endOthersPerMinute || len(l.counts) >= endOthersSessions {
+	if l.counts[key] >= endOthersPerMinute {
 		return l.since.Add(time.Minute).Sub(now)
+	}
+	if len(l.counts) >= endOthersSessions && l.counts[key] == 0 {
+		for other := range l.counts { // a full map must not keep everybody else from signing out elsewhere
+			delete(l.counts, other)
+			break
+		}
 	}
 	l.counts[key]++
 	return 0

@@ -80,7 +80,10 @@ func (s *Sessions) Handle(fctx *fasthttp.RequestCtx, chain Chain) error {
 		return nil
 	}
 	before := headers.Get().(*fasthttp.ResponseHeader) // what enclosing middlewares have set
-	defer headers.Put(before)
+	defer func() {
+		before.Reset() // it may set cookies
+		headers.Put(before)
+	}()
 	fctx.Response.Header.CopyTo(before)
 	handlerErr := next(fctx, chain, x)
 	if err := s.Finish(ctx, x); err != nil {
