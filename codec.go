@@ -318,8 +318,9 @@ func findValue(block []byte, name string) (value []byte, start, end int, found b
 	return nil, start, start, false
 }
 
-// setValue returns block with name set to value, edited in place where the capacity allows. A nil value removes the name.
-func setValue(block []byte, name string, value []byte) ([]byte, error) {
+// setValue returns block with name set to value, edited in place where the capacity allows. A nil value removes the name. The
+// block may take so many bytes, unless a value is removed.
+func setValue(block []byte, name string, value []byte, limit int) ([]byte, error) {
 	_, start, end, _ := findValue(block, name)
 	pair := 0
 	if value != nil {
@@ -329,7 +330,7 @@ func setValue(block []byte, name string, value []byte) ([]byte, error) {
 	switch {
 	case name == "" || len(name) > MaxName || !utf8.ValidString(name):
 		return block, fmt.Errorf("value name %.40q of %d bytes: %w", name, len(name), ErrName)
-	case value != nil && size > MaxValues:
+	case value != nil && (size > limit || len(value) > MaxValues):
 		return block, fmt.Errorf("value %.40q: %w: the session's values would take %d bytes of at most %d", name, ErrTooLarge, size, MaxValues)
 	}
 	tail := append([]byte(nil), block[end:]...)

@@ -86,6 +86,7 @@ func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 		if giveUp.IsZero() {
 			giveUp = time.Now().Add(r.m.policy.RetryFor)
 		} else if time.Now().After(giveUp) || ctx.Err() != nil {
+			r.rec, r.cur = r.cur, r.rec // the values are still those of this record, and a later commit must conflict again
 			return fmt.Errorf("%w: %d conflicts in a row", ErrUnavailable, r.report.Conflicts)
 		}
 		runtime.Gosched()

@@ -143,7 +143,7 @@ func (r *Request) Lend() *Session {
 // opens a session.
 func (r *Request) Release() {
 	r.detach()
-	r.m, r.token, r.fresh = nil, Token{}, Token{}
+	r.m, r.client, r.token, r.fresh = nil, Client{}, Token{}, Token{}
 	r.dropUnopened()
 }
 

@@ -113,21 +113,21 @@ func (s *Session) Contains(name string) bool {
 // Len returns how many values the session has.
 func (s *Session) Len() int {
 	n := 0
-	for range s.Entries() {
-		n++
+	for rest := s.read().values; len(rest) > 0; n++ {
+		var ok bool
+		if _, _, rest, ok = cutValue(rest); !ok {
+			break
+		}
 	}
 	return n
 }
 
 // Entries iterates over the values in ascending order of names, as they are when the iteration begins: values may be set
-// and removed meanwhile. The JSON is valid until the session changes.
+// and removed meanwhile. The JSON may be kept.
 func (s *Session) Entries() iter.Seq2[string, json.RawMessage] {
 	return func(yield func(string, json.RawMessage) bool) {
 		r := s.read()
-		rest := r.values
-		if len(r.changes) > 0 {
-			rest = bytes.Clone(rest) // changed values are edited in place
-		}
+		rest := bytes.Clone(r.values) // changes edit them in place, and a commit reuses their buffer
 		for len(rest) > 0 {
 			var name, value []byte
 			var ok bool
@@ -191,8 +191,13 @@ func (s *Session) Authenticate(user string) error {
 	case r.sent:
 		return ErrHeaderSent
 	}
+	login, before, destroy := r.login, r.user, r.destroy
 	r.login, r.user, r.destroy = true, user, false
-	return r.rebuild()
+	err := r.rebuild()
+	if err != nil {
+		r.login, r.user, r.destroy = login, before, destroy
+	}
+	return err
 }
 
 // Remember gives the session that Authenticate begins one lifetime, idle or not, in place of the policy's two. Zero restores
@@ -242,7 +247,7 @@ func (s *Session) Destroy() {
 // must not be told that anything was done: ErrRevoked, ErrFull, ErrNewer, ErrTooLarge (values that fit alone but not together
 // with those of a concurrent request), the error of an Update that does not accept a concurrent request's value, ErrDetached,
 // else ErrUnavailable. The handler must then answer with an error: its changes are discarded, the response gets no
-// Set-Cookie, and a later Commit returns the same error. ErrHeaderSent alone is different: the values were committed, a
+// Set-Cookie other than a clear, and a later Commit returns the same error. ErrHeaderSent alone is different: the values were committed, a
 // rotation was not. A session that ended meanwhile, or that no longer admits the token that this request presented, is no
 // error: the changes are dropped, and the session is empty.
 func (s *Session) Commit(ctx context.Context) error {

@@ -344,3 +344,65 @@ func TestSessionIsReusable(t *testing.T) {
 		})
 	}
 }
+
+// Values that fit together are kept in whatever order the handler made room for them, also when another request was faster, or
+// when a login follows.
+func TestRoomMadeBeforeAValue(t *testing.T) {
+	change := func(s *coatcheck.Session) {
+		require.NoError(t, s.Insert("x", "s"))
+		s.Remove("b")
+		require.NoError(t, s.Insert("x", strings.Repeat("x", 2900)))
+	}
+	t.Run("conflict", func(t *testing.T) {
+		w := newWorld(t)
+		cookie := w.begin("b", strings.Repeat("b", 2000))
+		s := w.open(cookie)
+		change(s.Lend())
+		w.do(cookie, (*coatcheck.Session).Rotate) // any other write
+		require.NoError(t, s.Finish(context.Background()))
+		assert.Len(t, w.value(cookie, "x"), 2902)
+	})
+	t.Run("login", func(t *testing.T) {
+		w := newWorld(t)
+		cookie := w.begin("b", strings.Repeat("b", 2000))
+		a := w.do(cookie, func(s *coatcheck.Session) {
+			change(s)
+			require.NoError(t, s.Authenticate("u"))
+		})
+		assert.Len(t, w.value(a.token, "x"), 2902)
+	})
+}
+
+// An Authenticate that fails begins no login, and leaves the carried session alone.
+func TestAuthenticateThatFails(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.do("", func(s *coatcheck.Session) {
+		require.NoError(t, s.Authenticate("other"))
+		require.NoError(t, s.Insert("f", 1.0))
+	}).token
+	s := w.open(cookie)
+	require.NoError(t, coatcheck.Update(s.Lend(), "f", func(f float64) float64 { return 1 / f })) // no JSON where there was none before
+	require.Error(t, s.Authenticate("u"))
+	require.NoError(t, s.Finish(context.Background()))
+	assert.Equal(t, "other", w.user(cookie))
+	assert.Empty(t, w.data.liveOf("u", w.clock.Now()))
+}
+
+// Entries shows the values as they were, whatever the loop does to them.
+func TestEntriesWhileCommitting(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.do("", func(s *coatcheck.Session) {
+		for _, name := range []string{"a", "b", "c", "d"} {
+			require.NoError(t, s.Insert(name, name))
+		}
+	}).token
+	s := w.open(cookie)
+	var seen []string
+	for name, raw := range s.Entries() {
+		seen = append(seen, name+"="+string(raw))
+		s.Remove(name)
+		require.NoError(t, s.Insert("z", strings.Repeat(name, 50)))
+		require.NoError(t, s.Commit(context.Background()))
+	}
+	assert.Equal(t, []string{`a="a"`, `b="b"`, `c="c"`, `d="d"`}, seen)
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // change is one value that a request set (value), removed (neither) or computed from the one before (update).
@@ -35,7 +36,7 @@ func (r *Request) change(c change) error {
 			return err
 		}
 	}
-	values, err := setValue(r.ownValues(), c.name, value)
+	values, err := setValue(r.ownValues(), c.name, value, MaxValues)
 	if err != nil {
 		return err
 	}
@@ -104,10 +105,14 @@ func (r *Request) rebuild() error {
 				return err
 			}
 		}
+		// Without the limit: the changes stand in another order than the handler made them, so that one which makes room may follow.
 		var err error
-		if block, err = setValue(block, c.name, value); err != nil {
+		if block, err = setValue(block, c.name, value, math.MaxInt); err != nil {
 			return err
 		}
+	}
+	if len(block) > MaxValues {
+		return fmt.Errorf("%w: the session's values would take %d bytes of at most %d", ErrTooLarge, len(block), MaxValues)
 	}
 	r.values = block
 	return nil

@@ -161,7 +161,7 @@ call('ZADD', index, ends, ARGV[3])
 if redis.pcall('PEXPIREAT', index, ends, 'GT') ~= 1 then
   call('PEXPIREAT', index, call('ZRANGE', index, -1, -1, 'WITHSCORES')[2])
 end
-if ARGV[3]:byte(-1) % 16 == 0 then -- one login in twenty removes what has expired
+if ARGV[3]:byte(-2) % 16 == 0 then -- one login in twenty removes what has expired
   local t = call('TIME')
   call('ZREMRANGEBYSCORE', index, '-inf', t[1] * 1000 + math.floor(t[2] / 1000))
 end

@@ -23,6 +23,7 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	carriedUser, carried := r.UserID(), r.ID()
 	attempt.Client = r.Client().IP
 	if err := r.BeginLogin(ctx, s.userOf(attempt.UserID)); err != nil {
+		s.audit.loginFailed(r.Client().IP, attempt.UserID, err)
 		return err
 	}
 	user, err := s.mode.Check(ctx, attempt)

@@ -157,12 +157,12 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 	case err != nil:
 		return err
 	}
+	s.audit.ended(r.Client().IP, middleware.EventRevoke, user, id, n)
 	if here {
 		r.Destroy()
 		if err := r.Commit(ctx); err != nil {
 			return err
 		}
 	}
-	s.audit.ended(r.Client().IP, middleware.EventRevoke, user, id, n)
 	return c.JSON(fiber.Map{"revoked": n})
 }

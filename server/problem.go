@@ -77,7 +77,9 @@ func (s *Server) writeError(c *fiber.Ctx, err error) error {
 		if p.Status == fiber.StatusServiceUnavailable {
 			s.audit.StoreFailed(s.client(ctx), err)
 		}
-		s.base.begin(ctx)
+		if p.Status >= fiber.StatusInternalServerError { // a refused login may still clear a dead cookie
+			s.base.begin(ctx)
+		}
 	}
 	writeProblem(ctx, p)
 	return nil

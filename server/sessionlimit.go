@@ -11,8 +11,13 @@ import (
 // be able to sign its owner out again and again. The zero value is ready for use, by several goroutines.
 type endOthersLimit struct {
 	mu     sync.Mutex
-	since  time.Time             // guarded by mu: when the present minute began
-	counts map[coatcheck.Key]int // guarded by mu: in the present minute
+	counts map[coatcheck.Key]minute // guarded by mu
+}
+
+// minute is how often a session has ended others in the minute that began then.
+type minute struct {
+	began time.Time
+	n     int
 }
 
 const (
@@ -26,18 +31,23 @@ const (
 func (l *endOthersLimit) allow(key coatcheck.Key, now time.Time) (wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if passed := now.Sub(l.since); passed >= time.Minute || passed < 0 {
-		l.since, l.counts = now, make(map[coatcheck.Key]int)
+	m, known := l.counts[key]
+	if passed := now.Sub(m.began); passed >= time.Minute || passed < 0 {
+		m = minute{began: now}
 	}
-	if l.counts[key] >= endOthersPerMinute {
-		return l.since.Add(time.Minute).Sub(now)
+	if m.n >= endOthersPerMinute {
+		return m.began.Add(time.Minute).Sub(now)
 	}
-	if len(l.counts) >= endOthersSessions && l.counts[key] == 0 {
+	if !known && len(l.counts) >= endOthersSessions {
 		for other := range l.counts { // a full map must not keep everybody else from signing out elsewhere
 			delete(l.counts, other)
 			break
 		}
 	}
-	l.counts[key]++
+	if l.counts == nil {
+		l.counts = make(map[coatcheck.Key]minute)
+	}
+	m.n++
+	l.counts[key] = m
 	return 0
 }

@@ -16,10 +16,10 @@ type ref uint32
 //	16   4  next and
 //	20   4  previous slot in the same bucket of the timer wheel; of a free slot, the next free one
 //	24   4  next younger and
-//	28   4  next older session of the same user (users.go)
+//	28   4  next older session of the same user (userlist.go)
 //	32   4  in the first session of a user: how many sessions the user has, with the upper bit set if their order is
 //	        not known; in every other slot 0
-//	36   4  in the first session of a user: the second in which the first of the user's sessions may end (users.go)
+//	36   4  in the first session of a user: the second in which the first of the user's sessions may end (userlist.go)
 //	40   2  bucket of the timer wheel
 //	42   2  kind (upper two bits) and length of the payload
 //	44      payload: a session's record; a tombstone's end; a mark's end, the mark and its user

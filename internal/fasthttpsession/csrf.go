@@ -32,11 +32,12 @@ func csrfField(req *fasthttp.Request) string {
 	if len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
 		return ""
 	}
-	if req.IsBodyStream() {
-		if n := req.Header.ContentLength(); n < 0 || n > middleware.CSRFBody {
-			return ""
-		}
-	} else if len(req.Body()) > middleware.CSRFBody { // a form of many small fields takes a hundred times its own memory
+	// A form of many small fields takes a hundred times its own memory. Of a chunked body the length is known when it is buffered.
+	n := req.Header.ContentLength()
+	if n < 0 && !req.IsBodyStream() {
+		n = len(req.Body())
+	}
+	if n < 0 || n > middleware.CSRFBody {
 		return ""
 	}
 	if bytes.HasPrefix(req.Header.ContentType(), []byte("multipart/form-data")) {
