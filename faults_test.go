@@ -54,6 +54,7 @@ func scenarios() map[string]scenario {
 		"login from another":      {user, authenticate("n"), noLogin},
 		"login again":             {user, authenticate("u"), nil},
 		"login with two cookies":  {two, authenticate("n"), noLogin},
+		"login after a check":     {user, checkedLogin("n"), noLogin},
 		"login after logout":      {user, func(s *coatcheck.Session) { s.Destroy(); authenticate("n")(s) }, noLogin},
 	}
 }

@@ -28,10 +28,8 @@ var started = time.Now()
 // alone.
 func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 	switch {
-	case !r.marked:
-		if err := r.beginLogin(ctx, r.user); err != nil {
-			return err
-		}
+	case !r.marked: // the login begins with Create
+		r.mark, r.markedAt = AnyMark, r.m.sinceBoot()
 	case r.markOf != r.user:
 		// The user became known only with the credential check, so the user's mark at the time when the login began is not known.
 		// Therefore any mark refuses the login.

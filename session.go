@@ -170,6 +170,8 @@ func (s *Session) Clear() {
 // BeginLogin reads the user's mark before the user's credentials are checked: if all sessions of the user are ended between
 // BeginLogin and the Commit of Authenticate, that Commit returns ErrRevoked. It also does so when more than MarkLife has
 // passed between the two, because no mark is kept that long. The errors of BeginLogin are those of Commit.
+//
+// A login whose check takes no time needs no BeginLogin: it begins with its Commit.
 func (s *Session) BeginLogin(ctx context.Context, user string) error {
 	if r := s.req.Load(); r != nil {
 		return r.beginLogin(ctx, user)

@@ -51,10 +51,16 @@ func TestSlowLoginIsRefused(t *testing.T) {
 	}
 }
 
-// Without BeginLogin the login begins at its commit.
-func TestLoginWithoutBeginIsNotSlow(t *testing.T) {
+// Without BeginLogin the login begins with its Create: it reads no mark, and no mark refuses it.
+func TestLoginWithoutBeginReadsNoMark(t *testing.T) {
+	ctx := context.Background()
 	w := newWorld(t)
 	sinceBoot := time.Hour
 	w.m.SetSinceBoot(func() time.Duration { return sinceBoot })
-	assert.Equal(t, "u", w.user(w.login("u")))
+	w.store.before = failOp(opMark, errDisk)
+	s := w.open()
+	require.NoError(t, s.Authenticate("u"))
+	_, err := w.data.EndUser(ctx, "u", coatcheck.Key{}, true, w.clock.Now(), w.clock.Now().Add(grace))
+	require.NoError(t, err)
+	assert.Equal(t, "u", w.user(w.finish(s).token))
 }

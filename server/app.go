@@ -21,21 +21,22 @@ import (
 
 // Server is the standalone auth API: the public application and the admin one.
 type Server struct {
-	manager  *coatcheck.Manager
-	sessions *fasthttpsession.Sessions
-	proxies  middleware.Proxies
-	mode     login.Mode
-	keys     *login.Keys       // of the admin listener; nil: none
-	origins  map[string]string // the trusted origins, each mapped to itself
-	base     *baseHeaders
-	remember time.Duration
-	reauth   time.Duration
-	audit    *audit
-	limit    endOthersLimit
-	access   *accessLog // nil: off
-	metrics  *metrics
-	requests *requests // of the public listener
-	log      *slog.Logger
+	manager       *coatcheck.Manager
+	sessions      *fasthttpsession.Sessions
+	proxies       middleware.Proxies
+	mode          login.Mode
+	decidesAtOnce bool              // what decidesAtOnce says of mode
+	keys          *login.Keys       // of the admin listener; nil: none
+	origins       map[string]string // the trusted origins, each mapped to itself
+	base          *baseHeaders
+	remember      time.Duration
+	reauth        time.Duration
+	audit         *audit
+	limit         endOthersLimit
+	access        *accessLog // nil: off
+	metrics       *metrics
+	requests      *requests // of the public listener
+	log           *slog.Logger
 
 	loginPage *loginPage // nil: verify does not redirect
 
@@ -67,17 +68,18 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		manager:  manager,
-		proxies:  cfg.TrustedProxies,
-		mode:     cfg.Login,
-		keys:     cfg.AdminKeys,
-		origins:  make(map[string]string, len(cfg.TrustedOrigins)),
-		base:     newBaseHeaders(len(cfg.TrustedOrigins) > 0),
-		remember: cfg.RememberTTL,
-		reauth:   cfg.ReauthWithin,
-		audit:    newAudit(cfg.Logger, manager.Now, counts),
-		metrics:  counts,
-		log:      cfg.Logger,
+		manager:       manager,
+		proxies:       cfg.TrustedProxies,
+		mode:          cfg.Login,
+		decidesAtOnce: decidesAtOnce(cfg.Login),
+		keys:          cfg.AdminKeys,
+		origins:       make(map[string]string, len(cfg.TrustedOrigins)),
+		base:          newBaseHeaders(len(cfg.TrustedOrigins) > 0),
+		remember:      cfg.RememberTTL,
+		reauth:        cfg.ReauthWithin,
+		audit:         newAudit(cfg.Logger, manager.Now, counts),
+		metrics:       counts,
+		log:           cfg.Logger,
 
 		loginPage: newLoginPage(cfg),
 		trace:     cfg.Trace,

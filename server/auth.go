@@ -22,9 +22,11 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	ctx := s.context(c.Context())
 	carriedUser, carried := r.UserID(), r.ID()
 	attempt.Client = r.Client().IP
-	if err := r.BeginLogin(ctx, s.userOf(attempt.UserID)); err != nil {
-		s.audit.loginFailed(r.Client().IP, attempt.UserID, err)
-		return err
+	if !s.decidesAtOnce {
+		if err := r.BeginLogin(ctx, s.userOf(attempt.UserID)); err != nil {
+			s.audit.loginFailed(r.Client().IP, attempt.UserID, err)
+			return err
+		}
 	}
 	user, err := s.mode.Check(ctx, attempt)
 	if err == nil {
@@ -44,6 +46,12 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	s.audit.began(r, carriedUser, carried)
 	s.metrics.login(outcomeOK)
 	return writeView(c, r)
+}
+
+// decidesAtOnce reports whether no time passes while the mode checks an attempt. Then the login begins with Commit.
+func decidesAtOnce(mode login.Mode) bool {
+	m, ok := mode.(interface{ DecidesAtOnce() bool })
+	return ok && m.DecidesAtOnce()
 }
 
 // userOf returns the user of a login by this name, if the mode knows the user before it has checked anything.

@@ -135,7 +135,7 @@ func TestTrace(t *testing.T) {
 		})
 	}
 	for _, first := range l.requests[:2] {
-		assert.Equal(t, []string{"mark", "create"}, l.within[first], "a login")
+		assert.Equal(t, []string{"create"}, l.within[first], "a login")
 	}
 	assert.Empty(t, l.within[nil], "operations outside of a request")
 }

@@ -1,6 +1,7 @@
 package middlewaretest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strconv"
@@ -42,6 +43,10 @@ func checkPersistsAnyStatus(h *harness) {
 	handlers["/status"] = func(c Context) error {
 		code, err := strconv.Atoi(c.Query("status"))
 		return errors.Join(err, c.Session().Insert("status", code), status(c, code))
+	}
+	handlers["/check"] = func(c Context) error { // goes on whatever BeginLogin says
+		_ = c.Session().BeginLogin(context.Background(), c.Query("user"))
+		return c.Session().Authenticate(c.Query("user"))
 	}
 	h.app(handlers)
 	token := h.begin("u")
@@ -97,7 +102,7 @@ func checkPersistFails(h *harness) {
 		{"/rich", httpcontract.OpCreate, "X: y"},
 		{"/error", httpcontract.OpCreate, h.Cookie(httpcontract.MadeUp())},
 		{"/login?user=v", httpcontract.OpCreate, "X: y"},
-		{"/login?user=v", httpcontract.OpMark, "X: y"},
+		{"/check?user=v", httpcontract.OpMark, "X: y"},
 		{"/login?user=w", httpcontract.OpEnd, h.Cookie(token)},
 		{"/logout", httpcontract.OpEnd, h.Cookie(token)},
 		{"/rotate", httpcontract.OpSwap, h.Cookie(token)},

@@ -45,5 +45,9 @@ type Mode interface {
 // Open believes any user ID, as the recipe does: for development, and for a server that only your own back ends can reach.
 type Open struct{}
 
+// DecidesAtOnce tells the server that no time passes between the attempt and its Check's answer, in which all sessions of the
+// user could be ended: such a login begins when its session does, and no mark of the user has to be read before.
+func (Open) DecidesAtOnce() bool { return true }
+
 // Check accepts every attempt.
 func (Open) Check(_ context.Context, a *Attempt) (string, error) { return a.UserID, nil }

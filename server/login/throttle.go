@@ -91,6 +91,12 @@ func (t *Throttle) Check(ctx context.Context, a *Attempt) (string, error) {
 	return user, nil
 }
 
+// DecidesAtOnce reports whether the mode does. Around such a mode nothing is counted before its Check.
+func (t *Throttle) DecidesAtOnce() bool {
+	m, ok := t.mode.(interface{ DecidesAtOnce() bool })
+	return ok && t.mode.Guesses() == GuessesKey && m.DecidesAtOnce()
+}
+
 // checkKey counts a refusal after it has happened. Parallel guesses go uncounted for a moment, which is harmless because a
 // key cannot be guessed.
 func (t *Throttle) checkKey(ctx context.Context, a *Attempt, address [16]byte) (string, error) {

@@ -13,8 +13,8 @@ import (
 
 var failureRules = []rule{
 	{name: "503 on every route", check: checkStoreDown},
-	{name: "each operation failing alone", check: checkOperationFails},
-	{name: "a dead cookie stays in an outage", check: checkDeadCookieInOutage},
+	{name: "each operation failing alone", config: withMode(believing), check: checkOperationFails},
+	{name: "a dead cookie stays in an outage", config: withMode(believing), check: checkDeadCookieInOutage},
 	{name: "a login that cannot end the carried session has begun nothing", check: checkLoginEndFails},
 	{name: "housekeeping that fails is left to the next request", check: checkHousekeepingFails},
 	{name: "record of a newer release", check: checkNewer},

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -22,6 +23,7 @@ var loginRules = []rule{
 	{name: "what a mode is shown", unserved: true, transport: true, check: checkAttempt},
 	{name: "the mode says whose session it is", unserved: true, check: checkLoginName},
 	{name: "all sessions ended while the login was on its way", unserved: true, check: checkLoginRevoked},
+	{name: "a login that is decided at once begins with its session", unserved: true, check: checkLoginAtOnce},
 	{name: "remember", config: func(c *server.Config) { c.RememberTTL = 720 * time.Hour }, check: checkRemember},
 	{name: "remember is not offered", transport: true, check: checkNoRemember},
 	{name: "whose sessions are sessions", unserved: true, check: checkAdmits},
@@ -34,6 +36,9 @@ var loginRules = []rule{
 type modeFunc func(*login.Attempt) (string, error)
 
 func (f modeFunc) Check(_ context.Context, a *login.Attempt) (string, error) { return f(a) }
+
+// believing decides as login.Open does, but may have taken its time: the server reads the user's mark before.
+var believing = modeFunc(func(a *login.Attempt) (string, error) { return a.UserID, nil })
 
 func (h *harness) serveMode(mode login.Mode, edit func(*server.Config)) {
 	h.Helper()
@@ -138,6 +143,22 @@ func checkLoginRevoked(h *harness) {
 	assert.Equal(h, 200, h.TryLogin("alias of "+user).Status, "unless the mode knows the name beforehand")
 	during = endAll
 	assert.Equal(h, revoked, h.Answer(h.TryLogin("alias of "+user)))
+}
+
+// No time passes before the session begins, so no mark has to be read, and none refuses the login.
+func checkLoginAtOnce(h *harness) {
+	user := h.User()
+	h.serveMode(login.Open{}, nil)
+	h.Store.On(func(op string) error {
+		assert.NotEqual(h, httpcontract.OpMark, op)
+		return nil
+	})
+	token := h.Login(user)
+	h.Store.Once(httpcontract.OpCreate, func() { require.NoError(h, h.srv.EndUser(context.Background(), user)) })
+	last := h.Login(user)
+	assert.Equal(h, "", h.Me(token))
+	assert.Equal(h, user, h.Me(last))
+	assert.Equal(h, 200, h.TryLogin(user).Status)
 }
 
 func (h *harness) loginRemembered(user, remember string) response {

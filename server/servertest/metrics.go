@@ -20,7 +20,7 @@ var metricsRules = []rule{
 	{name: "what becomes of sessions", config: func(cfg *server.Config) { cfg.Policy.MaxPerUser = 2 }, check: checkSessionMetrics},
 	{name: "reuse", config: func(cfg *server.Config) { cfg.Policy.RevokeOnReuse = true }, check: checkReuseMetrics},
 	{name: "logins by outcome", config: scripted, transport: true, check: checkLoginMetrics},
-	{name: "store failures", check: checkStoreMetrics},
+	{name: "store failures", config: withMode(believing), check: checkStoreMetrics},
 	{name: "no user, session, version or secret", config: scripted, check: checkMetricsTellNothing},
 	{name: "collectors of the caller's", unserved: true, transport: true, check: checkCollectors},
 	{name: "profiles", transport: true, check: checkProfiles},

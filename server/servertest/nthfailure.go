@@ -15,9 +15,9 @@ import (
 )
 
 var nthFailureRules = []rule{
-	{name: "every operation of every route, before and after it is done", check: checkNthFails},
+	{name: "every operation of every route, before and after it is done", config: withMode(believing), check: checkNthFails},
 	{name: "one of n operations for a while", check: checkEveryNthFails},
-	{name: "panics of the store", check: checkStorePanics},
+	{name: "panics of the store", config: withMode(believing), check: checkStorePanics},
 	{name: "a panic in the server", config: withMode(panicMode{}), check: checkServerPanic},
 	{name: "a store that blocks until its deadline", check: checkStoreBlocks},
 }

@@ -138,7 +138,7 @@ func checkLoginNotRefreshed(h *harness) {
 		if next == "another user" {
 			target = h.User()
 		}
-		h.Store.Once(httpcontract.OpMark, func() { h.Refresh(token) })
+		h.Store.Once(httpcontract.OpCreate, func() { h.Refresh(token) })
 		resp := h.TryLogin(target, h.Cookie(token))
 		require.Equal(h, answer{Status: 200, Code: "", Cookie: "set"}, h.Answer(resp), next)
 		assert.Equal(h, httpcontract.UserView(target, h.IDOf(h.Token(resp)), false), resp.Body, next)
