@@ -54,4 +54,16 @@ func TestReadPathDoesNotAllocate(t *testing.T) {
 	}), "anonymous")
 }
 
+func TestLastIPDoesNotAllocate(t *testing.T) {
+	var rec coatcheck.Record
+	require.NoError(t, example().write(&rec))
+	rec.SetLastIP(elsewhere)
+	here := rec.IP()
+	assert.Zero(t, testing.AllocsPerRun(1000, func() {
+		rec.SetLastIP(here)
+		rec.SetLastIP(elsewhere)
+		rec.SetLastIP(elsewhere)
+	}))
+}
+
 var sink string

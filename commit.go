@@ -127,7 +127,8 @@ func (r *Request) prepare(now time.Time) (rotated bool, err error) {
 		}
 		h.ID, h.RotatedAt = r.fresh.ID(), now.UnixMilli()
 	}
-	if r.renewalDue(&r.rec) {
+	renewed := r.renewalDue(&r.rec)
+	if renewed {
 		h.LastSeen = r.now.UnixMilli()
 		h.IdleExpiry = max(h.IdleExpiry, min(r.now.Add(r.m.policy.TTL).UnixMilli(), h.AbsoluteExpiry))
 		write = true
@@ -135,7 +136,13 @@ func (r *Request) prepare(now time.Time) (rotated bool, err error) {
 	if write || rotated {
 		h.Version++
 	}
-	return rotated, r.next.Rewrite(&r.rec, h, r.values)
+	if err := r.next.Rewrite(&r.rec, h, r.values); err != nil {
+		return rotated, err
+	}
+	if renewed || rotated { // not with every write, so that the address is about as old as LastSeen
+		r.next.SetLastIP(r.client.IP)
+	}
+	return rotated, nil
 }
 
 // mayRotate reports whether this request may rotate. A request with the current token may. One with the previous token may

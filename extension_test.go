@@ -211,6 +211,7 @@ func TestLastIP(t *testing.T) {
 		"IPv4 written as IPv6":  {nil, netip.MustParseAddr("::ffff:192.0.2.9"), noted(192, 0, 2, 9), netip.MustParseAddr("192.0.2.9")},
 		"elsewhere again":       {noted(192, 0, 2, 9), elsewhere, noted(elsewhere.AsSlice()...), elsewhere},
 		"back where it began":   {noted(192, 0, 2, 9), began, nil, began},
+		"with a zone":           {nil, elsewhere.WithZone("eth0"), noted(elsewhere.AsSlice()...), elsewhere},
 		"an address of nothing": {noted(192, 0, 2, 9), netip.Addr{}, noted(192, 0, 2, 9), netip.MustParseAddr("192.0.2.9")},
 	}
 	for _, form := range []string{"version 1", "version 2"} {

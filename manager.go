@@ -85,10 +85,12 @@ type Info struct {
 	Key        Key // names the session to Manager.End
 	Handle     Handle
 	ID         ID
+	Bound      bool // to a key of the user's device
 	CreatedAt  time.Time
 	LastSeenAt time.Time  // as coarse as Policy.RenewEvery
 	ExpiresAt  time.Time  // the earlier of idle and absolute expiry
 	CreatedIP  netip.Addr // of the client that began the session; the zero Addr if it is not known
+	LastIP     netip.Addr // of the client that renewed or rotated the session last, else that of CreatedIP
 	UserAgent  string     // as it was sent by the client that began the session, cut to MaxUserAgent bytes
 }
 
@@ -96,7 +98,7 @@ func infoOf(r *Record) Info {
 	return Info{
 		Key: r.Key, Handle: r.Key.Handle(), ID: r.ID,
 		CreatedAt: time.UnixMilli(r.CreatedAt), LastSeenAt: time.UnixMilli(r.LastSeen), ExpiresAt: time.UnixMilli(r.Expiry()),
-		CreatedIP: r.IP(), UserAgent: string(r.UserAgent()),
+		CreatedIP: r.IP(), LastIP: r.LastIP(), UserAgent: string(r.UserAgent()),
 	}
 }
 

@@ -76,17 +76,17 @@ func (r *Record) LastIP() netip.Addr {
 // what the values leave of MaxValues; if they leave less, or if addr is the address of IP, the record holds no note. An addr
 // that is not valid changes nothing.
 func (r *Record) SetLastIP(addr netip.Addr) {
-	addr = addr.Unmap()
+	addr = addr.Unmap().WithZone("")
 	if len(r.buf) == 0 || !addr.IsValid() || addr == r.LastIP() {
 		return
 	}
 	b := r.buf[:len(r.buf)-len(r.reserved)]
-	ip := addr.AsSlice()
-	if addr != r.IP() && len(r.values)+reservedHead+len(ip) <= MaxValues {
+	size := addr.BitLen() / 8
+	if addr != r.IP() && len(r.values)+reservedHead+size <= MaxValues {
 		b = append(b, byte(len(reservedName)))
 		b = append(b, reservedName...)
-		b = binary.BigEndian.AppendUint16(b, uint16(len(ip)))
-		b = append(b, ip...)
+		b = binary.BigEndian.AppendUint16(b, uint16(size))
+		b, _ = addr.AppendBinary(b) // it returns no error
 	}
 	r.buf = b
 	_ = r.parse() // it was a record before, and its bounds were kept

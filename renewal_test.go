@@ -2,6 +2,7 @@ package coatcheck_test
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -291,4 +292,54 @@ func TestRecordLives(t *testing.T) {
 		assert.Equal(t, tt.want, rec.Lives(now), name)
 		assert.Equal(t, min(tt.idle, tt.absolute), rec.Expiry(), name)
 	}
+}
+
+// B17: a session shows where it was last seen, as of its last renewal or rotation, and still where it began. The note takes no
+// write of its own.
+func TestLastIPFollowsTheClient(t *testing.T) {
+	w := newWorld(t)
+	home, train := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::7")
+	from := func(addr netip.Addr, cookie string, handler func(*coatcheck.Session)) answer {
+		t.Helper()
+		r := new(coatcheck.Request)
+		require.NoError(t, w.m.Open(t.Context(), r, presented(cookie), coatcheck.Client{IP: addr}, w.clock.Now()))
+		handler(r.Lend())
+		return w.finish(r)
+	}
+	where := func() (began, last netip.Addr) {
+		t.Helper()
+		sessions, err := w.m.List(t.Context(), "u")
+		require.NoError(t, err)
+		require.Len(t, sessions, 1)
+		return sessions[0].CreatedIP, sessions[0].LastIP
+	}
+	cookie := from(home, "", func(s *coatcheck.Session) { require.NoError(t, s.Authenticate("u")) }).token
+	began, last := where()
+	assert.Equal(t, []netip.Addr{home, home}, []netip.Addr{began, last})
+
+	w.clock.Step(renew - time.Millisecond)
+	w.store.ops()
+	from(train, cookie, nothing)
+	assert.Equal(t, []string{opLoad}, w.store.ops(), "no write of its own")
+	from(train, cookie, insert("x", 1))
+	_, last = where()
+	assert.Equal(t, home, last, "as coarse as LastSeen")
+
+	w.clock.Step(time.Millisecond)
+	w.store.ops()
+	from(train, cookie, nothing)
+	assert.Equal(t, []string{opLoad, opSwap}, w.store.ops())
+	began, last = where()
+	assert.Equal(t, []netip.Addr{home, train}, []netip.Addr{began, last}, "a renewal")
+
+	cookie = from(home, cookie, func(s *coatcheck.Session) { refreshIn(t, s) }).token
+	began, last = where()
+	assert.Equal(t, []netip.Addr{home, home}, []netip.Addr{began, last}, "a rotation")
+
+	w.clock.Step(renew)
+	from(train, cookie, nothing)
+	w.clock.Step(renew)
+	from(netip.Addr{}, cookie, nothing)
+	_, last = where()
+	assert.Equal(t, train, last, "an address that is not known changes nothing")
 }

@@ -83,6 +83,8 @@ function isSession(s, members) {
     [s.created_at, s.last_seen_at, s.expires_at].every(time) &&
     Date.parse(s.created_at) <= Date.parse(s.last_seen_at) &&
     s.last_seen_at < s.expires_at &&
+    s.bound === false &&
+    s.created_ip === "127.0.0.1" &&
     s.ip === "127.0.0.1" &&
     s.user_agent.length > 0
   );
@@ -95,7 +97,7 @@ function list(wanted, options) {
   check(res, {
     "sessions: as many as there are": () => sessions.length === wanted,
     "sessions: every member": () =>
-      sessions.every((s) => isSession(s, "created_at,current,expires_at,handle,ip,last_seen_at,session_id,user_agent")),
+      sessions.every((s) => isSession(s, "bound,created_at,created_ip,current,expires_at,handle,ip,last_seen_at,session_id,user_agent")),
     "sessions: one is current": () => sessions.filter((s) => s.current === true).length === 1,
     // As times, not as text: a fraction's trailing zeros are left out.
     "sessions: newest first": () =>
@@ -177,7 +179,7 @@ function administration() {
   check(res, {
     "admin: both sessions": () => sessions.length === 2,
     "admin: every member": () =>
-      sessions.every((s) => isSession(s, "created_at,expires_at,handle,ip,last_seen_at,session_id,user_agent")),
+      sessions.every((s) => isSession(s, "bound,created_at,created_ip,expires_at,handle,ip,last_seen_at,session_id,user_agent")),
   });
   call("DELETE", `${path}/${(sessions[0] || {}).handle}`, { at: admin, route: `${route}/{id}`, status: 204 });
   check(call("DELETE", path, { at: admin, route }), { "admin: one was left to end": (r) => r.body === '{"revoked":1}' });

@@ -19,7 +19,9 @@ type sessionView struct {
 	Handle     coatcheck.Handle `json:"handle"`
 	SessionID  coatcheck.ID     `json:"session_id"`
 	Current    *bool            `json:"current,omitempty"`
+	Bound      bool             `json:"bound"`
 	CreatedAt  timestamp        `json:"created_at"`
+	CreatedIP  *netip.Addr      `json:"created_ip"`
 	LastSeenAt timestamp        `json:"last_seen_at"`
 	ExpiresAt  timestamp        `json:"expires_at"`
 	IP         *netip.Addr      `json:"ip"`
@@ -35,22 +37,34 @@ func (t timestamp) MarshalText() ([]byte, error) {
 	return time.Time(t).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z07:00"), nil
 }
 
+func viewOf(one *coatcheck.Info) sessionView {
+	return sessionView{
+		Handle:     one.Handle,
+		SessionID:  one.ID,
+		Bound:      one.Bound,
+		CreatedAt:  timestamp(one.CreatedAt),
+		CreatedIP:  known(one.CreatedIP),
+		LastSeenAt: timestamp(one.LastSeenAt),
+		ExpiresAt:  timestamp(one.ExpiresAt),
+		IP:         known(one.LastIP),
+		UserAgent:  strings.ToValidUTF8(one.UserAgent, "\uFFFD"),
+	}
+}
+
+// known returns nil, which becomes null, for an address that is not known.
+func known(addr netip.Addr) *netip.Addr {
+	if !addr.IsValid() {
+		return nil
+	}
+	return &addr
+}
+
 // sessionViews returns the user's live sessions, newest first. A zero current leaves that member out.
 func (s *Server) sessionViews(ctx context.Context, user string, current coatcheck.Key) ([]sessionView, error) {
 	sessions, err := s.manager.List(ctx, user)
 	views := make([]sessionView, 0, len(sessions))
 	for _, one := range sessions {
-		v := sessionView{
-			Handle:     one.Handle,
-			SessionID:  one.ID,
-			CreatedAt:  timestamp(one.CreatedAt),
-			LastSeenAt: timestamp(one.LastSeenAt),
-			ExpiresAt:  timestamp(one.ExpiresAt),
-			UserAgent:  strings.ToValidUTF8(one.UserAgent, "\uFFFD"),
-		}
-		if one.CreatedIP.IsValid() {
-			v.IP = &one.CreatedIP
-		}
+		v := viewOf(&one)
 		if !current.IsZero() {
 			isCurrent := one.Key == current
 			v.Current = &isCurrent

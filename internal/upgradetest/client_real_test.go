@@ -40,6 +40,9 @@ func (n *node) call(t *testing.T, method, url, token, body string) answer {
 	if token != "" {
 		req.AddCookie(&http.Cookie{Name: "coatcheck", Value: token})
 	}
+	if n.client.IsValid() {
+		req.Header.Set("X-Forwarded-For", n.client.String())
+	}
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err, n.name)
 	defer resp.Body.Close() //nolint:errcheck // it was read

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,6 +84,7 @@ func build(dir string) error {
 type node struct {
 	release
 	url, admin string
+	client     netip.Addr // where call comes from, as told by a proxy that the node trusts; the zero Addr: this machine
 	cmd        *exec.Cmd
 	out        *output
 	exited     chan struct{}

@@ -89,16 +89,15 @@ func (s stored) read() *coatcheck.Record {
 
 func (s stored) write(b []byte) { s.server.Must("SET", s.name(), string(b), "KEEPTTL") }
 
-// The release before reads, keeps and rotates a record that holds a note of where the session was last seen.
+// This release notes where a session was last seen. The release before reads, keeps and rotates such a record.
 func TestNoteOfLastIP(t *testing.T) {
 	server := redistest.Start(t)
-	old, now := before.start(t, "--store="+server.URL()), current.start(t, "--store="+server.URL())
+	old, now := before.start(t, "--store="+server.URL()), current.start(t, "--store="+server.URL(), "--trusted-proxies=127.0.0.1/32")
 	token := now.login(t, "ada", "").token
 	s := in(t, server, token)
-	rec := s.read()
-	rec.SetLastIP(elsewhere)
-	s.write(rec.Bytes())
-	for _, n := range []*node{old, now, old} {
+	assert.Equal(t, "127.0.0.1", s.read().LastIP().String())
+	now.client = elsewhere
+	for _, n := range []*node{now, old, now, old} {
 		a := n.refresh(t, token)
 		require.NotEmpty(t, a.token)
 		token = a.token
@@ -106,6 +105,10 @@ func TestNoteOfLastIP(t *testing.T) {
 			assert.Equal(t, "ada", reader.me(t, token).view.UserID, reader.name)
 		}
 		assert.Equal(t, elsewhere, s.read().LastIP(), "after a refresh by %s", n.name)
+		assert.Equal(t, "127.0.0.1", s.read().IP().String())
+		for _, lister := range []*node{old, now} {
+			assert.Len(t, lister.sessions(t, "ada"), 1, lister.name)
+		}
 	}
 	old.logout(t, token)
 	now.refuses(t, token)

@@ -61,7 +61,7 @@ func checkAdminList(h *harness) {
 	assert.Equal(h, []string{h.HandleOf(newer), h.HandleOf(token)}, []string{list[0].Handle, list[1].Handle}, "newest first")
 	assert.Equal(h, device{
 		Handle: h.HandleOf(token), SessionID: h.IDOf(token), CreatedAt: h.Clock.RFC3339(-renewEvery), LastSeenAt: h.Clock.RFC3339(-renewEvery),
-		ExpiresAt: h.Clock.RFC3339(ttl - renewEvery), IP: "127.0.0.1", UserAgent: "a",
+		ExpiresAt: h.Clock.RFC3339(ttl - renewEvery), CreatedIP: "127.0.0.1", IP: "127.0.0.1", UserAgent: "a",
 	}, list[1])
 	assert.NotContains(h, h.adminDo("GET", "/admin/users/"+user+"/sessions").Body, "current", "nobody's session is the administrator's")
 }

@@ -20,6 +20,7 @@ var deviceRules = []rule{
 	{name: "list", check: checkList},
 	{name: "expires_at is the earlier expiry", check: checkListExpiry},
 	{name: "user agents", check: checkListAgents},
+	{name: "where a session began and was last seen", config: behindProxies, check: checkListAddresses},
 	{name: "list shows the caller's live sessions only", check: checkListOwn},
 	{name: "public names open nothing", check: checkNamesOpenNothing},
 	{name: "revoke one by any of its names", check: checkRevokeOne},
@@ -36,7 +37,9 @@ type device struct {
 	Handle     string
 	SessionID  string `json:"session_id"`
 	Current    *bool
+	Bound      bool
 	CreatedAt  string `json:"created_at"`
+	CreatedIP  string `json:"created_ip"`
 	LastSeenAt string `json:"last_seen_at"`
 	ExpiresAt  string `json:"expires_at"`
 	IP         string
@@ -91,7 +94,7 @@ func checkList(h *harness) {
 	for _, m := range memberNames.FindAllStringSubmatch(resp.Body, -1) {
 		names = append(names, m[1])
 	}
-	order := []string{"handle", "session_id", "current", "created_at", "last_seen_at", "expires_at", "ip", "user_agent"}
+	order := []string{"handle", "session_id", "current", "bound", "created_at", "created_ip", "last_seen_at", "expires_at", "ip", "user_agent"}
 	assert.Equal(h, append(append([]string{"sessions"}, order...), order...), names)
 
 	list := h.devices(first)
@@ -101,12 +104,12 @@ func checkList(h *harness) {
 		{
 			Handle: h.HandleOf(second), SessionID: h.IDOf(second), Current: &no,
 			CreatedAt: h.Clock.RFC3339(-renewEvery), LastSeenAt: h.Clock.RFC3339(-renewEvery), ExpiresAt: h.Clock.RFC3339(ttl - renewEvery),
-			IP: "127.0.0.1", UserAgent: "second/2.0",
+			CreatedIP: "127.0.0.1", IP: "127.0.0.1", UserAgent: "second/2.0",
 		},
 		{
 			Handle: h.HandleOf(first), SessionID: h.IDOf(first), Current: &yes,
 			CreatedAt: firstAt, LastSeenAt: h.Clock.RFC3339(0), ExpiresAt: h.Clock.RFC3339(ttl),
-			IP: "127.0.0.1", UserAgent: "first/1.0",
+			CreatedIP: "127.0.0.1", IP: "127.0.0.1", UserAgent: "first/1.0",
 		},
 	}, list)
 	for _, d := range list {
@@ -161,6 +164,35 @@ func checkListAgents(h *harness) {
 		}
 		assert.True(h, found, name)
 	}
+}
+
+// CASES B17: a thief who goes on with a session shows under the thief's own address.
+func checkListAddresses(h *harness) {
+	const home, away = "203.0.113.7", "2001:db8:2::7"
+	user := h.User()
+	token := h.Login(user, "X-Forwarded-For: "+home)
+	h.Clock.Step(time.Millisecond)
+	watcher := h.Login(user)
+	at := func() (created, last string) {
+		h.Helper()
+		for _, list := range [][]device{h.devices(watcher), h.adminDevices(user)} {
+			d := list[len(list)-1]
+			require.Equal(h, h.HandleOf(token), d.Handle)
+			created, last = d.CreatedIP, d.IP
+		}
+		return created, last
+	}
+	h.Clock.Step(renewEvery - 2*time.Millisecond)
+	require.Equal(h, 200, h.Get("/auth/me", h.Cookie(token), "X-Forwarded-For: "+away).Status)
+	_, last := at()
+	assert.Equal(h, home, last, "as coarse as last_seen_at")
+	h.Clock.Step(time.Millisecond)
+	require.Equal(h, 200, h.Get("/auth/verify", h.Cookie(token), "X-Forwarded-For: "+away).Status)
+	created, last := at()
+	assert.Equal(h, []string{home, away}, []string{created, last}, "a renewal")
+	require.Equal(h, 200, h.Post("/auth/refresh", h.Cookie(token), "X-Forwarded-For: "+home).Status)
+	_, last = at()
+	assert.Equal(h, home, last, "a rotation")
 }
 
 func checkListOwn(h *harness) {

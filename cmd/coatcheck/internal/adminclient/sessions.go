@@ -12,8 +12,10 @@ import (
 // Session is what the admin API shows of a session.
 type Session struct {
 	Handle     string
-	SessionID  string    `json:"session_id"`
+	SessionID  string `json:"session_id"`
+	Bound      bool
 	CreatedAt  time.Time `json:"created_at"`
+	CreatedIP  string    `json:"created_ip"`
 	LastSeenAt time.Time `json:"last_seen_at"`
 	ExpiresAt  time.Time `json:"expires_at"`
 	IP         string
