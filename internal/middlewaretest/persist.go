@@ -44,10 +44,6 @@ func checkPersistsAnyStatus(h *harness) {
 		code, err := strconv.Atoi(c.Query("status"))
 		return errors.Join(err, c.Session().Insert("status", code), status(c, code))
 	}
-	handlers["/check"] = func(c Context) error { // goes on whatever BeginLogin says
-		_ = c.Session().BeginLogin(context.Background(), c.Query("user"))
-		return c.Session().Authenticate(c.Query("user"))
-	}
 	h.app(handlers)
 	token := h.begin("u")
 	for _, status := range []int{200, 201, 204, 301, 302, 304, 400, 401, 403, 404, 409, 418, 422, 500, 502, 503} {
@@ -93,6 +89,10 @@ func checkPersistFails(h *harness) {
 	}
 	handlers["/error"] = func(c Context) error {
 		return errors.Join(c.Session().Insert("a", 1), &Error{Status: 418})
+	}
+	handlers["/check"] = func(c Context) error { // goes on whatever BeginLogin says
+		_ = c.Session().BeginLogin(context.Background(), c.Query("user"))
+		return c.Session().Authenticate(c.Query("user"))
 	}
 	h.app(handlers)
 	token := h.begin("u")
