@@ -19,8 +19,7 @@
 //
 // The memory, from the bottom up:
 //
-//	slot.go          what stands where in the bytes of one session, tombstone or mark
-//	slab.go          where slots come from: slabs of slots, in size classes
+//	slab.go          slots, the bytes of one session, tombstone or mark; and slabs of slots, in size classes
 //	hashtable.go     from hashes to slots
 //	timerwheel.go    which slot ends next
 //	shard.go         a lock, and one of each of these under it
