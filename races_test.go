@@ -47,14 +47,6 @@ func authenticate(user string) func(*coatcheck.Session) {
 	return func(s *coatcheck.Session) { _ = s.Authenticate(user) }
 }
 
-// checkedLogin is a login whose credential check may take time.
-func checkedLogin(user string) func(*coatcheck.Session) {
-	return func(s *coatcheck.Session) {
-		_ = s.BeginLogin(context.Background(), user)
-		_ = s.Authenticate(user)
-	}
-}
-
 func refreshing(t tester) func(*coatcheck.Session) {
 	return func(s *coatcheck.Session) { refreshIn(t, s) }
 }
