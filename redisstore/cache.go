@@ -56,6 +56,7 @@ type cacheEntry struct {
 	key   coatcheck.Key
 	msg   rueidis.RedisMessage // what Redis answered; flight hands it out again
 	bytes []byte               // msg's; never written into, so that load may read them without the lock
+	from  int64                // Unix milliseconds: a clock that shows less was set back since, and it must be read again
 	until int64                // Unix milliseconds; from then on it must be read again
 	pos   int                  // where it stands in the ring
 	used  bool
@@ -93,7 +94,7 @@ func (c *cache) load(key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coa
 	sh := c.shard(key)
 	sh.mu.Lock()
 	e := sh.entries[key]
-	if e == nil || now.UnixMilli() >= e.until {
+	if e == nil || !e.fresh(now.UnixMilli()) {
 		sh.mu.Unlock()
 		return false
 	}
@@ -119,7 +120,7 @@ func (c *cache) keep(key coatcheck.Key, err error, rec *coatcheck.Record) {
 }
 
 // put is the only way into the cache. It does nothing if something was taken out of the shard since epoch.
-func (c *cache) put(key coatcheck.Key, msg rueidis.RedisMessage, until int64, epoch uint64) {
+func (c *cache) put(key coatcheck.Key, msg rueidis.RedisMessage, from, until int64, epoch uint64) {
 	b, err := msg.AsBytes()
 	var rec coatcheck.Record
 	if err != nil || rec.Read(key, b) != nil {
@@ -128,7 +129,7 @@ func (c *cache) put(key coatcheck.Key, msg rueidis.RedisMessage, until int64, ep
 	sh := c.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := &cacheEntry{key: key, msg: msg, bytes: b, until: until, pos: len(sh.ring), used: true}
+	e := &cacheEntry{key: key, msg: msg, bytes: b, from: from, until: until, pos: len(sh.ring), used: true}
 	if sh.epoch != epoch || e.size() > sh.max {
 		return
 	}
@@ -144,6 +145,10 @@ func (c *cache) put(key coatcheck.Key, msg rueidis.RedisMessage, until int64, ep
 }
 
 func (e *cacheEntry) size() int { return len(e.bytes) + entryBytes }
+
+// fresh reports whether the clock shows a time within one TTL of when the entry was read. A clock that was ahead then, and
+// was set right, must not keep the entry for as long as it was ahead.
+func (e *cacheEntry) fresh(now int64) bool { return e.from <= now && now < e.until }
 
 // makeRoom evicts until size more bytes fit. The caller holds the lock.
 func (sh *cacheShard) makeRoom(size int) {
@@ -208,7 +213,7 @@ func (c *cache) hit(key coatcheck.Key, now int64) (msg rueidis.RedisMessage, fou
 	sh := c.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.entries[key]; e != nil && now < e.until {
+	if e := sh.entries[key]; e != nil && e.fresh(now) {
 		return e.msg, true, 0
 	}
 	return msg, false, sh.epoch
@@ -252,6 +257,7 @@ type connCache struct {
 
 // flight is a read under way. msg and err are written before done is closed.
 type flight struct {
+	from  int64
 	until int64
 	epoch uint64
 	done  chan struct{}
@@ -289,7 +295,7 @@ func (c *connCache) Flight(redisKey, _ string, ttl time.Duration, now time.Time)
 		return rueidis.RedisMessage{}, f
 	}
 	c.read = true
-	c.flights[key] = &flight{until: now.Add(ttl).UnixMilli(), epoch: epoch, done: make(chan struct{})}
+	c.flights[key] = &flight{from: now.Add(-ttl).UnixMilli(), until: now.Add(ttl).UnixMilli(), epoch: epoch, done: make(chan struct{})}
 	return rueidis.RedisMessage{}, nil
 }
 
@@ -299,7 +305,7 @@ func (c *connCache) Update(redisKey, _ string, msg rueidis.RedisMessage) (pxat i
 	if f == nil {
 		return 0
 	}
-	c.cache.put(key, msg, f.until, f.epoch)
+	c.cache.put(key, msg, f.from, f.until, f.epoch)
 	f.msg = msg
 	close(f.done)
 	return f.until

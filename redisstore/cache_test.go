@@ -55,6 +55,18 @@ func TestCacheStore(t *testing.T) {
 		msg, entry = conn.Flight(key, "GET", time.Minute, now)
 		assert.True(t, isZero(msg) && entry == nil, "one reads again")
 	})
+	t.Run("a clock that was ahead", func(t *testing.T) {
+		for _, step := range []time.Duration{-4 * 365 * 24 * time.Hour, -time.Hour, time.Hour, 4 * 365 * 24 * time.Hour} {
+			c, conn, rec, key := setUp(t)
+			conn.Flight(key, "GET", time.Minute, now)
+			conn.Update(key, "GET", redisstore.Message(rec.Bytes()))
+			var found coatcheck.Record
+			assert.True(t, c.Load(rec.Key, rec.ID, now, &found))
+			assert.False(t, c.Load(rec.Key, rec.ID, now.Add(step), &found), "%v: it must be read again", step)
+			msg, entry := conn.Flight(key, "GET", time.Minute, now.Add(step))
+			assert.True(t, isZero(msg) && entry == nil, "%v: one reads again", step)
+		}
+	})
 	t.Run("a read that fails", func(t *testing.T) {
 		_, conn, _, key := setUp(t)
 		conn.Flight(key, "GET", time.Minute, now)

@@ -69,7 +69,8 @@ func (l *Ledger) run(ctx context.Context, name string, s *script, bucket [16]byt
 }
 
 // KEYS bucket, receipt; ARGV now, how long a failure counts, the delays. The bucket holds the times at which all failures
-// will be forgotten and the last was counted. The answer is how long to wait; 0 if a failure was counted.
+// will be forgotten and the last was counted. If the last was counted by a clock that was ahead, both times move back. The
+// answer is how long to wait; 0 if a failure was counted.
 var reserveScript = newScript(`
 local done = replay(KEYS[2])
 if done then return done end
@@ -80,13 +81,19 @@ if v then
   empty, last = v:match('^(%d+) (%d+)$')
   empty, last = tonumber(empty) or 0, tonumber(last) or 0
 end
+local ahead, most = last > now, (#ARGV - 2) * forget
+if ahead then empty, last = empty - (last - now), now end
+empty = math.min(empty, last + most)
 local n = math.floor(math.max(0, empty - last + forget - 1) / forget)
 if n > 0 then
   local delay = tonumber(ARGV[math.min(2 + n, #ARGV)])
-  local wait = math.min(delay, math.max(0, last + delay - now))
-  if wait > 0 then return {string.format('%d', wait)} end
+  local wait = math.max(0, last + delay - now)
+  if wait > 0 then
+    if ahead then redis.call('SET', KEYS[1], string.format('%d %d', empty, last), 'PX', empty - last) end
+    return {string.format('%d', wait)}
+  end
 end
-empty = math.max(empty, now) + forget
+empty = math.min(math.max(empty, now) + forget, now + most)
 redis.call('SET', KEYS[1], string.format('%d %d', empty, now), 'PX', empty - now)
 return answer(KEYS[2], {'0'})
 `)

@@ -22,7 +22,8 @@ type Ledger interface {
 }
 
 // Rule is how many failures a bucket may have. A bucket keeps two times: when it will have forgotten all failures, and when
-// the last one was counted.
+// the last one was counted. Both are of the wall clock, because nodes share them; Reserve moves them back when it finds the
+// last failure in the future, because the clock that counted it was ahead.
 type Rule struct {
 	// Forget is how long it takes to forget one failure; several are forgotten one after the other.
 	Forget time.Duration
@@ -56,19 +57,31 @@ func (r Rule) failures(t tally, at int64) int64 {
 	return max(0, t.empty-at+forget-1) / forget
 }
 
-// wait returns how long the next attempt has to wait; 0 if it need not. A clock that went back prolongs no delay.
+// follow returns the tally as the clock that shows now has it. If the last failure lies in the future, the clock was ahead
+// then and has been set right: the failures stay, and their times move back with the clock, so that no lock lasts for as
+// long as the clock was ahead. More failures than there are delays are not remembered.
+func (r Rule) follow(t tally, now int64) tally {
+	if t.last > now {
+		t.empty -= t.last - now
+		t.last = now
+	}
+	t.empty = min(t.empty, t.last+int64(len(r.Delays))*int64(r.Forget))
+	return t
+}
+
+// wait returns how long the next attempt has to wait; 0 if it need not.
 func (r Rule) wait(t tally, now int64) time.Duration {
 	n := r.failures(t, t.last)
 	if n == 0 {
 		return 0
 	}
 	delay := r.Delays[min(n, int64(len(r.Delays)))-1]
-	return min(delay, max(0, time.Duration(t.last+int64(delay)-now)))
+	return max(0, time.Duration(t.last+int64(delay)-now))
 }
 
 // count returns the tally with one failure more.
 func (r Rule) count(t tally, now int64) tally {
-	return tally{empty: max(t.empty, now) + int64(r.Forget), last: now}
+	return r.follow(tally{empty: max(t.empty, now) + int64(r.Forget), last: now}, now)
 }
 
 const (
@@ -112,6 +125,7 @@ func (m *MemoryLedger) Reserve(_ context.Context, bucket [16]byte, now time.Time
 	s := m.set(bucket)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.follow(m.rule, at)
 	p := s.find(bucket)
 	var t tally
 	if p != nil {
@@ -153,6 +167,13 @@ func (m *MemoryLedger) Reset(_ context.Context, bucket [16]byte) error {
 
 func (m *MemoryLedger) set(bucket [16]byte) *set {
 	return &m.sets[maphash.Comparable(m.seed, bucket)%uint64(len(m.sets))]
+}
+
+// follow makes the set's tallies follow the clock.
+func (s *set) follow(rule Rule, now int64) {
+	for i := range s.places {
+		s.places[i].tally = rule.follow(s.places[i].tally, now)
+	}
 }
 
 func (s *set) find(bucket [16]byte) *place {

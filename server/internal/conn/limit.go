@@ -26,7 +26,8 @@ func (l *connLimit) acquire(addr netip.Addr, now time.Time) (ok, warn bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open[client] >= l.max {
-		warn = now.Sub(l.warned) >= time.Minute
+		since := now.Sub(l.warned)
+		warn = since >= time.Minute || since < 0 // a clock that was set back must not silence warnings until it has caught up
 		if warn {
 			l.warned = now
 		}

@@ -100,3 +100,23 @@ func TestConnLimitOverTLS(t *testing.T) {
 		return len(s.limit.open) == 0
 	})
 }
+
+// A clock that steps silences the warning for no longer than a minute.
+func TestConnLimitWarnsWhateverTheClockDoes(t *testing.T) {
+	for _, step := range []time.Duration{-4 * 365 * 24 * time.Hour, -time.Hour, time.Hour, 4 * 365 * 24 * time.Hour} {
+		l := connLimit{max: 1}
+		addr, now := netip.MustParseAddr("192.0.2.1"), time.UnixMilli(1_900_000_000_000)
+		warns := func() bool {
+			_, warn := l.acquire(addr, now)
+			return warn
+		}
+		warns() // admitted
+		assert.True(t, warns(), step)
+		assert.False(t, warns(), step)
+		now = now.Add(step)
+		assert.True(t, warns(), step)
+		assert.False(t, warns(), step)
+		now = now.Add(-step + time.Minute)
+		assert.True(t, warns(), step)
+	}
+}

@@ -3,6 +3,7 @@
 package ledgertest
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,7 @@ func Run(t *testing.T, open func(t *testing.T, rule login.Rule) login.Ledger) {
 		{"what was given back was never counted", givesBack},
 		{"a reset forgets all", resets},
 		{"a clock that goes back", clockGoesBack},
+		{"a clock that steps by years and back", clockSteps},
 		{"in parallel", parallel},
 		{"a bucket of zeros", zeros},
 	} {
@@ -149,8 +151,63 @@ func clockGoesBack(b *book) {
 	}
 	b.now = b.now.Add(-time.Hour)
 	b.reserve("ann", time.Second) // the wait is no longer than the delay
-	b.now = b.now.Add(time.Hour + time.Second)
-	b.reserve("ann", 0)
+	b.now = b.now.Add(time.Second)
+	b.reserve("ann", 0) // and it ends by the clock that went back
+	b.reserve("ann", 3*time.Second)
+}
+
+// clockSteps steps the clock and back again. Nothing that happens while the clock is wrong locks a bucket for longer, and a
+// lock from before lasts no longer than its delay; only a clock that is ahead ends locks early.
+func clockSteps(b *book) {
+	for i, step := range []time.Duration{-4 * 365 * 24 * time.Hour, -time.Hour, time.Hour, 4 * 365 * 24 * time.Hour} {
+		locked, fresh, late := fmt.Sprint("locked", i), fmt.Sprint("fresh", i), fmt.Sprint("late", i)
+		b.fail(locked, 5)
+		b.reserve(locked, 10*time.Minute)
+
+		b.now = b.now.Add(step)
+		if step < 0 {
+			b.reserve(locked, 10*time.Minute)
+			b.now = b.now.Add(10 * time.Minute)
+		}
+		b.reserve(locked, 0) // the lock is over by this clock
+		b.reserve(fresh, 0)
+		b.fail(late, 5)
+		b.reserve(late, 10*time.Minute)
+
+		b.now = b.now.Add(-step)
+		if step < 0 {
+			b.reserve(fresh, 0) // by this clock the first failure is long past
+		}
+		b.reserve(fresh, 0)
+		b.reserve(fresh, 0)
+		b.reserve(fresh, time.Second) // three failures, and no more
+		if step > 0 {
+			b.reserve(late, 10*time.Minute) // from the first attempt that meets it
+			b.now = b.now.Add(10 * time.Minute)
+		}
+		b.reserve(late, 0)
+		b.reserve(locked, 0)
+		b.now = b.now.Add(24 * time.Hour) // all is forgotten
+		for _, name := range []string{locked, fresh, late} {
+			for range 3 {
+				b.reserve(name, 0)
+			}
+			b.reserve(name, time.Second)
+		}
+	}
+}
+
+// fail counts so many failures, each as soon as it may be counted.
+func (b *book) fail(name string, n int) {
+	b.Helper()
+	for range n {
+		wait, err := b.ledger.Reserve(b.Context(), bucket(name), b.now)
+		require.NoError(b, err)
+		if wait > 0 {
+			b.now = b.now.Add(wait)
+			b.reserve(name, 0)
+		}
+	}
 }
 
 func parallel(b *book) {

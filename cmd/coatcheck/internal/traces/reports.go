@@ -80,7 +80,8 @@ func (r *reports) report(mistake, failure string) {
 	}
 	r.failures++
 	now := r.now()
-	if !r.logged.IsZero() && now.Sub(r.logged) < reportEvery {
+	// A clock that was set back must not silence reports until it has caught up.
+	if since := now.Sub(r.logged); 0 <= since && since < reportEvery {
 		return
 	}
 	r.log.LogAttrs(context.Background(), slog.LevelWarn, "spans were not sent", slog.String("error", failure), slog.Int("count", r.failures))
@@ -90,7 +91,8 @@ func (r *reports) report(mistake, failure string) {
 // sentStatus finds the status in otlptracehttp's "failed to send to URL: 401 Unauthorized (body: …)"; no URL has a space.
 var sentStatus = regexp.MustCompile(`failed to send to \S+: ([1-5]\d\d) `)
 
-// causeOf says why spans were not sent, in words of its own or of Go's network packages, never in the collector's.
+// causeOf says why spans were not sent, in words of its own or those of Go's network errors, which quote addresses only, and
+// never in the collector's.
 func causeOf(err error) string {
 	var network *net.OpError
 	var certificate *tls.CertificateVerificationError
@@ -100,7 +102,7 @@ func causeOf(err error) string {
 	case errors.As(err, &network):
 		return network.Error()
 	case errors.As(err, &certificate):
-		return certificate.Error()
+		return "the collector's certificate is not valid" // its text quotes names in the certificate
 	case status != nil:
 		return "the collector answered " + status[1]
 	case strings.Contains(text, "retry-able request failure: body:"):

@@ -3,6 +3,8 @@ package traces
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -32,6 +34,18 @@ func TestReportsOnceAMinute(t *testing.T) {
 	assert.Equal(t, 2, strings.Count(out.String(), "\n"))
 	assert.Contains(t, out.String(), "count=2000")
 	assert.NotContains(t, out.String(), "s3cret")
+	now = now.Add(4 * 365 * 24 * time.Hour)
+	r.Handle(refused)
+	now = now.Add(-4 * 365 * 24 * time.Hour)
+	r.Handle(refused)
+	assert.Equal(t, 4, strings.Count(out.String(), "\n"), "a clock that was ahead for a moment")
+}
+
+// A certificate's text is its owner's.
+func TestCauseQuotesNoCertificate(t *testing.T) {
+	certificate := &x509.Certificate{DNSNames: []string{"s3cret.example"}}
+	cause := causeOf(&url.Error{Op: "Post", URL: "https://x", Err: &tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: certificate, Host: "x"}}})
+	assert.Equal(t, "the collector's certificate is not valid", cause)
 }
 
 // causeOf reads the exporter's texts; this is what the real one says today.
