@@ -1,7 +1,6 @@
 package httpsession_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -15,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/internal/testoutput"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/httpsession"
@@ -100,29 +101,11 @@ func (s *faultyStore) End(ctx context.Context, key coatcheck.Key, user string, n
 	return s.Store.End(ctx, key, user, now, until, last)
 }
 
-// logged is a log that a test reads.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer // guarded by mu
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // site is an application behind the middleware, and a client of it.
 type site struct {
 	*testing.T
 	store   *faultyStore
-	log     *logged
+	log     *testoutput.Buffer
 	manager *coatcheck.Manager
 	client  *http.Client
 	url     string
@@ -145,7 +128,7 @@ func newSite2(t *testing.T, handler http.HandlerFunc, outer func(http.Handler) h
 
 func newSiteWith(t *testing.T, handler http.HandlerFunc, outer func(http.Handler) http.Handler, edit func(*httptest.Server)) *site {
 	t.Helper()
-	s := &site{T: t, store: newStore(t), log: new(logged)}
+	s := &site{T: t, store: newStore(t), log: new(testoutput.Buffer)}
 	var err error
 	s.manager, err = coatcheck.NewManager(s.store, coatcheck.Policy{})
 	require.NoError(t, err)

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/testoutput"
+
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/httpsession"
 )
@@ -181,7 +183,7 @@ func TestTwoMiddlewares(t *testing.T) {
 	require.NoError(t, err)
 	admins, err := httpsession.New(adminStore, httpsession.Config{Cookie: httpsession.Cookie{Name: "__Host-admin"}})
 	require.NoError(t, err)
-	log := new(logged)
+	log := new(testoutput.Buffer)
 	clash, err := httpsession.New(adminStore, httpsession.Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
 	require.NoError(t, err)
 	inner := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

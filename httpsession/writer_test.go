@@ -21,6 +21,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/testoutput"
+
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/httpsession"
 )
@@ -130,7 +132,7 @@ func TestAfterTheHeader(t *testing.T) {
 
 // An audit event is written when the header leaves, and not once more at the end.
 func TestOneEvent(t *testing.T) {
-	log := new(logged)
+	log := new(testoutput.Buffer)
 	wrap, err := httpsession.New(newStore(t), httpsession.Config{
 		Policy: coatcheck.Policy{MaxPerUser: 1}, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})

@@ -21,6 +21,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testoutput"
 )
 
 // startShipped starts the program as it is shipped. It needs, like the test, a descriptor for each of n connections.
@@ -32,7 +34,7 @@ func startShipped(t *testing.T, n int, args ...string) *process {
 		limit.Cur, limit.Max = need, max(limit.Max, need)
 		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit), "%d connections need as many descriptors: raise ulimit -Hn", n)
 	}
-	stderr := new(output)
+	stderr := new(testoutput.Buffer)
 	p := startProgram(t, shippedProgram(t), nil, stderr, args...)
 	p.stderr = stderr
 	return p

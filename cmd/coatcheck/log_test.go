@@ -78,7 +78,7 @@ func TestTheLogIsCleanWhateverComes(t *testing.T) {
 	all := p.stdout.String() + p.stderr.String()
 	assert.NotContains(t, all, canary)
 	assert.NotContains(t, all, token[1])
-	lines := p.stderr.lines()
+	lines := p.stderr.Lines()
 	assert.Greater(t, len(lines), 10)
 	for _, line := range lines {
 		assert.Less(t, len(line), 2048)

@@ -21,6 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/coatcheck/coatcheck/internal/testoutput"
+
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
 )
@@ -56,7 +58,7 @@ func TestStaticProgramInAnEmptyRoot(t *testing.T) {
 	}
 	require.NoError(t, file.Close())
 
-	var stdout, stderr output
+	var stdout, stderr testoutput.Buffer
 	server := caged(t, root, "serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0")
 	server.Stdout, server.Stderr = &stdout, &stderr
 	require.NoError(t, server.Start())

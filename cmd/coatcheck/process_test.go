@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -11,11 +9,12 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testoutput"
 )
 
 // patience bounds what a test waits for; nothing waits that long unless it is broken, on a busy machine neither.
@@ -24,8 +23,8 @@ const patience = 2 * time.Minute
 // process is a running `coatcheck serve`.
 type process struct {
 	url, admin string // where it listens, as it printed that
-	stdout     *output
-	stderr     *output
+	stdout     *testoutput.Buffer
+	stderr     *testoutput.Buffer
 	cmd        *exec.Cmd
 	exited     chan struct{}
 }
@@ -45,7 +44,7 @@ func startWith(t *testing.T, stderr io.Writer, args ...string) *process {
 // startIn is start with environment variables.
 func startIn(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	stderr := new(output)
+	stderr := new(testoutput.Buffer)
 	p := startProgram(t, program(t), env, stderr, args...)
 	p.stderr = stderr
 	return p
@@ -53,7 +52,7 @@ func startIn(t *testing.T, env []string, args ...string) *process {
 
 func startProgram(t *testing.T, path string, env []string, stderr io.Writer, args ...string) *process {
 	t.Helper()
-	p := &process{stdout: new(output), stderr: new(output), exited: make(chan struct{})}
+	p := &process{stdout: new(testoutput.Buffer), stderr: new(testoutput.Buffer), exited: make(chan struct{})}
 	// Not t.Context: it ends before the cleanups, and would kill what the test has just told to stop.
 	p.cmd = exec.CommandContext(context.Background(), path, append([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"}, args...)...)
 	p.cmd.Env = environment(env...)
@@ -143,30 +142,4 @@ func (p *process) ready(t *testing.T) int {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	return resp.StatusCode
-}
-
-// output collects what a process writes.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
-func (o *output) lines() []string {
-	var lines []string
-	for scan := bufio.NewScanner(strings.NewReader(o.String())); scan.Scan(); {
-		lines = append(lines, scan.Text())
-	}
-	return lines
 }

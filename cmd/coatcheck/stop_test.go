@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/testoutput"
+
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 )
 
@@ -159,7 +161,7 @@ func TestHangUpIsNoEnd(t *testing.T) {
 func TestServeLeavesNothingBehind(t *testing.T) {
 	for _, admin := range []string{"127.0.0.1:0", "off"} {
 		signals := daemon.NewSignals()
-		var stdout, stderr output
+		var stdout, stderr testoutput.Buffer
 		code := make(chan int, 1)
 		go func() {
 			code <- run([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=" + admin}, nil, signals, nil, &stdout, &stderr)

@@ -3,7 +3,6 @@
 package upgradetest_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -12,12 +11,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testoutput"
 )
 
 // commitBefore is the release before this one, which knows version 1 of the codec only. Whoever tags a release sets it to
@@ -86,18 +86,18 @@ type node struct {
 	url, admin string
 	client     netip.Addr // where call comes from, as told by a proxy that the node trusts; the zero Addr: this machine
 	cmd        *exec.Cmd
-	out        *output
+	out        *testoutput.Buffer
 	exited     chan struct{}
 }
 
 // start runs a server in mode open on free ports and waits until it listens. It is killed when the test ends.
 func (r release) start(t *testing.T, args ...string) *node {
 	t.Helper()
-	n := &node{release: r, out: new(output), exited: make(chan struct{})}
+	n := &node{release: r, out: new(testoutput.Buffer), exited: make(chan struct{})}
 	args = append([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--max-sessions-per-user=4"}, args...)
 	n.cmd = exec.CommandContext(context.Background(), r.program, args...) // not t.Context: it ends before the cleanups
 	n.cmd.Env = []string{}
-	stdout := new(output)
+	stdout := new(testoutput.Buffer)
 	n.cmd.Stdout, n.cmd.Stderr = stdout, n.out
 	require.NoError(t, n.cmd.Start())
 	go func() {
@@ -147,22 +147,4 @@ func (n *node) stop(t *testing.T) {
 		require.Fail(t, "the server does not end", n.name)
 	}
 	require.Zero(t, n.cmd.ProcessState.ExitCode(), "%s", n.out)
-}
-
-// output is what a process wrote.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

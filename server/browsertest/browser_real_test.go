@@ -3,12 +3,10 @@
 package browsertest_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +16,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/internal/testoutput"
 )
 
 // patience bounds what a test waits for; nothing waits that long unless it is broken.
@@ -38,7 +38,7 @@ var chromium context.Context // of the one browser; set before any test runs
 type withBrowser struct{ *testing.M }
 
 func (b withBrowser) Run() int {
-	said := new(output)
+	said := new(testoutput.Buffer)
 	alloc, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, // its pages are our own
 		chromedp.IgnoreCertErrors,
@@ -58,24 +58,6 @@ func (b withBrowser) Run() int {
 		return 1
 	}
 	return code
-}
-
-// output collects what the browser writes.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // tab is one tab of a browser profile.

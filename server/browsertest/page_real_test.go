@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/testoutput"
+
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -201,7 +203,7 @@ func TestNames(t *testing.T) {
 func TestPageIsQuiet(t *testing.T) {
 	s := serveTLS(t, nil)
 	b := newProfile(t)
-	said := new(output) // Listen calls from a goroutine of its own
+	said := new(testoutput.Buffer) // Listen calls from a goroutine of its own
 	require.NoError(t, chromedp.Listen(b.ctx, func(ev any) {
 		switch ev := ev.(type) {
 		case *log.EventEntryAdded:

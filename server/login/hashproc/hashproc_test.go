@@ -1,7 +1,6 @@
 package hashproc_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/gob"
 	"fmt"
@@ -19,6 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/argon2"
+
+	"github.com/coatcheck/coatcheck/internal/testoutput"
 
 	"github.com/coatcheck/coatcheck/server/login/hashproc"
 )
@@ -101,29 +102,11 @@ func little(p *hashproc.Pool, password string) []byte {
 
 func want(password string) []byte { return argon2.IDKey([]byte(password), salt, 2, 16, 1, 32) }
 
-// journal is a log that several goroutines write.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
-
 // poolOf returns a pool whose process behaves so, and its log. No test is too slow for its patience, nor for the pause after a
 // process was given up.
-func poolOf(t *testing.T, how string) (*hashproc.Pool, *journal) {
+func poolOf(t *testing.T, how string) (*hashproc.Pool, *testoutput.Buffer) {
 	t.Helper()
-	log := new(journal)
+	log := new(testoutput.Buffer)
 	command := func() *exec.Cmd { return exec.CommandContext(context.Background(), os.Args[0], how) }
 	p := hashproc.New(command, slog.New(slog.NewTextHandler(log, nil)))
 	p.SetPatience(time.Hour)
@@ -197,7 +180,7 @@ func TestFailures(t *testing.T) {
 }
 
 func TestNoProgram(t *testing.T) {
-	log := new(journal)
+	log := new(testoutput.Buffer)
 	p := hashproc.New(func() *exec.Cmd { return exec.CommandContext(t.Context(), "/absent") }, slog.New(slog.NewTextHandler(log, nil)))
 	assert.Equal(t, want("a"), little(p, "a"))
 	assert.Equal(t, want("b"), little(p, "b"))

@@ -1,7 +1,6 @@
 package asynclog
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -16,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/internal/testoutput"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -26,7 +27,7 @@ const patience = 2 * time.Minute
 func asJSON(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) }
 
 func TestKeepsOrderAndLosesNothing(t *testing.T) {
-	var out output
+	var out testoutput.Buffer
 	s := New(&out, asJSON)
 	const writers, each = 8, 2000
 	var all sync.WaitGroup
@@ -42,7 +43,7 @@ func TestKeepsOrderAndLosesNothing(t *testing.T) {
 	require.True(t, s.Close(time.Now().Add(patience)))
 	assert.Zero(t, s.Dropped())
 	var next [writers]int
-	for _, line := range out.lines() {
+	for _, line := range out.Lines() {
 		var w, i int
 		_, err := fmt.Sscanf(line, "%d %d", &w, &i)
 		require.NoError(t, err, line)
@@ -56,7 +57,7 @@ func TestKeepsOrderAndLosesNothing(t *testing.T) {
 
 // gate is a reader that reads when it is told to, and tells that somebody waits for it.
 type gate struct {
-	output
+	testoutput.Buffer
 	waits chan struct{} // a value for each Write that has begun
 	open  chan struct{}
 }
@@ -66,7 +67,7 @@ func newGate() *gate { return &gate{waits: make(chan struct{}, 100), open: make(
 func (g *gate) Write(b []byte) (int, error) {
 	g.waits <- struct{}{}
 	<-g.open
-	return g.output.Write(b)
+	return g.Buffer.Write(b)
 }
 
 func TestDropsAndSaysSo(t *testing.T) {
@@ -82,7 +83,7 @@ func TestDropsAndSaysSo(t *testing.T) {
 	assert.False(t, s.Close(time.Now().Add(10*time.Millisecond)), "nobody reads")
 	close(g.open)
 	<-s.done
-	got := g.lines()
+	got := g.Lines()
 	kept := got[:len(got)-1]
 	assert.Equal(t, 1+queueSize/len(line(0)), len(kept), "the line that is being written, and a full queue")
 	for i := range kept {
@@ -165,26 +166,4 @@ func write(t *testing.T, s *Writer, line string) {
 	t.Helper()
 	_, err := io.WriteString(s, line)
 	require.NoError(t, err)
-}
-
-// output collects what is written.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) lines() []string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var lines []string
-	for scan := bufio.NewScanner(strings.NewReader(o.buf.String())); scan.Scan(); {
-		lines = append(lines, scan.Text())
-	}
-	return lines
 }
