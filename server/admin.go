@@ -63,17 +63,6 @@ func loopbackHost(host []byte) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// ready fails while the store cannot serve, and from the moment that the server begins to stop.
-func (s *Server) ready(c *fiber.Ctx) error {
-	if s.draining.Load() {
-		return problemStopping
-	}
-	if err := s.manager.Store().Ping(context.Background()); err != nil {
-		return middleware.ProblemOf(coatcheck.ErrUnavailable)
-	}
-	return c.JSON(fiber.Map{"status": "ready"})
-}
-
 // adminUser returns the path's user ID, percent-decoded once.
 func adminUser(c *fiber.Ctx) (string, error) {
 	user, err := url.PathUnescape(c.Params("user_id"))

@@ -42,6 +42,9 @@ type Server struct {
 
 	trace func(TracedRequest) (context.Context, func(status int)) // nil: off
 
+	refused      func() (reason string, refused bool) // nil: writes never are
+	reloadFailed func() bool                          // nil: nothing is read again
+
 	public    *fiber.App
 	admin     *fiber.App
 	listeners [2]*conn.Server // of public and admin
@@ -83,6 +86,8 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 
 		loginPage: newLoginPage(cfg),
 		trace:     cfg.Trace,
+
+		refused: cfg.WritesRefused, reloadFailed: cfg.ReloadFailed,
 	}
 	if s.sessions, err = s.newSessions(cfg); err != nil {
 		return nil, err

@@ -59,6 +59,12 @@ type Config struct {
 	ReadTimeout time.Duration
 	// IdleTimeout is how long a connection may wait for its next request. Zero: 60 seconds.
 	IdleTimeout time.Duration
+	// WritesRefused reports whether the store refuses writes now, and why, in words for an operator; /readyz and a metric show
+	// it. It must be cheap, and safe for concurrent use. Nil: the store never does, beyond a single operation.
+	WritesRefused func() (reason string, refused bool)
+	// ReloadFailed reports whether a file that had to be read again could not be, so that the server works with what it had
+	// read before; /readyz shows it. Safe for concurrent use. Nil: nothing is read again.
+	ReloadFailed func() bool
 	// Collectors are shown at /metrics beside the server's own: those of the store, which the server does not know.
 	Collectors []prometheus.Collector
 	// Trace, unless it is nil, is called when a request on the public listener begins, by several goroutines. The store and the

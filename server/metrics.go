@@ -141,7 +141,7 @@ func (m *metrics) login(outcome string) { m.logins.WithLabelValues(outcome).Inc(
 func (s *Server) gatherer(more []prometheus.Collector) (prometheus.Gatherer, error) {
 	registry := prometheus.NewRegistry()
 	all := slices.Concat(s.metrics.all, more, []prometheus.Collector{
-		s.requests, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		s.requests, s.readyMetrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	})
 	var errs []error
 	for _, c := range all {

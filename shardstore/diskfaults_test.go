@@ -34,6 +34,9 @@ func TestFullDisk(t *testing.T) {
 		require.Error(t, s.Snapshot())
 		require.NoError(t, load(s, rec.Key, t0), "reads go on, and nothing has happened")
 		require.Error(t, s.Stats().Refusing)
+		reason, refused := s.WritesRefused()
+		require.True(t, refused)
+		require.Equal(t, s.Stats().Refusing.Error(), reason)
 		assert.Equal(t, shardstore.Sizes{Sessions: 1, Users: 1, Indexed: 1}, sizes(t, s))
 		mark, err := s.Mark(ctx, "ada", t0)
 		require.NoError(t, err)
@@ -42,6 +45,8 @@ func TestFullDisk(t *testing.T) {
 		disk.Drain()
 		require.NoError(t, renew(t, s, rec, t0, 2*time.Hour))
 		require.NoError(t, s.Stats().Refusing)
+		_, refused = s.WritesRefused()
+		require.False(t, refused)
 		require.NoError(t, s.Load(ctx, rec.Key, rec.ID, t0, rec))
 	}
 	other := add(t, s, "bob", t0, time.Hour)

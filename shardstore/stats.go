@@ -44,3 +44,15 @@ func (s *Store) Stats() Stats {
 	st.Failures = s.disk.journal.failures.Load()
 	return st
 }
+
+// WritesRefused reports whether writes are refused at the moment, because the disk of Options.Dir is full or failed, and why.
+func (s *Store) WritesRefused() (reason string, refused bool) {
+	if s.disk == nil {
+		return "", false
+	}
+	t := s.disk.journal.failure.Load()
+	if t == nil {
+		return "", false
+	}
+	return t.err.Error(), true
+}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -124,4 +125,35 @@ func TestStopOverTLS(t *testing.T) {
 	assert.Contains(t, string(answer), "HTTP/1.1 200 OK\r\n")
 	assert.Contains(t, string(answer), "\r\nConnection: close\r\n")
 	assert.Zero(t, p.wait(t))
+}
+
+// When the certificate ends is a metric. A bad pair is counted and shown without a HUP, and no longer when the pair is right.
+func TestCertificateShows(t *testing.T) {
+	t.Parallel()
+	ca := certtest.New(t)
+	files := certtest.NewFiles(t)
+	ends := time.Now().Add(48 * time.Hour).Truncate(time.Second)
+	cert, key, _ := ca.Issue(t, ends)
+	files.Write(t, cert, key)
+	p := start(t, files.Flags()...)
+	_, page := p.scrape(t)
+	assert.Contains(t, page, "\ncoatcheck_certificate_expiry_timestamp_seconds "+strconv.FormatFloat(float64(ends.Unix()), 'g', -1, 64)+"\n")
+	assert.Contains(t, page, "\n"+`coatcheck_reload_failed{setting="tls-cert"} 0`+"\n")
+	assert.JSONEq(t, `{"status":"ready","writes":"ok","reload":"ok"}`, p.readiness(t))
+
+	other, _, _ := ca.Issue(t, ends)
+	require.NoError(t, os.WriteFile(files.Cert, other, 0o600))
+	require.Eventually(t, func() bool {
+		p.fetch(t, ca.Client())
+		return p.readiness(t) == `{"status":"ready","writes":"ok","reload":"failed"}`
+	}, patience, 50*time.Millisecond)
+	_, page = p.scrape(t)
+	assert.Contains(t, page, "\n"+`coatcheck_reload_failed{setting="tls-cert"} 1`+"\n")
+	assert.NotContains(t, page, "\n"+`coatcheck_reload_failures_total{setting="tls-cert"} 0`+"\n")
+
+	require.NoError(t, os.WriteFile(files.Cert, cert, 0o600))
+	require.Eventually(t, func() bool {
+		p.fetch(t, ca.Client())
+		return p.readiness(t) == `{"status":"ready","writes":"ok","reload":"ok"}`
+	}, patience, 50*time.Millisecond)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate/certtest"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
@@ -60,6 +61,11 @@ func TestMetricsThatAreNamed(t *testing.T) {
 		assert.NotContains(t, page, "go1.", "which Go")
 		assert.NotContains(t, page, "v1.2.3-test", "which version")
 	}
+	withTLS := certtest.NewFiles(t)
+	cert, key, _ := certtest.New(t).Issue(t, time.Now().Add(time.Hour))
+	withTLS.Write(t, cert, key)
+	families, _ := start(t, withTLS.Flags()...).scrape(t)
+	maps.Copy(shown, families)
 	for _, file := range []string{"deploy/grafana-dashboard.json", "deploy/prometheus-alerts.yml", "docs/operations.md"} {
 		text, err := os.ReadFile(filepath.Join("../..", file))
 		require.NoError(t, err)
@@ -147,7 +153,7 @@ func TestMetricsOfMemoryStore(t *testing.T) {
 	logIn(lasting)
 	_, page := lasting.scrape(t)
 	assert.Contains(t, page, "\ncoatcheck_sessions 3\n")
-	assert.Contains(t, page, "\ncoatcheck_memory_writes_refused 0\n")
+	assert.Contains(t, page, "\ncoatcheck_store_writes_refused 0\n")
 	assert.Regexp(t, `\ncoatcheck_memory_journal_bytes [1-9]`, page)
 
 	brief := start(t, "--ttl=1s", "--rotation-grace=100ms", "--data-dir", t.TempDir())

@@ -131,15 +131,28 @@ func (p *process) logged(t *testing.T, text string) {
 // ready returns the status of /readyz, 0 when nobody answers.
 func (p *process) ready(t *testing.T) int {
 	t.Helper()
+	status, _ := p.askReady(t)
+	return status
+}
+
+// readiness returns the body of /readyz.
+func (p *process) readiness(t *testing.T) string {
+	t.Helper()
+	_, body := p.askReady(t)
+	return body
+}
+
+func (p *process) askReady(t *testing.T) (status int, body string) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.admin+"/readyz", http.NoBody)
 	require.NoError(t, err)
 	req.Close = true
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0
+		return 0, ""
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
+	text, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
-	return resp.StatusCode
+	return resp.StatusCode, string(text)
 }

@@ -14,7 +14,8 @@ import (
 //	carol:!                                    disabled, without a password
 //	dave:                                      has no password: login is impossible, but sessions live
 //
-// Empty lines and lines that begin with # are ignored. A name may hold colons: the last colon of the line separates.
+// Empty lines and lines that begin with # are ignored. A file without any user is a mistake: it is most often one that is being
+// written, and would end everybody's sessions. A name may hold colons: the last colon of the line separates.
 
 // user is one line of the users file.
 type user struct {
@@ -65,6 +66,9 @@ func parseUsers(file string, data []byte) (*directory, error) {
 			continue
 		}
 		d.byName[u.name], d.byCanonical[canonical] = u, u
+	}
+	if len(d.byName) == 0 && wrong.err() == nil {
+		return nil, fmt.Errorf("%s: holds no user", file)
 	}
 	return d, wrong.err()
 }

@@ -26,7 +26,8 @@ func TestUsersFile(t *testing.T) {
 		want       map[string]string
 		wrong      []string
 	}{
-		{name: "empty", file: "", want: map[string]string{}},
+		{name: "empty", file: "", wrong: []string{"users: holds no user"}},
+		{name: "comments only", file: "# ann:" + a + "\n\n", wrong: []string{"users: holds no user"}},
 		{name: "users", file: "ann:" + a + "\nbob:" + b, want: map[string]string{"ann": a, "bob": b}},
 		{name: "disabled, with and without a password", file: "ann:!" + a + "\nbob:!\n", want: map[string]string{"ann": "!" + a, "bob": "!"}},
 		{name: "without a password", file: "ann:\n", want: map[string]string{"ann": ""}},

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
+	"github.com/coatcheck/coatcheck/server"
 )
 
 var adminRules = []rule{
@@ -38,7 +39,33 @@ func checkReady(h *harness) {
 	assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp))
 	assert.Equal(h, 200, h.adminDo("GET", "/healthz").Status, "the process lives")
 	h.Store.On(nil)
-	assert.Equal(h, 200, h.adminDo("GET", "/readyz").Status)
+	assert.Equal(h, answer{Status: 200}, h.Answer(h.adminDo("GET", "/readyz")))
+	assert.Equal(h, `{"status":"ready","writes":"ok","reload":"ok"}`, h.adminDo("GET", "/readyz").Body)
+
+	// What only makes the server less than it could be shows in the body, and leaves it in service.
+	var refused, failed bool
+	h.serve(func(cfg *server.Config) {
+		cfg.WritesRefused = func() (string, bool) { return "Redis is full", refused }
+		cfg.ReloadFailed = func() bool { return failed }
+	})
+	for _, now := range []struct {
+		refused, failed bool
+		body, metric    string
+	}{
+		{false, false, `{"status":"ready","writes":"ok","reload":"ok"}`, "0"},
+		{true, false, `{"status":"ready","writes":"refused","reload":"ok"}`, "1"},
+		{false, true, `{"status":"ready","writes":"ok","reload":"failed"}`, "0"},
+		{true, true, `{"status":"ready","writes":"refused","reload":"failed"}`, "1"},
+	} {
+		refused, failed = now.refused, now.failed
+		resp := h.adminDo("GET", "/readyz")
+		assert.Equal(h, 200, resp.Status)
+		assert.Equal(h, now.body, resp.Body)
+		assert.Contains(h, h.adminDo("GET", "/metrics").Body, "\ncoatcheck_store_writes_refused "+now.metric+"\n")
+	}
+	refused = true
+	h.Store.Failing(errLost, httpcontract.OpPing)
+	assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(h.adminDo("GET", "/readyz")), "it cannot be read")
 }
 
 func (h *harness) adminDevices(user string) (list []device) {

@@ -30,6 +30,7 @@ type Certificate struct {
 	mu        sync.Mutex        // held while the files are read; a handshake does not wait for it
 	looked    time.Time         // guarded by mu: when the files were last read
 	content   [sha256.Size]byte // guarded by mu: sum of the files when they were last read, valid or not
+	failure   error             // guarded by mu: what was wrong with the files when they were last read
 	complaint string            // guarded by mu: what was last logged about the files
 }
 
@@ -54,6 +55,19 @@ func (c *Certificate) Note() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.complaint
+}
+
+// Files are the names of the certificate's file and of its key's.
+func (c *Certificate) Files() []string { return []string{c.certFile, c.keyFile} }
+
+// NotAfter is when the certificate in use ends.
+func (c *Certificate) NotAfter() time.Time { return c.current.Load().Leaf.NotAfter }
+
+// Failure is what is wrong with the files, if the pair before them is still in use because of it; nil: nothing is.
+func (c *Certificate) Failure() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failure
 }
 
 // SetLog sets the log of changes and of what is wrong with them.
@@ -90,7 +104,9 @@ func (c *Certificate) look() error {
 	c.looked = c.now()
 	pair, content, err := c.read()
 	if content == c.content && content != ([sha256.Size]byte{}) {
-		err, pair = nil, c.current.Load()
+		err, pair = nil, c.current.Load() // what is wrong with this content was said before
+	} else {
+		c.failure = err
 	}
 	c.content = content
 	if err != nil {

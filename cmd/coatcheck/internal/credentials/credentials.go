@@ -19,11 +19,22 @@ type Credentials struct {
 	AdminKeys *login.Keys
 	// Certificate is the certificate of the public listener; nil: the listener speaks plain http.
 	Certificate *certificate.Certificate
-	// Each function of Reload re-reads one file, and returns the users whose sessions end with it. On an error the previous
-	// content stays in effect.
-	Reload []func() (users []string, err error)
+	// Sources are what is read again at a HUP, each by itself.
+	Sources []Source
 	// Notes are remarks, for the log, on contents of the files that are no mistakes.
 	Notes []string
+}
+
+// Source is something that is read again while the server runs.
+type Source struct {
+	// Name is that of the setting which says where it stands.
+	Name string
+	// Files are those that Read reads.
+	Files []string
+	// Read reads them again, and returns the users whose sessions end with it. On an error the previous content stays in effect.
+	Read func() (users []string, err error)
+	// Failure, unless it is nil, returns what is wrong with a source that is also read again by itself; nil: nothing is.
+	Failure func() error
 }
 
 // Open reads the files that a configuration names. users are the options of login mode users. The error is all mistakes,
@@ -45,14 +56,14 @@ func (o *Credentials) openLogin(c *config.Config, opt login.UsersOptions) error 
 			return c.Mistake("login-key-file", err)
 		}
 		o.Login = trusted
-		o.reloadOnly(trusted.Reload)
+		o.reloadOnly("login-key-file", c.LoginKeyFile, trusted.Reload)
 	case c.Login == "users" && c.UsersFile != "":
 		users, err := login.NewUsers(c.UsersFile, opt)
 		if err != nil {
 			return c.Mistake("users-file", err)
 		}
 		o.Login, o.Admits = users, users.Admits
-		o.Reload = append(o.Reload, users.Reload)
+		o.Sources = append(o.Sources, Source{Name: "users-file", Files: []string{c.UsersFile}, Read: users.Reload})
 	case c.Login == "webhook" && c.WebhookURL != "":
 		webhook, err := login.NewWebhook(c.WebhookURL, login.WebhookOptions{})
 		if err != nil {
@@ -72,7 +83,7 @@ func (o *Credentials) openAdminKeys(c *config.Config) error {
 		return c.Mistake("admin-key-file", err)
 	}
 	o.AdminKeys = keys
-	o.reloadOnly(keys.Reload)
+	o.reloadOnly("admin-key-file", c.AdminKeyFile, keys.Reload)
 	return nil
 }
 
@@ -91,11 +102,15 @@ func (o *Credentials) openCertificate(c *config.Config) error {
 		o.Notes = append(o.Notes, note)
 	}
 	o.Certificate = cert
-	o.reloadOnly(cert.Reread)
+	o.Sources = append(o.Sources, Source{Name: "tls-cert", Files: cert.Files(), Read: endsNone(cert.Reread), Failure: cert.Failure})
 	return nil
 }
 
 // reloadOnly adds a file whose change ends no sessions.
-func (o *Credentials) reloadOnly(reload func() error) {
-	o.Reload = append(o.Reload, func() ([]string, error) { return nil, reload() })
+func (o *Credentials) reloadOnly(setting, file string, reload func() error) {
+	o.Sources = append(o.Sources, Source{Name: setting, Files: []string{file}, Read: endsNone(reload)})
+}
+
+func endsNone(reload func() error) func() ([]string, error) {
+	return func() ([]string, error) { return nil, reload() }
 }

@@ -8,7 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/asynclog"
@@ -33,6 +36,9 @@ type Options struct {
 // flushFor is the minimum time that the shutdown waits for the log to be written.
 const flushFor = 250 * time.Millisecond
 
+// rereadWithin is how long the shutdown waits for a re-read that is under way, when the requests are over.
+const rereadWithin = 250 * time.Millisecond
+
 // errSecondSignal is returned when a second signal told the server to stop. Nothing is closed any more then.
 var errSecondSignal = errors.New("a second signal ended the server at once; requests may have been cut off")
 
@@ -41,7 +47,7 @@ var errSecondSignal = errors.New("a second signal ended the server at once; requ
 func Run(opt Options) error {
 	handler := func(w io.Writer) slog.Handler { return logHandler(opt.Config, w) }
 	out := asynclog.New(opt.Stderr, handler)
-	d := &daemon{Options: opt, log: slog.New(handler(out))}
+	d := &daemon{Options: opt, log: slog.New(handler(out)), rereads: newRereads()}
 	slog.SetDefault(d.log) // also for code that was given no logger, and for package log
 	d.Config.Server.Collectors = append(d.Config.Server.Collectors, droppedLines(out.Dropped))
 	err := d.serve()
@@ -60,7 +66,8 @@ func Run(opt Options) error {
 // daemon is a server and the process around it.
 type daemon struct {
 	Options
-	log *slog.Logger
+	log     *slog.Logger
+	rereads *rereads
 
 	deadline time.Time // when the shutdown should be over; zero until a signal tells the server to stop, or a listener fails
 }
@@ -118,7 +125,11 @@ func (d *daemon) newServer(spans *traces.Traces, store coatcheck.Store) (*server
 	c := d.Config.Server
 	c.Logger = d.log
 	c.Login, c.Policy.Admits, c.AdminKeys = throttled(d.Credentials.Login, store), d.Credentials.Admits, d.Credentials.AdminKeys
-	c.Collectors = append(c.Collectors, storeCollector(store))
+	c.Collectors = slices.Concat(c.Collectors, []prometheus.Collector{storeCollector(store)}, d.rereads.collectors())
+	if cert := d.Credentials.Certificate; cert != nil {
+		c.Collectors = append(c.Collectors, certificateEnd(cert))
+	}
+	c.WritesRefused, c.ReloadFailed = writesRefused(store), d.rereads.any
 	if spans != nil {
 		c.Trace = spans.Request
 	}
@@ -143,12 +154,34 @@ func (d *daemon) runServer(srv *server.Server, public, admin net.Listener) error
 		running++
 		go func() { ended <- srv.ServeAdmin(admin) }()
 	}
-	failure := d.wait(ended, &reloader{files: d.Credentials.Reload, notBefore: d.NotBefore, sessions: srv, log: d.log})
+	stopReloads := d.startReloads(srv)
+	failure := d.wait(ended)
 	if failure != nil {
 		running--
 	}
 	d.deadline = time.Now().Add(d.Config.Shutdown)
-	return errors.Join(failure, d.stop(srv, ended, running))
+	err := errors.Join(failure, d.stop(srv, ended, running))
+	stopReloads()
+	return err
+}
+
+// startReloads begins to heed HUPs, beside the signals that stop the server: those must not wait for a file on a disk that
+// does not answer. The function that it returns waits for a re-read that is under way, but not for long.
+func (d *daemon) startReloads(srv *server.Server) (stop func()) {
+	r := newReloader(d.Credentials.Sources, d.NotBefore, d.Config.File, srv, d.rereads, d.log)
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		r.run(ctx, d.Signals.Reload)
+	}()
+	return func() {
+		cancel()
+		select {
+		case <-over:
+		case <-time.After(rereadWithin):
+		}
+	}
 }
 
 func (d *daemon) servePublic(srv *server.Server, ln net.Listener) error {
@@ -158,23 +191,14 @@ func (d *daemon) servePublic(srv *server.Server, ln net.Listener) error {
 	return srv.ServeTLS(ln, d.Credentials.Certificate.ServerConfig())
 }
 
-// wait returns nil when a signal tells the server to stop, and an error when a listener failed. Until then it re-reads files
-// at a HUP, and tries again what could not be done.
-func (d *daemon) wait(ended <-chan error, r *reloader) error {
-	retry := time.NewTicker(owedEvery)
-	defer retry.Stop()
-	for {
-		select {
-		case err := <-ended:
-			return fmt.Errorf("a listener failed: %w", err)
-		case sig := <-d.Signals.Stop:
-			d.log.Info("stopping", "signal", sig.String())
-			return nil
-		case <-d.Signals.Reload:
-			r.reload()
-		case <-retry.C:
-			r.endOwed()
-		}
+// wait returns nil when a signal tells the server to stop, and an error when a listener failed.
+func (d *daemon) wait(ended <-chan error) error {
+	select {
+	case err := <-ended:
+		return fmt.Errorf("a listener failed: %w", err)
+	case sig := <-d.Signals.Stop:
+		d.log.Info("stopping", "signal", sig.String())
+		return nil
 	}
 }
 

@@ -4,7 +4,7 @@
 //   - signals.go: which signals it acts on
 //   - listen.go: the two listeners
 //   - store.go: which store the configuration names, and how logins are throttled with it
-//   - reload.go: what a HUP does
+//   - reload.go: what a HUP does, and what is tried again after one; rereads.go shows what became of it
 //   - log.go: the format of the log
 //   - announce.go: what is printed at the start
 //   - metrics.go: the metrics of the store and of the log

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/shardstore"
@@ -68,12 +69,6 @@ func memoryReadings() []reading[shardstore.Stats] {
 		counterOf("memory_janitor_sweeps_total", "How often the janitor came by.", func(s stats) float64 { return float64(s.Sweeps) }),
 		counterOf("memory_janitor_seconds_total", "How long the janitor was at work.", func(s stats) float64 { return s.SweepTime.Seconds() }),
 		gaugeOf("memory_janitor_lag_seconds", "How long something may be over and still take up memory; about a second when all is well.", func(s stats) float64 { return time.Since(s.SweptTo).Seconds() }),
-		gaugeOf("memory_writes_refused", "1 while --data-dir cannot be written, because the disk is full or failed, and logins and changes are answered 503.", func(s stats) float64 {
-			if s.Refusing != nil {
-				return 1
-			}
-			return 0
-		}),
 		counterOf("memory_disk_failures_total", "Writes and syncs of --data-dir that failed.", func(s stats) float64 { return float64(s.Failures) }),
 		gaugeOf("memory_journal_bytes", "Length of the journal in --data-dir.", func(s stats) float64 { return float64(s.JournalBytes) }),
 		gaugeOf("memory_snapshot_bytes", "Length of the last snapshot in --data-dir.", func(s stats) float64 { return float64(s.SnapshotBytes) }),
@@ -106,4 +101,24 @@ func droppedLines(dropped func() int64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "coatcheck_log_lines_dropped_total", Help: "Log lines, audit events among them, that were not read as fast as they were written.",
 	}, func() float64 { return float64(dropped()) })
+}
+
+// refuser is a store that knows whether it takes writes.
+type refuser interface {
+	WritesRefused() (reason string, refused bool)
+}
+
+// writesRefused returns what tells the server whether the store takes writes; nil: nobody knows before a write fails.
+func writesRefused(store coatcheck.Store) func() (reason string, refused bool) {
+	if s, ok := store.(refuser); ok {
+		return s.WritesRefused
+	}
+	return nil
+}
+
+// certificateEnd is the metric of when the certificate in use ends.
+func certificateEnd(cert *certificate.Certificate) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "coatcheck_certificate_expiry_timestamp_seconds", Help: "When the certificate that --tls-cert names ends.",
+	}, func() float64 { return float64(cert.NotAfter().Unix()) })
 }

@@ -2,20 +2,38 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"os"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 )
 
 // reloader does what a HUP asks for: it reads keys, users, certificates and --sessions-not-before again, each by itself. When
-// a file has mistakes its previous content stays in effect, and the other files are read all the same.
+// one has mistakes its previous content stays in effect, and the others are read all the same. What failed is tried again
+// until it succeeds, because a HUP is sent once: the server may have had no descriptor left, or the file was half written.
 type reloader struct {
-	files     []func() (users []string, err error) // each re-reads a file, and returns the users whose sessions end with it
-	notBefore func() (time.Time, error)
-	sessions  sessions
-	log       *slog.Logger
+	sources  []*source
+	sessions sessions
+	state    *rereads
+	log      *slog.Logger
+	now      func() time.Time
 
-	owed []string // users whose sessions still have to be ended; sorted
+	owed  []string  // users whose sessions still have to be ended; sorted
+	asked time.Time // when that was last tried
+}
+
+// source is a credentials.Source with what became of it.
+type source struct {
+	credentials.Source
+
+	failure string    // why it could not be read; empty: it could
+	tried   time.Time // when it was last read
+	print   string    // fingerprint of its files
+	since   time.Time // since when the files have this fingerprint, as far as is known
 }
 
 // sessions is the part of *server.Server that a re-read acts on.
@@ -29,35 +47,145 @@ const (
 	endUserWithin = 5 * time.Second
 	// owedEvery is how long the server waits before it calls endOwed again.
 	owedEvery = 5 * time.Second
+	// retryEvery is how long the server waits before it reads a source again that could not be read.
+	retryEvery = 10 * time.Second
+	// unchangedFor is how long the files of that source must have been left alone by then: somebody may be writing them.
+	unchangedFor = 2 * time.Second
+	// lookEvery is how often the server checks whether one of these times has come.
+	lookEvery = time.Second
 )
 
+// newReloader returns a reloader of the sources and of --sessions-not-before, which stands in configFile, if anywhere that can
+// change.
+func newReloader(sources []credentials.Source, notBefore func() (time.Time, error), configFile string, s sessions, state *rereads, log *slog.Logger) *reloader {
+	r := &reloader{sessions: s, state: state, log: log, now: time.Now}
+	own := credentials.Source{Name: "sessions-not-before", Read: func() ([]string, error) {
+		t, err := notBefore()
+		if err == nil {
+			s.SetNotBefore(t)
+		}
+		return nil, err
+	}}
+	if configFile != "" {
+		own.Files = []string{configFile}
+	}
+	// It comes first, because "log everybody out" must wait for nothing, such as a store that ends no sessions.
+	for _, of := range slices.Concat([]credentials.Source{own}, sources) {
+		r.sources = append(r.sources, &source{Source: of})
+		state.add(of.Name)
+	}
+	return r
+}
+
+// run does what is asked of a reloader until ctx ends.
+func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			r.reload()
+		case <-look.C:
+			r.retry()
+		}
+	}
+}
+
+// reload reads all sources.
 func (r *reloader) reload() {
 	failed := 0
-	for _, reload := range r.files {
-		users, err := reload()
-		if err != nil {
-			r.log.Error("not re-read", "error", err)
+	for _, s := range r.sources {
+		s.failure = "" // a HUP is answered in the log, also with what was said before
+		if !r.read(s) {
 			failed++
 		}
-		r.owed = append(r.owed, users...)
 	}
-	slices.Sort(r.owed)
-	r.owed = slices.Compact(r.owed)
 	r.endOwed()
-	if t, err := r.notBefore(); err != nil {
-		r.log.Error("the configuration was not re-read", "error", err)
-		failed++
-	} else {
-		r.sessions.SetNotBefore(t)
-	}
 	if failed == 0 {
 		r.log.Info("re-read keys, users, certificates and --sessions-not-before")
 	}
 }
 
+// retry reads the sources again that could not be read, and ends the sessions that could not be ended, if it is time for that.
+func (r *reloader) retry() {
+	now := r.now()
+	for _, s := range r.sources {
+		r.notice(s, now)
+		if s.failure == "" {
+			continue
+		}
+		s.observe(now)
+		if now.Sub(s.tried) >= retryEvery && now.Sub(s.since) >= unchangedFor && r.read(s) {
+			r.log.Info("re-read, which had failed before", "setting", s.Name)
+		}
+	}
+	if len(r.owed) > 0 && now.Sub(r.asked) >= owedEvery {
+		r.endOwed()
+	}
+}
+
+// notice takes note of what happened to a source that is also read by itself, which says so in the log.
+func (r *reloader) notice(s *source, now time.Time) {
+	if s.Failure == nil {
+		return
+	}
+	switch err := s.Failure(); {
+	case err != nil && s.failure == "":
+		s.failure, s.tried = err.Error(), now
+		r.state.failed(s.Name)
+	case err == nil && s.failure != "":
+		s.failure = ""
+		r.state.succeeded(s.Name)
+	}
+}
+
+// read reads a source, and reports whether it could.
+func (r *reloader) read(s *source) bool {
+	s.tried = r.now()
+	s.observe(s.tried) // before it is read: what changes from now on is looked at again
+	users, err := s.Read()
+	r.owed = append(r.owed, users...)
+	slices.Sort(r.owed)
+	r.owed = slices.Compact(r.owed)
+	if err != nil {
+		if err.Error() != s.failure {
+			r.log.Error("not re-read; what was read before stays in effect, and it is tried again", "setting", s.Name, "error", err)
+		}
+		s.failure = err.Error()
+		r.state.failed(s.Name)
+		return false
+	}
+	s.failure = ""
+	r.state.succeeded(s.Name)
+	return true
+}
+
+// observe notes whether the source's files have changed.
+func (s *source) observe(now time.Time) {
+	var prints []string
+	for _, file := range s.Files {
+		prints = append(prints, fingerprint(file))
+	}
+	if p := strings.Join(prints, "\n"); p != s.print || s.since.IsZero() {
+		s.print, s.since = p, now
+	}
+}
+
+// fingerprint changes when a file does. It needs no descriptor.
+func fingerprint(file string) string {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprint(info.ModTime().UnixNano(), info.Size(), info.Mode())
+}
+
 // endOwed ends the sessions of the users whose accounts have changed. It stops at the first failure, because with a store
-// that is gone each user would take the store's timeout, and signals are not handled meanwhile; the others stay owed.
+// that is gone each user would take the store's timeout; the others stay owed.
 func (r *reloader) endOwed() {
+	r.asked = r.now()
 	for len(r.owed) > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), endUserWithin)
 		err := r.sessions.EndUser(ctx, r.owed[0])

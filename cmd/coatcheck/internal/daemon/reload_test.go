@@ -5,10 +5,19 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
+
+	dto "github.com/prometheus/client_model/go"
 )
 
 // recorded is a server whose store ends nobody's sessions while it is down.
@@ -30,30 +39,61 @@ func (s *recorded) EndUser(_ context.Context, user string) error {
 
 func (s *recorded) SetNotBefore(t time.Time) { s.notBefore = t }
 
+// rereading is a reloader whose clock is the test's.
+type rereading struct {
+	*reloader
+	server recorded
+	out    bytes.Buffer
+	clock  time.Time
+}
+
+func newRereading(notBefore func() (time.Time, error), sources ...credentials.Source) *rereading {
+	r := &rereading{clock: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)}
+	log := slog.New(slog.NewJSONHandler(&r.out, nil))
+	r.reloader = newReloader(sources, notBefore, "", &r.server, newRereads(), log)
+	r.now = func() time.Time { return r.clock }
+	return r
+}
+
+// after lets time pass, in which the reloader looks once a second.
+func (r *rereading) after(d time.Duration) {
+	for range d / time.Second {
+		r.clock = r.clock.Add(time.Second)
+		r.retry()
+	}
+}
+
+// shows returns the two metrics of a setting.
+func (r *rereading) shows(setting string) (failures, failing float64) {
+	value := func(m prometheus.Metric) float64 {
+		var read dto.Metric
+		_ = m.Write(&read) // of a counter and a gauge it never fails
+		return read.GetCounter().GetValue() + read.GetGauge().GetValue()
+	}
+	return value(r.state.failures.WithLabelValues(setting)), value(r.state.failing.WithLabelValues(setting))
+}
+
+func always() (time.Time, error) { return time.Time{}, nil }
+
 // REV-02: the sessions of a user whose account changed end, even if the store was down when the file was re-read; and nobody
 // waits for a store that is down once for each user.
 func TestRereadOwesTheEnd(t *testing.T) {
-	var out bytes.Buffer
-	s := &recorded{down: true}
 	changed := []string{"ann", "bob", "cid"}
-	r := &reloader{
-		files:     []func() ([]string, error){func() ([]string, error) { return changed, nil }},
-		notBefore: func() (time.Time, error) { return time.Time{}, nil },
-		sessions:  s, log: slog.New(slog.NewJSONHandler(&out, nil)),
-	}
+	r := newRereading(always, credentials.Source{Name: "users-file", Read: func() ([]string, error) { return changed, nil }})
+	r.server.down = true
 	r.reload()
-	assert.Equal(t, 1, s.asked, "the store is down for all of them")
-	assert.Contains(t, out.String(), `"users":3`)
+	assert.Equal(t, 1, r.server.asked, "the store is down for all of them")
+	assert.Contains(t, r.out.String(), `"users":3`)
 	changed = []string{"bob", "dan"}
 	r.reload()
-	r.endOwed()
-	assert.Empty(t, s.ended)
-	s.down = false
-	r.endOwed()
-	assert.Equal(t, []string{"ann", "bob", "cid", "dan"}, s.ended)
-	s.asked = 0
-	r.endOwed()
-	assert.Zero(t, s.asked, "nothing is owed any more")
+	r.after(owedEvery)
+	assert.Empty(t, r.server.ended)
+	r.server.down = false
+	r.after(owedEvery)
+	assert.Equal(t, []string{"ann", "bob", "cid", "dan"}, r.server.ended)
+	r.server.asked = 0
+	r.after(time.Minute)
+	assert.Zero(t, r.server.asked, "nothing is owed any more")
 }
 
 // A file with mistakes keeps neither another file nor --sessions-not-before from taking effect, nor these it; and the log does not
@@ -63,32 +103,153 @@ func TestEachIsRereadByItself(t *testing.T) {
 	for name, tt := range map[string]struct{ first, notBefore error }{
 		"a file":                {first: errors.New("mistake in a file")},
 		"--sessions-not-before": {notBefore: errors.New("mistake in a time")},
+		"both":                  {errors.New("mistake in a file"), errors.New("mistake in a time")},
 		"nothing is wrong":      {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var out bytes.Buffer
-			s := new(recorded)
-			r := &reloader{
-				files: []func() ([]string, error){
-					func() ([]string, error) { return nil, tt.first },
-					func() ([]string, error) { return []string{"ann"}, nil },
-				},
-				notBefore: func() (time.Time, error) { return moment, tt.notBefore },
-				sessions:  s, log: slog.New(slog.NewJSONHandler(&out, nil)),
-			}
+			r := newRereading(func() (time.Time, error) { return moment, tt.notBefore },
+				credentials.Source{Name: "login-key-file", Read: func() ([]string, error) { return nil, tt.first }},
+				credentials.Source{Name: "users-file", Read: func() ([]string, error) { return []string{"ann"}, nil }},
+			)
 			r.reload()
-			assert.Equal(t, []string{"ann"}, s.ended)
+			assert.Equal(t, []string{"ann"}, r.server.ended)
 			if tt.notBefore == nil {
-				assert.Equal(t, moment, s.notBefore)
+				assert.Equal(t, moment, r.server.notBefore)
 			} else {
-				assert.Zero(t, s.notBefore)
+				assert.Zero(t, r.server.notBefore)
 			}
-			if err := errors.Join(tt.first, tt.notBefore); err != nil {
-				assert.Contains(t, out.String(), err.Error())
-				assert.NotContains(t, out.String(), `"msg":"re-read `)
-			} else {
-				assert.Contains(t, out.String(), `"msg":"re-read keys, users, certificates and --sessions-not-before"`)
+			for setting, err := range map[string]error{"login-key-file": tt.first, "sessions-not-before": tt.notBefore, "users-file": nil} {
+				failures, failing := r.shows(setting)
+				if err == nil {
+					assert.Zero(t, failures+failing, setting)
+					continue
+				}
+				assert.Equal(t, [2]float64{1, 1}, [2]float64{failures, failing}, setting)
+				assert.Contains(t, r.out.String(), err.Error())
 			}
+			failed := errors.Join(tt.first, tt.notBefore) != nil
+			assert.Equal(t, failed, r.state.any())
+			assert.Equal(t, !failed, strings.Contains(r.out.String(), `"msg":"re-read keys, users, certificates and --sessions-not-before"`))
 		})
 	}
+}
+
+// What could not be read is tried again every ten seconds until it succeeds, and nothing else is.
+func TestRereadIsTriedAgain(t *testing.T) {
+	var wrong, tooLate error
+	moment := time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
+	var tries, others int
+	r := newRereading(func() (time.Time, error) { return moment, tooLate },
+		credentials.Source{Name: "users-file", Read: func() ([]string, error) {
+			tries++
+			if wrong != nil {
+				return nil, wrong
+			}
+			return []string{"ann"}, nil
+		}},
+		credentials.Source{Name: "admin-key-file", Read: func() ([]string, error) { others++; return nil, nil }},
+	)
+	r.after(time.Hour)
+	assert.Zero(t, tries, "nobody has asked for it")
+
+	wrong, tooLate = errors.New("too many open files"), errors.New("no such time")
+	r.reload()
+	require.Equal(t, 1, tries)
+	assert.True(t, r.state.any())
+	r.after(9 * time.Second)
+	assert.Equal(t, 1, tries)
+	r.after(time.Second)
+	assert.Equal(t, 2, tries)
+	r.after(30 * time.Second)
+	assert.Equal(t, 5, tries)
+	assert.Equal(t, 1, strings.Count(r.out.String(), "too many open files"), "the log says it once")
+	wrong = errors.New("no such file")
+	r.after(10 * time.Second)
+	assert.Equal(t, 1, strings.Count(r.out.String(), "no such file"), "the log says what is new")
+	assert.Empty(t, r.server.ended)
+	assert.Equal(t, 1, others)
+
+	wrong = nil
+	r.after(9 * time.Second)
+	failures, failing := r.shows("users-file")
+	assert.Equal(t, [2]float64{6, 1}, [2]float64{failures, failing})
+	r.after(time.Second)
+	failures, failing = r.shows("users-file")
+	assert.Equal(t, [2]float64{6, 0}, [2]float64{failures, failing})
+	r.after(owedEvery)
+	assert.Equal(t, []string{"ann"}, r.server.ended, "with all that follows from it")
+	assert.True(t, r.state.any(), "the other one still fails")
+
+	tooLate = nil
+	r.after(10 * time.Second)
+	assert.Equal(t, moment, r.server.notBefore)
+	assert.False(t, r.state.any())
+	tries = 0
+	r.after(time.Hour)
+	assert.Zero(t, tries)
+	assert.Equal(t, 1, others)
+}
+
+// A file that somebody is writing is left alone until it has been unchanged for two seconds.
+func TestRereadWaitsForTheWriter(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	var tries int
+	wrong := errors.New("half a line")
+	r := newRereading(always, credentials.Source{Name: "users-file", Files: []string{file}, Read: func() ([]string, error) { tries++; return nil, wrong }})
+	r.reload()
+	written := 0
+	write := func() {
+		written++
+		require.NoError(t, os.WriteFile(file, bytes.Repeat([]byte("x"), written), 0o600))
+	}
+	r.after(8 * time.Second)
+	for range 20 {
+		write()
+		r.after(time.Second)
+	}
+	require.Equal(t, 1, tries, "it is being written")
+	r.after(time.Second)
+	require.Equal(t, 1, tries, "it was, a second ago")
+	wrong = nil
+	r.after(time.Second)
+	assert.Equal(t, 2, tries)
+	assert.False(t, r.state.any())
+
+	// A file that is not there is no different.
+	wrong = os.ErrNotExist
+	require.NoError(t, os.Remove(file))
+	r.reload()
+	r.after(9 * time.Second)
+	write()
+	wrong = nil
+	r.after(2 * time.Second)
+	assert.Equal(t, 3, tries)
+	r.after(time.Second)
+	assert.Equal(t, 4, tries)
+}
+
+// A certificate is also re-read at a handshake: what goes wrong there is counted, shown and tried again too, and what goes right there
+// is no failure any more.
+func TestRereadByItself(t *testing.T) {
+	var wrong error
+	var tries int
+	r := newRereading(always, credentials.Source{
+		Name: "tls-cert", Failure: func() error { return wrong },
+		Read: func() ([]string, error) { tries++; return nil, wrong },
+	})
+	r.after(time.Minute)
+	assert.Zero(t, tries)
+	wrong = errors.New("no PEM")
+	r.after(time.Second)
+	assert.True(t, r.state.any())
+	assert.NotContains(t, r.out.String(), "no PEM", "the handshake has said it")
+	r.after(10 * time.Second)
+	assert.Equal(t, 1, tries)
+	failures, _ := r.shows("tls-cert")
+	assert.Equal(t, 2.0, failures)
+	wrong = nil
+	r.after(time.Second)
+	assert.False(t, r.state.any())
+	assert.Equal(t, 1, tries)
 }

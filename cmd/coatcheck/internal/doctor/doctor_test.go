@@ -114,7 +114,7 @@ const secret = "a-key-of-more-than-thirty-two-characters"
 
 func keyFile(t *testing.T, mode os.FileMode) string { return withMode(t, secret+"\n", mode) }
 
-func usersFile(t *testing.T, mode os.FileMode) string { return withMode(t, "", mode) }
+func usersFile(t *testing.T, mode os.FileMode) string { return withMode(t, "ada:\n", mode) }
 
 func configFile(t *testing.T, text string, mode os.FileMode) string { return withMode(t, text, mode) }
 
