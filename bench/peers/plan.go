@@ -110,6 +110,7 @@ func allPeers() []*peer {
 		inGo(peer{name: "ceiling-timeouts", title: "ceiling with coatcheck's timeouts", directory: ceiling, env: []string{"PEER_TIMEOUTS=1"}, module: fiberV2, twin: true}),
 		inGo(peer{name: "fasthttp", title: "bare fasthttp, same bytes", module: fasthttpModule, twin: true}),
 		inGo(peer{name: "nethttp", title: "bare net/http, same bytes", module: standard, twin: true}),
+		inGo(peer{name: "nethttp-map", title: "net/http and a plain map", module: standard, scenarios: []string{me}}),
 		inGo(peer{name: "coatcheck-nethttp", title: "coatcheck on net/http", redis: true}),
 		inGo(peer{name: "fiberv2", title: "Fiber v2 session middleware", module: fiberV2, redis: true}),
 		inGo(peer{name: "fiberv3", title: "Fiber v3 session middleware", module: "github.com/gofiber/fiber/v3", redis: true}),
