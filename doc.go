@@ -19,6 +19,7 @@
 //	login.go      the commit of a login: the new session, and the end of what the request carried
 //	policy.go     how long sessions live, and how many a user may have
 //	manager.go    a store and a policy together: listing and ending sessions
+//	watch.go      being told when a session has ended
 //	store.go      the contract of a Store
 //	record.go     what a store keeps of a session
 //	codec.go      the bytes of a record

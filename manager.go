@@ -20,6 +20,8 @@ type Manager struct {
 
 	ownClock  bool                 // the policy came with a clock
 	sinceBoot func() time.Duration // measures how long a login takes
+
+	watches watches
 }
 
 // NewManager returns a manager, or all mistakes of the policy.
@@ -31,6 +33,7 @@ func NewManager(store Store, policy Policy) (*Manager, error) {
 		return nil, fmt.Errorf("coatcheck: policy: %w", err)
 	}
 	m := &Manager{store: store, policy: policy.withDefaults(), ownClock: policy.Now != nil, sinceBoot: sinceBoot}
+	m.watches.every = watchEvery
 	m.SetNotBefore(policy.NotBefore)
 	return m, nil
 }

@@ -24,6 +24,8 @@ type Policy struct {
 	RotationGrace time.Duration
 	// MaxPerUser is how many sessions of one user may live; a login beyond it ends the oldest. Zero: 100. Negative: no limit.
 	MaxPerUser int
+	// MaxWatchers is how many watchers, see Watch, there may be at a time. Zero: 10,000. Negative: none.
+	MaxWatchers int
 	// NotBefore makes sessions that were created before it dead. The zero time: none. Manager.SetNotBefore changes it.
 	NotBefore time.Time
 	// Admits reports whether a user may still have sessions. It is called at every load, and must neither block nor keep the
@@ -72,6 +74,7 @@ func (p Policy) withDefaults() Policy {
 	p.RotationGrace = max(-1, orDefault(p.RotationGrace, min(10*time.Second, p.TTL/2)))
 	p.RetryFor = orDefault(p.RetryFor, 500*time.Millisecond)
 	p.MaxPerUser = max(-1, orDefault(p.MaxPerUser, 100))
+	p.MaxWatchers = max(-1, orDefault(p.MaxWatchers, 10_000))
 	if p.Now == nil {
 		p.Now = time.Now
 	}

@@ -1,0 +1,197 @@
+package coatcheck
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// ErrTooManyWatchers: the session has 10 watchers, or the manager as many as Policy.MaxWatchers allows.
+var ErrTooManyWatchers = errors.New("too many watchers")
+
+// EndReason is why a token does not open its session any more.
+type EndReason string
+
+const (
+	// ReasonEnded: the session was ended: a logout, another login, a revocation, or the limit of the user's sessions.
+	ReasonEnded EndReason = "ended"
+	// ReasonExpired: the session expired.
+	ReasonExpired EndReason = "expired"
+	// ReasonRotated: the session lives under a newer token. Whoever has that token may watch the session by it.
+	ReasonRotated EndReason = "rotated"
+)
+
+const (
+	// watchersPerSession is how many watchers one session may have.
+	watchersPerSession = 10
+	// watchEvery is how often the watched sessions are looked at.
+	watchEvery = 750 * time.Millisecond
+	// watchReaders is how many of them are read at the same time from a store that other processes share. Each read of such a
+	// store may take a round trip.
+	watchReaders = 8
+)
+
+// watches are the sessions of a manager that are being watched. One goroutine looks at all of them in turn while there is one:
+// a session may end on another node, by its expiry, or because its user was removed, and none of these has an event here.
+// Looking renews no session, and a store with a cache is read only when the cached record does not admit the token any more.
+type watches struct {
+	mu        sync.Mutex
+	all       map[*watch]struct{} // guarded by mu
+	bySession map[Key]int         // guarded by mu
+	none      chan struct{}       // guarded by mu; closed when the last one is removed, which ends the goroutine
+
+	every time.Duration
+}
+
+// watch is one watcher of one token.
+type watch struct {
+	key     Key
+	id      ID
+	expires time.Time      // as last read; used by the goroutine alone
+	done    chan EndReason // holds one
+	release func() bool    // stops waiting for the context; guarded by watches.mu
+}
+
+// Watch returns a channel that receives the reason once the token that the request presented opens its session no more, and is
+// closed then; when ctx is done it is closed without a reason. It may outlive the request, and keeps nothing of it. A session
+// that ends is reported within a second, one that ends on another node within two. While the store is unavailable nothing is
+// reported. ErrDetached: the session is used outside its request. ErrNotFound: the request has no session.
+// ErrTooManyWatchers: it has too many.
+func Watch(ctx context.Context, s *Session) (<-chan EndReason, error) {
+	r := s.req.Load()
+	switch {
+	case r == nil:
+		return nil, ErrDetached
+	case !r.live:
+		return nil, ErrNotFound
+	}
+	id := r.presented
+	if r.issued { // the session began in this request
+		id = r.rec.ID
+	}
+	return r.m.watch(ctx, r.rec.Key, id, time.UnixMilli(r.rec.Expiry()))
+}
+
+func (m *Manager) watch(ctx context.Context, key Key, id ID, expires time.Time) (<-chan EndReason, error) {
+	w := &watch{key: key, id: id, expires: expires, done: make(chan EndReason, 1)}
+	all := &m.watches
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if len(all.all) >= m.policy.MaxWatchers || all.bySession[key] >= watchersPerSession {
+		return nil, ErrTooManyWatchers
+	}
+	if len(all.all) == 0 {
+		all.all, all.bySession, all.none = make(map[*watch]struct{}), make(map[Key]int), make(chan struct{})
+		go m.lookAtWatched(all.none)
+	}
+	all.all[w] = struct{}{}
+	all.bySession[key]++
+	w.release = context.AfterFunc(ctx, func() { all.remove(w, "") })
+	return w.done, nil
+}
+
+// remove tells a watcher the reason, unless that is empty, and forgets the watcher, once.
+func (a *watches) remove(w *watch, reason EndReason) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, found := a.all[w]; !found {
+		return
+	}
+	w.release()
+	if reason != "" {
+		w.done <- reason // the only send, and there is room for it
+	}
+	close(w.done)
+	delete(a.all, w)
+	if a.bySession[w.key]--; a.bySession[w.key] == 0 {
+		delete(a.bySession, w.key)
+	}
+	if len(a.all) == 0 {
+		close(a.none)
+	}
+}
+
+// snapshot appends the watchers to list for the goroutine that ends with none. It appends nothing if that has ended already: the
+// watchers are another goroutine's.
+func (a *watches) snapshot(list []*watch, none <-chan struct{}) []*watch {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.none != none {
+		return list
+	}
+	for w := range a.all {
+		list = append(list, w)
+	}
+	return list
+}
+
+func (m *Manager) lookAtWatched(none <-chan struct{}) {
+	tick := time.NewTicker(m.watches.every)
+	defer tick.Stop()
+	var list []*watch
+	for {
+		select {
+		case <-none:
+			return
+		case <-tick.C:
+		}
+		list = m.watches.snapshot(list[:0], none)
+		readers := 1
+		if m.store.Shared() {
+			readers = watchReaders
+		}
+		var wg sync.WaitGroup
+		for i := range readers {
+			wg.Go(func() { m.lookAt(list[i*len(list)/readers : (i+1)*len(list)/readers]) })
+		}
+		wg.Wait()
+		clear(list)
+	}
+}
+
+// lookAt tells those of the watchers whose token opens nothing any more. It gives up when the store is unavailable: every
+// further read might take as long as the store's timeout.
+func (m *Manager) lookAt(list []*watch) {
+	var rec Record
+	for _, w := range list {
+		reason, over, err := m.reason(w, &rec)
+		if err != nil {
+			return
+		}
+		if over {
+			m.watches.remove(w, reason)
+		}
+	}
+}
+
+// reason reports whether, and why, the watcher's token opens its session no more. An error means that the store did not tell.
+func (m *Manager) reason(w *watch, rec *Record) (reason EndReason, over bool, err error) {
+	now := m.Now()
+	err = m.store.Load(context.Background(), w.key, w.id, now, rec)
+	switch {
+	case err == nil:
+		w.expires = time.UnixMilli(rec.Expiry())
+	case errors.Is(err, ErrNotFound) || errors.Is(err, ErrEnded) || errors.Is(err, ErrDamaged):
+		return reasonAt(w, now), true, nil
+	case errors.Is(err, ErrNewer): // the session lives on a newer node
+		return "", false, nil
+	default:
+		return "", false, err
+	}
+	switch {
+	case !rec.Lives(now) || m.void(rec):
+		return reasonAt(w, now), true, nil
+	case !rec.Standing(w.id, now).Admitted():
+		return ReasonRotated, true, nil
+	}
+	return "", false, nil
+}
+
+// reasonAt is the reason for a session that is gone at now.
+func reasonAt(w *watch, now time.Time) EndReason {
+	if now.Before(w.expires) {
+		return ReasonEnded
+	}
+	return ReasonExpired
+}

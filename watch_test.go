@@ -1,0 +1,196 @@
+package coatcheck_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+const patience = 30 * time.Second
+
+// watched begins to watch the session of a token.
+func watched(ctx context.Context, w *world, token string) <-chan coatcheck.EndReason {
+	w.t.Helper()
+	var done <-chan coatcheck.EndReason
+	w.do(token, func(s *coatcheck.Session) {
+		var err error
+		done, err = coatcheck.Watch(ctx, s)
+		require.NoError(w.t, err)
+	})
+	return done
+}
+
+// reasonOf waits for the reason and for the channel's close.
+func reasonOf(t *testing.T, done <-chan coatcheck.EndReason) coatcheck.EndReason {
+	t.Helper()
+	var reason coatcheck.EndReason
+	for open := true; open; {
+		var r coatcheck.EndReason
+		select {
+		case r, open = <-done:
+			if open {
+				require.Empty(t, reason, "told once")
+				reason = r
+			}
+		case <-time.After(patience):
+			require.Fail(t, "the watcher is told nothing")
+		}
+	}
+	return reason
+}
+
+func newWatchedWorld(t *testing.T, adjust ...func(*coatcheck.Policy)) *world {
+	t.Helper()
+	t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreCurrent()) })
+	w := newWorld(t, adjust...)
+	w.m.SetWatchEvery(time.Millisecond)
+	return w
+}
+
+func TestWatchTellsWhy(t *testing.T) {
+	for name, tt := range map[string]struct {
+		end  func(t *testing.T, w *world, token string)
+		want coatcheck.EndReason
+	}{
+		"logout":    {func(_ *testing.T, w *world, token string) { w.logout(token) }, coatcheck.ReasonEnded},
+		"a login":   {func(_ *testing.T, w *world, token string) { w.do(token, func(s *coatcheck.Session) { _ = s.Authenticate("v") }) }, coatcheck.ReasonEnded},
+		"the limit": {func(_ *testing.T, w *world, _ string) { w.clock.Step(time.Second); w.login("u") }, coatcheck.ReasonEnded},
+		"an administrator": {func(t *testing.T, w *world, _ string) {
+			_, err := w.m.EndUser(t.Context(), "u")
+			require.NoError(t, err)
+		}, coatcheck.ReasonEnded},
+		"not before": {func(_ *testing.T, w *world, _ string) { w.m.SetNotBefore(w.clock.Now().Add(time.Second)) }, coatcheck.ReasonEnded},
+		"idle":       {func(_ *testing.T, w *world, _ string) { w.clock.Step(ttl) }, coatcheck.ReasonExpired},
+		"a refresh, after its grace": {func(_ *testing.T, w *world, token string) {
+			next := w.refresh(token).token
+			w.do(next, func(*coatcheck.Session) {}) // the grace begins
+			w.clock.Step(grace)
+		}, coatcheck.ReasonRotated},
+		"a new privilege": {func(_ *testing.T, w *world, token string) { w.do(token, (*coatcheck.Session).CycleID) }, coatcheck.ReasonRotated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWatchedWorld(t, func(p *coatcheck.Policy) { p.MaxPerUser = 1 })
+			token := w.login("u")
+			done := watched(t.Context(), w, token)
+			tt.end(t, w, token)
+			assert.Equal(t, tt.want, reasonOf(t, done))
+			assert.Zero(t, w.m.Watching())
+		})
+	}
+}
+
+// A renewal moves the expiry that a watcher knows, so that an end after it is no expiry; watching itself renews nothing.
+func TestWatchFollowsRenewals(t *testing.T) {
+	w := newWatchedWorld(t)
+	token := w.login("u")
+	done := watched(t.Context(), w, token)
+	before := w.record(token)
+	w.store.ops()
+	w.clock.Step(ttl - renew)
+	require.Eventually(t, func() bool { return len(w.store.ops()) > 0 }, patience, time.Millisecond)
+	assert.Equal(t, before.Version, w.record(token).Version)
+	w.do(token, func(*coatcheck.Session) {})
+	w.store.ops()
+	require.Eventually(t, func() bool { return len(w.store.ops()) > 0 }, patience, time.Millisecond)
+	w.clock.Step(2 * renew)
+	w.logout(token)
+	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, done))
+}
+
+// A store that does not answer says nothing about a session.
+func TestWatchOutlivesAnOutage(t *testing.T) {
+	w := newWatchedWorld(t)
+	token := w.login("u")
+	failing := make(chan struct{}, 1)
+	w.store.mu.Lock()
+	w.store.before = func(_ context.Context, op string) error {
+		if op != opLoad {
+			return nil
+		}
+		select {
+		case failing <- struct{}{}:
+			return errors.New("the store is away")
+		default:
+			return nil
+		}
+	}
+	w.store.mu.Unlock()
+	failing <- struct{}{} // not yet
+	done := watched(t.Context(), w, token)
+	<-failing
+	require.Eventually(t, func() bool { return len(failing) == 1 }, patience, time.Millisecond, "one look has failed")
+	assert.Equal(t, 1, w.m.Watching())
+	w.logout(token)
+	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, done))
+}
+
+func TestWatchEndsWithItsContext(t *testing.T) {
+	w := newWatchedWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done, other := watched(ctx, w, w.login("u")), watched(t.Context(), w, w.login("v"))
+	cancel()
+	assert.Empty(t, reasonOf(t, done), "closed without a reason")
+	require.Eventually(t, func() bool { return w.m.Watching() == 1 }, patience, time.Millisecond)
+	w.clock.Step(maxLife)
+	assert.Equal(t, coatcheck.ReasonExpired, reasonOf(t, other))
+}
+
+func TestWatchHasBounds(t *testing.T) {
+	w := newWatchedWorld(t, func(p *coatcheck.Policy) { p.MaxWatchers = 12 })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	one, two := w.login("u"), w.login("u")
+	for range 10 {
+		watched(ctx, w, one)
+	}
+	refused := func(token string) {
+		w.do(token, func(s *coatcheck.Session) {
+			_, err := coatcheck.Watch(ctx, s)
+			require.ErrorIs(t, err, coatcheck.ErrTooManyWatchers)
+		})
+	}
+	refused(one)
+	watched(ctx, w, two)
+	watched(ctx, w, two)
+	refused(two)
+	cancel()
+	require.Eventually(t, func() bool { return w.m.Watching() == 0 }, patience, time.Millisecond)
+	again, stop := context.WithCancel(t.Context())
+	watched(again, w, one)
+	stop()
+	require.Eventually(t, func() bool { return w.m.Watching() == 0 }, patience, time.Millisecond)
+}
+
+func TestWatchNeedsASession(t *testing.T) {
+	w := newWatchedWorld(t)
+	w.do("", func(s *coatcheck.Session) {
+		_, err := coatcheck.Watch(t.Context(), s)
+		require.ErrorIs(t, err, coatcheck.ErrNotFound)
+	})
+	_, err := coatcheck.Watch(t.Context(), new(coatcheck.Session))
+	require.ErrorIs(t, err, coatcheck.ErrDetached)
+}
+
+// A handler that begins a session may watch it at once.
+func TestWatchOfANewSession(t *testing.T) {
+	w := newWatchedWorld(t)
+	var done <-chan coatcheck.EndReason
+	token := w.do("", func(s *coatcheck.Session) {
+		require.NoError(t, s.Authenticate("u"))
+		require.NoError(t, s.Commit(t.Context()))
+		var err error
+		done, err = coatcheck.Watch(t.Context(), s)
+		require.NoError(t, err)
+	}).token
+	w.store.ops()
+	require.Eventually(t, func() bool { return len(w.store.ops()) > 1 }, patience, time.Millisecond, "it is looked at and lives")
+	w.logout(token)
+	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, done))
+}
