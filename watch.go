@@ -48,47 +48,46 @@ type watches struct {
 type watch struct {
 	key     Key
 	id      ID
-	expires time.Time      // as last read; used by the goroutine alone
-	done    chan EndReason // holds one
-	release func() bool    // stops waiting for the context; guarded by watches.mu
+	expires time.Time // as last read; used by the goroutine alone
+	ended   func(EndReason)
+	release func() bool // stops waiting for the context; guarded by watches.mu
 }
 
-// Watch returns a channel that receives the reason once the token that the request presented opens its session no more, and is
-// closed then; when ctx is done it is closed without a reason. It may outlive the request, and keeps nothing of it. A session
-// that ends is reported within a second, one that ends on another node within two. While the store is unavailable nothing is
-// reported. ErrDetached: the session is used outside its request. ErrNotFound: the request has no session.
-// ErrTooManyWatchers: it has too many.
-func Watch(ctx context.Context, s *Session) (<-chan EndReason, error) {
+// Watch calls ended, once and in a goroutine of its own, when the token that the request presented opens its session no more. It
+// never does so after ctx is done. It may outlive the request, and keeps nothing of it. A session that ends is reported within a
+// second, one that ends on another node within two; while the store is unavailable nothing is reported. ErrDetached: the session
+// is used outside its request. ErrNotFound: the request has no session. ErrTooManyWatchers: the session, or the manager, has as
+// many as it may.
+func Watch(ctx context.Context, s *Session, ended func(EndReason)) error {
 	r := s.req.Load()
 	switch {
 	case r == nil:
-		return nil, ErrDetached
+		return ErrDetached
 	case !r.live:
-		return nil, ErrNotFound
+		return ErrNotFound
 	}
-	id := r.presented
+	w := &watch{key: r.rec.Key, id: r.presented, expires: time.UnixMilli(r.rec.Expiry()), ended: ended}
 	if r.issued { // the session began in this request
-		id = r.rec.ID
+		w.id = r.rec.ID
 	}
-	return r.m.watch(ctx, r.rec.Key, id, time.UnixMilli(r.rec.Expiry()))
+	return r.m.watch(ctx, w)
 }
 
-func (m *Manager) watch(ctx context.Context, key Key, id ID, expires time.Time) (<-chan EndReason, error) {
-	w := &watch{key: key, id: id, expires: expires, done: make(chan EndReason, 1)}
+func (m *Manager) watch(ctx context.Context, w *watch) error {
 	all := &m.watches
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if len(all.all) >= m.policy.MaxWatchers || all.bySession[key] >= watchersPerSession {
-		return nil, ErrTooManyWatchers
+	if len(all.all) >= m.policy.MaxWatchers || all.bySession[w.key] >= watchersPerSession {
+		return ErrTooManyWatchers
 	}
 	if len(all.all) == 0 {
 		all.all, all.bySession, all.none = make(map[*watch]struct{}), make(map[Key]int), make(chan struct{})
 		go m.lookAtWatched(all.none)
 	}
 	all.all[w] = struct{}{}
-	all.bySession[key]++
+	all.bySession[w.key]++
 	w.release = context.AfterFunc(ctx, func() { all.remove(w, "") })
-	return w.done, nil
+	return nil
 }
 
 // remove tells a watcher the reason, unless that is empty, and forgets the watcher, once.
@@ -100,9 +99,8 @@ func (a *watches) remove(w *watch, reason EndReason) {
 	}
 	w.release()
 	if reason != "" {
-		w.done <- reason // the only send, and there is room for it
+		go w.ended(reason)
 	}
-	close(w.done)
 	delete(a.all, w)
 	if a.bySession[w.key]--; a.bySession[w.key] == 0 {
 		delete(a.bySession, w.key)

@@ -18,32 +18,23 @@ const patience = 30 * time.Second
 // watched begins to watch the session of a token.
 func watched(ctx context.Context, w *world, token string) <-chan coatcheck.EndReason {
 	w.t.Helper()
-	var done <-chan coatcheck.EndReason
+	done := make(chan coatcheck.EndReason, 2)
 	w.do(token, func(s *coatcheck.Session) {
-		var err error
-		done, err = coatcheck.Watch(ctx, s)
-		require.NoError(w.t, err)
+		require.NoError(w.t, coatcheck.Watch(ctx, s, func(reason coatcheck.EndReason) { done <- reason }))
 	})
 	return done
 }
 
-// reasonOf waits for the reason and for the channel's close.
+// reasonOf waits for the reason.
 func reasonOf(t *testing.T, done <-chan coatcheck.EndReason) coatcheck.EndReason {
 	t.Helper()
-	var reason coatcheck.EndReason
-	for open := true; open; {
-		var r coatcheck.EndReason
-		select {
-		case r, open = <-done:
-			if open {
-				require.Empty(t, reason, "told once")
-				reason = r
-			}
-		case <-time.After(patience):
-			require.Fail(t, "the watcher is told nothing")
-		}
+	select {
+	case reason := <-done:
+		return reason
+	case <-time.After(patience):
+		require.Fail(t, "the watcher is told nothing")
+		return ""
 	}
-	return reason
 }
 
 func newWatchedWorld(t *testing.T, adjust ...func(*coatcheck.Policy)) *world {
@@ -59,8 +50,10 @@ func TestWatchTellsWhy(t *testing.T) {
 		end  func(t *testing.T, w *world, token string)
 		want coatcheck.EndReason
 	}{
-		"logout":    {func(_ *testing.T, w *world, token string) { w.logout(token) }, coatcheck.ReasonEnded},
-		"a login":   {func(_ *testing.T, w *world, token string) { w.do(token, func(s *coatcheck.Session) { _ = s.Authenticate("v") }) }, coatcheck.ReasonEnded},
+		"logout": {func(_ *testing.T, w *world, token string) { w.logout(token) }, coatcheck.ReasonEnded},
+		"a login": {func(_ *testing.T, w *world, token string) {
+			w.do(token, func(s *coatcheck.Session) { _ = s.Authenticate("v") })
+		}, coatcheck.ReasonEnded},
 		"the limit": {func(_ *testing.T, w *world, _ string) { w.clock.Step(time.Second); w.login("u") }, coatcheck.ReasonEnded},
 		"an administrator": {func(t *testing.T, w *world, _ string) {
 			_, err := w.m.EndUser(t.Context(), "u")
@@ -82,6 +75,7 @@ func TestWatchTellsWhy(t *testing.T) {
 			tt.end(t, w, token)
 			assert.Equal(t, tt.want, reasonOf(t, done))
 			assert.Zero(t, w.m.Watching())
+			assert.Empty(t, done, "told once")
 		})
 	}
 }
@@ -136,10 +130,10 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done, other := watched(ctx, w, w.login("u")), watched(t.Context(), w, w.login("v"))
 	cancel()
-	assert.Empty(t, reasonOf(t, done), "closed without a reason")
 	require.Eventually(t, func() bool { return w.m.Watching() == 1 }, patience, time.Millisecond)
 	w.clock.Step(maxLife)
 	assert.Equal(t, coatcheck.ReasonExpired, reasonOf(t, other))
+	assert.Empty(t, done, "told nothing after its context has ended")
 }
 
 func TestWatchHasBounds(t *testing.T) {
@@ -152,8 +146,7 @@ func TestWatchHasBounds(t *testing.T) {
 	}
 	refused := func(token string) {
 		w.do(token, func(s *coatcheck.Session) {
-			_, err := coatcheck.Watch(ctx, s)
-			require.ErrorIs(t, err, coatcheck.ErrTooManyWatchers)
+			require.ErrorIs(t, coatcheck.Watch(ctx, s, nil), coatcheck.ErrTooManyWatchers)
 		})
 	}
 	refused(one)
@@ -171,23 +164,19 @@ func TestWatchHasBounds(t *testing.T) {
 func TestWatchNeedsASession(t *testing.T) {
 	w := newWatchedWorld(t)
 	w.do("", func(s *coatcheck.Session) {
-		_, err := coatcheck.Watch(t.Context(), s)
-		require.ErrorIs(t, err, coatcheck.ErrNotFound)
+		require.ErrorIs(t, coatcheck.Watch(t.Context(), s, nil), coatcheck.ErrNotFound)
 	})
-	_, err := coatcheck.Watch(t.Context(), new(coatcheck.Session))
-	require.ErrorIs(t, err, coatcheck.ErrDetached)
+	require.ErrorIs(t, coatcheck.Watch(t.Context(), new(coatcheck.Session), nil), coatcheck.ErrDetached)
 }
 
 // A handler that begins a session may watch it at once.
 func TestWatchOfANewSession(t *testing.T) {
 	w := newWatchedWorld(t)
-	var done <-chan coatcheck.EndReason
+	done := make(chan coatcheck.EndReason, 1)
 	token := w.do("", func(s *coatcheck.Session) {
 		require.NoError(t, s.Authenticate("u"))
 		require.NoError(t, s.Commit(t.Context()))
-		var err error
-		done, err = coatcheck.Watch(t.Context(), s)
-		require.NoError(t, err)
+		require.NoError(t, coatcheck.Watch(t.Context(), s, func(reason coatcheck.EndReason) { done <- reason }))
 	}).token
 	w.store.ops()
 	require.Eventually(t, func() bool { return len(w.store.ops()) > 1 }, patience, time.Millisecond, "it is looked at and lives")
