@@ -67,3 +67,19 @@ func TestLastIPDoesNotAllocate(t *testing.T) {
 }
 
 var sink string
+
+func TestClaimsAreReadWithoutAllocations(t *testing.T) {
+	w := newWorld(t)
+	r := w.open(w.loginWith(t, "", "ann", parsedClaims(t, staff), nil))
+	found := 0
+	allocs := testing.AllocsPerRun(100, func() {
+		r.RawClaims().Each("groups", func(group []byte) bool {
+			if string(group) == "ops" {
+				found++
+			}
+			return true
+		})
+	})
+	assert.Zero(t, allocs)
+	assert.Positive(t, found)
+}

@@ -33,7 +33,7 @@ func (r *Request) commitChanges(ctx context.Context) (err error) {
 	if err != nil {
 		r.forget()
 	}
-	r.changes, r.cleared, r.rotation, r.login, r.destroy = r.changes[:0], false, noRotation, false, false
+	r.changes, r.cleared, r.rotation, r.login, r.claims, r.destroy = r.changes[:0], false, noRotation, false, nil, false
 	r.ending = r.ending[:0]
 	return err
 }

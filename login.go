@@ -8,6 +8,23 @@ import (
 	"time"
 )
 
+// authenticate is Session.Authenticate with claims. After an error the session is unchanged.
+func (r *Request) authenticate(user string, c ClaimSet) error {
+	switch {
+	case user == "" || len(user) > MaxUserID:
+		return fmt.Errorf("user ID of %d bytes: %w", len(user), ErrUserID)
+	case r.sent:
+		return ErrHeaderSent
+	}
+	login, before, destroy, claims := r.login, r.user, r.destroy, r.claims
+	r.login, r.user, r.destroy, r.claims = true, user, false, c.json
+	err := r.rebuild()
+	if err != nil {
+		r.login, r.user, r.destroy, r.claims = login, before, destroy, claims
+	}
+	return err
+}
+
 // beginLogin is Session.BeginLogin.
 func (r *Request) beginLogin(ctx context.Context, user string) error {
 	r.markedAt = r.m.sinceBoot() // before the mark is read: a mark that is left later must live until the commit

@@ -41,6 +41,7 @@ type Request struct {
 	fresh    Token // the token that the rotation leads to, once made
 	login    bool
 	user     string
+	claims   []byte // of the login
 	lifetime time.Duration
 	ending   []target
 	destroy  bool
@@ -116,7 +117,7 @@ func (r *Request) reset(m *Manager, client Client, now time.Time) {
 	r.m, r.client, r.now = m, client, now
 	r.live, r.first, r.stale, r.lost, r.issued, r.sent = false, false, false, false, false, false
 	r.values, r.cleared, r.rotation, r.tooLate, r.fresh = nil, false, noRotation, false, Token{}
-	r.login, r.user, r.lifetime, r.destroy = false, "", 0, false
+	r.login, r.user, r.claims, r.lifetime, r.destroy = false, "", nil, 0, false
 	r.marked, r.markOf = false, ""
 	r.failed, r.action, r.report = nil, KeepCookie, Report{}
 	clear(r.changes[:cap(r.changes)])
@@ -221,7 +222,7 @@ func (r *Request) rotate(how rotation) {
 
 // forget drops the record and all pending changes.
 func (r *Request) forget() {
-	r.live, r.first, r.cleared, r.login = false, false, false, false
+	r.live, r.first, r.cleared, r.login, r.claims = false, false, false, false, nil
 	r.rotation, r.values, r.changes = noRotation, nil, r.changes[:0]
 	r.action = KeepCookie
 }

@@ -138,7 +138,7 @@ func (s *Session) Entries() iter.Seq2[string, json.RawMessage] {
 	}
 }
 
-// Insert sets a value. ErrTooLarge: the session's values would not fit a record; ErrName: the name is no name; ErrHeaderSent:
+// Insert sets a value. ErrTooLarge: the session's values would not fit a record; ErrName: the name is no name, or "claims"; ErrHeaderSent:
 // a session would begin whose cookie cannot be sent; any other error: the value cannot be encoded as JSON. After an error the
 // session is unchanged.
 func (s *Session) Insert(name string, value any) error {
@@ -153,17 +153,17 @@ func (s *Session) Insert(name string, value any) error {
 func (s *Session) Remove(name string) {
 	// A login's commit may meet values that a parallel request has written since they were loaded.
 	if s.Contains(name) || s.read().login {
-		// Removing a present name cannot fail: it shrinks the block.
+		// Removing a present name cannot fail, because it shrinks the block, unless it is that of the claims, which stay.
 		_ = s.change(change{name: name})
 	}
 }
 
-// Clear removes all values. The session and its user stay.
+// Clear removes all values but the claims. The session and its user stay.
 func (s *Session) Clear() {
 	if r := s.req.Load(); r != nil {
 		r.cleared = true
 		r.changes = r.changes[:0]
-		r.values = nil
+		r.values = r.baseValues()
 	}
 }
 
@@ -181,25 +181,13 @@ func (s *Session) BeginLogin(ctx context.Context, user string) error {
 
 // Authenticate makes the session the user's: a new session begins, with a new Key; every live session that the request
 // carried ends, and so does every session that one of its tokens was rotated out of (ASVS 7.2.4). The values are kept if the
-// session was anonymous or the same user's. Commit reports whether it succeeded. ErrUserID: the user ID is empty or too long.
+// session was anonymous or the same user's; its claims are not. Commit reports whether it succeeded. ErrUserID: the user ID is empty or too long.
 // ErrHeaderSent: the new session's cookie cannot be sent.
 func (s *Session) Authenticate(user string) error {
-	r := s.req.Load()
-	switch {
-	case r == nil:
-		return ErrDetached
-	case user == "" || len(user) > MaxUserID:
-		return fmt.Errorf("user ID of %d bytes: %w", len(user), ErrUserID)
-	case r.sent:
-		return ErrHeaderSent
+	if r := s.req.Load(); r != nil {
+		return r.authenticate(user, ClaimSet{})
 	}
-	login, before, destroy := r.login, r.user, r.destroy
-	r.login, r.user, r.destroy = true, user, false
-	err := r.rebuild()
-	if err != nil {
-		r.login, r.user, r.destroy = login, before, destroy
-	}
-	return err
+	return ErrDetached
 }
 
 // Remember gives the session that Authenticate begins one lifetime, idle or not, in place of the policy's two. Zero restores

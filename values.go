@@ -28,6 +28,9 @@ func (s *Session) change(c change) error {
 }
 
 func (r *Request) change(c change) error {
+	if c.name == claimsName {
+		return fmt.Errorf("value name %q is reserved for the login's claims: %w", c.name, ErrName)
+	}
 	value := c.value
 	if c.update != nil {
 		old, _, _, _ := findValue(r.values, c.name)
@@ -86,16 +89,14 @@ func (r *Request) ownValues() []byte {
 // error the session is as it was.
 func (r *Request) rebuild() error {
 	if len(r.changes) == 0 {
-		r.values = nil
-		if !r.cleared {
-			r.values = r.baseValues()
+		values := r.baseValues()
+		if len(values) > MaxValues { // the claims of a login beside the values of the session that it carried
+			return valuesTooLarge(values)
 		}
+		r.values = values
 		return nil
 	}
-	var block []byte
-	if !r.cleared {
-		block = append(block, r.baseValues()...)
-	}
+	block := bytes.Clone(r.baseValues())
 	for _, c := range r.changes {
 		value := c.value
 		if c.update != nil {
@@ -112,18 +113,41 @@ func (r *Request) rebuild() error {
 		}
 	}
 	if len(block) > MaxValues {
-		return fmt.Errorf("%w: the session's values would take %d bytes of at most %d", ErrTooLarge, len(block), MaxValues)
+		return valuesTooLarge(block)
 	}
 	r.values = block
 	return nil
 }
 
-// baseValues are those that the request's changes apply to: none where a login leaves another user's session.
+func valuesTooLarge(block []byte) error {
+	return fmt.Errorf("%w: the session's values would take %d bytes of at most %d", ErrTooLarge, len(block), MaxValues)
+}
+
+// baseValues are those that the request's changes apply to: none after a Clear, or where a login leaves another user's session.
+// The claims among them are the login's, and else the session's, which no Clear takes away.
 func (r *Request) baseValues() []byte {
-	if !r.live || r.login && len(r.rec.user) > 0 && string(r.rec.user) != r.user {
-		return nil
+	var base []byte
+	if r.live && !(r.login && len(r.rec.user) > 0 && string(r.rec.user) != r.user) {
+		base = r.rec.values
 	}
-	return r.rec.values
+	claims, start, end, had := findValue(base, claimsName)
+	if !r.login && (had || !r.cleared) {
+		if r.cleared {
+			return base[start:end:end]
+		}
+		return base
+	}
+	if r.cleared {
+		base, had = nil, false
+	}
+	if r.login {
+		claims = r.claims
+	}
+	if claims == nil && !had {
+		return base
+	}
+	block, _ := setValue(bytes.Clone(base), claimsName, claims, math.MaxInt) // a valid name, and no limit
+	return block
 }
 
 // Get returns a value of the session as a T. ErrNoValue: there is none. ErrDetached: the session is detached. Any other

@@ -29,6 +29,7 @@ type Server struct {
 	keys          *login.Keys       // of the admin listener; nil: none
 	origins       map[string]string // the trusted origins, each mapped to itself
 	base          *baseHeaders
+	claims        bool // a login's body may have claims
 	remember      time.Duration
 	reauth        time.Duration
 	audit         *audit
@@ -78,6 +79,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		keys:          cfg.AdminKeys,
 		origins:       make(map[string]string, len(cfg.TrustedOrigins)),
 		base:          newBaseHeaders(len(cfg.TrustedOrigins) > 0),
+		claims:        login.TakesClaims(cfg.Login),
 		remember:      cfg.RememberTTL,
 		reauth:        cfg.ReauthWithin,
 		audit:         newAudit(cfg.Logger, manager.Now, counts),
@@ -121,6 +123,7 @@ func (s *Server) routes(page []byte) {
 	app, with := s.public, s.with
 	app.Post("/auth/login", s.sameSite, with(s.login))
 	app.Get("/auth/me", with(s.me))
+	app.Get("/auth/userinfo", with(s.userInfo))
 	app.Post("/auth/refresh", s.sameSite, with(s.refresh))
 	app.Post("/auth/logout", s.sameSite, with(s.logout))
 	app.All("/auth/verify", noFragment, s.withoutCookie(s.verify))

@@ -70,6 +70,8 @@ func (a *audit) loginFailed(client netip.Addr, user string, err error) {
 		reason = outcomeBusy
 	case errors.Is(err, login.ErrRefused):
 		reason = outcomeRefused
+	case errors.Is(err, coatcheck.ErrClaimsTooLarge):
+		reason = outcomeClaims
 	case errors.Is(err, coatcheck.ErrRevoked):
 		reason = outcomeRevoked
 	case errors.Is(err, coatcheck.ErrFull):

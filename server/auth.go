@@ -2,11 +2,13 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/internal/remote"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
@@ -15,7 +17,7 @@ const refreshedValue = "refreshed"
 
 // login begins a session if the mode accepts the login. A refused login leaves the carried session alone.
 func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
-	attempt, remember, err := readLogin(c.Request())
+	attempt, remember, err := s.readLogin(c.Request())
 	if err != nil {
 		return err
 	}
@@ -30,7 +32,10 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	user, err := s.mode.Check(ctx, attempt)
 	if err == nil {
-		err = r.Authenticate(user) // fails if the mode returned no valid user ID
+		err = attempt.ClaimsTooLarge
+	}
+	if err == nil {
+		err = authenticate(r, user, attempt.Claims)
 	}
 	if err != nil {
 		return s.refuse(c, r, attempt.UserID, err)
@@ -52,6 +57,15 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 func decidesAtOnce(mode login.Mode) bool {
 	m, ok := mode.(interface{ DecidesAtOnce() bool })
 	return ok && m.DecidesAtOnce()
+}
+
+// authenticate begins the user's session with these claims. It fails if the mode returned no valid user ID, or if there is no
+// room for the claims.
+func authenticate(r *coatcheck.Request, user string, claims coatcheck.ClaimSet) error {
+	if claims.JSON() != nil && !remote.Fit(user, claims) {
+		return fmt.Errorf("%w for the headers of verify", coatcheck.ErrClaimsTooLarge)
+	}
+	return r.AuthenticateWith(user, claims)
 }
 
 // userOf returns the user of a login by this name, if the mode knows the user before it has checked anything.
@@ -77,6 +91,8 @@ func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, user string, err err
 		return problemLoginRefused
 	case errors.Is(err, login.ErrBusy):
 		return problemLoginBusy
+	case errors.Is(err, coatcheck.ErrClaimsTooLarge):
+		return problemClaimsTooLarge
 	default:
 		return problemLoginBackEnd
 	}

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/server/login"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -35,8 +37,10 @@ func madeUp() string {
 
 // The hot path allocates nothing, from the router to the response; nor does reading a header full of cookies (CKP-05).
 func TestNoAllocations(t *testing.T) {
-	c := newClient(t, newStore(t), frozenConfig())
-	token := c.login("user-42")
+	cfg := frozenConfig()
+	cfg.Login = sayingGroups{}
+	c := newClient(t, newStore(t), cfg)
+	token, inGroups := c.login("user-42"), c.login("groups")
 	for name, req := range map[string]struct {
 		path, cookie string
 		status       int
@@ -44,6 +48,8 @@ func TestNoAllocations(t *testing.T) {
 		"me":                          {"/auth/me", cookieLine(token), 200},
 		"me, anonymous":               {"/auth/me", "X-None: 1", 200},
 		"verify":                      {"/auth/verify", cookieLine(token), 200},
+		"verify, eight groups":        {"/auth/verify", cookieLine(inGroups), 200},
+		"verify, a rule":              {"/auth/verify?group=admins,g%31,g7", cookieLine(inGroups), 200},
 		"me, after 8 KiB of cookies":  {"/auth/me", "Cookie: " + strings.Repeat("a=;", 2600) + cookieName + "=" + token, 200},
 		"me, among 8 KiB of quotes":   {"/auth/me", "Cookie: " + strings.Repeat(`"=;`, 2600) + cookieName + "=" + token, 200},
 		"me, after 160 malformed":     {"/auth/me", "Cookie: " + strings.Repeat(cookieName+"=x; ", 160) + cookieName + "=" + token, 200},
@@ -58,6 +64,34 @@ func TestNoAllocations(t *testing.T) {
 			})
 			if !raceDetector {
 				assert.Zero(t, allocs)
+			}
+		})
+	}
+}
+
+// sayingGroups is login mode open that knows eight groups of one user.
+type sayingGroups struct{ login.Open }
+
+func (sayingGroups) Check(_ context.Context, a *login.Attempt) (string, error) {
+	if a.UserID != "groups" {
+		return a.UserID, nil
+	}
+	var err error
+	a.Claims, err = coatcheck.ParseClaims([]byte(`{"name":"Ann","email":"ann@example.com","groups":["g0","g1","g2","g3","g4","g5","g6","g7"]}`))
+	return a.UserID, err
+}
+
+func BenchmarkVerify(b *testing.B) {
+	cfg := frozenConfig()
+	cfg.Login = sayingGroups{}
+	c := newClient(b, newStore(b), cfg)
+	for _, user := range []string{"plain", "groups"} {
+		line := cookieLine(c.login(user))
+		b.Run(user, func(b *testing.B) {
+			require.True(b, c.parse(requestText("GET", "/auth/verify", "", line)))
+			b.ReportAllocs()
+			for b.Loop() {
+				c.handle()
 			}
 		})
 	}

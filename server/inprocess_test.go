@@ -37,7 +37,9 @@ func frozen() func() time.Time {
 
 func newClient(t testing.TB, store coatcheck.Store, cfg server.Config) *client {
 	t.Helper()
-	cfg.Login = login.Open{}
+	if cfg.Login == nil {
+		cfg.Login = login.Open{}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"strconv"
 	"unicode"
@@ -15,12 +16,16 @@ import (
 )
 
 // readLogin reads the body of a login request, or returns the problem with it; the checks have the order of the contract:
-// media type, JSON, user ID. It does not use Fiber's body parser, which expands compressed bodies beyond any limit.
-func readLogin(req *fasthttp.Request) (a *login.Attempt, remember bool, err error) {
+// media type, JSON, user ID, claims. It leaves the size of the claims to those who may log in. It does not use Fiber's body parser, which expands compressed bodies beyond any limit.
+func (s *Server) readLogin(req *fasthttp.Request) (a *login.Attempt, remember bool, err error) {
 	if !oneContentType(&req.Header) || !isJSON(req.Header.ContentType()) || len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
 		return nil, false, problemMediaType
 	}
-	members, ok := readObject(req.Body(), "user_id", "password", "remember")
+	known := []string{"user_id", "password", "remember", "claims"}
+	if !s.claims {
+		known = known[:len(known)-1]
+	}
+	members, ok := readObject(req.Body(), known...)
 	if !ok {
 		return nil, false, problemBadJSON
 	}
@@ -45,6 +50,12 @@ func readLogin(req *fasthttp.Request) (a *login.Attempt, remember bool, err erro
 	raw := members["user_id"]
 	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &a.UserID) != nil || !validUserID(a.UserID) {
 		return nil, false, problemUserID
+	}
+	if raw := members["claims"]; raw != nil {
+		if a.Claims, err = coatcheck.ParseClaims(raw); errors.Is(err, coatcheck.ErrClaims) || raw[0] != '{' {
+			return nil, false, problemClaims
+		}
+		a.ClaimsTooLarge = err
 	}
 	return a, remember, nil
 }

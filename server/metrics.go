@@ -91,12 +91,13 @@ const (
 	outcomeStoreFull   = "store_full"
 	outcomeBusy        = "busy"
 	outcomeUnavailable = "unavailable"
+	outcomeClaims      = "claims_too_large"
 	outcomeAccount     = "account"
 	outcomeAddress     = "address"
 )
 
 var loginOutcomes = []string{
-	outcomeOK, outcomeRefused, outcomeRevoked, outcomeStoreFull, outcomeBusy, outcomeUnavailable, outcomeAccount, outcomeAddress,
+	outcomeOK, outcomeRefused, outcomeRevoked, outcomeStoreFull, outcomeBusy, outcomeUnavailable, outcomeClaims, outcomeAccount, outcomeAddress,
 }
 
 // session counts what happened to a request's session, which is most often nothing.

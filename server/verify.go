@@ -6,13 +6,19 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/internal/remote"
 )
 
-// verify tells a reverse proxy whether the request that the proxy holds has a live session of a user. The verdict depends on
-// the session alone: no header, method, path or body changes it; with --verify-login-url a browser gets a refusal as 302.
-// verify renews the session, and never sets or clears a cookie, which most proxies would drop.
+// verify tells a reverse proxy whether the request that the proxy holds has a live session of a user, and with a rule in the
+// query, whether the user is in one of its groups. The verdict depends on the session and the rule alone: no header, method or
+// body changes it; with --verify-login-url a browser gets a refusal as 302. verify renews the session, and never sets or clears
+// a cookie, which most proxies would drop.
 func (s *Server) verify(c *fiber.Ctx, r *coatcheck.Request) error {
 	ctx := c.Context()
+	groups, ok := readRule(ctx.URI().QueryString())
+	if !ok {
+		return problemBadRule
+	}
 	user := r.RawUserID()
 	if len(user) == 0 {
 		if s.loginPage != nil && s.loginPage.redirect(ctx) {
@@ -20,13 +26,92 @@ func (s *Server) verify(c *fiber.Ctx, r *coatcheck.Request) error {
 		}
 		return problemUnauthenticated
 	}
-	var space [3*256 + 22]byte
-	name := appendHeaderValue(space[:0], user)
+	claims := r.RawClaims()
+	if groups != nil && !inOneOf(groups, claims) {
+		return problemGroupRequired
+	}
+	var space [1024]byte
 	h := &ctx.Response.Header
-	h.SetCanonical(headerRemoteUser, name)
-	id, _ := r.ID().AppendText(name[:0]) // never fails
+	// All of them, always: a proxy that hands on what it gets then never leaves a client's own line of that name in place.
+	h.SetCanonical(headerRemoteUser, remote.Append(space[:0], user))
+	h.SetCanonical(headerRemoteName, remote.AppendText(space[:0], claims, coatcheck.ClaimName))
+	h.SetCanonical(headerRemoteEmail, remote.AppendText(space[:0], claims, coatcheck.ClaimEmail))
+	h.SetCanonical(headerRemoteGroups, remote.AppendGroups(space[:0], claims))
+	id, _ := r.ID().AppendText(space[:0]) // never fails
 	h.SetCanonical(headerRemoteSession, id)
 	return nil
+}
+
+// maxRule is the most groups of a rule.
+const maxRule = 16
+
+// readRule returns the groups of verify's query, which is empty or group=LIST and nothing else: a client whose words a proxy
+// appends must not be able to add a group, or to turn a rule into none. The list is split at its commas before it is decoded.
+// It returns the list as it stands in the query; nil is no rule.
+func readRule(query []byte) (list []byte, ok bool) {
+	if len(query) == 0 {
+		return nil, true
+	}
+	list, ok = bytes.CutPrefix(query, []byte("group="))
+	if !ok || bytes.IndexByte(list, '&') >= 0 {
+		return nil, false
+	}
+	n := 0
+	for rest, more := list, true; more; n++ {
+		var one []byte
+		one, rest, more = bytes.Cut(rest, []byte{','})
+		if len(one) == 0 || n == maxRule || !validEncoding(one) {
+			return nil, false
+		}
+	}
+	return list, true
+}
+
+// validEncoding reports whether each percent sign begins the encoding of a byte.
+func validEncoding(s []byte) bool {
+	for i, c := range s {
+		if c == '%' && (len(s) < i+3 || !isHex(s[i+1]) || !isHex(s[i+2])) {
+			return false
+		}
+	}
+	return true
+}
+
+func isHex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
+
+// inOneOf reports whether the claims hold one of the groups in the list that readRule returned.
+func inOneOf(list []byte, claims coatcheck.ClaimSet) (found bool) {
+	claims.Each(coatcheck.ClaimGroups, func(group []byte) bool {
+		for rest, more := list, true; more && !found; {
+			var one []byte
+			one, rest, more = bytes.Cut(rest, []byte{','})
+			found = decodesTo(one, group)
+		}
+		return !found
+	})
+	return found
+}
+
+// decodesTo reports whether the text is the group when it is percent-decoded once.
+func decodesTo(encoded, group []byte) bool {
+	for len(encoded) > 0 && len(group) > 0 {
+		c, n := encoded[0], 1
+		if c == '%' {
+			c, n = unhex(encoded[1])<<4|unhex(encoded[2]), 3
+		}
+		if c != group[0] {
+			return false
+		}
+		encoded, group = encoded[n:], group[1:]
+	}
+	return len(encoded) == 0 && len(group) == 0
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
 }
 
 // noFragment refuses a request target with a #: no valid target has one, and servers disagree about the path of such a
@@ -40,19 +125,8 @@ func noFragment(c *fiber.Ctx) error {
 
 var (
 	headerRemoteUser    = []byte("Remote-User")
+	headerRemoteName    = []byte("Remote-Name")
+	headerRemoteEmail   = []byte("Remote-Email")
+	headerRemoteGroups  = []byte("Remote-Groups")
 	headerRemoteSession = []byte("Remote-Session-Id")
 )
-
-// appendHeaderValue percent-encodes every byte outside 0x21 to 0x7E, and the percent sign itself, so that no two users
-// share a value and none breaks a line.
-func appendHeaderValue(b, s []byte) []byte {
-	const hex = "0123456789ABCDEF"
-	for _, c := range s {
-		if c < 0x21 || c > 0x7E || c == '%' {
-			b = append(b, '%', hex[c>>4], hex[c&0xF])
-		} else {
-			b = append(b, c)
-		}
-	}
-	return b
-}

@@ -31,7 +31,7 @@ func startTarget(ctx context.Context, program string, lines []string) (*target, 
 		return nil, err
 	}
 	t := &target{dir: dir}
-	known, err := login.UsersLine(knownUser, []byte(knownPassword))
+	known, err := login.UsersLine(knownUser, []byte(knownPassword), login.Fields{})
 	if err == nil {
 		err = t.start(ctx, program, append(lines, known))
 	}

@@ -19,7 +19,8 @@ const usage = `coatcheck keeps sessions: an opaque ticket in a cookie, looked up
 
 Usage:
   coatcheck serve [flags]                   start the server; "coatcheck serve --dev" to try it out
-  coatcheck hash-password --user NAME       print the line of --users-file for a password, from the terminal or stdin
+  coatcheck hash-password --user NAME       print the line of --users-file for a password, from the terminal or stdin; the
+                                            user's claims by --groups A,B, --email and --name
   coatcheck data verify DIR                 check what a server left in --data-dir, and count its sessions
   coatcheck doctor [flags]                  check a configuration and the server that runs with it
   coatcheck healthcheck [flags]             ask the running server whether it is alive; for containers

@@ -14,25 +14,29 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// runHashPassword prints the users-file line for a password, which comes from the terminal, unseen, or from the first line
+// runHashPassword prints the users-file line for a password and for what is known of the user, which comes from the terminal, unseen, or from the first line
 // of standard input.
 func runHashPassword(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	fs := pflag.NewFlagSet("hash-password", pflag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	user := fs.String("user", "", "")
+	var fields login.Fields
+	fs.StringSliceVar(&fields.Groups, "groups", nil, "")
+	fs.StringVar(&fields.Email, "email", "", "")
+	fs.StringVar(&fields.Name, "name", "", "")
 	err := fs.Parse(args)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		return say(stdout, usage)
 	case err != nil || fs.NArg() > 0 || *user == "":
 		// The argument is not repeated, because it may be the password.
-		say(stderr, "coatcheck: hash-password takes --user NAME and nothing else; it reads the password from the terminal or standard input\n")
+		say(stderr, "coatcheck: hash-password takes --user NAME, --groups, --email and --name and nothing else; it reads the password from the terminal or standard input\n")
 		return exitUsage
 	}
 	password, err := readPassword(stdin, stderr)
 	if err == nil {
 		var line string
-		if line, err = login.UsersLine(*user, password); err == nil {
+		if line, err = login.UsersLine(*user, password, fields); err == nil {
 			return say(stdout, line+"\n")
 		}
 	}

@@ -91,6 +91,24 @@ func TestUsersMode(t *testing.T) {
 	assert.Equal(t, "Alice", p.whose(t, ofAlice), "a file with mistakes changes nothing")
 }
 
+// A line as hash-password prints it gives the user's sessions its claims, and ends them when it changes.
+func TestUsersModeClaims(t *testing.T) {
+	t.Parallel()
+	var line bytes.Buffer
+	args := []string{"hash-password", "--user=ann", "--groups=staff,a b", "--email=ann@example.com", "--name=Ann: A"}
+	require.Zero(t, run(args, nil, daemon.Signals{}, strings.NewReader("pass\n"), &line, io.Discard))
+	file := filepath.Join(t.TempDir(), "users")
+	require.NoError(t, os.WriteFile(file, line.Bytes(), 0o600))
+	p := start(t, "--login=users", "--users-file", file)
+	status, text, cookie := p.ask(t, "POST", "/auth/login", "", `{"user_id":"ann","password":"pass"}`)
+	require.Equal(t, http.StatusOK, status, text)
+	_, text, _ = p.ask(t, "GET", "/auth/userinfo", cookie, "")
+	assert.Equal(t, `{"sub":"ann","name":"Ann: A","email":"ann@example.com","groups":["staff","a b"]}`, text)
+	require.NoError(t, os.WriteFile(file, bytes.Replace(line.Bytes(), []byte("groups=staff,"), []byte("groups="), 1), 0o600))
+	p.signal(t, syscall.SIGHUP)
+	require.Eventually(t, func() bool { return p.whose(t, cookie) == "" }, patience, 10*time.Millisecond)
+}
+
 func TestTrustedMode(t *testing.T) {
 	t.Parallel()
 	const first, second = "first-key-0123456789-0123456789-0123", "second-key-0123456789-0123456789-012"
@@ -98,7 +116,7 @@ func TestTrustedMode(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(first+"\n"), 0o600))
 	p := start(t, "--login=trusted", "--login-key-file", file)
 	login := func(key string) int {
-		status, _, _ := p.ask(t, "POST", "/auth/login", "", `{"user_id":"u"}`, "Authorization", "Bearer "+key)
+		status, _, _ := p.ask(t, "POST", "/auth/login", "", `{"user_id":"u","claims":{"groups":["staff"]}}`, "Authorization", "Bearer "+key)
 		return status
 	}
 	assert.Equal(t, http.StatusOK, login(first))

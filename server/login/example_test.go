@@ -12,7 +12,7 @@ import (
 
 // A users file, and throttling around it.
 func ExampleNewThrottle() {
-	line, err := login.UsersLine("Ada", []byte("correct horse battery staple"))
+	line, err := login.UsersLine("Ada", []byte("correct horse battery staple"), login.Fields{})
 	if err != nil {
 		panic(err)
 	}

@@ -25,14 +25,18 @@ func hashPassword(derive deriveFunc, c cost, password []byte) *stored {
 	return &stored{text: h.String(), argon: h}
 }
 
-// UsersLine returns the line of the users file, without a line break, that lets the user in with the password.
-func UsersLine(name string, password []byte) (string, error) {
+// UsersLine returns the line of the users file, without a line break, that lets the user in with the password and gives their
+// sessions these claims.
+func UsersLine(name string, password []byte, fields Fields) (string, error) {
 	if err := checkUserName(name); err != nil {
+		return "", fmt.Errorf("user %.100q: %w", name, err)
+	}
+	if _, err := claimsOf(name, fields.members()); err != nil {
 		return "", fmt.Errorf("user %.100q: %w", name, err)
 	}
 	hash, err := HashPassword(password)
 	if err != nil {
 		return "", err
 	}
-	return name + ":" + hash, nil
+	return name + ":" + hash + fields.String(), nil
 }

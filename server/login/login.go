@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"github.com/coatcheck/coatcheck"
 )
 
 // These are the errors of a Mode, beside *Throttled.
@@ -29,6 +31,10 @@ type Attempt struct {
 	Authorization []byte
 	// Body is the request's body, the JSON object as it came, which a webhook gets.
 	Body []byte
+	// Claims are what is known of the user: those of the body where the mode takes them, else Check sets them.
+	Claims coatcheck.ClaimSet
+	// ClaimsTooLarge is the error of the body's claims, which refuses the login once the mode has admitted it; nil: none.
+	ClaimsTooLarge error
 	// Client is where the request comes from, the zero Addr if that is not known.
 	Client netip.Addr
 }
@@ -38,7 +44,8 @@ func (a Attempt) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("login.Atte
 
 // Mode decides about attempts. It is safe for concurrent use.
 type Mode interface {
-	// Check returns the ID of the user that the attempt lets in, ErrRefused, ErrUnavailable, ErrBusy or a *Throttled.
+	// Check returns the ID of the user that the attempt lets in, and sets the claims that it knows of the user; or ErrRefused,
+	// ErrUnavailable, ErrBusy, coatcheck.ErrClaimsTooLarge or a *Throttled.
 	Check(ctx context.Context, a *Attempt) (userID string, err error)
 }
 

@@ -110,7 +110,7 @@ func TestHashPassword(t *testing.T) {
 }
 
 func TestUsersLine(t *testing.T) {
-	line, err := login.UsersLine("ann:x", []byte("pass"))
+	line, err := login.UsersLine("ann:x", []byte("pass"), login.Fields{})
 	require.NoError(t, err)
 	users, err := login.NewUsers(writeFile(t, line), login.UsersOptions{})
 	require.NoError(t, err)
@@ -118,7 +118,7 @@ func TestUsersLine(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "ann:x", name)
 	for _, name := range []string{"", " ann", "ann ", "#ann", "a\nb", "a\x00b", "\xff", strings.Repeat("n", 257)} {
-		_, err := login.UsersLine(name, []byte("pass"))
+		_, err := login.UsersLine(name, []byte("pass"), login.Fields{})
 		assert.Error(t, err, "%q", name)
 	}
 }

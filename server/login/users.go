@@ -1,6 +1,7 @@
 package login
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/coatcheck/coatcheck"
 )
 
 // UsersOptions says how Users works. The zero value works.
@@ -89,6 +92,7 @@ func (u *Users) Check(ctx context.Context, a *Attempt) (string, error) {
 	if fresh != nil {
 		u.replace(who, fresh)
 	}
+	a.Claims = who.claims
 	return who.name, nil
 }
 
@@ -114,13 +118,14 @@ func (u *Users) verify(ctx context.Context, a *Attempt) (who *admitted, fresh *s
 		}
 		fresh = hashPassword(u.derive, c, a.Password)
 	}
-	return &admitted{name: found.name, hash: hash}, fresh, nil
+	return &admitted{name: found.name, claims: found.claims, hash: hash}, fresh, nil
 }
 
 // admitted is a user and the hash that their password matched.
 type admitted struct {
-	name string
-	hash *stored
+	name   string
+	claims coatcheck.ClaimSet
+	hash   *stored
 }
 
 // replace puts a better hash in the place of the one in the file, if the old hash is still there. The login does not depend
@@ -161,7 +166,7 @@ func (u *Users) freeze(err error) {
 }
 
 // Reload reads the file again. It returns, by their old names, the users that are no longer in it, that are disabled now,
-// or whose hash was changed by hand: their sessions have to be ended. On an error, which lists all mistakes, the users stay
+// or whose hash or claims were changed by hand: their sessions have to be ended. On an error, which lists all mistakes, the users stay
 // unchanged.
 func (u *Users) Reload() (changed []string, err error) {
 	u.mu.Lock()
@@ -176,7 +181,7 @@ func (u *Users) Reload() (changed []string, err error) {
 	}
 	for name, was := range u.people.Load().byName {
 		is := now.byName[name]
-		if is == nil || (is.disabled && !was.disabled) || is.hashText() != was.hashText() {
+		if is == nil || (is.disabled && !was.disabled) || is.hashText() != was.hashText() || !bytes.Equal(is.claims.JSON(), was.claims.JSON()) {
 			changed = append(changed, name)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+
+	"github.com/coatcheck/coatcheck"
 )
 
 // The users file has one user a line:
@@ -14,14 +16,19 @@ import (
 //	carol:!                                    disabled, without a password
 //	dave:                                      has no password: login is impossible, but sessions live
 //
+// Behind the hash may stand what is known of the user, separated by blanks, each value percent-encoded:
+//
+//	ann:$argon2id$… groups=staff,ops email=ann@example.com name=Ann%20A
+//
 // Empty lines and lines that begin with # are ignored. A file without any user is a mistake: it is most often one that is being
-// written, and would end everybody's sessions. A name may hold colons: the last colon of the line separates.
+// written, and would end everybody's sessions. A name may hold colons: the last colon before the fields separates.
 
 // user is one line of the users file.
 type user struct {
 	name     string // as it stands in the file
 	line     int
 	disabled bool
+	claims   coatcheck.ClaimSet
 	hash     atomic.Pointer[stored] // nil: no password; written when it is parsed and, under Users.mu, by our own re-hash
 }
 
@@ -46,7 +53,7 @@ func parseUsers(file string, data []byte) (*directory, error) {
 	n := 0
 	for raw := range bytes.Lines(bytes.TrimPrefix(data, byteOrderMark)) {
 		n++
-		name, hash, ok := splitLine(raw)
+		name, hash, fields, ok := splitLine(raw)
 		switch {
 		case isComment(raw):
 			continue
@@ -54,7 +61,7 @@ func parseUsers(file string, data []byte) (*directory, error) {
 			wrong.add("%s:%d: not of the form user:hash", file, n)
 			continue
 		}
-		u, err := parseUser(name, hash)
+		u, err := parseUser(name, hash, fields)
 		if err != nil {
 			wrong.add("%s:%d: user %.100q: %w", file, n, name, err)
 			continue
@@ -80,21 +87,40 @@ func isComment(raw []byte) bool {
 	return len(line) == 0 || line[0] == '#'
 }
 
-// splitLine returns the two halves of a line, without surrounding white space.
-func splitLine(raw []byte) (name, hash string, ok bool) {
+// splitLine returns the parts of a line: the fields at its end, and what stands before and behind the last colon before them.
+func splitLine(raw []byte) (name, hash, fields string, ok bool) {
 	line := string(bytes.TrimSpace(raw))
+	for end := len(line); ; {
+		before := strings.TrimRight(line[:end], " \t")
+		i := strings.LastIndexAny(before, " \t") + 1
+		if i == 0 || !isField(before[i:]) {
+			line, fields = before, line[len(before):]
+			break
+		}
+		end = i
+	}
 	i := strings.LastIndexByte(line, ':')
 	if i < 0 {
-		return "", "", false
+		return "", "", "", false
 	}
-	return line[:i], line[i+1:], true
+	return line[:i], line[i+1:], fields, true
 }
 
-func parseUser(name, hash string) (*user, error) {
+// isField reports whether a word of a line is a field, and not the end of a name with a hash.
+func isField(word string) bool {
+	name, value, ok := strings.Cut(word, "=")
+	return ok && !strings.ContainsAny(name, ":$") && !strings.Contains(value, ":$") && !strings.Contains(value, ":!") && !strings.HasSuffix(value, ":")
+}
+
+func parseUser(name, hash, fields string) (*user, error) {
 	if err := checkUserName(name); err != nil {
 		return nil, err
 	}
 	u := &user{name: name}
+	var err error
+	if u.claims, err = parseFields(name, fields); err != nil {
+		return nil, err
+	}
 	hash, u.disabled = strings.CutPrefix(hash, "!")
 	if hash == "" {
 		return u, nil
@@ -127,10 +153,10 @@ func withHash(data []byte, name, old, fresh string) (next []byte, ok bool) {
 	found := 0
 	next = make([]byte, 0, len(data)+len(fresh))
 	for raw := range bytes.Lines(data) {
-		if lineName, lineHash, split := splitLine(bytes.TrimPrefix(raw, byteOrderMark)); split && !isComment(raw) &&
+		if lineName, lineHash, _, split := splitLine(bytes.TrimPrefix(raw, byteOrderMark)); split && !isComment(raw) &&
 			lineName == name && lineHash == old {
 			found++
-			i := bytes.LastIndexByte(raw, ':') + 1
+			i := bytes.Index(raw, []byte(name+":")) + len(name) + 1
 			raw = bytes.Join([][]byte{raw[:i], []byte(fresh), raw[i+len(old):]}, nil)
 		}
 		next = append(next, raw...)

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 	"unicode/utf8"
+
+	"github.com/coatcheck/coatcheck"
 )
 
 // WebhookOptions says how Webhook works. The zero value works.
@@ -27,14 +29,14 @@ type WebhookOptions struct {
 	RootCAs *x509.CertPool
 }
 
-// maxAnswer is the most bytes of a back end's answer, which is a user ID and little more.
-const maxAnswer = 4 << 10
+// maxAnswer is the most bytes of a back end's answer, which is a user ID, claims and little more.
+const maxAnswer = 16 << 10
 
 // maxWebhooks bounds the connections to the back end; further attempts wait for a connection until their timeout.
 const maxWebhooks = 64
 
 // Webhook asks a back end of yours by POSTing the login request's body to it. The answer 200 with {"user_id":"…"} admits
-// that user, 401 refuses; any other answer, even a redirect, is ErrUnavailable. It is safe for concurrent use.
+// that user, with the claims of a member "claims"; 401 refuses; any other answer, even a redirect, is ErrUnavailable. It is safe for concurrent use.
 type Webhook struct {
 	url     string
 	client  *http.Client
@@ -126,10 +128,14 @@ func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
 	case len(body) > maxAnswer:
 		return "", fmt.Errorf("%w: its answer is larger than %d bytes", ErrUnavailable, maxAnswer)
 	}
-	user, err := readAnswer(body)
+	user, claims, err := readAnswer(body)
+	if errors.Is(err, coatcheck.ErrClaimsTooLarge) {
+		return "", err
+	}
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	a.Claims = claims
 	w.aliases.learn(a.UserID, user)
 	return user, nil
 }
@@ -146,47 +152,61 @@ func withoutURL(err error) error {
 	return err
 }
 
-// readAnswer returns the user ID of a back end's answer: one JSON object with one member of exactly that name. Other
-// members are ignored.
-func readAnswer(body []byte) (string, error) {
+// readAnswer returns the user ID of a back end's answer: one JSON object with one member of exactly that name. Its member claims
+// is read too, and other members are ignored.
+func readAnswer(body []byte) (string, coatcheck.ClaimSet, error) {
+	id, claims, err := readMembers(body)
+	if err != nil {
+		return "", coatcheck.ClaimSet{}, err
+	}
+	set, err := coatcheck.ParseClaims(claims)
+	if err != nil {
+		return "", coatcheck.ClaimSet{}, fmt.Errorf("its answer: %w", err)
+	}
+	return id, set, nil
+}
+
+// readMembers returns the members that readAnswer reads.
+func readMembers(body []byte) (id string, claims json.RawMessage, err error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return "", errors.New("its answer is not a JSON object")
+		return "", nil, errors.New("its answer is not a JSON object")
 	}
-	var user any
-	named := false
+	members := make(map[string]json.RawMessage)
 	for d.More() {
-		name, err := d.Token()
+		t, err := d.Token()
 		if err != nil {
-			return "", errors.New("its answer is not JSON")
+			return "", nil, errors.New("its answer is not JSON")
 		}
-		var value any
+		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
-			return "", errors.New("its answer is not JSON")
+			return "", nil, errors.New("its answer is not JSON")
 		}
-		if name == "user_id" {
-			if named {
-				return "", errors.New("its answer has user_id twice")
-			}
-			user, named = value, true
+		name, _ := t.(string)
+		if name != "user_id" && name != "claims" {
+			continue
 		}
+		if members[name] != nil {
+			return "", nil, fmt.Errorf("its answer has %s twice", name)
+		}
+		members[name] = value
 	}
-	_, err := d.Token() // the closing brace
+	_, err = d.Token() // the closing brace
 	if _, end := d.Token(); err != nil || !errors.Is(end, io.EOF) {
-		return "", errors.New("its answer is not one JSON object")
+		return "", nil, errors.New("its answer is not one JSON object")
 	}
-	id, ok := user.(string)
-	if !ok {
-		return "", errors.New("its answer has no user_id that is a string")
+	var user *string
+	if err := json.Unmarshal(members["user_id"], &user); err != nil || user == nil {
+		return "", nil, errors.New("its answer has no user_id that is a string")
 	}
 	// The decoder replaces bytes that are not UTF-8 by U+FFFD, which would turn two users into one.
-	if strings.ContainsRune(id, utf8.RuneError) {
-		return "", errors.New("its answer's user_id is not UTF-8")
+	if strings.ContainsRune(*user, utf8.RuneError) {
+		return "", nil, errors.New("its answer's user_id is not UTF-8")
 	}
-	if err := checkName(id); err != nil {
-		return "", fmt.Errorf("its answer: %w", err)
+	if err := checkName(*user); err != nil {
+		return "", nil, fmt.Errorf("its answer: %w", err)
 	}
-	return id, nil
+	return *user, members["claims"], nil
 }
 
 // Close closes the connections that are idle.

@@ -89,7 +89,7 @@ func TestWebhookAnswers(t *testing.T) {
 		{name: "in", body: `{"user_id":"ann"}`, want: "ann"},
 		{name: "in, with more", body: ` {"name":"Ann","user_id":"ann","groups":[{"user_id":"x"}],"USER_ID":"y"} ` + "\n", want: "ann"},
 		{name: "in, longest name", body: `{"user_id":"` + strings.Repeat("n", 256) + `"}`, want: strings.Repeat("n", 256)},
-		{name: "in, largest answer", body: padded(4096), want: "ann"},
+		{name: "in, largest answer", body: padded(16384), want: "ann"},
 		{name: "in, escapes", body: `{"user_id":"\ud83d\ude00 \u00fc"}`, want: "😀 ü"},
 		{name: "refused", status: 401, err: login.ErrRefused},
 		{name: "refused, with a name", status: 401, body: `{"user_id":"ann"}`, err: login.ErrRefused},
@@ -127,7 +127,7 @@ func TestWebhookAnswers(t *testing.T) {
 		{name: "C1 control character", body: `{"user_id":"a\u0085"}`},
 		{name: "lone surrogate", body: `{"user_id":"a\ud800"}`},
 		{name: "not UTF-8", body: "{\"user_id\":\"a\xff\"}"},
-		{name: "too large", body: padded(4097)},
+		{name: "too large", body: padded(16385)},
 		{name: "far too large", body: padded(1 << 20)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

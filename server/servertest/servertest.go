@@ -21,6 +21,7 @@ func groups() []group {
 	all := []group{
 		{"routes", routeRules},
 		{"verify", verifyRules},
+		{"claims", claimRules},
 		{"login_page", loginPageRules},
 		{"devices", deviceRules},
 		{"login_body", loginBodyRules},

@@ -1,0 +1,118 @@
+package login
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/internal/remote"
+)
+
+// TakesClaims reports whether the mode believes the claims in the body of a login.
+func TakesClaims(m Mode) bool {
+	t, ok := m.(interface{ TakesClaims() bool })
+	return ok && t.TakesClaims()
+}
+
+// TakesClaims is true: whoever has a key is believed.
+func (*Trusted) TakesClaims() bool { return true }
+
+// TakesClaims is that of the mode.
+func (t *Throttle) TakesClaims() bool { return TakesClaims(t.mode) }
+
+// parseFields reads what stands behind the hash in a line of the users file: name=value, separated by blanks, each value
+// percent-encoded; that of groups is a list with commas between its entries, each of which is encoded by itself.
+func parseFields(user, fields string) (coatcheck.ClaimSet, error) {
+	members := make(map[string]any)
+	for field := range strings.FieldsSeq(fields) {
+		name, encoded, ok := strings.Cut(field, "=")
+		if _, twice := members[name]; !ok || twice {
+			return coatcheck.ClaimSet{}, errors.New("a field behind the hash must be written name=value, and once")
+		}
+		var parts []string
+		for part := range strings.SplitSeq(encoded, ",") {
+			value, err := url.PathUnescape(part)
+			if err != nil {
+				return coatcheck.ClaimSet{}, fmt.Errorf("field %.40q: its percent-encoding is wrong", name)
+			}
+			parts = append(parts, value)
+		}
+		members[name] = strings.Join(parts, ",")
+		if name == coatcheck.ClaimGroups {
+			members[name] = parts
+			if encoded == "" {
+				members[name] = []string{}
+			}
+		}
+	}
+	return claimsOf(user, members)
+}
+
+// claimsOf returns the members as claims that fit a session of the user.
+func claimsOf(user string, members map[string]any) (coatcheck.ClaimSet, error) {
+	for name, value := range members {
+		if text, ok := value.(string); ok && !validText(text) || !validText(name) {
+			return coatcheck.ClaimSet{}, fmt.Errorf("field %.40q: not UTF-8", name)
+		}
+		if list, ok := value.([]string); ok && !validText(strings.Join(list, "")) {
+			return coatcheck.ClaimSet{}, fmt.Errorf("field %.40q: not UTF-8", name)
+		}
+	}
+	text, err := json.Marshal(members)
+	if err != nil {
+		return coatcheck.ClaimSet{}, err
+	}
+	claims, err := coatcheck.ParseClaims(text)
+	if err == nil && !remote.Fit(user, claims) {
+		err = fmt.Errorf("%w for the headers of verify", coatcheck.ErrClaimsTooLarge)
+	}
+	return claims, err
+}
+
+func validText(s string) bool { return strings.ToValidUTF8(s, "") == s }
+
+// Fields are the claims that UsersLine writes.
+type Fields struct {
+	Name, Email string
+	Groups      []string
+}
+
+func (f Fields) members() map[string]any {
+	members := make(map[string]any)
+	if f.Name != "" {
+		members[coatcheck.ClaimName] = f.Name
+	}
+	if f.Email != "" {
+		members[coatcheck.ClaimEmail] = f.Email
+	}
+	if len(f.Groups) > 0 {
+		members[coatcheck.ClaimGroups] = f.Groups
+	}
+	return members
+}
+
+// String returns the fields as they stand behind the hash, with a blank before each.
+func (f Fields) String() string {
+	var b strings.Builder
+	sep := " groups="
+	for _, group := range f.Groups {
+		b.WriteString(sep + encodeField(group))
+		sep = ","
+	}
+	if f.Email != "" {
+		b.WriteString(" email=" + encodeField(f.Email))
+	}
+	if f.Name != "" {
+		b.WriteString(" name=" + encodeField(f.Name))
+	}
+	return b.String()
+}
+
+// encodeField percent-encodes what would end a field, an entry of a list or the name of a line, and what Append encodes.
+func encodeField(s string) string {
+	text := string(remote.Append(nil, []byte(s)))
+	return strings.NewReplacer(",", "%2C", ":", "%3A", "=", "%3D").Replace(text)
+}
