@@ -127,7 +127,7 @@ func valuesTooLarge(block []byte) error {
 // The claims among them are the login's, and else the session's, which no Clear takes away.
 func (r *Request) baseValues() []byte {
 	var base []byte
-	if r.live && !(r.login && len(r.rec.user) > 0 && string(r.rec.user) != r.user) {
+	if r.live && (!r.login || len(r.rec.user) == 0 || string(r.rec.user) == r.user) {
 		base = r.rec.values
 	}
 	claims, start, end, had := findValue(base, claimsName)

@@ -169,7 +169,7 @@ func FuzzUserID(f *testing.F) {
 		require.NotNil(t, m, "%q", resp.Header.Peek("Set-Cookie"))
 		token := string(m[1])
 		resp = c.do("GET", "/auth/verify", "", cookieLine(token))
-		wantHeaders(t, resp, "Remote-User", "Remote-Session-Id")
+		wantHeaders(t, resp, "Remote-User", "Remote-Name", "Remote-Email", "Remote-Groups", "Remote-Session-Id")
 		var want strings.Builder
 		for _, b := range []byte(decodedUser(t, body)) {
 			if b >= 0x21 && b <= 0x7e && b != '%' {
