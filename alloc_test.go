@@ -66,6 +66,25 @@ func TestLastIPDoesNotAllocate(t *testing.T) {
 	}))
 }
 
+// A session that a device may be bound to, and one that is bound and whose last proof is recent enough, cost no allocation
+// either.
+func TestBoundReadPathDoesNotAllocate(t *testing.T) {
+	w := newWorld(t)
+	offered, _ := w.offered("u")
+	m, err := coatcheck.NewManager(w.data, w.m.Policy())
+	require.NoError(t, err)
+	ctx, r, now := context.Background(), new(coatcheck.Request), w.clock.Now()
+	for name, cookie := range map[string]string{"offered": offered, "bound": w.bound()} {
+		p := presented(cookie)
+		assert.Zero(t, testing.AllocsPerRun(1000, func() {
+			if m.Open(ctx, r, p, coatcheck.Client{}, now) != nil || len(r.RawUserID()) == 0 || r.Finish(ctx) != nil || r.Cookie() != coatcheck.KeepCookie {
+				panic("no read")
+			}
+			r.Release()
+		}), name)
+	}
+}
+
 var sink string
 
 func TestClaimsAreReadWithoutAllocations(t *testing.T) {

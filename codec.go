@@ -27,7 +27,7 @@ import (
 //	        values to the end: 1-byte length and name, 2-byte length and JSON; names strictly ascending
 //
 // Version 2 is version 1 with an extension: parts of a 1-byte kind, a 2-byte length and that many bytes, their kinds strictly
-// ascending. A release keeps the parts that it does not know. It writes version 2 only where the extension is not empty, so
+// ascending. This release knows the part in binding.go, and a release keeps the parts that it does not know. It writes version 2 only where the extension is not empty, so
 // that the release before this one, which reads version 1 only, can be run beside it and again in its place.
 //
 // Among the values, reservedName belongs to the codec and is hidden from the application. It holds the IP address (4 or 16
@@ -129,8 +129,13 @@ func (r *Record) Write(key Key, h Header, user, ip, agent, values []byte) error 
 // Rewrite makes r the successor of old, which must be another Record: with the given Header and values, which may be old's,
 // and with everything else unchanged, the extension byte for byte. Values beyond their bound are ErrTooLarge.
 func (r *Record) Rewrite(old *Record, h Header, values []byte) error {
+	return r.rewrite(old, h, values, old.extension)
+}
+
+// rewrite is Rewrite with another extension.
+func (r *Record) rewrite(old *Record, h Header, values, extension []byte) error {
 	kept := old.body
-	kept.values = values
+	kept.values, kept.extension = values, extension
 	return r.encode(old.Key, h, kept)
 }
 
@@ -209,9 +214,12 @@ func (r *Record) parse() error {
 	r.user, rest, ok[0] = cut16(rest)
 	r.ip, rest, ok[1] = cut8(rest)
 	r.agent, rest, ok[2] = cut16(rest)
-	r.extension = nil
+	r.extension, r.binding = nil, nil
+	validParts := true
 	if b[0] == codecMark+extendedVersion {
-		r.extension, rest, ok[3] = cut16(rest)
+		if r.extension, rest, ok[3] = cut16(rest); ok[3] {
+			r.binding, validParts = splitExtension(r.extension)
+		}
 	}
 	var valid bool
 	r.values, r.reserved, valid = splitValues(rest)
@@ -224,7 +232,7 @@ func (r *Record) parse() error {
 		return fmt.Errorf("%w: user ID of %d bytes, user agent of %d", ErrDamaged, len(r.user), len(r.agent))
 	case len(r.ip) != 0 && len(r.ip) != 4 && len(r.ip) != 16:
 		return fmt.Errorf("%w: IP address of %d bytes", ErrDamaged, len(r.ip))
-	case !validExtension(r.extension):
+	case !validParts:
 		return fmt.Errorf("%w: extension of %d bytes", ErrDamaged, len(r.extension))
 	case !valid:
 		return fmt.Errorf("%w: values", ErrDamaged)
@@ -232,19 +240,26 @@ func (r *Record) parse() error {
 	return nil
 }
 
-func validExtension(b []byte) bool {
+// splitExtension returns the part of the extension that this release knows, nil if it is absent.
+func splitExtension(b []byte) (known binding, ok bool) {
 	if len(b) > maxExtension {
-		return false
+		return nil, false
 	}
 	for last := -1; len(b) > 0; {
 		kind := int(b[0])
-		_, rest, ok := cut16(b[1:])
+		content, rest, ok := cut16(b[1:])
 		if !ok || kind <= last {
-			return false
+			return nil, false
+		}
+		if kind == bindingKind {
+			known = content
+			if !known.valid() {
+				return nil, false
+			}
 		}
 		last, b = kind, rest
 	}
-	return true
+	return known, true
 }
 
 func readTime(b []byte, off int) int64 { return int64(binary.BigEndian.Uint64(b[off:])) }

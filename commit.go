@@ -52,7 +52,7 @@ func (r *Request) dirty() bool {
 // commitSwap applies the request's changes to the record and swaps it. When another request was faster, it starts again on
 // the current record, as long as the session lives and admits the token that this request presented.
 func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
-	var giveUp time.Time
+	var giveUp retryLimit
 	for again := false; ; again = true {
 		if !r.rec.Lives(now) || !r.rec.Standing(r.presented, now).Admitted() {
 			r.drop()
@@ -82,10 +82,7 @@ func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 		}
 		r.report.Conflicts++
 		r.rec, r.cur = r.cur, r.rec
-		// This is the wall clock, not the policy's, because it bounds how long the client really waits.
-		if giveUp.IsZero() {
-			giveUp = time.Now().Add(r.m.policy.RetryFor)
-		} else if time.Now().After(giveUp) || ctx.Err() != nil {
+		if giveUp.passed(ctx, r.m.policy.RetryFor) {
 			r.rec, r.cur = r.cur, r.rec // the values are still those of this record, and a later commit must conflict again
 			return fmt.Errorf("%w: %d conflicts in a row", ErrUnavailable, r.report.Conflicts)
 		}
@@ -106,7 +103,7 @@ func (r *Request) drop() {
 
 // prepare makes r.next the record that this request wants. If the request wants no change, r.next has the version of r.rec.
 func (r *Request) prepare(now time.Time) (rotated bool, err error) {
-	h := r.rec.Header
+	h, extension := r.rec.Header, r.rec.extension
 	write := r.cleared || len(r.changes) > 0
 	grace := r.m.policy.RotationGrace
 	switch {
@@ -117,9 +114,13 @@ func (r *Request) prepare(now time.Time) (rotated bool, err error) {
 		// PrevID is not r.rec.ID: if the successor was never presented, the token that the client does have stays admitted.
 		h.PrevID, h.PrevUntil = r.presented, PrevOpen
 		rotated = true
-	case r.firstUse(&r.rec):
+	case r.firstUse(&r.rec) && h.PrevUntil == PrevOpen:
 		h.PrevUntil = r.now.Add(grace).UnixMilli()
 		write = true
+	}
+	if r.firstUse(&r.rec) && r.rec.unconfirmed() {
+		r.extension = r.rec.appendConfirmed(r.extension[:0])
+		extension, write = r.extension, true
 	}
 	if rotated {
 		if r.fresh == (Token{}) {
@@ -129,14 +130,13 @@ func (r *Request) prepare(now time.Time) (rotated bool, err error) {
 	}
 	renewed := r.renewalDue(&r.rec)
 	if renewed {
-		h.LastSeen = r.now.UnixMilli()
-		h.IdleExpiry = max(h.IdleExpiry, min(r.now.Add(r.m.policy.TTL).UnixMilli(), h.AbsoluteExpiry))
+		r.renew(&h)
 		write = true
 	}
 	if write || rotated {
 		h.Version++
 	}
-	if err := r.next.Rewrite(&r.rec, h, r.values); err != nil {
+	if err := r.next.rewrite(&r.rec, h, r.values, extension); err != nil {
 		return rotated, err
 	}
 	if renewed || rotated { // not with every write, so that the address is about as old as LastSeen
@@ -147,8 +147,11 @@ func (r *Request) prepare(now time.Time) (rotated bool, err error) {
 
 // mayRotate reports whether this request may rotate. A request with the current token may. One with the previous token may
 // not, because a parallel request has rotated already, unless the successor was not presented for a grace: then the answer
-// that carried it was lost.
+// that carried it was lost. The token of a session that is bound to a device is rotated by proofs only.
 func (r *Request) mayRotate(now time.Time) bool {
+	if r.rec.Bound() {
+		return false
+	}
 	switch r.rec.Standing(r.presented, now) {
 	case Current:
 		return true
@@ -160,9 +163,10 @@ func (r *Request) mayRotate(now time.Time) bool {
 	}
 }
 
-// firstUse reports whether this request is the one from which the predecessor's grace counts.
+// firstUse reports whether this request is the first that presented the current token: from it the predecessor's grace counts,
+// and it shows that the browser accepted the binding that came with the token.
 func (r *Request) firstUse(rec *Record) bool {
-	return r.first && rec.PrevUntil == PrevOpen && rec.ID == r.presented
+	return r.first && (rec.PrevUntil == PrevOpen || rec.unconfirmed()) && rec.ID == r.presented
 }
 
 // renewalDue uses the time of the request, so that a slow handler does not lengthen the session.
@@ -173,6 +177,12 @@ func (r *Request) renewalDue(rec *Record) bool {
 	}
 	idle := r.now.UnixMilli() - rec.LastSeen
 	return idle > 0 && idle >= p.RenewEvery.Milliseconds()
+}
+
+// renew pushes the idle expiry out, from the time of the request.
+func (r *Request) renew(h *Header) {
+	h.LastSeen = r.now.UnixMilli()
+	h.IdleExpiry = max(h.IdleExpiry, min(r.now.Add(r.m.policy.TTL).UnixMilli(), h.AbsoluteExpiry))
 }
 
 // committed takes over r.next, which the store now holds.
@@ -188,7 +198,8 @@ func (r *Request) committed(rotated bool, now time.Time) {
 		r.report.Rotated++
 		r.token, r.presented, r.fresh, r.issued = r.fresh, r.rec.ID, Token{}, true
 	}
-	if rotated || changed && r.rec.Standing(r.presented, now) == Current {
+	// Changes set no cookie of a bound session, whose lifetime only a proof extends.
+	if rotated || changed && !r.rec.Bound() && r.rec.Standing(r.presented, now) == Current {
 		r.action = SetCookie
 	}
 }
@@ -264,7 +275,12 @@ func (r *Request) newRecord(user string, now time.Time) (Token, error) {
 	if addr := r.client.IP.Unmap(); addr.IsValid() {
 		ip = addr.AsSlice()
 	}
-	return token, r.next.Write(token.Key(), h, []byte(user), ip, agent, r.values)
+	parts := body{user: []byte(user), ip: ip, agent: agent, values: r.values}
+	if r.offered = r.offer && user != ""; r.offered {
+		r.extension = appendOffer(r.extension[:0], newChallenge())
+		parts.extension = r.extension
+	}
+	return token, r.next.encode(token.Key(), h, parts)
 }
 
 // began takes over r.next as a session that began in this request.

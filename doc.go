@@ -17,10 +17,12 @@
 //	values.go     the values of a session, and the changes that a request makes to them
 //	commit.go     the commit: merging by compare-and-swap, rotation, renewal
 //	login.go      the commit of a login: the new session, and the end of what the request carried
+//	device.go     binding a session to a device's key, and the proofs of that device
 //	policy.go     how long sessions live, and how many a user may have
 //	manager.go    a store and a policy together: listing and ending sessions
 //	watch.go      being told when a session has ended
 //	store.go      the contract of a Store
 //	record.go     what a store keeps of a session
 //	codec.go      the bytes of a record
+//	binding.go    the part of a record about the device that its session is bound to
 package coatcheck

@@ -50,7 +50,7 @@ func valuesAt(raw []byte) int {
 func noted(ip ...byte) []byte { return append([]byte{1, 0xFF, 0, byte(len(ip))}, ip...) }
 
 var (
-	aKey      = slices.Concat(part(1, "public key"), part(7, ""), part(200, "\xFF\x00"))
+	others    = slices.Concat(part(2, "public key"), part(7, ""), part(200, "\xFF\x00"))
 	elsewhere = netip.MustParseAddr("2001:db8::7")
 )
 
@@ -59,7 +59,7 @@ func TestExtensionIsKept(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawParts(t)
 		var extension []byte
-		kinds := rapid.MapOfN(rapid.Byte(), rapid.StringN(0, 20, 60), 0, 5).Draw(t, "extension")
+		kinds := rapid.MapOfN(rapid.Byte().Filter(func(kind byte) bool { return kind != 1 }), rapid.StringN(0, 20, 60), 0, 5).Draw(t, "extension")
 		for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 			extension = append(extension, part(kind, kinds[kind])...)
 		}
@@ -102,13 +102,13 @@ func TestExtensionBounds(t *testing.T) {
 	}{
 		"empty":                  {nil, true},
 		"one empty part":         {part(0, ""), true},
-		"the largest":            {part(1, strings.Repeat("k", 397)), true},
-		"beyond the largest":     {part(1, strings.Repeat("k", 398)), false},
-		"a kind twice":           {slices.Concat(part(1, "a"), part(1, "b")), false},
-		"kinds out of order":     {slices.Concat(part(2, "a"), part(1, "b")), false},
-		"half of a length":       {[]byte{1, 0}, false},
-		"a part beyond its end":  {[]byte{1, 0, 3, 'a', 'b'}, false},
-		"a part that has no end": {[]byte{1, 0xFF, 0xFF}, false},
+		"the largest":            {part(2, strings.Repeat("k", 397)), true},
+		"beyond the largest":     {part(2, strings.Repeat("k", 398)), false},
+		"a kind twice":           {slices.Concat(part(2, "a"), part(2, "b")), false},
+		"kinds out of order":     {slices.Concat(part(3, "a"), part(2, "b")), false},
+		"half of a length":       {[]byte{2, 0}, false},
+		"a part beyond its end":  {[]byte{2, 0, 3, 'a', 'b'}, false},
+		"a part that has no end": {[]byte{2, 0xFF, 0xFF}, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestExtensionBounds(t *testing.T) {
 
 func TestTruncatedExtensionIsDamaged(t *testing.T) {
 	p := example()
-	raw := extended(encode(t, p), aKey)
+	raw := extended(encode(t, p), others)
 	values := len(raw) - len(p.values)
 	atPair := map[int]bool{values: true, values + 5: true, values + 5 + 16: true, len(raw): true}
 	for n := range len(raw) + 1 {
@@ -171,14 +171,14 @@ func TestSessionKeepsExtension(t *testing.T) {
 			w := newWorld(t)
 			cookie := w.login("u")
 			k := key(t, cookie)
-			w.data.put(k, append(extended(w.data.raw(k), aKey), noted(192, 0, 2, 9)...))
+			w.data.put(k, append(extended(w.data.raw(k), others), noted(192, 0, 2, 9)...))
 			was := w.data.raw(k)
 			act(t, w, cookie)
 			now := w.data.raw(k)
 			require.NotEqual(t, was, now, "it was rewritten")
 			assert.Equal(t, byte(0xC2), now[0])
 			at := extensionAt(now)
-			assert.Equal(t, was[at:at+2+len(aKey)], now[at:at+2+len(aKey)])
+			assert.Equal(t, was[at:at+2+len(others)], now[at:at+2+len(others)])
 			assert.True(t, bytes.HasSuffix(now, noted(192, 0, 2, 9)))
 		})
 	}
@@ -189,7 +189,7 @@ func TestLoginLeavesExtensionBehind(t *testing.T) {
 	w := newWorld(t)
 	cookie := w.login("u")
 	k := key(t, cookie)
-	w.data.put(k, append(extended(w.data.raw(k), aKey), noted(192, 0, 2, 9)...))
+	w.data.put(k, append(extended(w.data.raw(k), others), noted(192, 0, 2, 9)...))
 	again := w.do(cookie, func(s *coatcheck.Session) { require.NoError(t, s.Authenticate("u")) })
 	raw := w.data.raw(key(t, again.token))
 	assert.Equal(t, byte(0xC1), raw[0])
@@ -217,7 +217,7 @@ func TestLastIP(t *testing.T) {
 	for _, form := range []string{"version 1", "version 2"} {
 		base := raw
 		if form == "version 2" {
-			base = extended(raw, aKey)
+			base = extended(raw, others)
 		}
 		for name, tt := range tests {
 			t.Run(form+"/"+name, func(t *testing.T) {

@@ -101,7 +101,7 @@ func infoOf(r *Record) Info {
 	return Info{
 		Key: r.Key, Handle: r.Key.Handle(), ID: r.ID,
 		CreatedAt: time.UnixMilli(r.CreatedAt), LastSeenAt: time.UnixMilli(r.LastSeen), ExpiresAt: time.UnixMilli(r.Expiry()),
-		CreatedIP: r.IP(), LastIP: r.LastIP(), UserAgent: string(r.UserAgent()),
+		CreatedIP: r.IP(), LastIP: r.LastIP(), Bound: r.Bound(), UserAgent: string(r.UserAgent()),
 	}
 }
 

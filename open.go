@@ -39,7 +39,7 @@ func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Cli
 	default:
 		err = r.openSeveral(ctx, p)
 	}
-	r.lost = !r.live && !r.stale
+	r.lost = !r.live && (!r.stale || r.report.TooOld.Key != (Key{}))
 	if err != nil {
 		r.forget()
 		r.failed = err
@@ -48,10 +48,15 @@ func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Cli
 }
 
 // try loads the record of one token and takes it if the record admits the token. It reports whether the token is dead: its
-// Key is unknown or its session has expired, so that clearing the cookie loses nothing.
+// Key is unknown, its session has expired, or its session is bound to a device whose last proof is too long ago, so that
+// clearing the cookie loses nothing.
 func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	id := token.ID()
 	err = r.m.store.Load(ctx, token.Key(), id, r.now, &r.rec)
+	if err == nil && r.m.tooOld(&r.rec, r.now) {
+		// The zero ID is never admitted, so this record is not a cached one, which may be older than the last proof.
+		err = r.m.store.Load(ctx, token.Key(), ID{}, r.now, &r.rec)
+	}
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrNotFound):
@@ -67,11 +72,15 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	if !r.rec.Lives(r.now) || r.m.void(&r.rec) {
 		return true, nil
 	}
-	switch standing := r.rec.Standing(id, r.now); standing {
-	case Current, Previous:
+	switch standing := r.rec.Standing(id, r.now); {
+	case standing.Admitted() && r.m.tooOld(&r.rec, r.now):
+		r.former = append(r.former, target{r.rec.Key, r.rec.UserID()})
+		r.report.TooOld = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
+		return true, nil
+	case standing.Admitted():
 		r.hold(token, id)
-		r.first = standing == Current && r.rec.PrevUntil == PrevOpen
-	case Reused:
+		r.first = standing == Current && (r.rec.PrevUntil == PrevOpen || r.rec.unconfirmed())
+	case standing == Reused:
 		r.former = append(r.former, target{r.rec.Key, r.rec.UserID()})
 		r.report.Reused = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
 	default:

@@ -33,6 +33,9 @@ type Policy struct {
 	Admits func(userID []byte) bool
 	// RevokeOnReuse ends a session whose previous token is presented after it ceased to be admitted.
 	RevokeOnReuse bool
+	// BoundTTL is how long the token of a session that is bound to a device opens it after the device has last proved its key.
+	// A tenth of it, at least a second, is added as a leeway. Zero: 10 minutes.
+	BoundTTL time.Duration
 	// RetryFor bounds how long a commit retries against concurrent changes before it gives up with ErrUnavailable. Zero:
 	// 500 ms.
 	RetryFor time.Duration
@@ -56,6 +59,7 @@ func (p Policy) Validate() error {
 	check(p.MaxLifetime >= p.TTL, "max-lifetime %v: must not be below ttl %v", p.MaxLifetime, p.TTL)
 	check(p.RenewEvery < p.TTL, "renew-every %v: must be below ttl %v", p.RenewEvery, p.TTL)
 	check(p.RotationGrace < p.TTL, "rotation-grace %v: must be below ttl %v", p.RotationGrace, p.TTL)
+	check(p.BoundTTL >= time.Second, "dbsc-ttl %v: must be at least 1s", p.BoundTTL)
 	check(p.RetryFor > 0, "retry time %v: must be positive", p.RetryFor)
 	return errors.Join(errs...)
 }
@@ -72,6 +76,7 @@ func (p Policy) withDefaults() Policy {
 	// Settings that are turned off stay negative, so that the policy in force, given to another manager, is the same policy.
 	p.RenewEvery = max(-1, orDefault(p.RenewEvery, p.TTL/10))
 	p.RotationGrace = max(-1, orDefault(p.RotationGrace, min(10*time.Second, p.TTL/2)))
+	p.BoundTTL = orDefault(p.BoundTTL, 10*time.Minute)
 	p.RetryFor = orDefault(p.RetryFor, 500*time.Millisecond)
 	p.MaxPerUser = max(-1, orDefault(p.MaxPerUser, 100))
 	p.MaxWatchers = max(-1, orDefault(p.MaxWatchers, 10_000))

@@ -43,7 +43,8 @@ type body struct {
 	user      []byte
 	ip        []byte
 	agent     []byte
-	extension []byte // whole: this release knows none of its parts
+	extension []byte // whole
+	binding   binding
 	values    []byte // without the reserved one
 	reserved  []byte // the pair of reservedName, name and length included
 }

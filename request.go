@@ -28,8 +28,10 @@ type Request struct {
 	lost      bool     // this request must not replace the client's cookie: values that the handler sets are dropped
 	issued    bool     // the token was made in this request: the client does not have it yet
 	sent      bool     // the response's header has been sent
+	offer     bool     // a login of this request offers to bind its session to a device
+	offered   bool     // a login did
 	others    []target // sessions that the request also carried a token of
-	former    []target // sessions that one of the request's tokens was rotated out of (reuse)
+	former    []target // sessions that one of the request's tokens opened before: it was rotated out (reuse), or is too old
 	unopened  []Token  // tokens beyond MaxCandidates, which only a login or a logout looks up
 
 	// What the handler asked for and no commit has written yet.
@@ -56,6 +58,7 @@ type Request struct {
 	report Report
 
 	next, cur Record // buffers of a commit
+	extension []byte // of next, where it differs from that of rec
 	scratch   []byte // backs values once they were changed
 
 	lent  *Session  // what Lend returned for this request
@@ -90,10 +93,13 @@ const (
 type Report struct {
 	Duplicate   bool  // several live sessions, or too many tokens: the request was anonymous
 	Reused      Reuse // a rotated-out token was presented; zero Key: none
+	TooOld      Reuse // a token of a bound session came too long after the device's last proof; zero Key: none
 	WrongSecret int   // tokens of a known Key with a secret that was never its previous one
 	Damaged     int   // records that could not be decoded
 	Created     int
 	Rotated     int
+	Bound       int // sessions bound to a device, or bound again to the same one
+	Proved      int // proofs of a device that renewed its session's token
 	Renewed     int
 	Ended       int // by Destroy
 	Replaced    int // ended by Authenticate
@@ -116,6 +122,7 @@ type Reuse struct {
 func (r *Request) reset(m *Manager, client Client, now time.Time) {
 	r.m, r.client, r.now = m, client, now
 	r.live, r.first, r.stale, r.lost, r.issued, r.sent = false, false, false, false, false, false
+	r.offer, r.offered = false, false
 	r.values, r.cleared, r.rotation, r.tooLate, r.fresh = nil, false, noRotation, false, Token{}
 	r.login, r.user, r.claims, r.lifetime, r.destroy = false, "", nil, 0, false
 	r.marked, r.markOf = false, ""
@@ -184,12 +191,17 @@ func (r *Request) Cookie() CookieAction {
 }
 
 // Token returns the token that the cookie must carry with SetCookie, and its lifetime: what is left of the absolute lifetime
-// at now. Without a stored session both are zero.
+// at now, and for a session that is bound to a device no more than Policy.BoundTTL after the last proof. Without a stored
+// session both are zero.
 func (r *Request) Token(now time.Time) (Token, time.Duration) {
 	if !r.live {
 		return Token{}, 0
 	}
-	return r.token, time.UnixMilli(r.rec.AbsoluteExpiry).Sub(now)
+	left := r.AbsoluteLeft(now)
+	if r.rec.Bound() {
+		left = min(left, r.rec.ProvedAt().Add(r.m.policy.BoundTTL).Sub(now))
+	}
+	return r.token, left
 }
 
 // Report returns what happened so far.

@@ -57,7 +57,8 @@ const MarkLife = 60 * time.Second
 type Store interface {
 	// Load reads the record at key into rec, for a request that presented id. It does not compare id with the record:
 	// that is the caller's check. A store with a cache may answer from it only when the cached record lives and admits id
-	// at now; every refusal comes from the store itself. Absent or expired: ErrNotFound. A tombstone: ErrEnded. Bytes that
+	// at now; every refusal comes from the store itself. The zero ID is admitted by no record, so with it the record is never a
+	// cached one. Absent or expired: ErrNotFound. A tombstone: ErrEnded. Bytes that
 	// are no record: ErrDamaged, and they are gone. A record of a newer release: ErrNewer, and it stays.
 	Load(ctx context.Context, key Key, id ID, now time.Time, rec *Record) error
 
