@@ -86,6 +86,7 @@ func unavailable(err error) error {
 // Info is the part of a live session that may be shown to its user and to administrators.
 type Info struct {
 	Key        Key // names the session to Manager.End
+	UserID     string
 	Handle     Handle
 	ID         ID
 	Bound      bool // to a key of the user's device
@@ -99,7 +100,7 @@ type Info struct {
 
 func infoOf(r *Record) Info {
 	return Info{
-		Key: r.Key, Handle: r.Key.Handle(), ID: r.ID,
+		Key: r.Key, UserID: r.UserID(), Handle: r.Key.Handle(), ID: r.ID,
 		CreatedAt: time.UnixMilli(r.CreatedAt), LastSeenAt: time.UnixMilli(r.LastSeen), ExpiresAt: time.UnixMilli(r.Expiry()),
 		CreatedIP: r.IP(), LastIP: r.LastIP(), Bound: r.Bound(), UserAgent: string(r.UserAgent()),
 	}
@@ -116,6 +117,36 @@ func (m *Manager) List(ctx context.Context, user string) ([]Info, error) {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), bytes.Compare(a.Handle[:], b.Handle[:]))
 	})
 	return all, err
+}
+
+// pageTime bounds how long ListAll looks for sessions, apart from a call of the store that is under way.
+const pageTime = time.Second
+
+// ListAll returns live sessions of all users, in no order, a page with each call: up to limit sessions for which want returns
+// true, and the cursor of the next page, which is empty after the last one. The first call has an empty cursor. It takes
+// about a second at most, so a page may hold less than there is, or nothing, and lead to another one. What Store.Scan says of
+// sessions that begin, change and end meanwhile holds here. Sessions without a user are left out.
+//
+// A nil want means all; the record that it gets is valid during the call only. ErrCursor: the cursor is not one of this store.
+func (m *Manager) ListAll(ctx context.Context, cursor string, limit int, want func(*Record) bool) (page []Info, next string, err error) {
+	for began := time.Now(); len(page) < limit; {
+		cursor, err = m.store.Scan(ctx, cursor, limit-len(page), m.policy.Now(), func(r *Record) {
+			if len(r.user) > 0 && !m.void(r) && (want == nil || want(r)) {
+				page = append(page, infoOf(r))
+			}
+		})
+		switch {
+		case errors.Is(err, ErrCursor):
+			return nil, "", err
+		case err != nil:
+			return nil, "", unavailable(err)
+		case cursor == "":
+			return page, "", nil
+		case time.Since(began) > pageTime || ctx.Err() != nil:
+			return page, cursor, nil
+		}
+	}
+	return page, cursor, nil
 }
 
 // Find returns the user's live session with this name: the session's handle, or its current or previous ID, in their 22

@@ -2,6 +2,7 @@ package coatcheck_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +96,86 @@ func TestManagerEndUser(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, n)
 	assert.Equal(t, "v", w.user(other))
+}
+
+// everything returns all sessions of all users, by pages of that size, and how many pages there were.
+func everything(t *testing.T, w *world, limit int, want func(*coatcheck.Record) bool) (all []coatcheck.Info, pages int) {
+	t.Helper()
+	for cursor := ""; ; {
+		page, next, err := w.m.ListAll(t.Context(), cursor, limit, want)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(page), limit)
+		all, pages = append(all, page...), pages+1
+		if cursor = next; cursor == "" {
+			return all, pages
+		}
+	}
+}
+
+func TestManagerListAll(t *testing.T) {
+	w := newWorld(t)
+	w.login("early")
+	w.clock.Step(ttl)
+	w.begin("a", 1) // it has no user
+	w.logout(w.login("u"))
+	users := map[string]int{}
+	for i := range 12 {
+		user := fmt.Sprint("user ", i%5)
+		users[user]++
+		w.login(user)
+	}
+	for _, limit := range []int{1, 5, 12, 100} {
+		all, pages := everything(t, w, limit, nil)
+		shown := map[string]int{}
+		for _, s := range all {
+			shown[s.UserID]++
+		}
+		assert.Equal(t, users, shown)
+		assert.LessOrEqual(t, pages, 13/limit+2)
+	}
+	some, pages := everything(t, w, 2, func(r *coatcheck.Record) bool { return r.UserID() == "user 1" })
+	require.Len(t, some, users["user 1"])
+	assert.LessOrEqual(t, pages, 3, "the limit counts what is wanted")
+	list, err := w.m.List(t.Context(), "user 1")
+	require.NoError(t, err)
+	assert.ElementsMatch(t, list, some, "the same members")
+
+	w.clock.Step(time.Second)
+	w.m.SetNotBefore(w.clock.Now())
+	w.login("late")
+	all, _ := everything(t, w, 10, nil)
+	require.Len(t, all, 1, "the others are dead")
+	assert.Equal(t, "late", all[0].UserID)
+
+	_, _, err = w.m.ListAll(t.Context(), "?", 10, nil)
+	require.ErrorIs(t, err, coatcheck.ErrCursor)
+	w.store.before = func(context.Context, string) error { return errDisk }
+	_, _, err = w.m.ListAll(t.Context(), "", 10, nil)
+	assert.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	assert.ErrorIs(t, err, errDisk)
+}
+
+// endlessStore is so large that no scan of it comes to an end.
+type endlessStore struct{ *mapStore }
+
+func (endlessStore) Scan(context.Context, string, int, time.Time, func(*coatcheck.Record)) (string, error) {
+	return "more", nil
+}
+
+// A page takes a bounded time, and is given up with its caller.
+func TestManagerListAllIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.store.Store = endlessStore{w.data}
+	page, next, err := w.m.ListAll(t.Context(), "", 10, nil)
+	require.NoError(t, err)
+	assert.Empty(t, page)
+	assert.Equal(t, "more", next)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, next, err = w.m.ListAll(ctx, "", 10, nil)
+	require.NoError(t, err)
+	assert.Equal(t, "more", next)
 }
 
 func TestManagerTellsOfOutages(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -157,6 +158,35 @@ func (m *mapStore) List(_ context.Context, user string, now time.Time, yield fun
 		}
 	}
 	return nil
+}
+
+// Scan goes by the order of keys. A cursor is the last one that it has visited.
+func (m *mapStore) Scan(_ context.Context, cursor string, limit int, now time.Time, yield func(*coatcheck.Record)) (string, error) {
+	m.mu.Lock()
+	keys := slices.SortedFunc(maps.Keys(m.slots), func(a, b coatcheck.Key) int { return bytes.Compare(a[:], b[:]) })
+	m.mu.Unlock()
+	if cursor != "" {
+		last, ok := coatcheck.ParseKey([]byte(cursor))
+		if !ok {
+			return "", coatcheck.ErrCursor
+		}
+		keys = slices.DeleteFunc(keys, func(k coatcheck.Key) bool { return bytes.Compare(k[:], last[:]) <= 0 })
+	}
+	next := ""
+	if len(keys) > limit {
+		keys = keys[:limit]
+		next = keys[limit-1].String()
+	}
+	var rec coatcheck.Record
+	for _, key := range keys {
+		m.mu.Lock()
+		err := m.read(key, now, &rec)
+		m.mu.Unlock()
+		if err == nil {
+			yield(&rec)
+		}
+	}
+	return next, nil
 }
 
 func (m *mapStore) EndUser(_ context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (int, error) {

@@ -28,6 +28,8 @@ var (
 	ErrTooLarge = errors.New("too large for a session")
 	// ErrName: a value name is empty, longer than MaxName bytes, or not UTF-8.
 	ErrName = errors.New("not a name for a session value")
+	// ErrCursor: a cursor of Scan is none that this store has given out.
+	ErrCursor = errors.New("not a cursor of this session store")
 	// ErrDamaged: the stored bytes are no record of any version. The store has deleted them.
 	ErrDamaged = errors.New("session record is damaged")
 )
@@ -84,6 +86,14 @@ type Store interface {
 	// record is the store's and is valid during the call only. No lock of the store is held while yield runs. Records that
 	// it cannot read are left out.
 	List(ctx context.Context, user string, now time.Time, yield func(*Record) bool) error
+
+	// Scan visits the sessions of all users, and those without one, a part of them with each call: it calls yield for up to
+	// limit (at least 1) sessions that live at now, possibly for none, and returns the cursor of the next part, which is empty
+	// after the last one. The first call has an empty cursor. A session that lives during the whole scan is shown at least
+	// once, whatever begins and ends meanwhile; how far that holds for one that is changed meanwhile, the store says. There is
+	// no order. The record is valid during the call of yield only, and no lock is held while it runs. Records that the store
+	// cannot read are left out. ErrCursor: the cursor is not one of this store.
+	Scan(ctx context.Context, cursor string, limit int, now time.Time, yield func(*Record)) (next string, err error)
 
 	// EndUser ends every session of the user except the one at keep, leaves tombstones until the given time and, if mark is
 	// set, a new Mark, and returns how many live sessions it ended. A zero keep spares none. When keep is not zero and no

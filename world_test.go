@@ -32,6 +32,7 @@ const (
 	opSwap   = "swap"
 	opEnd    = "end"
 	opList   = "list"
+	opScan   = "scan"
 	opAll    = "enduser"
 )
 
@@ -128,6 +129,14 @@ func (h *hookStore) List(ctx context.Context, user string, now time.Time, yield 
 		return err
 	}
 	return h.leave(ctx, opList, h.Store.List(ctx, user, now, yield))
+}
+
+func (h *hookStore) Scan(ctx context.Context, cursor string, limit int, now time.Time, yield func(*coatcheck.Record)) (string, error) {
+	if err := h.enter(ctx, opScan); err != nil {
+		return "", err
+	}
+	next, err := h.Store.Scan(ctx, cursor, limit, now, yield)
+	return next, h.leave(ctx, opScan, err)
 }
 
 func (h *hookStore) EndUser(ctx context.Context, user string, keep coatcheck.Key, mark bool, now, until time.Time) (int, error) {

@@ -319,6 +319,10 @@ func callThrough(t *testing.T, s *redisstore.Store, callers int, during time.Dur
 			return err
 		},
 		func() error { return s.List(ctx, "bob", time.Now(), func(*coatcheck.Record) bool { return true }) },
+		func() error {
+			_, err := s.Scan(ctx, "", 10, time.Now(), func(*coatcheck.Record) {})
+			return err
+		},
 		func() error { _, err := s.Mark(ctx, "bob", time.Now()); return err },
 		func() error { return s.Ping(ctx) },
 	}

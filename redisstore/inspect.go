@@ -236,6 +236,7 @@ func (s *Store) tryCommands(ctx context.Context) Finding {
 		{"zrangebyscore", index, "-inf", "+inf"},
 		{"zremrangebyscore", index, "-inf", "-inf"},
 		{"time"},
+		{"scan", "0", "count", "1"}, // for Scan alone
 	}
 	if s.wait > 0 {
 		commands = append(commands, []string{"wait", "0", "1"})

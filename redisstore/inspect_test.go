@@ -112,7 +112,7 @@ func TestInspectNamesWhatTheUserLacks(t *testing.T) {
 		assert.Equal(t, "the Redis user lacks commands; give him +"+command, f.Text)
 		assert.ErrorContains(t, f.Err, "NOPERM")
 	}
-	assert.Equal(t, 16, tried)
+	assert.Equal(t, 17, tried)
 	f := inspectAs(whole + " -zadd -get -eval")["commands"]
 	assert.Equal(t, "the Redis user lacks commands; give him +get +eval +zadd", f.Text, "all at once")
 	f = inspectAs(strings.Replace(whole, "~coatcheck:*", "~other:*", 1))["commands"]

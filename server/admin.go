@@ -2,18 +2,12 @@ package server
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"net/netip"
-	"net/url"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
-
-	"github.com/coatcheck/coatcheck"
-	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
 // adminRoutes registers all routes of the admin contract.
@@ -25,6 +19,8 @@ func (s *Server) adminRoutes(metrics prometheus.Gatherer) {
 	app.Get("/metrics", metricsPage(metrics))
 	app.Get("/debug/pprof/", profileIndex)
 	app.Get("/debug/pprof/:name", profile)
+	app.Get("/admin/sessions", s.adminListAll)
+	app.Delete("/admin/sessions", s.adminEndQueried)
 	app.Get("/admin/users/:user_id/sessions", s.adminList)
 	app.Delete("/admin/users/:user_id/sessions", s.adminEndUser)
 	app.Delete("/admin/users/:user_id/sessions/:id", s.adminEnd)
@@ -61,58 +57,4 @@ func loopbackHost(host []byte) bool {
 	}
 	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"))
 	return err == nil && addr.Unmap().IsLoopback()
-}
-
-// adminUser returns the path's user ID, percent-decoded once.
-func adminUser(c *fiber.Ctx) (string, error) {
-	user, err := url.PathUnescape(c.Params("user_id"))
-	if err != nil {
-		return "", problemBadRequest
-	}
-	return strings.Clone(user), nil
-}
-
-func (s *Server) adminList(c *fiber.Ctx) error {
-	user, err := adminUser(c)
-	if err != nil {
-		return err
-	}
-	views, err := s.sessionViews(context.Background(), user, coatcheck.Key{})
-	if err != nil {
-		return err
-	}
-	return c.JSON(fiber.Map{"sessions": views})
-}
-
-func (s *Server) adminEndUser(c *fiber.Ctx) error {
-	user, err := adminUser(c)
-	if err != nil {
-		return err
-	}
-	n, err := s.endUser(context.Background(), user)
-	if err != nil {
-		return err
-	}
-	s.audit.ended(s.client(c.Context()), middleware.EventRevoke, user, "", n)
-	return c.JSON(fiber.Map{"revoked": n})
-}
-
-func (s *Server) adminEnd(c *fiber.Ctx) error {
-	user, err := adminUser(c)
-	if err != nil {
-		return err
-	}
-	ctx := context.Background()
-	found, err := s.manager.Find(ctx, user, c.Params("id"))
-	if err == nil {
-		err = s.endOne(ctx, user, found.Key)
-	}
-	switch {
-	case errors.Is(err, coatcheck.ErrNotFound):
-		return problemSessionNotFound
-	case err != nil:
-		return err
-	}
-	s.audit.ended(s.client(c.Context()), middleware.EventRevoke, user, found.ID.String(), 1)
-	return c.SendStatus(fiber.StatusNoContent)
 }

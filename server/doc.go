@@ -10,7 +10,8 @@
 //	verify.go        verify for reverse proxies
 //	loginpage.go     where verify sends browsers to log in
 //	devices.go       the user's own sessions; sessionlimit.go how often they are ended; devicespage.go and page/ are the page for them
-//	admin.go         the admin listener; ready.go whether it can serve; pprof.go its profiles
+//	admin.go         the admin listener; adminsessions.go lists and ends a user's sessions; listall.go lists those of all users;
+//	                 ready.go whether it can serve; pprof.go its profiles
 //	problem.go       every error answer, and the one place where an error becomes an answer
 //	crosssite.go     refusing what another site's page sends; cors.go admits origins
 //	headers.go       the headers of every response

@@ -17,6 +17,8 @@ var (
 	problemBadJSON         = middleware.NewProblem(400, "malformed_body", "The body must be one JSON object in valid UTF-8, with known members, none of them twice.")
 	problemBadQuery        = middleware.NewProblem(400, "malformed_query", "The query parameter current must be true or false.")
 	problemBadRule         = middleware.NewProblem(400, "malformed_query", "The query must be empty, or one group= with up to 16 groups, none of them empty.")
+	problemAdminQuery      = middleware.NewProblem(400, "malformed_query", "A query parameter is missing, unknown, given twice, or has no value that it may have.")
+	problemCursor          = middleware.NewProblem(400, "unknown_cursor", "The cursor is not known here. Begin again without one.")
 	problemUnauthenticated = middleware.NewProblem(401, "unauthenticated", "There is no live session of a user.")
 	problemAdminKey        = middleware.NewProblem(401, "unauthenticated", "The admin API wants one of its keys as Bearer token.")
 	problemLoginRefused    = middleware.NewProblem(401, "login_refused", "The login was refused.")

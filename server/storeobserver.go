@@ -20,12 +20,13 @@ const (
 	OpSwap
 	OpEnd
 	OpList
+	OpScan
 	OpEndUser
 	OpPing
 	operations
 )
 
-var operationNames = [operations]string{"load", "mark", "create", "swap", "end", "list", "end_user", "ping"}
+var operationNames = [operations]string{"load", "mark", "create", "swap", "end", "list", "scan", "end_user", "ping"}
 
 // String returns the operation's name as metrics and traces have it.
 func (op Operation) String() string { return operationNames[op] }
@@ -55,6 +56,7 @@ type observedLoads struct{ observedStore }
 // answers are the errors that are answers of a store and not its failures.
 var answers = []error{
 	coatcheck.ErrNotFound, coatcheck.ErrEnded, coatcheck.ErrConflict, coatcheck.ErrRevoked, coatcheck.ErrFull, coatcheck.ErrDamaged,
+	coatcheck.ErrCursor,
 }
 
 // StoreFailed reports whether an error of a store's operation means that the store failed. An answer, such as that there is
@@ -120,6 +122,14 @@ func (s *observedStore) List(ctx context.Context, user string, now time.Time, yi
 	err := s.Store.List(ctx, user, now, yield)
 	s.observer.Done(ctx, OpList, began, err)
 	return err
+}
+
+// Scan implements coatcheck.Store.
+func (s *observedStore) Scan(ctx context.Context, cursor string, limit int, now time.Time, yield func(*coatcheck.Record)) (string, error) {
+	ctx, began := s.begin(ctx, OpScan)
+	next, err := s.Store.Scan(ctx, cursor, limit, now, yield)
+	s.observer.Done(ctx, OpScan, began, err)
+	return next, err
 }
 
 // EndUser implements coatcheck.Store.

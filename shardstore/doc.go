@@ -10,6 +10,7 @@
 //	store.go         Store: New, Load, Swap, End, Len, Ping, Close
 //	create.go        Create, which is a login
 //	users.go         List and EndUser
+//	scan.go          Scan, which visits the sessions of all users
 //	userlist.go      the list of a user's sessions, in order of age, with their count
 //	userlimit.go     the limit of a user's sessions (CreateOptions.Limit)
 //	maxsessions.go   the limit of the store's sessions (Options.MaxSessions)

@@ -22,6 +22,7 @@ type Store struct {
 	shards []shard     // never resized
 	disk   *disk       // nil: nothing is kept on disk
 	max    int64       // 0: no limit
+	name   uint64      // random, for the cursors of Scan
 	closed atomic.Bool // written by Close
 	now    func() time.Time
 	every  time.Duration
@@ -75,6 +76,7 @@ func newStore(opt Options) *Store {
 	s := &Store{
 		shards: make([]shard, opt.Shards),
 		max:    int64(opt.MaxSessions),
+		name:   rand.Uint64(),
 		now:    opt.Now,
 		every:  opt.JanitorEvery,
 		log:    opt.Logger,

@@ -28,6 +28,7 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 		{"codec", codecRules},
 		{"expiry", expiryRules},
 		{"users", userRules},
+		{"scan", scanRules},
 		{"limit", limitRules},
 		{"collision", collisionRules},
 		{"races", raceRules},

@@ -18,6 +18,7 @@ const (
 	OpSwap    = "swap"
 	OpEnd     = "end"
 	OpList    = "list"
+	OpScan    = "scan"
 	OpEndUser = "enduser"
 	OpPing    = "ping"
 )
@@ -171,6 +172,12 @@ func (d *Double) End(ctx context.Context, key coatcheck.Key, user string, now, u
 // List implements coatcheck.Store.
 func (d *Double) List(ctx context.Context, user string, now time.Time, yield func(*coatcheck.Record) bool) error {
 	return d.run(OpList, func() error { return d.Store.List(ctx, user, now, yield) })
+}
+
+// Scan implements coatcheck.Store.
+func (d *Double) Scan(ctx context.Context, cursor string, limit int, now time.Time, yield func(*coatcheck.Record)) (next string, err error) {
+	err = d.run(OpScan, func() error { next, err = d.Store.Scan(ctx, cursor, limit, now, yield); return err })
+	return next, err
 }
 
 // EndUser implements coatcheck.Store.

@@ -220,7 +220,7 @@ func checkStorePanics(h *harness) {
 			v.afterFailure(h, resp, user, token, other, v.route+": a panic of "+op)
 		}
 	}
-	for _, path := range []string{"/readyz", "/admin/users/u/sessions"} {
+	for _, path := range []string{"/readyz", "/admin/users/u/sessions", "/admin/sessions"} {
 		h.Store.On(func(string) error { panic(errors.New("a bug in the store")) })
 		resp, err := h.admin.Send(request{Method: "GET", Path: path}) // a 500 of a defect is not in the document
 		h.Store.On(nil)

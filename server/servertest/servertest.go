@@ -35,6 +35,7 @@ func groups() []group {
 		{"sockets", socketRules},
 		{"logs", logRules},
 		{"admin", adminRules},
+		{"all sessions", listAllRules},
 		{"metrics", metricsRules},
 		{"shutdown", shutdownRules},
 	}
