@@ -132,7 +132,9 @@ func (o Options) client() (rueidis.ClientOption, error) {
 	}
 	opt, err := rueidis.ParseURL(o.URL)
 	if err != nil {
-		return opt, fmt.Errorf("redisstore: URL: %w", err)
+		// The text ends with the part that was not understood, which is a part of the password where one has a "/" in it.
+		what, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "redis: "), ":")
+		return opt, fmt.Errorf("redisstore: URL: %s; reserved characters, as in a password, must be percent-encoded", what)
 	}
 	if err := o.secure(&opt, q); err != nil {
 		return opt, err

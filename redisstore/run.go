@@ -174,13 +174,35 @@ func pause(ctx context.Context, attempts int) bool {
 	}
 }
 
-// unavailable returns the error for the caller. Neither Redis nor rueidis repeats a command's arguments in its errors.
+// unavailable returns the error for the caller.
 func unavailable(what string, err error) error {
 	if errors.Is(err, coatcheck.ErrUnavailable) {
 		return err
 	}
-	return fmt.Errorf("redisstore: %s: %w: %w", what, coatcheck.ErrUnavailable, err)
+	return fmt.Errorf("redisstore: %s: %w: %w", what, coatcheck.ErrUnavailable, withoutArguments(err))
 }
+
+// withoutArguments takes out of an error's text the arguments of a command that Redis, or a proxy before it, does not know:
+// the reply repeats them, and those of AUTH and HELLO are a password.
+func withoutArguments(err error) error {
+	if err == nil {
+		return nil
+	}
+	text, _, repeated := strings.Cut(err.Error(), ", with args")
+	if !repeated {
+		return err
+	}
+	return replyError{text, err}
+}
+
+// replyError is an error with another text.
+type replyError struct {
+	text string
+	err  error
+}
+
+func (e replyError) Error() string { return e.text }
+func (e replyError) Unwrap() error { return e.err }
 
 // unexpected returns the error for an answer that no script gives, except the unknown of swap: that one took effect and was
 // replaced since, or did not take effect.

@@ -123,7 +123,7 @@ func TestDoctorOnAServer(t *testing.T) {
 	t.Cleanup(both.Close)
 	through(both.URL).says("url-admin", doctor.Problem, "the public address leads to the admin listener")
 
-	through("http://127.0.0.1:1").says("url", doctor.Problem, "cannot be reached")
+	through("http://127.0.0.1:1").says("url", doctor.Problem, "refuses connections")
 	assert.NotContains(t, p.stderr.String(), "event=logout", "nobody was logged out")
 }
 

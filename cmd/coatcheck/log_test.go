@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -91,4 +92,54 @@ func TestTheLogIsCleanWhateverComes(t *testing.T) {
 			assert.Equal(t, time.UTC, record.Time.Location())
 		}
 	}
+}
+
+// LOG-01: a back end that sends the password, and its own URL, back where a client's errors may quote it, and bytes that
+// nobody asked for behind its answer.
+func TestHostileWebhookIsNotQuoted(t *testing.T) {
+	t.Parallel()
+	const canary, okay = "s3cret-canary", "HTTP/1.1 200 OK\r\n"
+	answers := []string{
+		okay + "Content-Length: 17\r\n\r\n" + `{"user_id":"ann"}` + canary + "\r\n",
+		okay + canary + "\r\n\r\n", okay + "Content-Length: " + canary + "\r\n\r\n", okay + "Transfer-Encoding: " + canary + "\r\n\r\n",
+		"HTTP/1.1 " + canary + "\r\n\r\n", "HTTP/1.1 302 Found\r\nLocation: https://" + canary + "\r\nContent-Length: 0\r\n\r\n",
+		okay + "Content-Length: 20\r\n\r\n" + `{"user_id":"` + canary, okay + "Transfer-Encoding: chunked\r\n\r\n" + canary + "\r\n", "",
+		okay + "Content-Length: 15\r\n\r\n{" + canary + "}",
+	}
+	next := make(chan string, len(answers))
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, ln.Close()) })
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			in := bufio.NewReader(conn)
+			if req, err := http.ReadRequest(in); err == nil {
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, _ = io.WriteString(conn, <-next)
+			}
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				_ = tcp.CloseWrite() // what was sent arrives before the end
+			}
+			_, _ = io.Copy(io.Discard, in)
+			_ = conn.Close()
+		}
+	}()
+	p := start(t, "--log-format=json", "--log-level=debug", "--login=webhook",
+		"--webhook-url=http://user:"+canary+"@"+ln.Addr().String()+"/"+canary+"?key="+canary)
+	for i, answer := range answers {
+		next <- answer
+		body := fmt.Sprintf(`{"user_id":"user-%d","password":"%s"}`, i, canary)
+		p.exchange(t, fmt.Sprintf("POST /auth/login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	}
+	p.signal(t, syscall.SIGTERM)
+	require.Zero(t, p.wait(t))
+	all := p.stdout.String() + p.stderr.String()
+	assert.NotContains(t, all, canary)
+	assert.Contains(t, all, `"event":"login"`)
+	assert.Equal(t, len(answers)-1, strings.Count(all, `"event":"login_failed"`), all)
+	assert.Contains(t, all, "the back end gave an answer that is not understood")
 }

@@ -214,7 +214,7 @@ func TestCollectorThatIsAway(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, gone.Close())
 	for name, tt := range map[string]struct{ at, logged string }{
-		"away":     {"http://user:s3cret@" + gone.Addr().String(), "connection refused"},
+		"away":     {"http://user:s3cret@" + gone.Addr().String(), "refuses connections"},
 		"refusing": {refusing.URL, "the collector answered 401"},
 		"silent":   {silent.URL, "the collector did not answer in time"},
 	} {

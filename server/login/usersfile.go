@@ -63,7 +63,8 @@ func parseUsers(file string, data []byte) (*directory, error) {
 		}
 		u, err := parseUser(name, hash, fields)
 		if err != nil {
-			wrong.add("%s:%d: user %.100q: %w", file, n, name, err)
+			shown, _, _ := strings.Cut(name, ":") // what follows a colon may be a hash, or a password
+			wrong.add("%s:%d: user %.100q: %w", file, n, shown, err)
 			continue
 		}
 		u.line = n

@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/cause"
 )
 
 // WebhookOptions says how Webhook works. The zero value works.
@@ -94,10 +95,12 @@ func isLoopback(host string) bool {
 func onlyLoopback(_, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil || !addr.Addr().Unmap().IsLoopback() {
-		return errors.New("the host is not on loopback")
+		return errNotLoopback
 	}
 	return nil
 }
+
+var errNotLoopback = errors.New("the host is not on loopback")
 
 // Guesses is GuessesPassword.
 func (*Webhook) Guesses() Guesses { return GuessesPassword }
@@ -107,14 +110,14 @@ func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
 	// A transport may still read the body after the answer (http.RoundTripper), when its bytes belong to another request.
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(bytes.Clone(a.Body)))
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
+		return "", fmt.Errorf("%w: the request could not be made", ErrUnavailable) // the error quotes the URL
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "coatcheck")
 	resp, err := w.client.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
+		return "", unanswered(err)
 	}
 	defer func() { _ = resp.Body.Close() }() // nothing was written
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -122,7 +125,7 @@ func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
 	case resp.StatusCode == http.StatusUnauthorized: // even if the body could not be read, the status is enough
 		return "", ErrRefused
 	case err != nil:
-		return "", fmt.Errorf("%w: %w", ErrUnavailable, withoutURL(err))
+		return "", unanswered(err)
 	case resp.StatusCode != http.StatusOK:
 		return "", fmt.Errorf("%w: it answered %d", ErrUnavailable, resp.StatusCode)
 	case len(body) > maxAnswer:
@@ -144,12 +147,13 @@ func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
 // be an e-mail address, and the user ID a number. If that is not known, it returns the name itself.
 func (w *Webhook) UserOf(name string) string { return w.aliases.userOf(name) }
 
-// withoutURL drops the address, credentials and query included, which net/http puts before every error.
-func withoutURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
+// unanswered is ErrUnavailable for a request that failed. It quotes neither the address, which may hold a secret, nor anything
+// that the back end sent, which may be the password.
+func unanswered(err error) error {
+	if errors.Is(err, errNotLoopback) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, errNotLoopback)
 	}
-	return err
+	return fmt.Errorf("%w: the back end %s", ErrUnavailable, cause.Of(err))
 }
 
 // readAnswer returns the user ID of a back end's answer: one JSON object with one member of exactly that name. Its member claims

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coatcheck/coatcheck/internal/cause"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
@@ -88,21 +89,12 @@ func (c *Client) Check(ctx context.Context, path string) error {
 	return err
 }
 
-// unreached says why there is no answer. It leaves out the URL that net/http repeats in its errors.
+// unreached says why there is no answer.
 func (c *Client) unreached(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
-	var timeout net.Error
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
+	if errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("nobody listens at %s: is the server running, and is that its --admin-listen?", c.base)
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("%s did not answer within %v", c.base, Timeout)
-	default:
-		return fmt.Errorf("%s cannot be reached: %w", c.base, err)
 	}
+	return fmt.Errorf("%s %s", c.base, cause.Of(err))
 }
 
 // Problem reads the code and the detail of an answer that is a problem (RFC 9457).

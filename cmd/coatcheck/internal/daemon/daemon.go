@@ -48,7 +48,8 @@ func Run(opt Options) error {
 	handler := func(w io.Writer) slog.Handler { return logHandler(opt.Config, w) }
 	out := asynclog.New(opt.Stderr, handler)
 	d := &daemon{Options: opt, log: slog.New(handler(out)), rereads: newRereads()}
-	slog.SetDefault(d.log) // also for code that was given no logger, and for package log
+	slog.SetDefault(d.log) // also for code that was given no logger
+	takePackageLog(d.log)
 	d.Config.Server.Collectors = append(d.Config.Server.Collectors, droppedLines(out.Dropped))
 	err := d.serve()
 	if err != nil {

@@ -1,8 +1,12 @@
 package daemon
 
 import (
+	"bytes"
 	"io"
+	"log"
 	"log/slog"
+	"sync"
+	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 )
@@ -23,4 +27,41 @@ func logHandler(c *config.Config, w io.Writer) slog.Handler {
 		return slog.NewTextHandler(w, opt)
 	}
 	return slog.NewJSONHandler(w, opt)
+}
+
+// takePackageLog makes lines that packages write with package log lines of the given log, without their text, which may
+// quote what another server sent: net/http quotes bytes that follow an answer. Where in the source a line comes from says
+// what has happened.
+func takePackageLog(to *slog.Logger) {
+	log.SetFlags(log.Lshortfile)
+	log.SetPrefix("")
+	log.SetOutput(&packageLog{log: to, now: time.Now})
+}
+
+// packageLog is an output for package log. Write is called for one line at a time.
+type packageLog struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu      sync.Mutex
+	logged  time.Time // guarded by mu: when the last line was logged
+	omitted int       // guarded by mu: lines since then
+}
+
+// packageLogEvery is the minimum time between two lines of packages in the log: a hostile back end can cause any number.
+const packageLogEvery = time.Second
+
+// Write takes a line as log.Lshortfile has it, such as "transport.go:2404: Unsolicited response".
+func (p *packageLog) Write(line []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	if since := now.Sub(p.logged); 0 <= since && since < packageLogEvery {
+		p.omitted++
+		return len(line), nil
+	}
+	at, _, _ := bytes.Cut(line, []byte(": "))
+	p.log.Warn("a package has logged a line, which is not shown because it may quote another server", "at", string(at), "omitted", p.omitted)
+	p.logged, p.omitted = now, 0
+	return len(line), nil
 }

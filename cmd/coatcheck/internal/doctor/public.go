@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
+	"github.com/coatcheck/coatcheck/internal/cause"
 )
 
 // public looks at the server as a browser does, through the proxies in front of it.
@@ -22,10 +22,10 @@ func (d *doctor) public(ctx context.Context) {
 	var refused *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &refused):
-		d.say("url-tls", Problem, "browsers refuse the certificate: %v", err)
+		d.say("url-tls", Problem, "browsers refuse the certificate: %s %s", d.url, cause.Of(err))
 		return
 	case err != nil:
-		d.say("url", Problem, "%v", err)
+		d.say("url", Problem, "%s %s", d.url, cause.Of(err))
 		return
 	case me.status >= 300 && me.status < 400:
 		d.say("url", Problem, "%s redirects to %s: give that address to --url", d.url, adminclient.Printable(me.header.Get("Location")))
@@ -67,7 +67,7 @@ func (d *doctor) between(h http.Header) {
 func (d *doctor) cookieArrives(ctx context.Context) {
 	left, err := d.fetch(ctx, http.MethodPost, "/auth/logout")
 	if err != nil {
-		d.say("url-cookie", Problem, "%v", err)
+		d.say("url-cookie", Problem, "%s %s", d.url, cause.Of(err))
 		return
 	}
 	name := d.c.Server.Cookie.Name
@@ -133,7 +133,7 @@ func (a answer) isJSON() bool {
 	return a.status == http.StatusOK && strings.HasPrefix(a.header.Get("Content-Type"), "application/json")
 }
 
-// fetch sends a request to the public address.
+// fetch sends a request to the public address. Its errors quote what may have come from there; see cause.Of.
 func (d *doctor) fetch(ctx context.Context, method, path string) (a answer, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, d.url.String()+path, http.NoBody)
 	if err != nil {
@@ -141,7 +141,7 @@ func (d *doctor) fetch(ctx context.Context, method, path string) (a answer, err 
 	}
 	resp, err := adminclient.NewHTTPClient().Do(req)
 	if err != nil {
-		return a, fmt.Errorf("%s cannot be reached: %w", d.url, errors.Unwrap(err))
+		return a, err
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	a = answer{status: resp.StatusCode, header: resp.Header, cookies: resp.Cookies()}

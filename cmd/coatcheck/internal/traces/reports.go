@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+
+	"github.com/coatcheck/coatcheck/internal/cause"
 )
 
 // reportEvery is the minimum time between two log lines about failures: an unreachable collector must not fill the log.
@@ -91,26 +93,23 @@ func (r *reports) report(mistake, failure string) {
 // sentStatus finds the status in otlptracehttp's "failed to send to URL: 401 Unauthorized (body: …)"; no URL has a space.
 var sentStatus = regexp.MustCompile(`failed to send to \S+: ([1-5]\d\d) `)
 
-// causeOf says why spans were not sent, in words of its own or those of Go's network errors, which quote addresses only, and
-// never in the collector's.
+// causeOf says why spans were not sent, in words of its own, never in the collector's.
 func causeOf(err error) string {
-	var network *net.OpError
+	var network net.Error
 	var certificate *tls.CertificateVerificationError
 	text := err.Error()
 	status := sentStatus.FindStringSubmatch(text)
 	switch {
-	case errors.As(err, &network):
-		return network.Error()
-	case errors.As(err, &certificate):
-		return "the collector's certificate is not valid" // its text quotes names in the certificate
 	case status != nil:
 		return "the collector answered " + status[1]
 	case strings.Contains(text, "retry-able request failure: body:"):
 		return "the collector has asked to come back later, too often"
-	case errors.Is(err, context.DeadlineExceeded), strings.Contains(text, "processor export timeout"):
+	case strings.Contains(text, "processor export timeout"):
 		return "the collector did not answer in time"
 	case strings.Contains(text, "partial success"):
 		return "the collector has refused spans; its log may tell why"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network), errors.As(err, &certificate):
+		return "the collector " + cause.Of(err)
 	default:
 		return "a cause that is not shown, because its text may hold what is secret"
 	}

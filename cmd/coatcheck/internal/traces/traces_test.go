@@ -45,7 +45,7 @@ func TestReportsOnceAMinute(t *testing.T) {
 func TestCauseQuotesNoCertificate(t *testing.T) {
 	certificate := &x509.Certificate{DNSNames: []string{"s3cret.example"}}
 	cause := causeOf(&url.Error{Op: "Post", URL: "https://x", Err: &tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: certificate, Host: "x"}}})
-	assert.Equal(t, "the collector's certificate is not valid", cause)
+	assert.Equal(t, "the collector has a certificate for another name", cause)
 }
 
 // causeOf reads the exporter's texts; this is what the real one says today.
