@@ -40,6 +40,7 @@ type Server struct {
 	log           *slog.Logger
 
 	loginPage *loginPage // nil: verify does not redirect
+	returns   returnOrigins
 
 	trace func(TracedRequest) (context.Context, func(status int)) // nil: off
 
@@ -87,6 +88,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		log:           cfg.Logger,
 
 		loginPage: newLoginPage(cfg),
+		returns:   newReturnOrigins(cfg),
 		trace:     cfg.Trace,
 
 		refused: cfg.WritesRefused, reloadFailed: cfg.ReloadFailed,
@@ -122,6 +124,9 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 func (s *Server) routes(page []byte) {
 	app, with := s.public, s.with
 	app.Post("/auth/login", s.sameSite, with(s.login))
+	if login.FormOf(s.mode) != login.NoForm {
+		app.Get("/auth/login", with(s.signInPage))
+	}
 	app.Get("/auth/me", with(s.me))
 	app.Get("/auth/userinfo", with(s.userInfo))
 	app.Post("/auth/refresh", s.sameSite, with(s.refresh))
@@ -132,6 +137,7 @@ func (s *Server) routes(page []byte) {
 	app.Delete("/auth/sessions/:id", s.sameSite, with(s.endSession))
 	app.Get("/auth/devices", devicesPage(page))
 	app.Get("/auth/devices.js", static(typeScript, pageScript))
+	app.Get("/auth/login.js", static(typeScript, signInScript))
 	app.Get("/auth/devices.css", static(typeStyle, pageStyle))
 	app.Get("/openapi.yaml", static(typeYAML, openAPI))
 }

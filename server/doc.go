@@ -8,7 +8,9 @@
 //	auth.go          login, me, refresh, logout
 //	json.go          the body of a login; JSON that is written on the hot path
 //	verify.go        verify for reverse proxies
-//	loginpage.go     where verify sends browsers to log in
+//	userinfo.go      what a login said of the user
+//	loginpage.go     where verify sends browsers to log in, and where they return to
+//	signinpage.go    our own page to log in on
 //	devices.go       the user's own sessions; sessionlimit.go how often they are ended; devicespage.go and page/ are the page for them
 //	admin.go         the admin listener; adminsessions.go lists and ends a user's sessions; listall.go lists those of all users;
 //	                 ready.go whether it can serve; pprof.go its profiles

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck/internal/middleware"
@@ -15,9 +16,9 @@ import (
 // loginPage is where verify redirects browsers that have no live session, with the requested address if that is on one of our
 // origins. The redirect is a refusal like the 401 that it replaces: it does not change who is admitted.
 type loginPage struct {
-	url     string             // up to the place of the return address
-	origin  string             // the page's own
-	origins map[string]bool    // origins to which the page may send users back with an absolute address
+	url     string // up to the place of the return address
+	origin  string // the page's own
+	returns returnOrigins
 	proxies middleware.Proxies // proxies whose headers about the original request are believed
 }
 
@@ -32,16 +33,56 @@ func newLoginPage(cfg Config) *loginPage {
 	if err != nil {
 		panic("coatcheck: " + err.Error()) // Validate has let it pass
 	}
-	l := &loginPage{url: u.String() + "?rd=", origin: u.Scheme + "://" + u.Host, origins: make(map[string]bool), proxies: cfg.TrustedProxies}
+	l := &loginPage{url: u.String() + "?rd=", origin: u.Scheme + "://" + u.Host, returns: newReturnOrigins(cfg), proxies: cfg.TrustedProxies}
 	if u.RawQuery != "" {
 		l.url = u.String() + "&rd="
 	}
-	for _, o := range cfg.TrustedOrigins {
-		if u, err := url.Parse(o); err == nil && confidential(u) {
-			l.origins[o] = true
+	return l
+}
+
+// returnOrigins are the origins to which a page to log in on may send people back with an absolute address.
+type returnOrigins map[string]bool
+
+func newReturnOrigins(cfg Config) returnOrigins {
+	o := make(returnOrigins)
+	for _, origin := range cfg.TrustedOrigins {
+		if u, err := url.Parse(origin); err == nil && confidential(u) {
+			o[origin] = true
 		}
 	}
-	return l
+	return o
+}
+
+// target returns the address of the request's parameter rd if our own page may send a person there, as the page of
+// --verify-login-url is told it: a path of this origin, or a whole URL of a listed one. Else it is "".
+func (o returnOrigins) target(c *fiber.Ctx) string {
+	given := c.Context().QueryArgs().PeekMulti("rd")
+	if len(given) != 1 || len(given[0]) > maxLocation/2 {
+		return ""
+	}
+	rd := string(given[0])
+	if strings.HasPrefix(rd, "/") {
+		if !plainPath(rd) {
+			return ""
+		}
+		return rd
+	}
+	origin, path := splitOrigin(rd)
+	if !o[origin] || !plainPath(path) {
+		return ""
+	}
+	return rd
+}
+
+// splitOrigin returns the origin of an absolute address, byte by byte as it stands there, and the rest; both are "" if it is none.
+func splitOrigin(address string) (origin, path string) {
+	scheme, rest, ok := strings.Cut(address, "://")
+	slash := strings.IndexByte(rest, '/')
+	if !ok || slash < 0 {
+		return "", ""
+	}
+	n := len(scheme) + len("://") + slash
+	return address[:n], address[n:]
 }
 
 // parseLoginURL reads --verify-login-url. Its error does not repeat the text, whose query may be secret.
@@ -158,19 +199,13 @@ func requested(h *fasthttp.RequestHeader) string {
 // if it is of another listed origin, else "". Origins are compared byte by byte, so that no spelling passes that a browser
 // and a server could read as two different hosts.
 func (l *loginPage) admit(address string) string {
-	scheme, rest, ok := strings.Cut(address, "://")
-	slash := strings.IndexByte(rest, '/')
-	if !ok || slash < 0 {
-		return ""
-	}
-	origin := address[:len(scheme)+len("://")+slash]
-	path := address[len(origin):]
+	origin, path := splitOrigin(address)
 	switch {
-	case !plainPath(path):
+	case path == "" || !plainPath(path):
 		return ""
 	case origin == l.origin:
 		return path
-	case l.origins[origin]:
+	case l.returns[origin]:
 		return address
 	default:
 		return ""

@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/stretchr/testify/assert"
 
@@ -11,6 +12,8 @@ import (
 // contentTypes are the content types of answers that are neither JSON nor a problem.
 var contentTypes = map[string]string{
 	"/auth/devices":                   "text/html; charset=utf-8",
+	"/auth/login":                     "text/html; charset=utf-8", // but that of POST
+	"/auth/login.js":                  "text/javascript; charset=utf-8",
 	"/auth/devices.js":                "text/javascript; charset=utf-8",
 	"/auth/devices.css":               "text/css; charset=utf-8",
 	"/openapi.yaml":                   "application/yaml",
@@ -58,7 +61,9 @@ func (h *harness) checkHeaders(req request, r response) {
 	h.Helper()
 	h.CheckPrivate(r)
 	csp := noCSP
-	if req.Path == "/auth/devices" && r.Status == 200 {
+	path, _, _ := strings.Cut(req.Path, "?")
+	page := path == "/auth/devices" || path == "/auth/login" && req.Method != "POST"
+	if page && r.Status == 200 {
 		csp = pageCSP
 	}
 	for name, want := range map[string]string{
@@ -72,6 +77,12 @@ func (h *harness) checkHeaders(req request, r response) {
 	assert.Empty(h, r.Header["Server"])
 	if len(r.Body) > 0 {
 		want, other := contentTypes[req.Path]
+		switch {
+		case page:
+			want, other = contentTypes[path], true
+		case path == "/auth/login":
+			other = false
+		}
 		if r.Status >= 400 {
 			want = "application/problem+json"
 		} else if !other {

@@ -18,12 +18,12 @@ var badRequestRules = []rule{
 
 // allRoutes has every route that looks at sessions, as "METHOD path".
 var allRoutes = []string{
-	"POST /auth/login", "GET /auth/me", "POST /auth/refresh", "POST /auth/logout", "GET /auth/verify", "GET /auth/sessions",
+	"POST /auth/login", "GET /auth/login", "GET /auth/userinfo", "GET /auth/me", "POST /auth/refresh", "POST /auth/logout", "GET /auth/verify", "GET /auth/sessions",
 	"DELETE /auth/sessions", "DELETE /auth/sessions/abc",
 }
 
 // staticRoutes give the same answer to every client, and do not look at sessions.
-var staticRoutes = []string{"GET /auth/devices", "GET /auth/devices.js", "GET /auth/devices.css", "GET /openapi.yaml"}
+var staticRoutes = []string{"GET /auth/devices", "GET /auth/devices.js", "GET /auth/devices.css", "GET /auth/login.js", "GET /openapi.yaml"}
 
 func checkBodyLimit(h *harness) {
 	token := h.Login(h.User())
@@ -85,7 +85,7 @@ func checkHeaderLimit(h *harness) {
 func checkMethods(h *harness) {
 	token := h.Login(h.User())
 	allowed := map[string][]string{
-		"/auth/login": {"POST"}, "/auth/me": {"GET", "HEAD"}, "/auth/refresh": {"POST"}, "/auth/logout": {"POST"},
+		"/auth/login": {"GET", "HEAD", "POST"}, "/auth/login.js": {"GET", "HEAD"}, "/auth/userinfo": {"GET", "HEAD"}, "/auth/me": {"GET", "HEAD"}, "/auth/refresh": {"POST"}, "/auth/logout": {"POST"},
 		"/auth/sessions": {"GET", "HEAD", "DELETE"}, "/auth/sessions/abc": {"DELETE"},
 		"/auth/devices": {"GET", "HEAD"}, "/auth/devices.js": {"GET", "HEAD"}, "/auth/devices.css": {"GET", "HEAD"}, "/openapi.yaml": {"GET", "HEAD"},
 	}

@@ -282,7 +282,7 @@ func checkLogoutAnonymous(h *harness) {
 
 func checkHead(h *harness) {
 	token := h.Login(h.User())
-	for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify", "/auth/devices", "/auth/devices.js", "/openapi.yaml"} {
+	for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify", "/auth/devices", "/auth/devices.js", "/auth/login", "/auth/login?rd=/x", "/auth/login.js", "/auth/userinfo", "/openapi.yaml"} {
 		for _, line := range []string{h.Cookie(token), "X-None: 1", h.Cookie("dead")} {
 			get, head := h.Get(path, line), h.Do("HEAD", path, line)
 			assert.Equal(h, get.Status, head.Status, path)
@@ -296,7 +296,7 @@ func checkHead(h *harness) {
 			assert.Equal(h, get.Header, head.Header, path)
 		}
 	}
-	for _, path := range []string{"/auth/login", "/auth/refresh", "/auth/logout", "/auth/sessions/" + h.HandleOf(token)} {
+	for _, path := range []string{"/auth/refresh", "/auth/logout", "/auth/sessions/" + h.HandleOf(token)} {
 		assert.Equal(h, 405, h.Do("HEAD", path, h.Cookie(token)).Status, path)
 	}
 	assert.NotEmpty(h, h.Me(token))

@@ -23,6 +23,7 @@ func groups() []group {
 		{"verify", verifyRules},
 		{"claims", claimRules},
 		{"login_page", loginPageRules},
+		{"sign_in", signInRules},
 		{"devices", deviceRules},
 		{"login_body", loginBodyRules},
 		{"logins", loginRules},

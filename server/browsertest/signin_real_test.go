@@ -1,0 +1,80 @@
+//go:build real
+
+package browsertest_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/assert"
+
+	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// asking is a mode with a form for passwords, of which "right" is the right one.
+type asking struct{ throttled bool }
+
+func (*asking) Form() login.Form { return login.PasswordForm }
+
+func (m *asking) Check(_ context.Context, a *login.Attempt) (string, error) {
+	switch {
+	case m.throttled:
+		return "", &login.Throttled{RetryAfter: 14*time.Minute + time.Second, By: "account"}
+	case string(a.Password) != "right":
+		return "", login.ErrRefused
+	}
+	return a.UserID, nil
+}
+
+// The page to sign in on, with a keyboard alone: one message for every refusal, the wait where it is throttled, and then to where
+// the person wanted to go.
+func TestSignInPage(t *testing.T) {
+	mode := &asking{}
+	s := serveTLS(t, func(cfg *server.Config) {
+		cfg.Login, cfg.RememberTTL = mode, 30*24*time.Hour
+	})
+	b := newProfile(t)
+	b.visit(s.url("/auth/login?rd=%2Fauth%2Fdevices%3Fa%3Db%26c"))
+	tree := b.tree()
+	for _, want := range []string{"banner", "main", "heading Sign in", "textbox Name", "textbox Password", "checkbox Keep me signed in on this device", "button Sign in"} {
+		assert.Contains(t, tree, want)
+	}
+	assert.Equal(t, "user-id", eval[string](b, "document.activeElement.id"), "one can type at once")
+	b.do(chromedp.KeyEvent(kb.Enter))
+	b.sees("Enter your name: 1 to 256 bytes")
+	b.do(chromedp.KeyEvent("Jürgen <b>\"&"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent("wrong"), chromedp.KeyEvent(kb.Enter))
+	b.sees("The name or the password is wrong.")
+	assert.Equal(t, "password", eval[string](b, "document.activeElement.id"))
+	mode.throttled = true
+	b.do(chromedp.KeyEvent(kb.Enter))
+	b.sees("Too many sign-ins failed. Try again in 15 minutes.")
+	mode.throttled = false
+	b.do(chromedp.KeyEvent("right"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(" "), chromedp.KeyEvent(kb.Enter))
+	b.until(`location.pathname + location.search === "/auth/devices?a=b&c"`)
+	assert.Equal(t, `Jürgen <b>"&`, eval[string](b, `fetch("me").then((r) => r.json()).then((v) => v.user_id)`))
+
+	b.visit(s.url("/auth/login?rd=%2Fauth%2Fdevices%3Fagain"))
+	b.until(`location.search === "?again"`)
+}
+
+func TestSignInPageLooks(t *testing.T) {
+	s := serveTLS(t, func(cfg *server.Config) { cfg.Login, cfg.RememberTTL = &asking{}, time.Hour })
+	b := newProfile(t)
+	for _, width := range []int64{320, 800} {
+		for _, scheme := range []string{"light", "dark"} {
+			b.look(scheme, width)
+			b.visit(s.url("/auth/login"))
+			b.until("!!document.getElementById('password')")
+			b.do(chromedp.SendKeys(chromedp.ID("user-id"), "ann"), chromedp.SendKeys(chromedp.ID("password"), "wrong\r"))
+			b.sees("The name or the password is wrong.")
+			b.shoot("login-" + scheme + map[int64]string{320: "-phone", 800: ""}[width])
+			assert.LessOrEqual(t, eval[int64](b, "document.documentElement.scrollWidth"), width, "nothing is cut off")
+			assert.Empty(t, eval[[]string](b, lowContrast), scheme)
+			assert.Empty(t, eval[[]string](b, "[...document.querySelectorAll('button, input:not([type=checkbox])')].filter((e) => e.offsetHeight < 44).map((e) => e.id || e.textContent)"))
+		}
+	}
+}

@@ -1,0 +1,67 @@
+// Signs in through the JSON API alone, and goes on to the address that the server has checked.
+
+const $ = (id) => document.getElementById(id);
+const form = $("login"), user = $("user-id"), password = $("password"), remember = $("remember");
+
+// wait tells a number of seconds to people.
+export function wait(seconds) {
+  const n = Number(seconds) || 1;
+  if (n < 120) return n === 1 ? "a second" : `${n} seconds`;
+  return `${Math.ceil(n / 60)} minutes`;
+}
+
+// why explains an answer that is not a login. Every refusal has one message, as the API has.
+export function why({ status, code, after }) {
+  if (status === 401) return password ? "The name or the password is wrong." : "You could not be signed in.";
+  if (status === 429) return `Too many sign-ins failed. Try again in ${wait(after)}.`;
+  if (code === "claims_too_large") return "You cannot be signed in: too much is known of you. Tell the administrator.";
+  if (status === 503) return `The server cannot sign anybody in now. Try again in ${wait(after)}.`;
+  if (status === 0) return "The server cannot be reached. Check your connection, then try again.";
+  return "That did not work. Reload the page, then try again.";
+}
+
+async function ask(body) {
+  try {
+    const resp = await fetch("login", { method: "POST", redirect: "error", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+    const text = await resp.text();
+    return { status: resp.status, after: resp.headers.get("Retry-After"), ...(text && { code: JSON.parse(text).code }) };
+  } catch {
+    return { status: 0 };
+  }
+}
+
+function invalid(field, is) {
+  field.setAttribute("aria-invalid", is);
+  return is;
+}
+
+let busy = false;
+
+async function signIn() {
+  $("failed").textContent = $("wrong").textContent = ""; // so that a screen reader says a refusal once more
+  invalid(user, false);
+  const answer = await ask({ user_id: user.value, ...(password && { password: password.value }), ...(remember?.checked && { remember: true }) });
+  if (answer.status === 200) {
+    location.assign(form.dataset.return);
+    return true;
+  }
+  if (answer.status === 422) {
+    invalid(user, true);
+    $("wrong").textContent = `Enter ${password ? "your name" : "a user ID"}: 1 to 256 bytes, without control characters.`;
+    user.focus();
+    return false;
+  }
+  $("failed").textContent = why(answer);
+  if (answer.status === 401) {
+    (password ?? user).focus();
+    (password ?? user).select();
+  }
+  return false;
+}
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (busy) return;
+  busy = true;
+  if (!await signIn()) busy = false;
+});

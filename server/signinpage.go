@@ -1,0 +1,53 @@
+package server
+
+import (
+	"bytes"
+	_ "embed" // the page's files
+	"fmt"
+	"html/template"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// The page to sign in on, for the login modes that have one. It works through the JSON API alone.
+var (
+	//go:embed page/login.html
+	signInHTML string
+	//go:embed page/login.js
+	signInScript []byte
+
+	signInTemplate = template.Must(template.New("login").Parse(signInHTML))
+)
+
+// afterSignIn is where a person goes who has come for nothing else.
+const afterSignIn = "/auth/devices"
+
+// signInPage answers with the page, or sends who is signed in already straight to where they wanted to go.
+func (s *Server) signInPage(c *fiber.Ctx, r *coatcheck.Request) error {
+	target := s.returns.target(c)
+	if len(r.RawUserID()) > 0 {
+		if target == "" {
+			target = afterSignIn
+		}
+		c.Set(fiber.HeaderLocation, target)
+		c.Status(fiber.StatusSeeOther)
+		return nil
+	}
+	form := login.FormOf(s.mode)
+	data := struct {
+		Provider, Password, Remember bool
+		Return, Target               string
+	}{form == login.ProviderForm, form == login.PasswordForm, s.remember > 0, target, target}
+	if target == "" {
+		data.Target = afterSignIn
+	}
+	var b bytes.Buffer
+	if err := signInTemplate.Execute(&b, data); err != nil {
+		return fmt.Errorf("the page to sign in on: %w", err)
+	}
+	c.Set(fiber.HeaderContentSecurityPolicy, pageCSP)
+	return static(typeHTML, b.Bytes())(c)
+}
