@@ -40,8 +40,9 @@ func (r *Request) commitChanges(ctx context.Context) (err error) {
 
 // housekeep is the part of a commit whose failure is not returned: the next request does it again.
 func (r *Request) housekeep(ctx context.Context) {
-	if r.commitSwap(ctx, r.m.policy.Now()) != nil {
+	if err := r.commitSwap(ctx, r.m.policy.Now()); err != nil {
 		r.report.NotNoted++
+		r.report.NotNotedFor = err
 	}
 }
 

@@ -101,12 +101,13 @@ type Report struct {
 	Bound       int // sessions bound to a device, or bound again to the same one
 	Proved      int // proofs of a device that renewed its session's token
 	Renewed     int
-	Ended       int // by Destroy
-	Replaced    int // ended by Authenticate
-	LimitEnded  int // by the limit of sessions per user
-	Conflicts   int // swaps that had to be done again
-	Dropped     int // changes to a session that had ended, or no longer admitted the token
-	NotNoted    int // renewals and first uses that could not be written, and are left to the next request
+	Ended       int   // by Destroy
+	Replaced    int   // ended by Authenticate
+	LimitEnded  int   // by the limit of sessions per user
+	Conflicts   int   // swaps that had to be done again
+	Dropped     int   // changes to a session that had ended, or no longer admitted the token
+	NotNoted    int   // renewals and first uses that could not be written, and are left to the next request
+	NotNotedFor error // why the last of them could not
 }
 
 // Reuse describes a token that was presented after it ceased to be admitted.

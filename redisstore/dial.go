@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -29,8 +30,11 @@ type dialer struct {
 	ctx    context.Context //nolint:containedctx // the life of all dials; ended by close
 	cancel context.CancelFunc
 
-	mu   sync.Mutex
-	late map[string][]chan dialed // dials by address that no caller waits for; guarded by mu; nil once closed
+	mu        sync.Mutex
+	conns     map[*trackedConn]bool    // all that are open; guarded by mu
+	forbidden []string                 // addresses to which no connection is made; guarded by mu
+	closedAt  time.Time                // when closeAll last did something; guarded by mu
+	late      map[string][]chan dialed // dials by address that no caller waits for; guarded by mu; nil once closed
 }
 
 // aloneKey marks the context of commands that go over a connection of their own, on which nothing is cached.
@@ -45,7 +49,7 @@ func newDialer(base dialFunc, patience time.Duration, made func()) *dialer {
 	if base == nil {
 		base = dialTCP
 	}
-	d := &dialer{base: base, patience: patience, made: made, late: make(map[string][]chan dialed)}
+	d := &dialer{base: base, patience: patience, made: made, conns: make(map[*trackedConn]bool), late: make(map[string][]chan dialed)}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
@@ -58,6 +62,9 @@ func dialTCP(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) 
 }
 
 func (d *dialer) dial(ctx context.Context, addr string, nd *net.Dialer, conf *tls.Config) (net.Conn, error) {
+	if d.forbids(addr) {
+		return nil, fmt.Errorf("%w: the Cluster does not know %s any more", errNoConnection, addr)
+	}
 	ch := d.pop(addr)
 	if ch == nil {
 		ch = d.start(addr, nd, conf)
@@ -76,7 +83,7 @@ func (d *dialer) dial(ctx context.Context, addr string, nd *net.Dialer, conf *tl
 		if ctx.Value(aloneKey{}) == nil {
 			d.made()
 		}
-		return r.conn, nil
+		return d.track(r.conn, addr), nil
 	case <-giveUp:
 	case <-ctx.Done():
 	}
@@ -167,4 +174,70 @@ func (d *dialer) close() {
 			discard(ch)
 		}
 	}
+}
+
+// trackedConn is a connection that the dialer can close. rueidis takes that for a loss of the connection.
+type trackedConn struct {
+	net.Conn
+	dialer *dialer
+	addr   string
+}
+
+// Close implements net.Conn.
+func (c *trackedConn) Close() error {
+	c.dialer.mu.Lock()
+	delete(c.dialer.conns, c)
+	c.dialer.mu.Unlock()
+	return c.Conn.Close()
+}
+
+func (d *dialer) track(conn net.Conn, addr string) net.Conn {
+	c := &trackedConn{conn, d, addr}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conns[c] = true
+	return c
+}
+
+// closeAll closes all connections, at most once in watchEvery: where the new ones lead to the same server, nothing is gained.
+func (d *dialer) closeAll() {
+	d.mu.Lock()
+	again := time.Since(d.closedAt) >= watchEvery
+	if again {
+		d.closedAt = time.Now()
+	}
+	d.mu.Unlock()
+	if again {
+		d.closeWhere(func(*trackedConn) bool { return true })
+	}
+}
+
+func (d *dialer) closeWhere(f func(*trackedConn) bool) {
+	var found []*trackedConn
+	d.mu.Lock()
+	for c := range d.conns {
+		if f(c) {
+			found = append(found, c)
+		}
+	}
+	d.mu.Unlock()
+	for _, c := range found {
+		_ = c.Close() // what it returns concerns nobody: nothing more is sent
+	}
+}
+
+// forbid lets no connection be open to these addresses, until it is called without them.
+func (d *dialer) forbid(addrs []string) {
+	d.mu.Lock()
+	d.forbidden = addrs
+	d.mu.Unlock()
+	if len(addrs) > 0 {
+		d.closeWhere(func(c *trackedConn) bool { return slices.Contains(addrs, c.addr) })
+	}
+}
+
+func (d *dialer) forbids(addr string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Contains(d.forbidden, addr)
 }

@@ -26,7 +26,7 @@ func TestDocs(t *testing.T) {
 	block := func(name, body string) {
 		want.WriteString("\n" + name + ":\n\n```lua\n" + strings.TrimSpace(body) + "\n```\n")
 	}
-	block("The beginning of all but Create, Swap and End", prelude)
+	block("The beginning of all but Create, Swap, End and the trial of a write", prelude)
 	for _, s := range []struct {
 		name string
 		*script
@@ -40,6 +40,8 @@ func TestDocs(t *testing.T) {
 		{"Taking one back", giveBackScript},
 		{"Forgetting all", resetScript},
 		{"Deletion of a damaged record", dropScript},
+		{"End of a session that no index holds, with --redis-allow-eviction", endOrphanScript},
+		{"Trying a write", probeScript},
 		{"Confirmation, with --redis-wait-replicas", confirmScript},
 	} {
 		block(s.name, strings.TrimPrefix(s.text, prelude))

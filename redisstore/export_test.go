@@ -96,10 +96,7 @@ func NewPatient(ctx context.Context, opt Options) (*Store, error) {
 	if err := s.connect(ctx, opt, conn); err != nil {
 		return nil, err
 	}
-	for _, f := range s.inspect(ctx, conn) {
-		f.warn(s.log)
-	}
-	if err := s.tryOut(ctx); err != nil {
+	if err := s.start(ctx, opt, s.inspect(ctx, conn, opt.AllowEviction)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -125,6 +122,15 @@ func (s *Store) Cached(key coatcheck.Key, id coatcheck.ID, now time.Time) bool {
 
 // LookAtClock makes the next Ping check Redis' clock.
 func (s *Store) LookAtClock() { s.clockAge.Store(-int64(clockEvery)) }
+
+// Look looks at the topology at once.
+func (s *Store) Look(ctx context.Context) { s.look(ctx) }
+
+// WatchPolicy looks at the eviction policy at once.
+func (s *Store) WatchPolicy() { s.watchPolicy(context.Background()) }
+
+// SlotOf is slotOf.
+var SlotOf = slotOf
 
 // Client is the store's client.
 func (s *Store) Client() rueidis.Client { return s.client }

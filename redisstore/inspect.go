@@ -26,6 +26,8 @@ type Finding struct {
 	Text string
 	// Err is the error that Redis returned, nil if there was none.
 	Err error
+
+	evicts bool // Redis may evict keys
 }
 
 // Level is how serious a Finding is.
@@ -77,7 +79,7 @@ func (f Finding) warn(log *slog.Logger) {
 
 // inspect looks for a set-up that will lose sessions or show them to others. Such a set-up does not keep a store from
 // starting.
-func (s *Store) inspect(ctx context.Context, conn rueidis.ClientOption) []Finding {
+func (s *Store) inspect(ctx context.Context, conn rueidis.ClientOption, allowEviction bool) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, maxTimeout)
 	defer cancel()
 	var found []Finding
@@ -85,14 +87,14 @@ func (s *Store) inspect(ctx context.Context, conn rueidis.ClientOption) []Findin
 	case s.noCache != nil:
 		found = append(found, Finding{
 			"cache", Warning, "",
-			"this Redis offers no client-side caching (RESP3 and CLIENT TRACKING): each request will ask it", s.noCache,
+			"this Redis offers no client-side caching (RESP3 and CLIENT TRACKING): each request will ask it", s.noCache, false,
 		})
 	case s.cache != nil:
-		found = append(found, Finding{"cache", Fine, "", "sessions in use are answered from memory", nil})
+		found = append(found, Finding{"cache", Fine, "", "sessions in use are answered from memory", nil, false})
 	}
 	found = append(found, inspectWay(conn)...)
 	for addr, node := range s.client.Nodes() {
-		found = append(found, s.inspectNode(ctx, addr, node)...)
+		found = append(found, s.inspectNode(ctx, addr, node, allowEviction)...)
 	}
 	return found
 }
@@ -106,28 +108,28 @@ func inspectWay(conn rueidis.ClientOption) []Finding {
 		}
 	}
 	found := []Finding{
-		{"encryption", Fine, far, "nobody on the way to Redis can listen", nil},
-		{"password", Fine, far, "Redis asks who comes, or only this machine reaches it", nil},
+		{"encryption", Fine, far, "nobody on the way to Redis can listen", nil, false},
+		{"password", Fine, far, "Redis asks who comes, or only this machine reaches it", nil, false},
 	}
 	if far != "" && conn.TLSConfig == nil {
-		found[0] = Finding{"encryption", Warning, far, "the way to Redis is not encrypted; use rediss://", nil}
+		found[0] = Finding{"encryption", Warning, far, "the way to Redis is not encrypted; use rediss://", nil, false}
 	}
 	if far != "" && conn.Password == "" && (conn.TLSConfig == nil || len(conn.TLSConfig.Certificates) == 0) {
-		found[1] = Finding{"password", Warning, far, "Redis is used without a password", nil}
+		found[1] = Finding{"password", Warning, far, "Redis is used without a password", nil, false}
 	}
 	return found
 }
 
 // inspectNode asks by INFO, because CONFIG is a command that no application should be allowed.
-func (s *Store) inspectNode(ctx context.Context, addr string, node rueidis.Client) []Finding {
-	found := []Finding{eviction(ctx, addr, node), clock(ctx, addr, node)}
+func (s *Store) inspectNode(ctx context.Context, addr string, node rueidis.Client, allowEviction bool) []Finding {
+	found := []Finding{eviction(ctx, addr, node, allowEviction), clock(ctx, addr, node)}
 	if s.wait == 0 {
 		return found
 	}
 	replication, err := info(ctx, node, "replication")
 	have, _ := strconv.Atoi(replication["connected_slaves"])
 	if err == nil && replication["role"] == "master" {
-		f := Finding{"replicas", Fine, addr, "Redis has the replicas that are to be waited for", nil}
+		f := Finding{"replicas", Fine, addr, "Redis has the replicas that are to be waited for", nil, false}
 		if have < s.wait {
 			f.Level = Problem
 			f.Text = fmt.Sprintf("Redis has fewer replicas than are to be waited for, %d of %d: logouts, revocations and refreshes will fail", have, s.wait)
@@ -137,21 +139,26 @@ func (s *Store) inspectNode(ctx context.Context, addr string, node rueidis.Clien
 	return found
 }
 
-func eviction(ctx context.Context, addr string, node rueidis.Client) Finding {
+// eviction looks whether Redis may evict keys. A record that is evicted logs its user out. An index that is evicted, and not
+// its records, hides sessions from every revocation, which is worse.
+func eviction(ctx context.Context, addr string, node rueidis.Client, allowed bool) Finding {
 	memory, err := info(ctx, node, "memory")
 	policy := memory["maxmemory_policy"]
+	f := Finding{Check: "eviction", Level: Warning, Addr: addr, Err: err}
 	switch {
-	case err != nil:
-		return Finding{"eviction", Warning, addr, "cannot find out whether Redis may evict sessions; INFO memory was refused", err}
+	case err != nil || policy == "":
+		f.Text = "cannot find out whether Redis may evict sessions, and what finds a user's sessions to revoke them; INFO memory was refused"
 	case policy == "noeviction":
-		return Finding{"eviction", Fine, addr, "Redis evicts no session", nil}
-	}
-	f := Finding{
-		"eviction", Problem, addr,
-		"Redis may evict sessions when its memory is full, which logs people out; set maxmemory-policy noeviction, it is " + policy, nil,
-	}
-	if memory["maxmemory"] == "0" { // no limit: Redis takes memory until the system has no more
-		f.Level = Warning
+		f.Level, f.Text = Fine, "Redis evicts no session"
+	case memory["maxmemory"] == "0": // no limit: Redis takes memory until the system has no more
+		f.Text = "Redis may evict sessions once it has a maxmemory; set maxmemory-policy noeviction, it is " + policy
+	default:
+		f.evicts = true
+		f.Text = fmt.Sprintf("Redis at %s may evict sessions, which logs people out, and what says which sessions a user has, which keeps revocation "+
+			"and the limit from finding them; set maxmemory-policy noeviction, it is %s", addr, policy)
+		if !allowed {
+			f.Level = Problem
+		}
 	}
 	return f
 }
@@ -162,12 +169,12 @@ func clock(ctx context.Context, addr string, node rueidis.Client) Finding {
 	now, err := node.Do(ctx, node.B().Time().Build().Pin()).AsStrSlice()
 	after := time.Now()
 	if err != nil || len(now) != 2 {
-		return Finding{"clock", Warning, addr, "cannot find out whether Redis' clock is right; TIME was refused", err}
+		return Finding{"clock", Warning, addr, "cannot find out whether Redis' clock is right; TIME was refused", err, false}
 	}
 	seconds, _ := strconv.ParseInt(now[0], 10, 64)
 	micros, _ := strconv.ParseInt(now[1], 10, 64)
 	skew := skewOf(before, time.Unix(seconds, micros*1000), after)
-	f := Finding{"clock", Fine, addr, "Redis' clock and this machine's agree", nil}
+	f := Finding{"clock", Fine, addr, "Redis' clock and this machine's agree", nil, false}
 	switch off := skew.Abs(); {
 	case off < skewToWarn:
 		return f
@@ -249,7 +256,7 @@ func (s *Store) tryCommands(ctx context.Context) Finding {
 		}
 	}
 	if refused == nil {
-		return Finding{"commands", Fine, "", "the Redis user may do all that is needed", nil}
+		return Finding{"commands", Fine, "", "the Redis user may do all that is needed", nil, false}
 	}
 	text := "Redis refused what is needed: " + strings.Join(refused, ", ")
 	first := errs[0].Error()
@@ -259,7 +266,7 @@ func (s *Store) tryCommands(ctx context.Context) Finding {
 	case strings.HasPrefix(first, "NOPERM"):
 		text = "the Redis user lacks commands; give him +" + strings.Join(refused, " +")
 	}
-	return Finding{"commands", Problem, "", text, errs[0]}
+	return Finding{"commands", Problem, "", text, errs[0], false}
 }
 
 // try sends one command, and returns why it was refused. The command's result does not matter.

@@ -171,7 +171,20 @@ func TestDefectsAreRefused(t *testing.T) {
 	require.NoError(t, swapTo(2, "ada"))
 }
 
-// When Redis' memory is full, no session can begin, and sessions end as before.
+// renewed is a Swap's edit: it pushes the expiry out.
+func renewed(h *coatcheck.Header) { h.IdleExpiry += 60_000 }
+
+// grown returns a record with a large value, to be put in the place of rec.
+func grown(t testing.TB, rec *coatcheck.Record) *coatcheck.Record {
+	t.Helper()
+	h := rec.Header
+	h.Version++
+	rec2 := &coatcheck.Record{}
+	require.NoError(t, rec2.Write(rec.Key, h, rec.User(), rec.IP().AsSlice(), rec.UserAgent(), append([]byte("\x01v\x03\xE8"), make([]byte, 1000)...)))
+	return rec2
+}
+
+// When Redis' memory is full, no session can begin, and sessions are renewed and end as before (CASES A13).
 func TestFullMemory(t *testing.T) {
 	ctx, server := context.Background(), redistest.Start(t)
 	s := opened(t, redisstore.Options{URL: server.URL()})
@@ -184,7 +197,9 @@ func TestFullMemory(t *testing.T) {
 	_, err := s.Create(ctx, rec, coatcheck.CreateOptions{}, time.Now())
 	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
 	require.ErrorIs(t, load(s, rec), coatcheck.ErrNotFound)
-	require.ErrorIs(t, swap(s, next(t, recs[5])), coatcheck.ErrUnavailable)
+	require.ErrorIs(t, swap(s, grown(t, recs[5])), coatcheck.ErrUnavailable)
+	require.NoError(t, swap(s, next(t, recs[5], renewed)), "a renewal makes room for itself")
+	require.NoError(t, load(s, next(t, recs[5], renewed)))
 	require.NoError(t, load(s, recs[0]))
 	require.NoError(t, end(s, recs[0]))
 	require.ErrorIs(t, load(s, recs[0]), coatcheck.ErrEnded)

@@ -43,6 +43,12 @@ type Options struct {
 	// it: a failover may then undo the last moments. Run one replica more than this number.
 	WaitReplicas int
 
+	// AllowEviction lets New accept a Redis that may evict keys: with maxmemory above 0 and a maxmemory-policy other than
+	// noeviction. What holds a user's sessions together may be evicted there before the sessions are, so the limit of sessions
+	// per user is not kept, and List does not show all. EndUser with a mark, an operator's, then also looks through all keys for
+	// the records of the user.
+	AllowEviction bool
+
 	// Logger gets what is wrong with the server's set-up when the store starts; nil is slog.Default().
 	Logger *slog.Logger
 

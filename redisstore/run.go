@@ -45,10 +45,14 @@ func (s *Store) run(ctx context.Context, op operation) ([]rueidis.RedisMessage, 
 		if err == nil {
 			return reply, nil
 		}
+		s.distrust(err)
 		refused, again := judge(err)
 		lost = lost || !refused
 		if !again || !pause(ctx, attempts) {
 			s.stats.errors.Add(1)
+			if refusalOf(err) != "" {
+				s.note(err)
+			}
 			return nil, unavailable(op.name, err)
 		}
 	}

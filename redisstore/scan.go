@@ -216,8 +216,12 @@ func lowestSlots(slots []rueidis.RedisMessage, asked string, nodes map[string]ru
 
 // recordPattern is the pattern of the keys of records, for SCAN.
 func (s *Store) recordPattern() string {
-	escape := strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`)
-	return escape.Replace(s.prefix) + "{" + strings.Repeat("?", 2*len(coatcheck.Tag{})) + kindRecord + strings.Repeat("?", keyLen)
+	return escaped(s.prefix) + "{" + strings.Repeat("?", 2*len(coatcheck.Tag{})) + kindRecord + strings.Repeat("?", keyLen)
+}
+
+// escaped returns a pattern that matches the text itself.
+func escaped(text string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(text)
 }
 
 // recordOf returns the session whose record has that Redis key.

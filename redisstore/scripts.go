@@ -21,7 +21,7 @@ import (
 //     migrating (TRYAGAIN), when the script could see only a part of its keys. A Create that is called again and finds its
 //     record does nothing more.
 //   - DEL and ZREM come before SET where room is made: Redis then lets a script write even when its memory is full, and
-//     logging out works. Create begins with its SET, and does nothing when memory is full.
+//     logging out works, and so does a renewal. Create begins with its SET, and does nothing when memory is full.
 //   - No script uses a command that the user of docs/redis.md lacks, so that an upgrade needs no new user.
 type script struct{ text, sha string }
 
@@ -99,7 +99,13 @@ if v:sub(2, 9) ~= ARGV[2] then
 end
 local user = 91 + struct.unpack('>I2', new, 90)
 if v:sub(90, user) ~= new:sub(90, user) then return 'user' end
-call('SET', KEYS[1], new, 'PXAT', ARGV[4])
+local set = redis.pcall('SET', KEYS[1], new, 'PXAT', ARGV[4])
+if set.err then
+  -- Redis' memory is full. Where the record stays as it is or grows by little, as in a renewal, it makes room for itself.
+  if not set.err:find('maxmemory', 1, true) or #new > #v + 64 then return set end
+  call('DEL', KEYS[1])
+  call('SET', KEYS[1], new, 'PXAT', ARGV[4])
+end
 local was, ends = math.min(idle, absolute), tonumber(ARGV[4])
 if KEYS[2] and ends ~= was then
   call('ZADD', KEYS[2], ARGV[4], string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[1]:sub(-22))

@@ -43,6 +43,8 @@ type Store struct {
 	cacheTTL time.Duration
 	fills    chan struct{} // holds one for each fill under way; Close fills it up
 
+	watcher watcher
+
 	stats  counters
 	closed atomic.Bool // written by Close
 
@@ -67,13 +69,29 @@ func New(ctx context.Context, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range found {
-		f.warn(s.log)
-	}
-	if err := s.tryOut(ctx); err != nil {
+	if err := s.start(ctx, opt, found); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// start judges the findings, tries the store out and begins to watch Redis.
+func (s *Store) start(ctx context.Context, opt Options, found []Finding) error {
+	for _, f := range found {
+		if f.evicts && !opt.AllowEviction {
+			return fmt.Errorf("%w: %s", ErrEviction, f.Text)
+		}
+	}
+	for _, f := range found {
+		f.warn(s.log)
+	}
+	s.watcher.mayEvict.Store(opt.AllowEviction)
+	if err := s.tryOut(ctx); err != nil {
+		return err
+	}
+	s.look(ctx) // who serves what while all is well
+	s.watch()
+	return nil
 }
 
 // newStore is New without the trial of the store, and returns its findings instead of logging them.
@@ -93,7 +111,7 @@ func newStore(ctx context.Context, opt Options) (*Store, []Finding, error) {
 	if err := s.connect(ctx, opt, conn); err != nil {
 		return nil, nil, unavailable("connecting", err)
 	}
-	return s, s.inspect(ctx, conn), nil
+	return s, s.inspect(ctx, conn, opt.AllowEviction), nil
 }
 
 func (s *Store) usable() error {
@@ -131,6 +149,7 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	s.watcher.stop()
 	s.client.Close()
 	s.dialer.close()
 	if s.cache != nil {

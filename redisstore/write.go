@@ -184,7 +184,11 @@ func (s *Store) EndUser(ctx context.Context, user string, keep coatcheck.Key, ma
 	switch status := statusOf(reply); status {
 	case "ok":
 		ended, err := reply[1].AsInt64()
-		return int(ended), err
+		if err != nil || !mark || !s.watcher.mayEvict.Load() {
+			return int(ended), err
+		}
+		more, err := s.endOrphans(ctx, user, keep, now, until)
+		return int(ended) + more, err
 	case "absent":
 		return 0, coatcheck.ErrNotFound
 	default:

@@ -186,6 +186,20 @@ func TestRedis(t *testing.T) {
 	require.Eventually(t, func() bool { return a.ready(t) == http.StatusServiceUnavailable }, patience, 5*time.Millisecond)
 }
 
+// A Redis that may evict what finds a user's sessions is a mistake of the configuration (CASES A10).
+func TestRedisThatEvicts(t *testing.T) {
+	t.Parallel()
+	url := redistest.Start(t, "maxmemory 100mb", "maxmemory-policy allkeys-lru").URL()
+	args := []string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=off", "--store=" + url}
+	out, err := exec.CommandContext(t.Context(), program(t), args...).CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit, string(out))
+	assert.Equal(t, exitUsage, exit.ExitCode())
+	assert.Contains(t, string(out), "--redis-allow-eviction")
+	p := start(t, "--store", url, "--redis-allow-eviction")
+	assert.Equal(t, "user-42", p.whose(t, p.logIn(t, "user-42")))
+}
+
 func TestNoRedis(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer

@@ -9,6 +9,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
+	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
@@ -31,8 +32,11 @@ func runServe(args, environ []string, signals daemon.Signals, stdout, stderr io.
 			return again.NotBefore, err
 		},
 	})
-	if err != nil {
-		return exitFailed // the error is in the log already
+	switch {
+	case errors.Is(err, redisstore.ErrEviction):
+		return exitUsage // the error is in the log already, here and below
+	case err != nil:
+		return exitFailed
 	}
 	return exitOK
 }

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -96,6 +97,9 @@ func (e *Events) Finished(r *coatcheck.Request, err error) {
 	rep := r.Report()
 	if rep.LimitEnded > 0 {
 		e.Write(r.Client().IP, slog.LevelInfo, EventRevoke, "ok", slog.String("reason", "limit"), User(r.UserID()), slog.Int("sessions", rep.LimitEnded))
+	}
+	if rep.NotNoted > 0 {
+		e.StoreFailed(r.Client().IP, fmt.Errorf("the session was not renewed, which is left to its next request: %w", rep.NotNotedFor))
 	}
 	if rep.Renewed > 0 && len(r.RawUserID()) > 0 && e.log.Enabled(context.Background(), slog.LevelDebug) {
 		e.Write(r.Client().IP, slog.LevelDebug, eventRenew, "ok", User(r.UserID()), slog.String("session_id", r.ID().String()), Expires(&r.Session))

@@ -13,16 +13,16 @@ import (
 
 // Proxy stands between a client and a server and simulates the faults of a network.
 type Proxy struct {
-	target  string
 	l       net.Listener
 	answers func(*Proxy, *link) // copies what the server sends
 
-	mu    sync.Mutex
-	links map[*link]bool // guarded by mu
-	hole  bool           // guarded by mu
-	hold  bool           // guarded by mu
-	lose  bool           // guarded by mu
-	wake  *sync.Cond     // on mu: hole or hold changed, or a link ended
+	mu     sync.Mutex
+	target string         // guarded by mu
+	links  map[*link]bool // guarded by mu
+	hole   bool           // guarded by mu
+	hold   bool           // guarded by mu
+	lose   bool           // guarded by mu
+	wake   *sync.Cond     // on mu: hole or hold changed, or a link ended
 }
 
 // link is one connection of a client, and the connection to the server that belongs to it.
@@ -59,6 +59,13 @@ func between(t testing.TB, addr string, back func(*Proxy, *link)) *Proxy {
 		running.Wait()
 	})
 	return p
+}
+
+// Lead makes new connections go to another server, as a load balancer does after a failover. Those that exist stay.
+func (p *Proxy) Lead(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = addr
 }
 
 // Addr is where clients connect.
@@ -120,7 +127,10 @@ func (p *Proxy) accept(running *sync.WaitGroup) {
 		if err != nil {
 			return
 		}
-		server, err := (&net.Dialer{Timeout: time.Second}).Dial("tcp", p.target)
+		p.mu.Lock()
+		target := p.target
+		p.mu.Unlock()
+		server, err := (&net.Dialer{Timeout: time.Second}).Dial("tcp", target)
 		if err != nil {
 			_ = client.Close()
 			continue

@@ -89,6 +89,9 @@ func freePort(t testing.TB) int {
 // Addr returns host and port.
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 
+// PortText returns the port.
+func (s *Server) PortText() string { return strconv.Itoa(s.Port) }
+
 // URL returns the server's URL.
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 

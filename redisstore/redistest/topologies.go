@@ -234,3 +234,35 @@ func (s *Server) claims() string {
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
+
+// Isolate makes a primary forget all other nodes, and its replica the primary in its place. The others forget it too, while it
+// goes on as a primary for its clients: a network that is cut between nodes only looks like this. The Cluster must not require
+// that all slots are served. Nodes meet again after a minute.
+func (c *Cluster) Isolate(t testing.TB, n int) {
+	t.Helper()
+	lost, heir := c.Primaries[n], c.Replicas[n]
+	id := lost.Must("CLUSTER", "MYID")
+	for _, s := range c.All() {
+		if s != lost {
+			lost.Must("CLUSTER", "FORGET", s.Must("CLUSTER", "MYID"))
+		}
+	}
+	heir.Must("CLUSTER", "FAILOVER", "TAKEOVER")
+	for _, s := range c.All() {
+		if s == lost {
+			continue
+		}
+		Eventually(t, time.Minute, "the Cluster's nodes to know the new primary", func() bool { return !s.claimed(id) })
+		s.Must("CLUSTER", "FORGET", id)
+	}
+}
+
+// claimed reports whether the node with that ID serves slots, as the node s knows it.
+func (s *Server) claimed(id string) bool {
+	for line := range strings.Lines(s.claims()) {
+		if f := strings.Fields(line); f[0] == id {
+			return len(f) > 2
+		}
+	}
+	return false
+}

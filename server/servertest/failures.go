@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
@@ -20,6 +21,7 @@ var failureRules = []rule{
 	{name: "record of a newer release", check: checkNewer},
 	{name: "damaged record", check: checkDamaged},
 	{name: "full store", check: checkFull},
+	{name: "a renewal that fails is logged", check: checkRenewalFailsLog},
 	{name: "the log is not flooded", check: checkOutageLog},
 }
 
@@ -171,6 +173,22 @@ func checkFull(h *harness) {
 	assert.Equal(h, answer{Status: 503, Code: "store_full"}, h.Answer(h.TryLogin(user, h.Cookie(token))))
 	h.Store.On(nil)
 	assert.Equal(h, user, h.Me(token))
+}
+
+// A renewal that fails leaves the answer as it is, so only the log says that sessions in use will expire.
+func checkRenewalFailsLog(h *harness) {
+	user := h.User()
+	token := h.Login(user)
+	h.Clock.Step(renewEvery)
+	h.Store.Failing(errLost, httpcontract.OpSwap)
+	assert.Equal(h, user, h.Me(token))
+	events := h.Events("store_error")
+	require.Len(h, events, 1)
+	assert.Contains(h, events[0]["error"], "not renewed")
+	h.Store.On(nil)
+	h.Clock.Step(time.Second)
+	assert.Equal(h, user, h.Me(token))
+	assert.Len(h, h.Events("store_error"), 1)
 }
 
 func checkOutageLog(h *harness) {

@@ -26,7 +26,7 @@ var contract = map[string]string{
 	"remember-ttl": "0s", "max-sessions-per-user": "100", "max-sessions": "0", "sessions-not-before": "",
 	"data-dir": "", "fsync-every": "1s",
 	"redis-prefix": "coatcheck:", "redis-cache-ttl": "60s", "redis-cache-size": "64MiB", "redis-timeout": "500ms",
-	"redis-wait-replicas": "0", "trusted-proxies": "", "trusted-origins": "", "reauth-within": "15m", "verify-login-url": "",
+	"redis-wait-replicas": "0", "redis-allow-eviction": "false", "trusted-proxies": "", "trusted-origins": "", "reauth-within": "15m", "verify-login-url": "",
 	"otel": "false", "read-timeout": "5s", "idle-timeout": "60s", "max-conns-per-ip": "0", "shutdown-timeout": "10s",
 	"tls-cert": "", "tls-key": "", "log-format": "json", "log-level": "info",
 }

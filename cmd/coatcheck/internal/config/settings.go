@@ -229,6 +229,10 @@ func storeSettings(c *Config) []setting {
 			name: "redis-wait-replicas", kind: count(&r.WaitReplicas, 0), def: "0",
 			help: "replicas that must have a logout, a revocation or a refresh before it is answered",
 		},
+		{
+			name: "redis-allow-eviction", kind: onOff(&r.AllowEviction), def: "false",
+			help: "start although Redis has a maxmemory and a policy that may evict sessions, and what finds them to revoke them",
+		},
 	}
 }
 

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -26,7 +28,14 @@ func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
 	defer cancel()
 	opt := c.Redis
 	opt.Logger = log
-	return redisstore.New(ctx, opt)
+	store, err := redisstore.New(ctx, opt)
+	if errors.Is(err, redisstore.ErrEviction) {
+		return nil, fmt.Errorf("%w, or overrule this with --redis-allow-eviction", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
 }
 
 // throttled puts throttling around a login mode if its secrets can be guessed at. A store that other nodes share also keeps

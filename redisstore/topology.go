@@ -1,0 +1,191 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// topology is what the nodes of a Cluster say about which of them serves which slots.
+//
+// What a primary has invalidated leaves the cache, so a cached record is current while its node is the slot's primary. A
+// primary that the others do not reach keeps its connections to clients, while its replica takes over the slots and the
+// sessions. It invalidates nothing then, and if it is alone it does not find out. So all nodes are asked, and where they do not
+// agree the cache is emptied.
+type topology struct {
+	owners  []claim           // by the majority's view; nil outside a Cluster
+	primary map[string]string // the addresses of the nodes that were primaries once, by ID
+	gone    []string          // those of them that the majority does not know any more
+}
+
+// claim says that a node is the primary of a range of slots.
+type claim struct {
+	first, last int
+	id, addr    string
+}
+
+// view is what one node says.
+type view struct {
+	claims []claim
+	nodes  []string // the IDs of all nodes in it
+}
+
+// look asks the nodes of a Cluster for their views, and acts on them.
+func (s *Store) look(ctx context.Context) {
+	if s.client.Mode() != rueidis.ClientModeCluster {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	views := askAll(ctx, s.client.Nodes())
+	if ctx.Err() != nil && len(views) == 0 {
+		return // closed, or nobody can be reached: the connections are found dead
+	}
+	agreed, gone := s.watcher.topology.update(views)
+	s.dialer.forbid(gone)
+	if !agreed && s.cache != nil {
+		s.cache.flush()
+	}
+}
+
+func askAll(ctx context.Context, nodes map[string]rueidis.Client) (views []view) {
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	for addr, node := range nodes {
+		asking.Go(func() {
+			msg, err := node.Do(ctx, node.B().Arbitrary("CLUSTER", "SLOTS").Build().Pin()).ToMessage()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			views = append(views, readView(addr, msg))
+		})
+	}
+	asking.Wait()
+	return views
+}
+
+// readView reads the answer to CLUSTER SLOTS: ranges, each with its primary and its replicas.
+func readView(from string, msg rueidis.RedisMessage) (v view) {
+	ranges, _ := msg.ToArray()
+	for _, r := range ranges {
+		parts, _ := r.ToArray()
+		for i := 2; i < len(parts); i++ {
+			node, _ := parts[i].ToArray()
+			if len(node) < 3 {
+				continue
+			}
+			host, _ := node[0].ToString()
+			if host == "" { // the node that was asked does not know its own
+				host, _, _ = net.SplitHostPort(from)
+			}
+			port, _ := node[1].AsInt64()
+			id, _ := node[2].ToString()
+			v.nodes = append(v.nodes, id)
+			if i > 2 {
+				continue
+			}
+			first, _ := parts[0].AsInt64()
+			last, _ := parts[1].AsInt64()
+			v.claims = append(v.claims, claim{int(first), int(last), id, net.JoinHostPort(host, strconv.FormatInt(port, 10))})
+		}
+	}
+	slices.SortFunc(v.claims, func(a, b claim) int { return a.first - b.first })
+	return v
+}
+
+// text is equal for views that agree.
+func (v view) text() string {
+	var b strings.Builder
+	for _, c := range v.claims {
+		fmt.Fprintf(&b, "%d-%d %s,", c.first, c.last, c.id)
+	}
+	return b.String()
+}
+
+// update takes the views in, and reports whether cached records may be believed: all who answered agree, and they are more
+// than half as many as there are primaries. It returns the addresses of nodes that were primaries once and are not in the
+// majority's view any more, neither as primaries nor as replicas that work.
+func (t *topology) update(views []view) (agreed bool, gone []string) {
+	votes := map[string]int{}
+	var best view
+	for _, v := range views {
+		votes[v.text()]++
+		if votes[v.text()] > votes[best.text()] {
+			best = v
+		}
+	}
+	won := votes[best.text()]
+	primaries := map[string]bool{}
+	for _, c := range best.claims {
+		primaries[c.id] = true
+	}
+	if len(best.claims) == 0 || 2*won <= len(primaries) || 2*won <= len(views) {
+		return false, t.gone // no node knows
+	}
+	if t.primary == nil {
+		t.primary = map[string]string{}
+	}
+	for _, c := range best.claims {
+		t.primary[c.id] = c.addr
+	}
+	t.owners, t.gone = best.claims, nil
+	for id, addr := range t.primary {
+		if !slices.Contains(best.nodes, id) {
+			t.gone = append(t.gone, addr)
+		}
+	}
+	return won == len(views), t.gone
+}
+
+// tags returns a tag of a slot of each primary.
+func (t *topology) tags() []coatcheck.Tag {
+	if t.owners == nil {
+		return []coatcheck.Tag{tagZero}
+	}
+	left := map[string]bool{}
+	for _, c := range t.owners {
+		left[c.id] = true
+	}
+	var tags []coatcheck.Tag
+	for n := uint32(0); n < 1<<14 && len(left) > 0; n++ { // a primary of very few slots may be left out
+		tag := coatcheck.Tag(binary.BigEndian.AppendUint32(nil, n))
+		slot := slotOf(fmt.Sprintf("%08x", n))
+		for _, c := range t.owners {
+			if c.first <= slot && slot <= c.last && left[c.id] {
+				delete(left, c.id)
+				tags = append(tags, tag)
+			}
+		}
+	}
+	return tags
+}
+
+// allSlots is how many slots a Cluster has.
+const allSlots = 16384
+
+// slotOf returns the Cluster slot of a hash tag: CRC-16 (XMODEM), as the Cluster's specification has it.
+func slotOf(tag string) int {
+	var crc uint16
+	for _, b := range []byte(tag) {
+		crc ^= uint16(b) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return int(crc % allSlots)
+}

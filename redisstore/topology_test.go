@@ -1,0 +1,73 @@
+package redisstore_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// A primary that lost the other nodes still answers its clients. A session that was ended at the replica that took its place
+// is served for five seconds at most, from the cache or from the old primary (CASES A12).
+func TestPrimaryThatLostItsCluster(t *testing.T) {
+	t.Parallel()
+	inTime(t, func() (problem string) {
+		c := redistest.StartCluster(t, true, "cluster-require-full-coverage no")
+		s := opened(t, redisstore.Options{URL: c.URL(), Timeout: time.Second})
+		var rec *coatcheck.Record
+		for i := 0; rec == nil || c.Owner(t, c.Slot(s.RecordKey(rec.Key))) != c.Primaries[0]; i++ {
+			rec = add(t, s, fmt.Sprintf("user %d", i))
+		}
+		redistest.Eventually(t, time.Minute, "the session to be replicated", func() bool {
+			return c.Replicas[0].Must("DBSIZE") == c.Primaries[0].Must("DBSIZE")
+		})
+		warm(t, s, rec)
+		c.Isolate(t, 0)
+		require.NoError(t, load(s, rec))
+
+		others := opened(t, redisstore.Options{URL: c.Primaries[1].URL()})
+		late := lateness()
+		require.NoError(t, end(others, rec))
+		began := time.Now()
+		redistest.Eventually(t, time.Minute, "the session not to be served", func() bool { return load(s, rec) != nil })
+		took := time.Since(began)
+		t.Logf("it was served for %v", took)
+		if took > 5*time.Second+2*late() {
+			return "it was served for " + took.String()
+		}
+		redistest.Eventually(t, time.Minute, "the tombstone, and logins", func() bool {
+			return assert.ObjectsAreEqual(coatcheck.ErrEnded, load(s, rec)) && begin(s, session(t, rec.UserID())) == nil
+		})
+		return ""
+	})
+}
+
+// While the nodes agree, the cache stays as it is.
+func TestTopologyThatAgreesKeepsTheCache(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, true)
+	s := opened(t, redisstore.Options{URL: c.URL()})
+	warm(t, s, add(t, s, "ada"))
+	s.Look(context.Background())
+	flushes := s.Stats().Flushes
+	for range 3 {
+		s.Look(context.Background())
+	}
+	assert.Equal(t, flushes, s.Stats().Flushes)
+}
+
+// slotOf agrees with Redis.
+func TestSlots(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, false)
+	for _, tag := range []string{"00000000", "00000001", "deadbeef", "ffffffff"} {
+		assert.Equal(t, c.Slot("x:{"+tag+"}:y"), fmt.Sprint(redisstore.SlotOf(tag)))
+	}
+}

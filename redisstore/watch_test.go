@@ -1,0 +1,107 @@
+package redisstore_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+)
+
+// While Redis refuses writes the store says so and why, goes on reading, and notices by itself when writes are accepted again
+// (CASES A11).
+func TestWritesRefused(t *testing.T) {
+	t.Parallel()
+	for reason, cause := range map[string]struct {
+		begin, end func(t *testing.T, server *redistest.Server)
+	}{
+		"OOM":        {config("maxmemory", "1"), config("maxmemory", "0")},
+		"NOREPLICAS": {config("min-replicas-to-write", "1"), config("min-replicas-to-write", "0")},
+		"READONLY":   {command("REPLICAOF", "127.0.0.1", "1"), command("REPLICAOF", "NO", "ONE")},
+		"NOPERM":     {command("ACL", "SETUSER", "default", "-set"), command("ACL", "SETUSER", "default", "+@all")},
+		"MISCONF": {func(t *testing.T, server *redistest.Server) {
+			t.Helper()
+			dir := t.TempDir()
+			server.Must("CONFIG", "SET", "save", "3600 1")
+			server.Must("CONFIG", "SET", "dir", dir)
+			require.NoError(t, os.Remove(dir))
+			_ = server.Do("BGSAVE") // it may answer, and fail later
+			_ = server.Do("SAVE")
+		}, config("stop-writes-on-bgsave-error", "no")},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t, "enable-protected-configs local")
+			s := opened(t, redisstore.Options{URL: server.URL(), Timeout: time.Second})
+			rec := add(t, s, "ada")
+			said, refused := s.WritesRefused()
+			require.False(t, refused, said)
+
+			cause.begin(t, server)
+			redistest.Eventually(t, time.Minute, "the refusal to be noticed", func() bool {
+				said, refused = s.WritesRefused()
+				return refused
+			})
+			assert.Equal(t, reason, said)
+			redistest.Eventually(t, time.Minute, "reads", func() bool { return load(s, rec) == nil && s.Ping(context.Background()) == nil })
+			require.ErrorIs(t, begin(s, session(t, "ada")), coatcheck.ErrUnavailable)
+
+			cause.end(t, server)
+			redistest.Eventually(t, time.Minute, "writes to be accepted", func() bool {
+				_, refused := s.WritesRefused()
+				return !refused && begin(s, session(t, "ada")) == nil
+			})
+		})
+	}
+}
+
+func config(name, value string) func(*testing.T, *redistest.Server) {
+	return command("CONFIG", "SET", name, value)
+}
+
+func command(args ...string) func(*testing.T, *redistest.Server) {
+	return func(_ *testing.T, server *redistest.Server) { server.Must(args...) }
+}
+
+// When an address leads to another server, because a failover has made a replica of the one that it led to, the old connections
+// are given up: logins succeed, and a session that was ended at the new primary is not served from the cache for longer than
+// five seconds, even if nobody writes (CASES A11).
+func TestPrimaryBehindAStableAddress(t *testing.T) {
+	t.Parallel()
+	for name, write := range map[string]bool{"writing": true, "reading only": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inTime(t, func() (problem string) {
+				old, next := redistest.StartReplicated(t)
+				address := redistest.Between(t, old.Addr())
+				s := opened(t, redisstore.Options{URL: "redis://" + address.Addr(), Timeout: time.Second})
+				rec := add(t, s, "ada")
+				redistest.Eventually(t, time.Minute, "the session to be replicated", func() bool { return next.Must("DBSIZE") == old.Must("DBSIZE") })
+				warm(t, s, rec)
+
+				next.Must("REPLICAOF", "NO", "ONE")
+				old.Must("REPLICAOF", "127.0.0.1", next.PortText())
+				address.Lead(next.Addr())
+				late := lateness()
+				began := time.Now()
+				require.NoError(t, end(opened(t, redisstore.Options{URL: next.URL()}), rec))
+				if write {
+					redistest.Eventually(t, time.Minute, "a login", func() bool { return begin(s, session(t, "ada")) == nil })
+				}
+				redistest.Eventually(t, time.Minute, "the session not to be served", func() bool { return load(s, rec) != nil })
+				took := time.Since(began)
+				if took > 5*time.Second+2*late() {
+					return "it took " + took.String()
+				}
+				redistest.Eventually(t, time.Minute, "the tombstone", func() bool { return assert.ObjectsAreEqual(coatcheck.ErrEnded, load(s, rec)) })
+				return ""
+			})
+		})
+	}
+}
