@@ -173,7 +173,7 @@ func (r *Request) firstUse(rec *Record) bool {
 // renewalDue uses the time of the request, so that a slow handler does not lengthen the session.
 func (r *Request) renewalDue(rec *Record) bool {
 	p := &r.m.policy
-	if p.FixedExpiry {
+	if p.FixedExpiry || r.watching {
 		return false
 	}
 	idle := r.now.UnixMilli() - rec.LastSeen

@@ -7,10 +7,3 @@ func (m *Manager) SetSinceBoot(clock func() time.Duration) { m.sinceBoot = clock
 
 // SetWatchEvery sets how often watched sessions are looked at.
 func (m *Manager) SetWatchEvery(every time.Duration) { m.watches.every = every }
-
-// Watching returns how many watchers there are.
-func (m *Manager) Watching() int {
-	m.watches.mu.Lock()
-	defer m.watches.mu.Unlock()
-	return len(m.watches.all)
-}

@@ -52,11 +52,7 @@ func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Cli
 // clearing the cookie loses nothing.
 func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	id := token.ID()
-	err = r.m.store.Load(ctx, token.Key(), id, r.now, &r.rec)
-	if err == nil && r.m.tooOld(&r.rec, r.now) {
-		// The zero ID is never admitted, so this record is not a cached one, which may be older than the last proof.
-		err = r.m.store.Load(ctx, token.Key(), ID{}, r.now, &r.rec)
-	}
+	err = r.m.load(ctx, token.Key(), id, r.now, &r.rec)
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrNotFound):
@@ -87,6 +83,16 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 		r.report.WrongSecret++
 	}
 	return false, nil
+}
+
+// load reads a record for a token. A record that is too old for the token is read past the store's cache.
+func (m *Manager) load(ctx context.Context, key Key, id ID, now time.Time, rec *Record) error {
+	err := m.store.Load(ctx, key, id, now, rec)
+	if err == nil && m.tooOld(rec, now) {
+		// The zero ID is never admitted, so this record is not a cached one, which may be older than the last proof.
+		err = m.store.Load(ctx, key, ID{}, now, rec)
+	}
+	return err
 }
 
 // hold makes the record in r.rec the request's session, opened by token.

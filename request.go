@@ -26,6 +26,7 @@ type Request struct {
 	first     bool     // the client presented the current token, and its predecessor is still admitted without end
 	stale     bool     // the client's cookie can only be a left-over
 	lost      bool     // this request must not replace the client's cookie: values that the handler sets are dropped
+	watching  bool     // Watch was called: this request renews nothing
 	issued    bool     // the token was made in this request: the client does not have it yet
 	sent      bool     // the response's header has been sent
 	offer     bool     // a login of this request offers to bind its session to a device
@@ -122,7 +123,7 @@ type Reuse struct {
 // Open.
 func (r *Request) reset(m *Manager, client Client, now time.Time) {
 	r.m, r.client, r.now = m, client, now
-	r.live, r.first, r.stale, r.lost, r.issued, r.sent = false, false, false, false, false, false
+	r.live, r.first, r.stale, r.lost, r.watching, r.issued, r.sent = false, false, false, false, false, false, false
 	r.offer, r.offered = false, false
 	r.values, r.cleared, r.rotation, r.tooLate, r.fresh = nil, false, noRotation, false, Token{}
 	r.login, r.user, r.claims, r.lifetime, r.destroy = false, "", nil, 0, false

@@ -18,7 +18,7 @@ const (
 	ReasonEnded EndReason = "ended"
 	// ReasonExpired: the session expired.
 	ReasonExpired EndReason = "expired"
-	// ReasonRotated: the session lives under a newer token. Whoever has that token may watch the session by it.
+	// ReasonRotated: the session lives under a newer token, or waits for its device to prove itself. Whoever has that token may watch the session by it.
 	ReasonRotated EndReason = "rotated"
 )
 
@@ -54,7 +54,8 @@ type watch struct {
 }
 
 // Watch calls ended, once and in a goroutine of its own, when the token that the request presented opens its session no more. It
-// never does so after ctx is done. It may outlive the request, and keeps nothing of it. A session that ends is reported within a
+// never does so after ctx is done. It may outlive the request, and keeps nothing of it. Watching renews no session, and
+// neither does the request that begins it. A session that ends is reported within a
 // second, one that ends on another node within two; while the store is unavailable nothing is reported. ErrDetached: the session
 // is used outside its request. ErrNotFound: the request has no session. ErrTooManyWatchers: the session, or the manager, has as
 // many as it may.
@@ -70,7 +71,15 @@ func Watch(ctx context.Context, s *Session, ended func(EndReason)) error {
 	if r.issued { // the session began in this request
 		w.id = r.rec.ID
 	}
+	r.watching = true
 	return r.m.watch(ctx, w)
+}
+
+// Watchers returns how many watchers there are.
+func (m *Manager) Watchers() int {
+	m.watches.mu.Lock()
+	defer m.watches.mu.Unlock()
+	return len(m.watches.all)
 }
 
 func (m *Manager) watch(ctx context.Context, w *watch) error {
@@ -166,7 +175,7 @@ func (m *Manager) lookAt(list []*watch) {
 // reason reports whether, and why, the watcher's token opens its session no more. An error means that the store did not tell.
 func (m *Manager) reason(w *watch, rec *Record) (reason EndReason, over bool, err error) {
 	now := m.Now()
-	err = m.store.Load(context.Background(), w.key, w.id, now, rec)
+	err = m.load(context.Background(), w.key, w.id, now, rec)
 	switch {
 	case err == nil:
 		w.expires = time.UnixMilli(rec.Expiry())
@@ -180,7 +189,7 @@ func (m *Manager) reason(w *watch, rec *Record) (reason EndReason, over bool, er
 	switch {
 	case !rec.Lives(now) || m.void(rec):
 		return reasonAt(w, now), true, nil
-	case !rec.Standing(w.id, now).Admitted():
+	case !rec.Standing(w.id, now).Admitted() || m.tooOld(rec, now):
 		return ReasonRotated, true, nil
 	}
 	return "", false, nil

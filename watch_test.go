@@ -74,7 +74,7 @@ func TestWatchTellsWhy(t *testing.T) {
 			done := watched(t.Context(), w, token)
 			tt.end(t, w, token)
 			assert.Equal(t, tt.want, reasonOf(t, done))
-			assert.Zero(t, w.m.Watching())
+			assert.Zero(t, w.m.Watchers())
 			assert.Empty(t, done, "told once")
 		})
 	}
@@ -89,6 +89,7 @@ func TestWatchFollowsRenewals(t *testing.T) {
 	w.store.ops()
 	w.clock.Step(ttl - renew)
 	require.Eventually(t, func() bool { return len(w.store.ops()) > 0 }, patience, time.Millisecond)
+	watched(t.Context(), w, token) // at a time when another request would renew the session
 	assert.Equal(t, before.Version, w.record(token).Version)
 	w.do(token, func(*coatcheck.Session) {})
 	w.store.ops()
@@ -120,7 +121,7 @@ func TestWatchOutlivesAnOutage(t *testing.T) {
 	done := watched(t.Context(), w, token)
 	<-failing
 	require.Eventually(t, func() bool { return len(failing) == 1 }, patience, time.Millisecond, "one look has failed")
-	assert.Equal(t, 1, w.m.Watching())
+	assert.Equal(t, 1, w.m.Watchers())
 	w.logout(token)
 	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, done))
 }
@@ -130,7 +131,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done, other := watched(ctx, w, w.login("u")), watched(t.Context(), w, w.login("v"))
 	cancel()
-	require.Eventually(t, func() bool { return w.m.Watching() == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return w.m.Watchers() == 1 }, patience, time.Millisecond)
 	w.clock.Step(maxLife)
 	assert.Equal(t, coatcheck.ReasonExpired, reasonOf(t, other))
 	assert.Empty(t, done, "told nothing after its context has ended")
@@ -154,11 +155,11 @@ func TestWatchHasBounds(t *testing.T) {
 	watched(ctx, w, two)
 	refused(two)
 	cancel()
-	require.Eventually(t, func() bool { return w.m.Watching() == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return w.m.Watchers() == 0 }, patience, time.Millisecond)
 	again, stop := context.WithCancel(t.Context())
 	watched(again, w, one)
 	stop()
-	require.Eventually(t, func() bool { return w.m.Watching() == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return w.m.Watchers() == 0 }, patience, time.Millisecond)
 }
 
 func TestWatchNeedsASession(t *testing.T) {

@@ -132,6 +132,7 @@ func (s *Server) routes(page []byte) {
 	app.Post("/auth/refresh", s.sameSite, with(s.refresh))
 	app.Post("/auth/logout", s.sameSite, with(s.logout))
 	app.All("/auth/verify", noFragment, s.withoutCookie(s.verify))
+	app.Get("/auth/watch", with(s.watch))
 	app.Get("/auth/sessions", with(s.listSessions))
 	app.Delete("/auth/sessions", s.sameSite, with(s.endSessions))
 	app.Delete("/auth/sessions/:id", s.sameSite, with(s.endSession))

@@ -141,7 +141,11 @@ func (m *metrics) login(outcome string) { m.logins.WithLabelValues(outcome).Inc(
 // gatherer returns what /metrics shows: the server's own, what the configuration adds, the process and the Go runtime.
 func (s *Server) gatherer(more []prometheus.Collector) (prometheus.Gatherer, error) {
 	registry := prometheus.NewRegistry()
+	watchers := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "coatcheck_watchers", Help: "Clients that wait for the end of their session (GET /auth/watch).",
+	}, func() float64 { return float64(s.manager.Watchers()) })
 	all := slices.Concat(s.metrics.all, more, []prometheus.Collector{
+		watchers,
 		s.requests, s.readyMetrics(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	})
 	var errs []error

@@ -44,6 +44,7 @@ var (
 	problemInternal        = middleware.Internal
 	problemStopping        = middleware.NewProblem(503, "stopping", "The server is stopping.")
 	problemLoginBusy       = middleware.NewProblem(503, "login_busy", "Too many logins are being checked.")
+	problemTooManyWatchers = comeBack(middleware.NewProblem(503, "too_many_watchers", "The session, or the server, has as many watchers as it may."))
 	problemLoginBackEnd    = middleware.NewProblem(503, "login_unavailable", "The login back end cannot be reached.")
 )
 
@@ -72,6 +73,8 @@ func writeProblem(ctx *fasthttp.RequestCtx, p *problem) {
 // session, the router or fasthttp's parser. The answer does not contain the error's text.
 func (s *Server) writeError(c *fiber.Ctx, err error) error {
 	ctx := c.Context()
+	ctx.Hijack(nil) // a stream that the handler had begun
+	ctx.HijackSetNoResponse(false)
 	var p *problem
 	var fe *fiber.Error
 	switch {

@@ -25,6 +25,7 @@ func groups() []group {
 		{"login_page", loginPageRules},
 		{"sign_in", signInRules},
 		{"devices", deviceRules},
+		{"watch", watchRules},
 		{"login_body", loginBodyRules},
 		{"logins", loginRules},
 		{"neighbours", neighbourRules},

@@ -19,6 +19,7 @@ const (
 	stateNew    int32 = iota // nothing was received yet
 	stateActive              // in the middle of a request
 	stateIdle                // answered, no part of the next request was received yet
+	stateStream              // a handler writes to it, see stream.go
 )
 
 // trackedConn is a connection whose state and client are known. It is used by the goroutine that serves it, except for
@@ -31,6 +32,7 @@ type trackedConn struct {
 	accepted time.Time
 	state    atomic.Int32 // written by the goroutine that serves the connection
 	untrack  sync.Once
+	onClose  func() // called by Close once, if not nil
 }
 
 // tlsConn is how fasthttp recognises a TLS connection.
@@ -178,6 +180,9 @@ func (c *trackedConn) Close() error {
 		delete(c.server.open, c)
 		c.server.mu.Unlock()
 		c.server.limit.release(c.remote)
+		if c.onClose != nil {
+			c.onClose()
+		}
 	})
 	if c.server.abort.Load() || c.wire.writeFailed {
 		return c.wire.Close()

@@ -5,6 +5,7 @@
 //	conn.go          a tracked connection: whether it is new, active or idle, and how it reads and closes
 //	deadline.go      lazy deadlines: a deadline is set only when a read or a write is about to block
 //	deadline_*.go    the system calls of deadline.go
+//	stream.go        a connection that a handler writes to for as long as its client reads
 //	drain.go         stopping: stop accepting, close idle connections, let requests in flight finish
 //	drain_linux.go   what draining asks of the kernel: drop SYNs, empty the accept backlog, look for unread bytes
 //	drain_other.go   the same on systems that cannot do it

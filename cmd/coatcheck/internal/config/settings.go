@@ -184,6 +184,10 @@ func sessionSettings(c *Config) []setting {
 			help: "sessions that a user may have, beyond it the oldest ends; 0: no limit",
 		},
 		{
+			name: "max-watchers", kind: count(&p.MaxWatchers, -1), def: "10000",
+			help: "responses of GET /auth/watch that are open at a time, at most; 0: none",
+		},
+		{
 			name: "sessions-not-before", kind: moment(&c.NotBefore),
 			help: "sessions that were created before this time (RFC 3339, with an offset) are dead; re-read on HUP from the file",
 		},
