@@ -5,10 +5,12 @@ package browsertest_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/emulation"
@@ -16,6 +18,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/server"
 )
 
 // look makes the tab a screen of that width, in light or dark.
@@ -34,7 +38,11 @@ func (b *tab) shoot(name string) {
 	}
 	ctx, cancel := b.within()
 	defer cancel()
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	take := chromedp.FullScreenshot(100)
+	if eval[bool](b, "document.getElementById('ask').open") {
+		take = chromedp.CaptureScreenshot() // a question stands on the screen, not on the page
+	}
+	picture, err := chromedp.Run(ctx, take)
 	require.NoError(b, err)
 	require.NoError(b, os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o600))
 }
@@ -114,15 +122,28 @@ func TestKeyboard(t *testing.T) {
 	}
 	b.do(chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift)), chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift)))
 	b.do(chromedp.KeyEvent(kb.Enter))
+	b.answerYes()
 	b.sees("Safari on iPhone was signed out.")
 	b.do(chromedp.KeyEvent(kb.Tab))
 	assert.Contains(t, b.focused(), "End Firefox on Windows", "Tab goes on from the heading that has got the focus")
 	b.do(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(" "))
+	b.answerYes()
 	b.sees("1 other session was ended.")
 	b.do(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
 	b.sees("You are signed out.")
 	b.do(chromedp.KeyEvent(kb.Tab))
 	assert.Equal(t, "user-id", eval[string](b, "document.activeElement.id"))
+}
+
+// answerYes goes from Cancel, which has the focus in a question, to the button behind it, and presses that.
+func (b *tab) answerYes() {
+	b.Helper()
+	b.until("document.getElementById('ask').open")
+	assert.Equal(b, "Cancel", b.focused())
+	b.do(chromedp.KeyEvent(kb.Tab))
+	assert.Equal(b, "yes", eval[string](b, "document.activeElement.id"))
+	assert.NotEqual(b, "none", eval[string](b, "getComputedStyle(document.activeElement).outlineStyle"))
+	b.do(chromedp.KeyEvent(kb.Enter))
 }
 
 func (b *tab) tabTo(id string) {
@@ -142,24 +163,66 @@ const lowContrast = `(() => {
 	});
 })()`
 
+// eightSessions is a profile on the page of somebody who is signed in at eight places, since some days.
+func eightSessions(t *testing.T, s *site) *tab {
+	t.Helper()
+	s.clock.step(-9 * 24 * time.Hour)
+	phone := s.elsewhereFrom(t, "user-42", "phone", "203.0.113.7")
+	for i, device := range []string{"desktop", "script", "phone", "script", "phone", "script"} {
+		s.clock.step(26*time.Hour + 17*time.Minute)
+		s.elsewhereFrom(t, "user-42", device, []string{"198.51.100.23", "2001:db8:4711:2:a::15"}[i%2])
+	}
+	s.comesFrom(t, phone, "2001:db8:90:1::c3")
+	s.clock.step(9*24*time.Hour - 6*(26*time.Hour+17*time.Minute))
+	b := newProfile(t)
+	b.visit(s.url(page))
+	b.login()
+	b.visit(s.url(page))
+	b.until("document.querySelectorAll('#list > li').length === 8")
+	return b
+}
+
 // Light and dark, wide and as narrow as phones are: nothing is cut off or faint, and what is pressed is as large as a finger.
 func TestLooks(t *testing.T) {
-	s := serveTLS(t, nil)
-	b := visitor(t, s)
+	s := serveTLS(t, func(cfg *server.Config) {
+		cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		cfg.Policy.TTL, cfg.Policy.MaxLifetime, cfg.ReauthWithin = 14*24*time.Hour, 30*24*time.Hour, 15*time.Minute
+	})
+	b := eightSessions(t, s)
 	states := []struct {
 		name string
 		make func()
 	}{
-		{"list", func() {}},
-		{"ended", func() { b.press("End curl"); b.sees("curl was signed out.") }},
+		{"eight", func() {}},
+		{"question", func() { b.press("End Firefox"); b.until("document.getElementById('ask').open") }},
+		{"ended", func() {
+			eval[bool](b, "document.getElementById('yes').click() || true")
+			b.sees("Firefox on Windows was signed out.")
+		}},
+		{"reauth", func() {
+			s.clock.step(16 * time.Minute)
+			b.confirm("End all other sessions", "End the 6 other sessions?")
+			b.sees("Nothing was ended")
+			s.clock.step(-16 * time.Minute)
+		}},
+		{"alone", func() {
+			b.confirm("End all other sessions", "End the 6 other sessions?")
+			b.sees("6 other sessions were ended.")
+		}},
 		{"down", func() { s.store.down.Store(true); b.press("Sign out"); b.sees("Nothing has changed.") }},
 		{"out", func() { s.store.down.Store(false); b.press("Sign out"); b.sees("You are signed out.") }},
 		{"wrong", func() { b.press("Sign in"); b.sees("Enter a user ID") }},
+		{"unknown", func() {
+			s.store.down.Store(true)
+			b.login()
+			b.comeBack()
+			b.sees("Your sessions cannot be shown")
+		}},
 	}
 	for _, state := range states {
 		state.make()
 		for _, scheme := range []string{"light", "dark"} {
-			for _, width := range []int64{720, 320} {
+			for _, width := range []int64{1280, 320} {
 				at := fmt.Sprintf("%s-%s-%d", state.name, scheme, width)
 				b.look(scheme, width)
 				assert.Empty(t, eval[[]string](b, lowContrast), at)

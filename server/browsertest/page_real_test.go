@@ -4,6 +4,8 @@ package browsertest_test
 
 import (
 	"fmt"
+	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -32,6 +35,15 @@ func (b *tab) press(name string) {
 	b.Helper()
 	b.until("!!" + button(name))
 	eval[bool](b, button(name)+".click() || true")
+}
+
+// confirm presses a button, and says yes to the question that it puts.
+func (b *tab) confirm(name, question string) {
+	b.Helper()
+	b.press(name)
+	b.until("document.getElementById('ask').open")
+	assert.Equal(b, question, eval[string](b, "document.getElementById('question').textContent"))
+	eval[bool](b, "document.getElementById('yes').click() || true")
 }
 
 // comeBack is what a page hears when one switches to its tab.
@@ -72,17 +84,19 @@ func TestPage(t *testing.T) {
 	s.elsewhere(t, "another-user", "phone")
 	rows := b.rows()
 	require.Len(t, rows, 4)
-	assert.Regexp(t, `^Chrome on Linux This session \| 127\.0\.0\.1 \| Last seen just now \(\d\d? \w+ \d{4}, \d\d:\d\d\)$`, rows[0])
-	assert.Regexp(t, `^curl \| 127\.0\.0\.1 \| Last seen .* \| End$`, rows[1])
+	assert.Regexp(t, `^Chrome on Linux This session \| Last seen just now from 127\.0\.0\.1 \| Signed in [^|]*\d\d:\d\d \| Ends [^|]*\d\d:\d\d if unused$`, rows[0])
+	assert.Regexp(t, `^curl \| Last seen just now from 127\.0\.0\.1 \| Signed in .* \| End$`, rows[1])
+	assert.Equal(t, "Your sessions at app.test:"+s.port, eval[string](b, "document.title"))
+	b.sees("app.test:" + s.port)
 	assert.Regexp(t, `^Firefox on Windows \| `, rows[2])
 	assert.Regexp(t, `^Safari on iPhone \| `, rows[3])
 
-	b.press("End Safari on iPhone")
+	b.confirm("End Safari on iPhone", "End Safari on iPhone?")
 	b.sees("Safari on iPhone was signed out.")
 	assert.Len(t, b.rows(), 3)
 	assert.Equal(t, "Where you are signed in", b.focused(), "what had the focus is gone")
 
-	b.press("End all other sessions")
+	b.confirm("End all other sessions", "End the 2 other sessions?")
 	b.sees("2 other sessions were ended.")
 	assert.Len(t, b.rows(), 1)
 	assert.False(t, eval[bool](b, "!!"+button("End")), "there is nothing left to end")
@@ -93,6 +107,77 @@ func TestPage(t *testing.T) {
 	assert.Equal(t, "You are not signed in", b.focused())
 	assert.Empty(t, b.cookies())
 	assert.NotContains(t, eval[string](b, "document.documentElement.outerHTML"), "user-42", "nothing of the session is left on the page")
+}
+
+// Nothing is ended before the question was answered, and an answer of no leaves everything, the focus included, as it was.
+func TestPageAsksOnce(t *testing.T) {
+	s := serveTLS(t, nil)
+	b := visitor(t, s)
+	for _, name := range []string{"End Safari on iPhone", "End all other sessions"} {
+		for _, no := range []string{kb.Escape, kb.Enter} { // Cancel has the focus
+			eval[bool](b, button(name)+".focus() || true")
+			b.press(name)
+			b.until("document.getElementById('ask').open")
+			assert.Equal(t, "Cancel", b.focused())
+			assert.Contains(t, b.tree(), "dialog "+eval[string](b, "document.getElementById('question').textContent"))
+			b.comeBack()
+			b.do(chromedp.KeyEvent(no))
+			b.until("!document.getElementById('ask').open")
+			assert.Contains(t, b.focused(), name)
+		}
+	}
+	assert.Len(t, b.rows(), 4)
+	assert.Equal(t, "", eval[string](b, "document.getElementById('done').textContent"))
+
+	s.elsewhere(t, "user-42", "phone")
+	b.comeBack()
+	b.until("document.querySelectorAll('#list > li').length === 5")
+	b.confirm("End all other sessions", "End the 4 other sessions?")
+	b.sees("4 other sessions were ended.")
+	s.elsewhere(t, "user-42", "phone")
+	b.comeBack()
+	b.sees("Safari on iPhone")
+	b.confirm("End all other sessions", "End the other session?")
+	b.sees("1 other session was ended.")
+}
+
+// A row says each thing once: where a session was last seen, where it began if that is elsewhere, since when, until when.
+func TestPageRows(t *testing.T) {
+	s := serveTLS(t, func(cfg *server.Config) {
+		cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		cfg.Policy.TTL, cfg.Policy.MaxLifetime = 14*24*time.Hour, 30*24*time.Hour
+	})
+	s.clock.step(-3 * 24 * time.Hour)
+	began := s.clock.now()
+	phone := s.elsewhereFrom(t, "user-42", "phone", "203.0.113.7")
+	s.clock.step(2 * 24 * time.Hour)
+	s.comesFrom(t, phone, "2001:db8:2::7")
+	s.clock.step(24 * time.Hour)
+	b := newProfile(t)
+	b.visit(s.url(page))
+	b.login()
+	b.visit(s.url(page))
+	b.sees("Signed in as user-42")
+	rows := b.rows()
+	require.Len(t, rows, 2)
+	ends := began.Add(2*24*time.Hour + 14*24*time.Hour)
+	assert.Regexp(t, fmt.Sprintf(`^Safari on iPhone \| Last seen yesterday from 2001:db8:2::7 \| Signed in %s [A-Z][a-z]+(?: \d{4})?, %s from 203\.0\.113\.7 \| Ends %s [A-Z][a-z]+(?: \d{4})?, %s if unused \| End$`,
+		began.Format("2"), began.Format("15:04"), ends.Format("2"), ends.Format("15:04")), rows[1])
+
+	eval[bool](b, `(() => { const real = fetch; window.fetch = async (path, init) => {
+		const resp = await real(path, init);
+		if (path !== 'sessions' || init.method !== 'GET') return resp;
+		const list = await resp.json();
+		list.sessions[0].bound = true;
+		list.sessions[1].created_ip = null;
+		return new Response(JSON.stringify(list), {status: 200});
+	}; return true; })()`)
+	b.comeBack()
+	b.sees("Bound to its device")
+	rows = b.rows()
+	assert.Regexp(t, `^Chrome on Linux This session Bound to its device \| `, rows[0])
+	assert.NotContains(t, rows[1], "Bound")
+	assert.Contains(t, rows[1], "from unknown address | Ends")
 }
 
 func TestPageLoginForm(t *testing.T) {
@@ -114,8 +199,8 @@ func TestPageSignedOut(t *testing.T) {
 	for name, tt := range map[string]struct {
 		url, says string
 	}{
-		"a login page": {"https://login.test/in?a=1&b=2", "Sign in, then come back to this page."},
-		"none known":   {"", "Sign in to the application as usual"},
+		"a login page": {"https://login.test/in?a=1&b=2", "Sign in"},
+		"none known":   {"", "Sign in at app.test:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serveTLS(t, func(cfg *server.Config) {
@@ -125,10 +210,13 @@ func TestPageSignedOut(t *testing.T) {
 			b := newProfile(t)
 			b.visit(s.url(page))
 			b.sees(tt.says)
-			assert.False(t, eval[bool](b, "!!document.querySelector('form')"))
-			if tt.url != "" {
-				assert.Equal(t, tt.url, eval[string](b, "document.querySelector('main a[href*=login]').href"))
+			assert.False(t, eval[bool](b, "!!document.getElementById('user-id')"))
+			link := eval[string](b, "[...document.querySelectorAll('main a')].find((e) => e.checkVisibility()).href")
+			if tt.url == "" {
+				assert.Equal(t, s.url("/"), link)
+				return
 			}
+			assert.Equal(t, tt.url+"&rd="+url.QueryEscape(s.url(page)), link, "it leads back here")
 		})
 	}
 }
@@ -141,7 +229,7 @@ func TestPageRefusals(t *testing.T) {
 	s.clock.step(6 * time.Minute)
 	for _, name := range []string{"End Safari on iPhone", "End all other sessions"} {
 		eval[bool](b, button(name)+".focus() || true")
-		b.press(name)
+		b.confirm(name, map[bool]string{true: "End the 3 other sessions?", false: "End Safari on iPhone?"}[name == "End all other sessions"])
 		b.sees("Nothing was ended: for this you must have signed in a short time ago.")
 		assert.Contains(t, b.focused(), name)
 	}
@@ -159,7 +247,7 @@ func TestPageRefusals(t *testing.T) {
 	assert.Empty(t, eval[string](b, "document.getElementById('failed').textContent"))
 
 	s.clock.step(time.Hour)
-	b.press("End Safari on iPhone")
+	b.confirm("End Safari on iPhone", "End Safari on iPhone?")
 	b.sees("You are no longer signed in.")
 	b.sees("You are not signed in")
 }

@@ -120,15 +120,38 @@ var as = map[string]string{
 // elsewhere logs a user in from another device, without the browser.
 func (s *site) elsewhere(t *testing.T, user, device string) {
 	t.Helper()
+	s.elsewhereFrom(t, user, device, "")
+}
+
+// elsewhereFrom is elsewhere from an address that a proxy tells. It returns the session's cookie.
+func (s *site) elsewhereFrom(t *testing.T, user, device, address string) string {
+	t.Helper()
+	body := `{"user_id":"` + user + `"}`
+	answer := s.send(t, "POST /auth/login", "X-Forwarded-For: "+address+"\r\nUser-Agent: "+as[device]+"\r\nContent-Type: application/json\r\n"+
+		"Content-Length: "+strconv.Itoa(len(body))+"\r\n\r\n"+body)
+	_, cookie, ok := strings.Cut(answer, "\r\nSet-Cookie: ")
+	require.True(t, ok, answer)
+	cookie, _, _ = strings.Cut(cookie, ";")
+	return cookie
+}
+
+// comesFrom sends a request with a session's cookie from an address that a proxy tells.
+func (s *site) comesFrom(t *testing.T, cookie, address string) {
+	t.Helper()
+	s.send(t, "GET /auth/me", "X-Forwarded-For: "+address+"\r\nCookie: "+cookie+"\r\n\r\n")
+}
+
+// send sends a request without the browser, and returns the answer, which must be a 200.
+func (s *site) send(t *testing.T, route, rest string) string {
+	t.Helper()
 	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // a certificate that the test made for itself
 	conn, err := dialer.DialContext(t.Context(), "tcp", "127.0.0.1:"+s.port)
 	require.NoError(t, err)
-	body := `{"user_id":"` + user + `"}`
-	_, err = io.WriteString(conn, "POST /auth/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nUser-Agent: "+as[device]+"\r\nContent-Type: application/json\r\n"+
-		"Content-Length: "+strconv.Itoa(len(body))+"\r\n\r\n"+body)
+	_, err = io.WriteString(conn, route+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"+rest)
 	require.NoError(t, err)
 	answer, err := io.ReadAll(conn)
 	require.NoError(t, err)
 	require.True(t, strings.HasPrefix(string(answer), "HTTP/1.1 200 "), "%s", answer)
 	require.NoError(t, conn.Close())
+	return string(answer)
 }

@@ -21,7 +21,9 @@ export function nameOf(agent) {
 }
 
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
-const absolute = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
+const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const dayAndYear = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" });
 
 // ago tells how long before now a time was; a clock that is behind makes nothing happen in the future.
 export function ago(time, now) {
@@ -30,6 +32,13 @@ export function ago(time, now) {
   if (minutes < 60) return relative.format(-minutes, "minute");
   if (minutes < 24 * 60) return relative.format(-Math.floor(minutes / 60), "hour");
   return relative.format(-Math.floor(minutes / 1440), "day");
+}
+
+// at tells a day and the time of that day.
+export function at(time, now) {
+  const t = new Date(time), today = new Date(now);
+  if (t.toDateString() === today.toDateString()) return `today, ${clock.format(t)}`;
+  return `${(t.getFullYear() === today.getFullYear() ? day : dayAndYear).format(t)}, ${clock.format(t)}`;
 }
 
 // call asks the API. Its answer has status 0 when there was none.
@@ -50,6 +59,7 @@ function why({ status, code, wait }) {
   const later = wait > 1 ? `Try again in ${wait} seconds.` : "Try again in a moment.";
   if (code === "reauth_required") return "Nothing was ended: for this you must have signed in a short time ago. Sign out, sign in again, then try once more.";
   if (code === "login_refused") return "You could not be signed in.";
+  if (code === "too_many_requests") return `Nothing was ended: you have ended other sessions too often. ${later}`;
   if (status === 429) return `Too many sign-ins failed. ${later}`;
   if (status === 503) return `The server cannot do that now. Nothing has changed. ${later}`;
   if (status === 0) return "The server cannot be reached. Check your connection, then try again.";
@@ -75,22 +85,27 @@ function element(name, text, attrs = {}) {
 }
 
 function item(session) {
-  const name = nameOf(session.user_agent), place = session.ip ?? "unknown address";
-  const seen = new Date(session.last_seen_at);
-  const li = element("li", ""), text = element("div", ""), title = element("h3", name), when = element("p", "Last seen ");
+  const now = Date.now(), name = nameOf(session.user_agent), place = session.ip ?? "unknown address";
+  const seen = ago(new Date(session.last_seen_at), now), moved = session.created_ip !== session.ip;
+  const li = element("li", ""), text = element("div", ""), title = element("h3", name);
+  const last = element("p", "Last seen "), since = element("p", "Signed in "), until = element("p", "Ends ");
   if (session.user_agent) title.title = session.user_agent;
   if (session.current) title.append(" ", element("span", "This session", { class: "here" }));
-  when.append(element("time", ago(seen, Date.now()), { datetime: session.last_seen_at }), ` (${absolute.format(seen)})`);
-  text.append(title, element("p", place), when);
+  if (session.bound) title.append(" ", element("span", "Bound to its device", { class: "bound" }));
+  last.append(element("time", seen, { datetime: session.last_seen_at }), ` from ${place}`);
+  since.append(element("time", at(session.created_at, now), { datetime: session.created_at }), moved ? ` from ${session.created_ip ?? "unknown address"}` : "");
+  until.append(element("time", at(session.expires_at, now), { datetime: session.expires_at }), " if unused");
+  text.append(title, last, since, until);
   li.append(text);
   if (!session.current) {
-    const end = element("button", "End", { type: "button", "data-handle": session.handle, "aria-label": `End ${name}, ${place}, last seen ${ago(seen, Date.now())}` });
-    end.addEventListener("click", () => act(() => endOne(session.handle, name)));
+    const end = element("button", "End", { type: "button", "data-handle": session.handle, "aria-label": `End ${name}, ${place}, last seen ${seen}` });
+    end.addEventListener("click", () => ask(`End ${name}?`, `Last seen ${seen} from ${place}. Whoever uses it has to sign in again.`, "End session", () => endOne(session.handle, name)));
     li.append(end);
   }
   return li;
 }
 
+let others = 0; // sessions on the page, beside this one
 let turn = 0; // of two loads at once, the later one counts
 
 // load shows how things are. It returns where the focus belongs if what had it is gone.
@@ -104,7 +119,8 @@ async function load() {
     const focused = document.activeElement?.dataset.handle;
     $("list").replaceChildren(...list.sessions.map(item));
     if (focused) document.querySelector(`[data-handle="${focused}"]`)?.focus();
-    $("others").hidden = list.sessions.length < 2;
+    others = list.sessions.length - 1;
+    $("others").hidden = others < 1;
     show("signed-in");
     return $("where");
   }
@@ -173,7 +189,20 @@ async function act(what) {
   }
 }
 
-$("others").addEventListener("click", () => act(endOthers));
+// ask puts a question before what cannot be undone. The answer that changes nothing has the focus, and Escape gives it.
+function ask(question, effect, yes, what) {
+  if (busy) return;
+  const dialog = $("ask");
+  $("question").textContent = question;
+  $("effect").textContent = effect;
+  $("yes").textContent = yes;
+  dialog.returnValue = "";
+  dialog.addEventListener("close", () => dialog.returnValue === "yes" && act(what), { once: true });
+  dialog.showModal();
+}
+
+$("others").addEventListener("click", () => ask(others === 1 ? "End the other session?" : `End the ${others} other sessions?`,
+  "You stay signed in here. Whoever uses the others has to sign in again.", "End all others", endOthers));
 $("out").addEventListener("click", () => act(signOut));
 $("again").addEventListener("click", () => act(() => ended("")));
 $("login")?.addEventListener("submit", (event) => {
@@ -181,5 +210,13 @@ $("login")?.addEventListener("submit", (event) => {
   act(() => signIn($("user-id")));
 });
 // What another tab did meanwhile is seen when one comes back to this one.
-document.addEventListener("visibilitychange", () => document.hidden || busy || load());
+document.addEventListener("visibilitychange", () => document.hidden || busy || $("ask").open || load());
+$("site").textContent = location.host;
+document.title = `Your sessions at ${location.host}`;
+if ($("home")) $("home").textContent = location.host;
+if ($("sign-in")) { // a login page that knows verify's parameter leads back here
+  const url = new URL($("sign-in").href);
+  url.searchParams.set("rd", location.href);
+  $("sign-in").href = url;
+}
 load();
