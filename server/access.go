@@ -47,20 +47,35 @@ func noteRoute(c *fiber.Ctx) error {
 func (a *accessLog) around(handler fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		handler(ctx)
-		now := time.Now()
-		show, omitted := a.sample(now)
-		if !show {
-			return
-		}
 		route, _ := ctx.UserValue(routeKey{}).(string)
 		if route == "" || route == "/" { // the route of noteRoute itself
-			route = "none"
+			route = noRoute
 		}
-		a.log.LogAttrs(context.Background(), slog.LevelDebug, "request",
-			slog.String("method", string(ctx.Method())), slog.String("route", route), slog.Int("status", ctx.Response.StatusCode()),
-			slog.Float64("ms", float64(now.Sub(ctx.Time()).Microseconds())/1000), slog.String("client", a.client(ctx).String()),
-			slog.Int("omitted", omitted))
+		a.write(ctx, string(ctx.Method()), route)
 	}
+}
+
+// refused writes the line of a request that could not be read: its method and route are not known.
+func (a *accessLog) refused(ctx *fasthttp.RequestCtx) {
+	if a != nil {
+		a.write(ctx, noRoute, noRoute)
+	}
+}
+
+func (a *accessLog) write(ctx *fasthttp.RequestCtx, method, route string) {
+	now := time.Now()
+	show, omitted := a.sample(now)
+	if !show {
+		return
+	}
+	var took time.Duration // what could not be read has no time at which it was complete
+	if began := ctx.Time(); !began.IsZero() && method != noRoute {
+		took = now.Sub(began)
+	}
+	a.log.LogAttrs(context.Background(), slog.LevelDebug, "request",
+		slog.String("method", method), slog.String("route", route), slog.Int("status", ctx.Response.StatusCode()),
+		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("client", a.client(ctx).String()),
+		slog.Int("omitted", omitted))
 }
 
 // sample reports whether a request that ends now is shown, and how many before it were omitted.

@@ -3,8 +3,11 @@ package server_test
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,4 +115,57 @@ func TestAccessLogIsOff(t *testing.T) {
 	serve, lines := accessLog(t, slog.LevelInfo)
 	serve(fasthttp.MethodGet, "/auth/me")
 	assert.Empty(t, lines())
+}
+
+// Requests that cannot be read have a line too: without it an operator looks for a 431 in vain.
+func TestAccessLogOfUnreadableRequests(t *testing.T) {
+	var out syncBuffer
+	ln := serveOn(t, server.Config{Logger: slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	for text, want := range map[string]struct {
+		method string
+		status int
+	}{
+		"GET /auth/me HTTP/1.1\r\nHost: x\r\nX-Canary: " + strings.Repeat("canary", 2000) + "\r\n\r\n": {"none", 431},
+		"GET /auth/me HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("canary:\r\n", 129) + "\r\n":           {"GET", 431},
+		"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n":                      {"none", 413},
+		"canary\r\n\r\n": {"none", 400},
+	} {
+		out.reset()
+		conn := dial(t, ln)
+		_, err := io.WriteString(conn, text)
+		require.NoError(t, err)
+		_, err = io.ReadAll(conn)
+		require.NoError(t, err)
+		var line accessLine
+		require.NoError(t, json.Unmarshal([]byte(out.text()), &line), "one line: %s", out.text())
+		assert.Equal(t, want.method, line.Method)
+		assert.Equal(t, "none", line.Route)
+		assert.Equal(t, want.status, line.Status)
+		assert.Equal(t, "127.0.0.1", line.Client)
+		assert.NotContains(t, out.text(), "canary")
+	}
+}
+
+// syncBuffer is a bytes.Buffer for several goroutines.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func (b *syncBuffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b.Reset()
 }

@@ -100,7 +100,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	for _, o := range cfg.TrustedOrigins {
 		s.origins[o] = o
 	}
-	s.public = s.newApp()
+	s.public = s.newApp(cfg.MaxHeader)
 	s.routes(page)
 	if s.requests, err = newRequests(s.public); err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	s.admin = s.newApp()
+	s.admin = s.newApp(cfg.MaxHeader)
 	s.adminRoutes(shown)
 	s.prepare(s.admin, s.admin.Handler(), nil)
 	opts := conn.Options{RequestTimeout: cfg.ReadTimeout, IdleTimeout: cfg.IdleTimeout, Log: s.log}
@@ -143,13 +143,14 @@ func (s *Server) routes(page []byte) {
 	app.Get("/openapi.yaml", static(typeYAML, openAPI))
 }
 
-func (s *Server) newApp() *fiber.App {
+func (s *Server) newApp(maxHeader int) *fiber.App {
 	app := fiber.New(fiber.Config{
 		AppName:               "coatcheck",
 		CaseSensitive:         true,
 		StrictRouting:         true,
 		BodyLimit:             MaxBody,
-		ReadBufferSize:        MaxHeader,
+		ReadBufferSize:        maxHeader,
+		ReduceMemoryUsage:     maxHeader > maxKeptBuffer,
 		WriteBufferSize:       writeBuffer,
 		ErrorHandler:          s.writeError,
 		DisableStartupMessage: true,
@@ -166,16 +167,16 @@ func (s *Server) newApp() *fiber.App {
 // prepare sets what Fiber's configuration does not reach, and wraps the application's handler. A nil counted counts nothing.
 func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, counted *requests) {
 	srv := app.Server()
-	srv.Handler = func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler, counted) }
+	answer := func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler, counted) }
 	if s.access != nil {
-		srv.Handler = s.access.around(srv.Handler)
+		answer = s.access.around(answer)
 	}
-	onError := srv.ErrorHandler
-	srv.ErrorHandler = func(ctx *fasthttp.RequestCtx, err error) {
-		s.base.begin(ctx)
-		onError(ctx, err)
-		counted.refused(ctx)
+	srv.Handler = func(ctx *fasthttp.RequestCtx) {
+		answer(ctx)
+		conn.Reclaim(ctx)
 	}
+	srv.HeaderReceived = headerReceived
+	srv.ErrorHandler = s.unreadable(srv.ErrorHandler, counted)
 	// Otherwise an unparsable request is logged, and answered, with its bytes: the cookie included.
 	srv.SecureErrorLogMessage = true
 	srv.CloseOnShutdown = true
@@ -193,7 +194,11 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler, co
 	if !knownMethod(ctx.Method()) {
 		ctx.Request.Header.SetMethod(fasthttp.MethodTrace)
 	}
-	app(ctx)
+	if p := unreadRequest(ctx); p != nil {
+		writeProblem(ctx, p)
+	} else {
+		app(ctx)
+	}
 	s.finish(ctx, req)
 }
 

@@ -13,19 +13,32 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/cookie"
+	"github.com/coatcheck/coatcheck/server/internal/conn"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
 // Limits of every request that the server reads.
 const (
-	// MaxHeader is the most bytes of a request's line and headers; more is 431.
-	MaxHeader = 8 << 10
 	// MaxBody is the most bytes of a request's body; more is 413.
 	MaxBody = 16 << 10
+	// MaxHeaderLines is the most lines of a request's headers, and of its trailers; more is 431.
+	MaxHeaderLines = conn.MaxLines
 )
 
-// writeBuffer holds any response but long lists, which take one more write. Each open connection keeps one while it waits.
-const writeBuffer = 2 << 10
+// Bounds and default of Config.MaxHeader.
+const (
+	minMaxHeader     = 1 << 10
+	defaultMaxHeader = 8 << 10
+	maxMaxHeader     = 64 << 10
+)
+
+const (
+	// writeBuffer holds any response but long lists, which take one more write. Each open connection keeps one while it waits.
+	writeBuffer = 2 << 10
+	// maxKeptBuffer is the largest Config.MaxHeader with which a waiting connection keeps its buffers. With a larger one it gives
+	// them back, and begins each request with one more system call.
+	maxKeptBuffer = defaultMaxHeader
+)
 
 // Config is how the server behaves. The zero value of each field is its default and is safe.
 type Config struct {
@@ -65,6 +78,9 @@ type Config struct {
 	// ReloadFailed reports whether a file that had to be read again could not be, so that the server works with what it had
 	// read before; /readyz shows it. Safe for concurrent use. Nil: nothing is read again.
 	ReloadFailed func() bool
+	// MaxHeader is the most bytes of a request's line and headers, and of its trailers; more is 431. Zero: 8 KiB. At least 1 KiB,
+	// at most 64 KiB.
+	MaxHeader int
 	// Collectors are shown at /metrics beside the server's own: those of the store, which the server does not know.
 	Collectors []prometheus.Collector
 	// Trace, unless it is nil, is called when a request on the public listener begins, by several goroutines. The store and the
@@ -102,6 +118,9 @@ func (c Config) Validate() error {
 	if c.IdleTimeout < 0 {
 		errs = append(errs, fmt.Errorf("idle-timeout %v: must not be negative", c.IdleTimeout))
 	}
+	if c.MaxHeader != 0 && (c.MaxHeader < minMaxHeader || c.MaxHeader > maxMaxHeader) {
+		errs = append(errs, fmt.Errorf("max-header %d: must be from 1KiB to 64KiB", c.MaxHeader))
+	}
 	if c.MaxConnsPerIP < 0 {
 		errs = append(errs, fmt.Errorf("max-conns-per-ip %d: must not be negative", c.MaxConnsPerIP))
 	}
@@ -114,6 +133,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = time.Minute
+	}
+	if c.MaxHeader == 0 {
+		c.MaxHeader = defaultMaxHeader
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

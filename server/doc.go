@@ -4,6 +4,7 @@
 //	app.go           New, the routes, and the code around every handler
 //	config.go        the configuration
 //	serve.go         listening and stopping; the connections are internal/conn's
+//	limits.go        requests that are refused, or answered, before they were read
 //	sessions.go      the session around a handler, and the client of a request
 //	auth.go          login, me, refresh, logout
 //	json.go          the body of a login; JSON that is written on the hot path

@@ -35,7 +35,7 @@ var (
 	problemMediaType       = middleware.NewProblem(415, "unsupported_media_type", "The body must be application/json without content encoding.")
 	problemUserID          = middleware.NewProblem(422, "invalid_user_id", "user_id must be a string of 1 to 256 bytes without control characters.")
 	problemClaims          = middleware.NewProblem(422, "invalid_claims", "claims must be an object of strings and of lists of strings; name and email are strings, groups a list, and sub is the user ID's.")
-	problemHeaderTooLarge  = middleware.NewProblem(431, "header_too_large", "The header block is larger than 8 KiB.")
+	problemHeaderTooLarge  = middleware.NewProblem(431, "header_too_large", "The header block is larger than the server reads, or has more than 128 lines.")
 	problemLoginThrottled  = middleware.NewProblem(429, "login_throttled", "Too many logins failed. Try again later.")
 	problemTooManyEnds     = middleware.NewProblem(429, "too_many_requests", "The session has ended others too often. Try again later.")
 	problemTooManyConns    = comeBack(middleware.NewProblem(429, "too_many_connections", "The client has too many connections."))

@@ -23,6 +23,10 @@ var socketRules = []rule{
 	{name: "many drips do not hold others up", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Second }, transport: true, alone: true, check: checkManyDrips},
 	{name: "idle connections are closed", config: hasty, transport: true, check: checkIdleConnections},
 	{name: "large requests are not waited for", transport: true, check: checkLargeNotRead},
+	{name: "an early answer is seen", transport: true, check: checkEarlyAnswers},
+	{name: "verify waits for no body", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Hour }, transport: true, check: checkVerifyBody},
+	{name: "header lines", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Hour }, transport: true, check: checkHeaderLines},
+	{name: "trailers are dropped", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Hour }, transport: true, check: checkTrailers},
 	{name: "connections per client", config: func(cfg *server.Config) { cfg.MaxConnsPerIP = 3 }, transport: true, check: checkConnsPerIP},
 	{name: "users on one connection", transport: true, check: checkOneConnection},
 }
@@ -290,6 +294,8 @@ func checkConnsPerIP(h *harness) {
 	refused, err := c.Read("GET")
 	require.NoError(h, err)
 	h.checkAnswer(h.Wire, request{}, refused)
+	early := h.sendAll(h.Wire, "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n"+strings.Repeat("x", megabyte), "a request that is sent before the refusal is seen")
+	assert.Equal(h, answer{Status: 429, Code: "too_many_connections"}, h.Answer(early))
 	assert.Equal(h, answer{Status: 429, Code: "too_many_connections"}, h.Answer(refused))
 	assert.Equal(h, []string{"1"}, refused.Header["Retry-After"])
 	_, closed := c.Statuses(patience)

@@ -16,10 +16,11 @@ import (
 
 // The states of a trackedConn. A connection that is new or idle may be closed by draining, an active one may not.
 const (
-	stateNew    int32 = iota // nothing was received yet
-	stateActive              // in the middle of a request
-	stateIdle                // answered, no part of the next request was received yet
-	stateStream              // a handler writes to it, see stream.go
+	stateNew        int32 = iota // nothing was received yet
+	stateActive                  // in the middle of a request
+	stateIdle                    // answered, no part of the next request was received yet
+	stateDiscarding              // answered and about to be closed, see discard.go
+	stateStream                  // a handler writes to it, see stream.go
 )
 
 // trackedConn is a connection whose state and client are known. It is used by the goroutine that serves it, except for
@@ -31,6 +32,9 @@ type trackedConn struct {
 	remote   netip.Addr // of the other end
 	accepted time.Time
 	state    atomic.Int32 // written by the goroutine that serves the connection
+	unread   atomic.Bool  // the client may be sending what will not be read; written by DiscardInput
+	lines    lineCounter
+	held     int // how much the buffers of fasthttp may have grown, see buffers.go
 	untrack  sync.Once
 	onClose  func() // called by Close once, if not nil
 }
@@ -96,6 +100,7 @@ func setState(conn net.Conn, state fasthttp.ConnState) {
 	case fasthttp.StateActive:
 		c.activate()
 	case fasthttp.StateIdle:
+		c.lines.begin()
 		c.wire.setTimeouts(c.server.opts.IdleTimeout, c.server.opts.RequestTimeout)
 		c.state.Store(stateIdle)
 	}
@@ -116,31 +121,40 @@ func (c *trackedConn) activate() {
 	c.state.Store(stateActive)
 }
 
-// Read reads for fasthttp. It returns io.EOF where draining closes the connection, and where a new connection reaches its
+// Read reads for fasthttp. It returns io.EOF where draining closes the connection, and where a new or idle connection reaches its
 // deadline: a client that begins to use it just then would take a 408 for the answer to its request.
 func (c *trackedConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
 	switch {
-	case n > 0 || err == nil:
+	case c.state.Load() == stateIdle: // and nothing of the next request was received
+		c.lines = lineCounter{}
+	case c.lines.exceeded():
+		return 0, ErrTooManyLines
+	}
+	n, err := c.Conn.Read(b)
+	if n == 0 && err != nil && (c.wire.interrupted.Load() || c.state.Load() != stateActive && errors.Is(err, os.ErrDeadlineExceeded)) {
+		n, err = c.readLast(b)
+	}
+	if n > 0 || err == nil {
 		c.activate()
-	case c.wire.interrupted.Load():
-		return c.readInterrupted(b)
-	case c.state.Load() == stateNew && errors.Is(err, os.ErrDeadlineExceeded):
-		return 0, io.EOF
+		c.lines.add(b[:n])
 	}
 	return n, err
 }
 
-// readInterrupted is called after closeIfIdle ended a read. It reads on if a request has arrived, or a part of one, because the
-// deadline that closeIfIdle sets hides bytes that arrive at the same moment.
-func (c *trackedConn) readInterrupted(b []byte) (int, error) {
+// readLast is called after closeIfIdle ended a read, and after a new or idle connection reached its deadline. It reads on if a
+// request has arrived, or a part of one, because a deadline hides bytes that arrive at the same moment.
+func (c *trackedConn) readLast(b []byte) (int, error) {
+	draining := false
 	for {
-		part := c.state.Load() == stateActive || c.wire.received
+		draining = draining || c.wire.interrupted.Load()
+		state := c.state.Load()
+		// A new connection is not waited for longer, because it had the time for a whole request.
+		part := state == stateActive || c.wire.received && (draining || state == stateIdle)
 		timeout := noticePeriod // the bytes are there
 		if part {
 			timeout = c.server.opts.RequestTimeout // the rest of the request, or of a TLS record, may be on its way
 			c.activate()                           // else draining would end this read, too
-		} else if !hasUnread(c.Conn) {
+		} else if !c.hasUnreadOrEnd() {
 			return 0, io.EOF
 		}
 		c.wire.resumeRead(timeout)
@@ -156,8 +170,18 @@ func (c *trackedConn) readInterrupted(b []byte) (int, error) {
 	}
 }
 
+// hasUnreadOrEnd reports whether bytes have arrived. If not, it tells the client, over plain TCP, that the connection ends: a
+// request that arrives between this and closing the connection would be lost, and the client could not know.
+func (c *trackedConn) hasUnreadOrEnd() bool {
+	if c.Conn == net.Conn(c.wire) {
+		return hasUnreadOrShut(c.Conn)
+	}
+	return hasUnread(c.Conn)
+}
+
 // closeIfIdle makes Read return io.EOF if no request has arrived; fasthttp then closes the connection. closeIfIdle does not
-// close it itself, because a request may arrive at the same moment. A new connection is left alone until it is minAge old.
+// close it itself, because a request may arrive at the same moment. A new connection, and one whose input is discarded, is left
+// alone until it is minAge old.
 func (c *trackedConn) closeIfIdle(minAge time.Duration) {
 	switch c.state.Load() {
 	case stateActive:
@@ -166,19 +190,24 @@ func (c *trackedConn) closeIfIdle(minAge time.Duration) {
 		if time.Since(c.accepted) < minAge {
 			return
 		}
+	case stateDiscarding:
+		if c.wire.reads.waiting() < minAge {
+			return
+		}
 	}
-	if !hasUnread(c.Conn) {
+	if c.state.Load() == stateDiscarding || !hasUnread(c.Conn) {
 		c.wire.interruptRead()
 	}
 }
 
-// Close closes the connection. It omits TLS's close_notify where writing it could block or race: if the client reads nothing,
-// and when drain closes a connection that is still being served.
+// Close closes the connection, after it has read what the client may still be sending. It omits TLS's close_notify where writing
+// it could block or race: if the client reads nothing, and when drain closes a connection that is still being served.
 func (c *trackedConn) Close() error {
+	if !c.server.abort.Load() && !c.wire.writeFailed && c.mayReceive() {
+		c.discardInput()
+	}
 	c.untrack.Do(func() {
-		c.server.mu.Lock()
-		delete(c.server.open, c)
-		c.server.mu.Unlock()
+		c.server.remove(c)
 		c.server.limit.release(c.remote)
 		if c.onClose != nil {
 			c.onClose()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
 )
 
 // Go's HTTP client and browsers open connections in advance, and would take a 408 that comes before they send a request for the
@@ -99,4 +100,78 @@ func TestTLSCloseNotify(t *testing.T) {
 	_, err := c.Write(make([]byte, 64<<20))
 	require.Error(t, err)
 	assert.True(t, c.wire.writeFailed)
+}
+
+// expire makes the deadline of a connection's reads pass.
+func expire(t *testing.T, c *trackedConn) {
+	t.Helper()
+	c.wire.reads.at, c.wire.reads.told = 1, 1
+	require.NoError(t, c.wire.SetReadDeadline(time.Unix(1, 0)))
+}
+
+// A request that has arrived when the time to wait for one is over is answered. It would be lost: its client believes that the
+// connection is open.
+func TestRequestAtTheIdleDeadline(t *testing.T) {
+	serverSide, clientSide := localhost(t)
+	for name, state := range map[string]int32{"idle": stateIdle, "new": stateNew} {
+		for _, encrypted := range []bool{false, true} {
+			t.Run(name+map[bool]string{true: " over TLS"}[encrypted], func(t *testing.T) {
+				ln := listenLocal(t)
+				l := newListener(newServer(Options{RequestTimeout: time.Minute, IdleTimeout: time.Minute}), ln, nil)
+				client := connect(t, ln)
+				if encrypted {
+					l.tls = serverSide
+					client = tls.Client(client, clientSide)
+				}
+				conn, err := l.Accept()
+				require.NoError(t, err)
+				c := tracked(conn)
+				if encrypted {
+					c.tlsHandshake(t, conn, client)
+				}
+				if state == stateIdle {
+					c.activate()
+					setState(conn, fasthttp.StateIdle)
+				}
+				_, err = io.WriteString(client, "two")
+				require.NoError(t, err)
+				eventually(t, func() bool { return hasUnread(c.Conn) })
+				expire(t, c)
+				b := make([]byte, 10)
+				n, err := c.Read(b)
+				require.NoError(t, err)
+				assert.Equal(t, "two", string(b[:n]))
+
+				setState(conn, fasthttp.StateIdle)
+				expire(t, c)
+				_, err = c.Read(b)
+				require.ErrorIs(t, err, io.EOF, "nothing has arrived")
+				require.NoError(t, c.Close())
+				require.NoError(t, l.Close())
+			})
+		}
+	}
+}
+
+func (c *trackedConn) tlsHandshake(t *testing.T, conn, client net.Conn) {
+	t.Helper()
+	shaken := make(chan error, 1)
+	go func() { shaken <- client.(*tls.Conn).HandshakeContext(t.Context()) }()
+	require.NoError(t, conn.(tlsTrackedConn).Handshake())
+	require.NoError(t, <-shaken)
+	c.wire.received = false
+}
+
+// A client whose connection reached its idle deadline is told so before the server looks away, not after.
+func TestIdleDeadlineTellsTheClientAtOnce(t *testing.T) {
+	conn, client := accepted(t)
+	c := &trackedConn{server: newServer(Options{}), wire: newDeadlineConn(conn)}
+	c.Conn = c.wire
+	c.state.Store(stateIdle)
+	expire(t, c)
+	_, err := c.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	_, err = client.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "before Close")
+	require.NoError(t, conn.Close())
 }

@@ -49,7 +49,8 @@ func newDeadlineConn(conn net.Conn) *deadlineConn {
 
 // newSocketConn is newDeadlineConn for a conn that does no more than its socket does. A nil socket means that this is not known.
 func newSocketConn(conn net.Conn, socket syscall.Conn) *deadlineConn {
-	c := &deadlineConn{Conn: conn, reads: deadline{set: conn.SetReadDeadline}, writes: deadline{set: conn.SetWriteDeadline}}
+	c := &deadlineConn{Conn: conn}
+	c.reads.set, c.writes.set = conn.SetReadDeadline, conn.SetWriteDeadline
 	if socket != nil && canTry {
 		if raw, err := socket.SyscallConn(); err == nil {
 			c.raw, c.onReadable, c.onWritable = raw, c.tryRead, c.tryWrite
@@ -180,6 +181,7 @@ func (c *deadlineConn) tryWrite(fd uintptr) (done bool) {
 type deadline struct {
 	timeout time.Duration // counted from the first wait; 0: no limit
 	at      time.Duration // when it passes; 0: no call has waited since reset, or there is no limit
+	from    atomic.Int64  // when the first wait since reset began; before that, the one before it
 	told    time.Duration // the deadline that the poller has; 0: none
 	set     func(time.Time) error
 }
@@ -192,10 +194,14 @@ func (d *deadline) reset(timeout time.Duration) { d.timeout, d.at = timeout, 0 }
 func (d *deadline) start() time.Duration {
 	if d.timeout > 0 && d.at == 0 {
 		now := time.Since(epoch)
+		d.from.Store(int64(now))
 		d.at = now + min(d.timeout, math.MaxInt64-now)
 	}
 	return d.at
 }
+
+// waiting returns how long ago the first wait since reset began. Any goroutine may call it.
+func (d *deadline) waiting() time.Duration { return time.Since(epoch) - time.Duration(d.from.Load()) }
 
 // beforeWait is called when a read or write is about to block. An earlier deadline that the poller has is left in place:
 // superseded handles it if it passes.

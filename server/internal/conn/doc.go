@@ -5,6 +5,9 @@
 //	conn.go          a tracked connection: whether it is new, active or idle, and how it reads and closes
 //	deadline.go      lazy deadlines: a deadline is set only when a read or a write is about to block
 //	deadline_*.go    the system calls of deadline.go
+//	lines.go         the limit on the lines of a header block and of trailers
+//	buffers.go       giving back the memory that fasthttp keeps for a connection's requests
+//	discard.go       closing: what the client is still sending is read and thrown away first
 //	stream.go        a connection that a handler writes to for as long as its client reads
 //	drain.go         stopping: stop accepting, close idle connections, let requests in flight finish
 //	drain_linux.go   what draining asks of the kernel: drop SYNs, empty the accept backlog, look for unread bytes
@@ -14,5 +17,5 @@
 // where the server speaks TLS.
 //
 // Locks: Server.mu and connLimit.mu; neither is held while the other is taken, nor while a connection is read, written or closed.
-// docs/decisions/0034-connections.md has the measurements behind deadline.go, 0028-a-stop-resets-nobody.md those behind draining.
+// docs/decisions/0039-what-a-connection-costs.md says why buffers.go, lines.go and discard.go are as they are; 0034-connections.md has the measurements behind deadline.go, 0028-a-stop-resets-nobody.md those behind draining.
 package conn

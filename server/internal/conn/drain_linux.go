@@ -66,7 +66,27 @@ func acceptBacklog(ln net.Listener) []net.Conn {
 }
 
 // hasUnread reports whether the socket's receive buffer holds bytes.
-func hasUnread(conn net.Conn) bool {
+func hasUnread(conn net.Conn) bool { return onSocket(conn, unread) }
+
+// hasUnreadOrShut is hasUnread. If there are no bytes it shuts the socket's sending half down before another can arrive, as
+// far as that is possible.
+func hasUnreadOrShut(conn net.Conn) bool {
+	return onSocket(conn, func(fd int) bool {
+		if unread(fd) {
+			return true
+		}
+		_ = unix.Shutdown(fd, unix.SHUT_WR) // fails only if the connection has ended
+		return false
+	})
+}
+
+func unread(fd int) bool {
+	n, _ := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	return n > 0
+}
+
+// onSocket returns what f says about the socket of a connection; false if the connection has none.
+func onSocket(conn net.Conn, f func(fd int) bool) (result bool) {
 	for { // unwraps tls.Conn and deadlineConn
 		outer, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {
@@ -82,7 +102,6 @@ func hasUnread(conn net.Conn) bool {
 	if err != nil {
 		return false
 	}
-	n := 0
-	_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
-	return n > 0
+	_ = raw.Control(func(fd uintptr) { result = f(int(fd)) }) // fails only if the connection is closed
+	return result
 }

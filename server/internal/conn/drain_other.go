@@ -12,3 +12,6 @@ func acceptBacklog(net.Listener) []net.Conn { return nil }
 
 // hasUnread reports nothing: golang.org/x/sys/unix does not have the request (FIONREAD) on all of these systems.
 func hasUnread(net.Conn) bool { return false }
+
+// hasUnreadOrShut is hasUnread.
+func hasUnreadOrShut(net.Conn) bool { return false }

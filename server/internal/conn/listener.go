@@ -32,6 +32,9 @@ type Server struct {
 	http  *fasthttp.Server
 	opts  Options
 	limit connLimit
+	// discarding has an element for each connection whose input is thrown away.
+	discarding chan struct{}
+
 	abort atomic.Bool // written once, by drain: remaining connections are closed without TLS's close_notify
 
 	mu        sync.Mutex
@@ -43,7 +46,10 @@ type Server struct {
 // New returns a Server that serves with srv, which must have no timeouts of its own. New sets srv's ConnState.
 func New(srv *fasthttp.Server, opts Options) *Server {
 	srv.ConnState = setState
-	return &Server{http: srv, opts: opts, limit: connLimit{max: opts.MaxPerClient}, open: make(map[*trackedConn]struct{})}
+	return &Server{
+		http: srv, opts: opts, limit: connLimit{max: opts.MaxPerClient}, open: make(map[*trackedConn]struct{}),
+		discarding: make(chan struct{}, maxDiscarding),
+	}
 }
 
 // Serve serves the connections of ln until Drain. Before Drain it returns only if ln fails. Called after Drain, it closes ln.
@@ -156,10 +162,12 @@ func (l *listener) track(conn net.Conn) net.Conn {
 		if warn {
 			s.opts.Log.Warn("a client has too many connections; its next ones are closed", "client", c.remote, "max_conns_per_ip", s.limit.max)
 		}
-		if !encrypted && l.tls == nil { // a response over TLS would have to wait for the client's handshake
-			_, _ = conn.Write(s.opts.Refusal()) // does not block: the socket's buffer is empty
+		if encrypted || l.tls != nil { // a response would have to wait for the client's handshake
+			_ = conn.Close()
+			return nil
 		}
-		_ = conn.Close()
+		_, _ = conn.Write(s.opts.Refusal()) // does not block: the socket's buffer is empty
+		go c.discardAndClose()
 		return nil
 	}
 	if l.tls != nil {
@@ -167,11 +175,21 @@ func (l *listener) track(conn net.Conn) net.Conn {
 		c.Conn, secure, encrypted = own, own, true
 	}
 	c.wire.setTimeouts(s.opts.RequestTimeout, s.opts.RequestTimeout)
-	s.mu.Lock()
-	s.open[c] = struct{}{}
-	s.mu.Unlock()
+	s.add(c)
 	if encrypted {
 		return tlsTrackedConn{c, secure}
 	}
 	return c
+}
+
+func (s *Server) add(c *trackedConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[c] = struct{}{}
+}
+
+func (s *Server) remove(c *trackedConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
 }

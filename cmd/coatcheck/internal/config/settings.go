@@ -264,6 +264,10 @@ func connectionSettings(c *Config) []setting {
 			help: "how long a connection may wait for its next request",
 		},
 		{
+			name: "max-header", kind: size(&c.Server.MaxHeader), def: "8KiB",
+			help: "how large a request's line and headers may be, and its trailers; 1KiB to 64KiB. Above 8KiB a connection that waits keeps no buffers, and a request takes one more system call",
+		},
+		{
 			name: "max-conns-per-ip", kind: count(&c.Server.MaxConnsPerIP, 0), def: "0",
 			help: "connections that one client (an IPv4 address, or the /64 of an IPv6 address) may have; 0: no limit",
 		},

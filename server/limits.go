@@ -1,0 +1,117 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck/server/internal/conn"
+)
+
+// Marks that headerReceived leaves in a request's header, because fasthttp gives it nothing else that the handler sees. No client
+// can send a header whose name begins with a colon.
+var (
+	markTooManyLines = []byte(":Too-Many-Lines")
+	markBodyUnread   = []byte(":Body-Unread")
+	marked           = []byte("1")
+)
+
+// headerReceived is fasthttp's hook between a request's header block and its body.
+func headerReceived(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
+	// The block includes the empty line.
+	if raw := h.RawHeaders(); len(raw) > MaxHeaderLines*len("a:\r\n") && bytes.Count(raw, newline)-1 > MaxHeaderLines {
+		refuseLines(h)
+		return none
+	}
+	switch n := h.ContentLength(); {
+	case n <= 0: // no body, or one of unknown length
+	case n > MaxBody:
+		h.Del(fasthttp.HeaderExpect) // the client is not asked for a body that is refused
+	case isVerify(h.RequestURI()):
+		leaveBody(h, markBodyUnread)
+	}
+	return none
+}
+
+var newline = []byte{'\n'}
+
+// refuseLines makes a request be refused for its many lines, and drops them now: its body may take its time.
+func refuseLines(h *fasthttp.RequestHeader) {
+	method := string(h.Method())
+	*h = fasthttp.RequestHeader{}
+	h.SetMethod(method)
+	h.SetRequestURI("/")
+	leaveBody(h, markTooManyLines)
+}
+
+// leaveBody makes fasthttp call the handler without reading the body, and close the connection afterwards.
+func leaveBody(h *fasthttp.RequestHeader, mark []byte) {
+	h.SetContentLength(0)
+	h.Del(fasthttp.HeaderExpect)
+	h.SetConnectionClose()
+	h.SetCanonical(mark, marked)
+}
+
+// isVerify reports whether a request target names verify, which ignores the body and so does not wait for it.
+func isVerify(target []byte) bool {
+	if len(target) > 0 && target[0] != '/' { // http://host/path
+		if _, rest, ok := bytes.Cut(target, []byte("://")); ok {
+			target = rest[max(bytes.IndexByte(rest, '/'), 0):]
+		}
+	}
+	path, _, _ := bytes.Cut(target, []byte{'?'})
+	return string(path) == "/auth/verify"
+}
+
+// unreadRequest is called before a request is answered. It returns the problem that is the answer, if its header block or its
+// trailers have too many lines. It drops trailers: they must not count as headers.
+func unreadRequest(ctx *fasthttp.RequestCtx) *problem {
+	h := &ctx.Request.Header
+	if h.ConnectionClose() { // of few requests, and of all that have a mark
+		switch {
+		case len(h.PeekCanonical(markTooManyLines)) > 0:
+			conn.DiscardInput(ctx)
+			return problemHeaderTooLarge
+		case len(h.PeekCanonical(markBodyUnread)) > 0:
+			conn.DiscardInput(ctx)
+		}
+	}
+	if len(h.PeekTrailerKeys()) > 0 && !dropTrailers(h) {
+		ctx.SetConnectionClose()
+		return problemHeaderTooLarge
+	}
+	return nil
+}
+
+// dropTrailers replaces the header by one that has no trailers, and reports whether it could: not if there were too many.
+// fasthttp offers no way to remove them alone.
+func dropTrailers(h *fasthttp.RequestHeader) bool {
+	if bytes.Count(h.TrailerHeader(), newline)-1 > MaxHeaderLines {
+		return false
+	}
+	var block bytes.Buffer
+	for _, part := range [...][]byte{h.Method(), {' '}, h.RequestURI(), {' '}, h.Protocol(), []byte("\r\n"), h.RawHeaders()} {
+		block.Write(part)
+	}
+	*h = fasthttp.RequestHeader{}
+	return h.Read(bufio.NewReaderSize(&block, block.Len())) == nil // it was read before
+}
+
+// unreadable returns fasthttp's ErrorHandler: it answers a request that could not be read. handler chooses the answer.
+func (s *Server) unreadable(handler func(*fasthttp.RequestCtx, error), counted *requests) func(*fasthttp.RequestCtx, error) {
+	return func(ctx *fasthttp.RequestCtx, err error) {
+		s.base.begin(ctx)
+		if errors.Is(err, conn.ErrTooManyLines) {
+			writeProblem(ctx, problemHeaderTooLarge)
+		} else {
+			handler(ctx, err)
+		}
+		ctx.SetConnectionClose()
+		conn.DiscardInput(ctx)
+		s.access.refused(ctx)
+		counted.refused(ctx)
+		conn.Reclaim(ctx)
+	}
+}
