@@ -1,5 +1,5 @@
-// Package deploy_test runs the samples of this folder as they are, with only ports and paths replaced, on the programs that
-// Debian packages: nginx here, the others where the build tag real is set.
+// Package deploy_test runs the samples of this folder as they are, with only ports and paths replaced: nginx here, the
+// other proxies where the build tag real is set.
 package deploy_test
 
 import (
@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -33,7 +34,7 @@ import (
 )
 
 const (
-	patience = time.Minute
+	patience = 15 * time.Second
 	host     = "app.example.com"
 	cookie   = "__Host-coatcheck"
 )
@@ -41,12 +42,18 @@ const (
 // site is a proxy by one of the samples, with coatcheck and an application behind it.
 type site struct {
 	*testing.T
-	proxy     string // where it listens
+	proxy     string     // where it listens
+	outermost *testing.T // what T is outside of with
 	coatcheck *exec.Cmd
 	roots     *x509.CertPool
+	// The proxy can take no cookie out of a header.
+	allCookies bool
+
+	process *exec.Cmd // the proxy's
+	dir     string    // of its configuration
 
 	mu   sync.Mutex
-	seen []http.Header // guarded by mu: the requests that reached the application
+	seen []*http.Request // guarded by mu: the requests that reached the application
 }
 
 // proxied is how a sample is run.
@@ -55,6 +62,16 @@ type proxied struct {
 	command func(dir, config string) []string
 	wrap    func(dir, config string) string // nil: the sample is all of the configuration
 	paths   map[string]string               // of the sample, and what the test has in their place
+	idle    []string                        // how long idle connections are kept, and a shorter time, as pairs
+	reload  func(s *site)                   // nil: it has no way to read its configuration again
+	// The proxy can take no cookie out of a header.
+	allCookies bool
+}
+
+// variant is what a test changes about a site.
+type variant struct {
+	asked *asked // instead of coatcheck; nil: the program
+	edit  func(config string) string
 }
 
 var nginx = map[string]proxied{
@@ -68,7 +85,9 @@ var nginx = map[string]proxied{
 			}
 			return "daemon off;\nworker_processes 1;\nuser root;\npid " + dir + "/pid;\nerror_log stderr warn;\nevents {}\nhttp {\naccess_log off;\n" + temp + config + "}\n"
 		},
-		paths: map[string]string{"/etc/nginx/tls/": "/"},
+		paths:  map[string]string{"/etc/nginx/tls/": "/"},
+		idle:   []string{"keepalive_timeout 30s", "keepalive_timeout 1s"},
+		reload: func(s *site) { require.NoError(s, s.process.Process.Signal(syscall.SIGHUP)) },
 	},
 }
 
@@ -146,22 +165,22 @@ func certificate(t *testing.T) (cert, key []byte) {
 	return cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-func open(t *testing.T, how proxied) *site {
+func open(t *testing.T, how proxied, with variant) *site {
 	t.Helper()
-	s := &site{T: t, roots: x509.NewCertPool()}
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.seen = append(s.seen, r.Header)
-		_, _ = io.WriteString(w, "the application")
-	}))
+	s := &site{T: t, outermost: t, roots: x509.NewCertPool(), allCookies: how.allCookies}
+	app := httptest.NewServer(s.application())
 	t.Cleanup(app.Close)
-	program, err := built()
-	require.NoError(t, err)
 	port, front := freePort(t), freePort(t)
 	s.proxy = "127.0.0.1:" + front
-	s.coatcheck = start(t, port, program, "serve", "--dev", "--listen=127.0.0.1:"+port, "--admin-listen=off", "--cookie-name="+cookie, "--cookie-secure",
-		"--trusted-proxies=127.0.0.1", "--verify-login-url=https://"+host+"/login")
+	behind := "127.0.0.1:" + port
+	if with.asked == nil {
+		program, err := built()
+		require.NoError(t, err)
+		s.coatcheck = start(t, port, program, "serve", "--dev", "--listen="+behind, "--admin-listen=off", "--cookie-name="+cookie, "--cookie-secure",
+			"--trusted-proxies=127.0.0.1", "--verify-login-url=https://"+host+"/login", "--data-dir="+t.TempDir())
+	} else {
+		behind = strings.TrimPrefix(with.asked.serve(t).URL, "http://")
+	}
 
 	dir := t.TempDir()
 	cert, key := certificate(t)
@@ -170,8 +189,14 @@ func open(t *testing.T, how proxied) *site {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
 	pairs := []string{
-		"127.0.0.1:3000", "127.0.0.1:" + port, "127.0.0.1:8000", strings.TrimPrefix(app.URL, "http://"),
+		"127.0.0.1:3000", behind, "127.0.0.1:8000", strings.TrimPrefix(app.URL, "http://"), "127.0.0.1:3080", "127.0.0.1:" + freePort(t),
 		host + ":443", host + ":" + front, "listen 443", "listen 127.0.0.1:" + front, "bind :443", "bind 127.0.0.1:" + front,
+		`address: ":443"`, `address: "127.0.0.1:` + front + `"`,
+	}
+	for _, upstream := range []struct{ sample, address string }{{"port_value: 3000", behind}, {"port_value: 8000", app.Listener.Addr().String()}, {"0.0.0.0, port_value: 443", s.proxy}} {
+		_, number, err := net.SplitHostPort(upstream.address)
+		require.NoError(t, err)
+		pairs = append(pairs, upstream.sample, strings.Replace(upstream.sample[:strings.LastIndex(upstream.sample, " ")+1], "0.0.0.0", "127.0.0.1", 1)+number)
 	}
 	for _, of := range slices.Backward(slices.Sorted(maps.Keys(how.paths))) { // a folder in another one first
 		pairs = append(pairs, of, dir+how.paths[of])
@@ -180,18 +205,31 @@ func open(t *testing.T, how proxied) *site {
 	for i, name := range how.sample {
 		text, err := os.ReadFile(name)
 		require.NoError(t, err)
-		config := replace.Replace(string(text))
+		config := string(text)
+		if with.edit != nil {
+			config = with.edit(config)
+		}
+		config = replace.Replace(config)
 		if i == 0 && how.wrap != nil {
 			config = how.wrap(dir, config)
 		}
 		require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.Base(name)), []byte(config), 0o600))
 	}
-	start(t, front, how.command(dir, filepath.Join(dir, filepath.Base(how.sample[0])))...)
+	s.dir = dir
+	s.process = start(t, front, how.command(dir, filepath.Join(dir, filepath.Base(how.sample[0])))...)
 	return s
 }
 
 // ask sends a request as it stands over a connection of its own.
 func (s *site) ask(method, path string, head ...string) *http.Response {
+	s.Helper()
+	resp, err := s.try(method, path, head...)
+	require.NoError(s, err, "%s %s %q", method, path, head)
+	return resp
+}
+
+// try is ask, with the error where there was no answer.
+func (s *site) try(method, path string, head ...string) (*http.Response, error) {
 	s.Helper()
 	dialer := tls.Dialer{Config: &tls.Config{RootCAs: s.roots, ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}}
 	conn, err := dialer.DialContext(s.Context(), "tcp", s.proxy)
@@ -206,15 +244,26 @@ func (s *site) ask(method, path string, head ...string) *http.Response {
 		}
 		lines += line + "\r\n"
 	}
-	_, err = io.WriteString(conn, method+" "+path+" HTTP/1.1\r\n"+lines+"\r\n"+body)
-	require.NoError(s, err)
+	if _, err = io.WriteString(conn, method+" "+path+" HTTP/1.1\r\n"+lines+"\r\n"+body); err != nil {
+		return nil, err
+	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
-	require.NoError(s, err, "%s %s %q", method, path, head)
+	if err != nil {
+		require.NotErrorIs(s, err, os.ErrDeadlineExceeded, "%s %q is not answered", method, path)
+		return nil, err
+	}
 	text, err := io.ReadAll(resp.Body)
-	require.NoError(s, err)
-	require.NoError(s, resp.Body.Close())
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, err
+	}
 	resp.Body = io.NopCloser(strings.NewReader(string(text)))
-	return resp
+	return resp, nil
+}
+
+// send is try where any answer will do, an error too.
+func (s *site) send(method, path string, head ...string) {
+	s.Helper()
+	_, _ = s.try(method, path, head...) //nolint:bodyclose // read and closed by try
 }
 
 // status is ask for its status.
@@ -223,13 +272,22 @@ func (s *site) status(method, path string, head ...string) int {
 	return s.ask(method, path, head...).StatusCode //nolint:bodyclose // read and closed by ask
 }
 
-// reached returns the headers of the requests that reached the application since the last call.
-func (s *site) reached() []http.Header {
+// requests returns the requests that reached the application since the last call.
+func (s *site) requests() []*http.Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seen := s.seen
 	s.seen = nil
 	return seen
+}
+
+// reached returns the headers of the requests that reached the application since the last call.
+func (s *site) reached() []http.Header {
+	var headers []http.Header
+	for _, r := range s.requests() {
+		headers = append(headers, r.Header)
+	}
+	return headers
 }
 
 func (s *site) login(user string) (line string) {

@@ -1,8 +1,41 @@
--- The action "coatcheck" asks coatcheck's /auth/verify about the request, with its cookies and what a redirect to the login page
+-- Two actions for haproxy.cfg.
+--
+-- "coatcheck" asks coatcheck's /auth/verify about the request, with its session cookie and what a redirect to the login page
 -- needs, and puts the answer into txn.coatcheck.*. It decides nothing: haproxy.cfg lets in what has status 200, and a status that
 -- was never set is not 200.
+--
+-- "coatcheck-cookies" takes cookies out of the request: "others" leaves the application what is not the session's, with which it
+-- could act as the user; "ours" leaves coatcheck what begins with the session cookie's name.
 
-local timeout = 2000 -- ms
+local name = "__Host-coatcheck"
+local timeout = 600 -- ms; HAProxy tries four times
+
+-- cookies returns the request's cookies for which wanted(name) holds, as one header's value.
+local function cookies(sent, wanted)
+	local found, lines = {}, sent["cookie"]
+	for i = 0, lines and #lines or -1 do
+		for pair in lines[i]:gmatch("[^;]+") do
+			pair = pair:match("^[ \t]*(.-)[ \t]*$")
+			if pair ~= "" and wanted(pair:match("^[^=]*")) then
+				table.insert(found, pair)
+			end
+		end
+	end
+	return table.concat(found, "; ")
+end
+
+core.register_action("coatcheck-cookies", { "http-req" }, function(txn, which)
+	local kept = cookies(txn.http:req_get_headers(), function(cookie)
+		if which == "ours" then
+			return cookie:sub(1, #name) == name
+		end
+		return cookie ~= name
+	end)
+	txn.http:req_del_header("cookie")
+	if kept ~= "" then
+		txn.http:req_add_header("cookie", kept)
+	end
+end, 1)
 
 core.register_action("coatcheck", { "http-req" }, function(txn, url)
 	txn:set_var("txn.coatcheck.status", 503)
@@ -14,18 +47,22 @@ core.register_action("coatcheck", { "http-req" }, function(txn, url)
 		["x-forwarded-proto"] = { "https" },
 		["x-forwarded-uri"] = { txn.f:pathq() },
 	}
-	for name, as in pairs({ cookie = "cookie", accept = "accept", ["sec-fetch-mode"] = "sec-fetch-mode", host = "x-forwarded-host" }) do
-		for i = 0, sent[name] and #sent[name] or -1 do
+	local session = cookies(sent, function(cookie) return cookie == name end)
+	if session ~= "" then
+		ask["cookie"] = { session }
+	end
+	for header, as in pairs({ accept = "accept", ["sec-fetch-mode"] = "sec-fetch-mode", host = "x-forwarded-host" }) do
+		for i = 0, sent[header] and #sent[header] or -1 do
 			ask[as] = ask[as] or {}
-			table.insert(ask[as], sent[name][i])
+			table.insert(ask[as], sent[header][i])
 		end
 	end
 	local answer = core.httpclient():get({ url = url, headers = ask, timeout = timeout })
 	if not answer or not answer.status or not answer.headers then
 		return
 	end
-	local function header(name)
-		return answer.headers[name] and answer.headers[name][0]
+	local function header(field)
+		return answer.headers[field] and answer.headers[field][0]
 	end
 	if answer.status == 302 and header("location") then
 		txn:set_var("txn.coatcheck.location", header("location"))
@@ -34,8 +71,9 @@ core.register_action("coatcheck", { "http-req" }, function(txn, url)
 		if not header("remote-user") or not header("remote-session-id") then
 			return
 		end
-		txn:set_var("txn.coatcheck.user", header("remote-user"))
-		txn:set_var("txn.coatcheck.session", header("remote-session-id"))
+		for _, field in ipairs({ "user", "name", "email", "groups", "session-id" }) do
+			txn:set_var("txn.coatcheck." .. field:gsub("-", "_"), header("remote-" .. field) or "")
+		end
 	end
 	txn:set_var("txn.coatcheck.status", answer.status)
 end, 1)
