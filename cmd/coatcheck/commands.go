@@ -24,7 +24,7 @@ Usage:
   coatcheck data verify DIR                 check what a server left in --data-dir, and count its sessions
   coatcheck doctor [flags]                  check a configuration and the server that runs with it
   coatcheck healthcheck [flags]             ask the running server whether it is alive; for containers
-  coatcheck sessions list USER              show the sessions of a user of a running server
+  coatcheck sessions list [USER]            show the sessions of a user, or of all, of a running server
   coatcheck sessions revoke USER [ID]       end all of them, or one
   coatcheck version                         print the version
 

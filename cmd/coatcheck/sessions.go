@@ -16,6 +16,7 @@ import (
 )
 
 const sessionsUsage = `Usage:
+  coatcheck sessions list [flags]               the live sessions of all users, in no order
   coatcheck sessions list USER [flags]          the live sessions of a user, newest first
   coatcheck sessions revoke USER [ID] [flags]   end all of them, or the one with this handle or session ID
 
@@ -34,7 +35,7 @@ It takes the flags, the environment and the file of "coatcheck serve" too, and h
 // sessionsCall is what the arguments of `coatcheck sessions` ask for.
 type sessionsCall struct {
 	revoke   bool
-	user, id string // id may be empty
+	user, id string // either may be empty: all users, all sessions
 	json     bool
 	url      string
 	keyFile  string
@@ -54,9 +55,14 @@ func runSessions(args, environ []string, stdout, stderr io.Writer) int {
 		say(stderr, fmt.Sprintf("coatcheck: sessions: %v\n\n%s", err, sessionsUsage))
 		return exitUsage
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), adminclient.Timeout)
-	defer cancel()
-	text, err := call.run(ctx, client)
+	var text string
+	if call.user == "" {
+		err = call.listAll(context.Background(), client, stdout, progressOn(stderr))
+	} else {
+		ctx, cancel := context.WithTimeout(context.Background(), adminclient.Timeout)
+		defer cancel()
+		text, err = call.run(ctx, client)
+	}
 	if err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: sessions: %v\n", err))
 		return exitFailed
@@ -74,12 +80,17 @@ func parseSessions(args, environ []string) (*sessionsCall, error) {
 		return nil, err
 	case len(rest) == 0 || rest[0] != "list" && rest[0] != "revoke":
 		return nil, errors.New("it is list or revoke")
-	case len(rest) == 1 || rest[1] == "":
-		return nil, fmt.Errorf("%s needs a user", rest[0])
+	case len(rest) == 1 && rest[0] == "revoke":
+		return nil, errors.New("revoke needs a user")
+	case len(rest) > 1 && rest[1] == "": // a variable of a script that is empty must not mean all users
+		return nil, fmt.Errorf("%s: the user is empty", rest[0])
 	case len(rest) > 3 || len(rest) == 3 && (rest[0] == "list" || rest[2] == ""):
 		return nil, errors.New("too many arguments; a user ID with spaces is one argument, between quotes")
 	}
-	call.revoke, call.user, call.keyFile = rest[0] == "revoke", rest[1], c.AdminKeyFile
+	call.revoke, call.keyFile = rest[0] == "revoke", c.AdminKeyFile
+	if len(rest) > 1 {
+		call.user = rest[1]
+	}
 	if len(rest) == 3 {
 		call.id = rest[2]
 	}
@@ -150,13 +161,32 @@ func sessionTable(user string, sessions []adminclient.Session) string {
 	if len(sessions) == 0 {
 		return fmt.Sprintf("%s has no live session\n", adminclient.Printable(user))
 	}
+	rows := [][]string{sessionColumns}
+	for _, s := range sessions {
+		rows = append(rows, sessionRow(s))
+	}
+	return table(rows)
+}
+
+var sessionColumns = []string{"HANDLE", "SESSION ID", "CREATED", "LAST SEEN", "EXPIRES", "BOUND", "BEGAN AT", "ADDRESS", "BROWSER"}
+
+func sessionRow(s adminclient.Session) []string {
+	bound := "no"
+	if s.Bound {
+		bound = "yes"
+	}
+	return []string{
+		adminclient.Printable(s.Handle), adminclient.Printable(s.SessionID), s.CreatedAt.Format(time.RFC3339), s.LastSeenAt.Format(time.RFC3339),
+		s.ExpiresAt.Format(time.RFC3339), bound, adminclient.Printable(s.CreatedIP), adminclient.Printable(s.IP), adminclient.Printable(s.UserAgent),
+	}
+}
+
+// table puts rows of cells into columns.
+func table(rows [][]string) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	row := func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) } //nolint:errcheck // a strings.Builder takes everything
-	row("HANDLE", "SESSION ID", "CREATED", "LAST SEEN", "EXPIRES", "ADDRESS", "BROWSER")
-	for _, s := range sessions {
-		row(adminclient.Printable(s.Handle), adminclient.Printable(s.SessionID), s.CreatedAt.Format(time.RFC3339), s.LastSeenAt.Format(time.RFC3339),
-			s.ExpiresAt.Format(time.RFC3339), adminclient.Printable(s.IP), adminclient.Printable(s.UserAgent))
+	for _, cells := range rows {
+		fmt.Fprintln(w, strings.Join(cells, "\t")) //nolint:errcheck // a strings.Builder takes everything
 	}
 	_ = w.Flush() // likewise
 	return b.String()

@@ -144,7 +144,7 @@ func TestSessionsWithAKey(t *testing.T) {
 
 func TestSessionsUsage(t *testing.T) {
 	for name, args := range map[string][]string{
-		"nothing": {}, "no verb": {"ada"}, "no user": {"list"}, "an empty user": {"list", ""}, "an ID to list": {"list", "ada", "x"},
+		"nothing": {}, "no verb": {"ada"}, "no user": {"revoke"}, "nobody to revoke": {"revoke", ""}, "an empty user": {"list", ""}, "an ID to list": {"list", "ada", "x"},
 		"an empty ID": {"revoke", "ada", ""}, "four": {"revoke", "ada", "x", "y"}, "an unknown flag": {"list", "ada", "--format=x"},
 		"no URL": {"list", "ada", "--admin-url=localhost:3001"}, "a password in the URL": {"list", "ada", "--admin-url=http://u:s3cret@h"},
 		"a query": {"list", "ada", "--admin-url=http://h/?x"}, "another scheme": {"list", "ada", "--admin-url=ftp://h"},

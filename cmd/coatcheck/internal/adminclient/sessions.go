@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
 
 // Session is what the admin API shows of a session.
 type Session struct {
+	UserID     string `json:"user_id"` // only in a list of the sessions of all users
 	Handle     string
 	SessionID  string `json:"session_id"`
 	Bound      bool
@@ -36,6 +38,50 @@ func (c *Client) Sessions(ctx context.Context, user string) ([]Session, []byte, 
 		return nil, nil, c.Refused(status, nil)
 	}
 	return answer.Sessions, body, nil
+}
+
+// Page is a part of the list of the sessions of all users.
+type Page struct {
+	Sessions []Session
+	JSON     []json.RawMessage // the same, as the admin API shows them
+}
+
+// AllSessions calls yield for each page of the live sessions of all users. Its errors are those of the requests, and of yield.
+func (c *Client) AllSessions(ctx context.Context, yield func(Page) error) error {
+	const first = "/admin/sessions"
+	for path := first; ; {
+		status, body, err := c.Do(ctx, http.MethodGet, path)
+		if err != nil {
+			return err
+		}
+		if status != http.StatusOK {
+			return c.Refused(status, body)
+		}
+		var answer struct {
+			Sessions []json.RawMessage
+			Next     string
+		}
+		if json.Unmarshal(body, &answer) != nil || answer.Sessions == nil {
+			return c.Refused(status, nil)
+		}
+		page := Page{make([]Session, len(answer.Sessions)), answer.Sessions}
+		for i, raw := range answer.Sessions {
+			if json.Unmarshal(raw, &page.Sessions[i]) != nil {
+				return c.Refused(status, nil)
+			}
+		}
+		if err := yield(page); err != nil {
+			return err
+		}
+		next := first + "?cursor=" + url.QueryEscape(answer.Next)
+		switch {
+		case answer.Next == "":
+			return nil
+		case next == path:
+			return fmt.Errorf("%s leads from a page to the same page again", c.base)
+		}
+		path = next
+	}
 }
 
 // EndUser ends all sessions of a user and returns how many there were.
