@@ -47,6 +47,9 @@ func (r *Request) OnlyTooOld() bool {
 	return r.report.TooOld.Key != (Key{}) && r.action == KeepCookie && r.Cookie() == ClearCookie
 }
 
+// KeepCookies makes the response touch no cookie, whatever the request carried.
+func (r *Request) KeepCookies() { r.stale = false }
+
 // tooOld reports whether the last proof of the device is so long ago that the tokens of its session open nothing.
 func (m *Manager) tooOld(r *Record, now time.Time) bool {
 	if len(r.binding) == 0 || !r.binding.used() {
@@ -86,6 +89,16 @@ func (m *Manager) OpenNamed(ctx context.Context, r *Request, key Key, p *Present
 	return foreign || p.malformed, nil
 }
 
+// Forget begins r as a request without a session, and which begins none.
+func (r *Request) Forget(m *Manager, client Client) {
+	r.reset(m, client, m.Now())
+	r.lost = true
+	r.rec.Key, r.rec.body = Key{}, body{}
+}
+
+// NamedKey returns the key of the session of OpenNamed.
+func (r *Request) NamedKey() Key { return r.rec.Key }
+
 // DeviceKey returns the key of the device that the session of OpenNamed is bound to, and the challenge that the device must
 // sign next. ErrNotBound: it is bound to none. The key's bytes are valid until the next call of the request's methods.
 func (r *Request) DeviceKey() (PublicKey, Challenge, error) {
@@ -94,6 +107,9 @@ func (r *Request) DeviceKey() (PublicKey, Challenge, error) {
 	}
 	return r.rec.binding.key(), r.rec.binding.challenge(), nil
 }
+
+// Named returns the user and the public ID of the session of OpenNamed, for audit events: the request has proved nothing yet.
+func (r *Request) Named() (user string, id ID) { return r.rec.UserID(), r.rec.ID }
 
 // MayBind returns nil if the session of OpenNamed may be bound to key by a proof of this challenge: ErrChallenge if the
 // challenge is another one, or too old; ErrBound if the session is bound already. The same key may be bound again by the same
@@ -124,13 +140,9 @@ func (r *Request) mayBind(key PublicKey, c Challenge, now time.Time) error {
 func (r *Request) Bind(ctx context.Context, key PublicKey, c Challenge) error {
 	key.Bytes = append([]byte(nil), key.Bytes...)
 	next := newChallenge()
-	err := r.swapDevice(ctx, func(now time.Time) (bindingOf, error) {
+	return r.swapDevice(ctx, func(now time.Time) (bindingOf, error) {
 		return bindingOf{key: key, next: next, provedAt: now.UnixMilli(), boundWith: &c}, r.mayBind(key, c, now)
 	})
-	if err == nil {
-		r.report.Bound++
-	}
-	return err
 }
 
 // Prove notes that the device has signed the challenge c now, and rotates the token of the session of OpenNamed. ErrChallenge:
@@ -138,17 +150,13 @@ func (r *Request) Bind(ctx context.Context, key PublicKey, c Challenge) error {
 // ended meanwhile. Other errors are those of Commit.
 func (r *Request) Prove(ctx context.Context, c Challenge) error {
 	next := newChallenge()
-	err := r.swapDevice(ctx, func(now time.Time) (bindingOf, error) {
+	return r.swapDevice(ctx, func(now time.Time) (bindingOf, error) {
 		key, want, err := r.DeviceKey()
 		if err == nil && !want.Equal(c) {
 			err = ErrChallenge
 		}
 		return bindingOf{key: key, next: next, provedAt: now.UnixMilli()}, err
 	})
-	if err == nil {
-		r.report.Proved++
-	}
-	return err
 }
 
 // swapDevice rotates the token, together with the binding that want returns for the current record, as often as another

@@ -99,8 +99,6 @@ type Report struct {
 	Damaged     int   // records that could not be decoded
 	Created     int
 	Rotated     int
-	Bound       int // sessions bound to a device, or bound again to the same one
-	Proved      int // proofs of a device that renewed its session's token
 	Renewed     int
 	Ended       int   // by Destroy
 	Replaced    int   // ended by Authenticate

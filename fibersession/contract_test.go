@@ -142,6 +142,8 @@ func (r request) Query(name string) string             { return r.c.Query(name) 
 func (r request) Body() []byte                         { return r.c.Body() }
 func (r request) SetHeader(name, value string)         { r.c.Set(name, value) }
 func (r request) SetCookie(name, value string)         { r.c.Cookie(&fiber.Cookie{Name: name, Value: value}) }
+func (r request) RegisterDevice() error                { return fibersession.RegisterDevice(r.c) }
+func (r request) RefreshDevice() error                 { return fibersession.RefreshDevice(r.c) }
 func (r request) Status(code int)                      { r.c.Status(code) }
 func (r request) Write(text string)                    { r.c.Context().Response.AppendBodyString(text) }
 func (request) Flush()                                 {} // Fiber sends nothing before the handlers have returned

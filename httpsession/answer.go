@@ -18,11 +18,12 @@ func fail(w http.ResponseWriter, err error) {
 	_ = http.NewResponseController(w).Flush()
 }
 
-// setCookie adds the Set-Cookie line that the response needs, if it needs one.
-func setCookie(m *middleware.Middleware, x *middleware.Exchange, h http.Header) {
+// setCookie adds the Set-Cookie line that the response needs, with what accompanies it, if it needs one.
+func setCookie(m *middleware.Middleware, x *middleware.Exchange, r *http.Request, h http.Header) {
 	var space [512]byte
 	if line := m.SetCookie(space[:0], x); len(line) > 0 {
 		h.Add("Set-Cookie", string(line))
+		m.Beside(x, func() []string { return r.Header["Cookie"] }, h.Add)
 		keepPrivate(h)
 	}
 }

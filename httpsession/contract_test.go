@@ -134,6 +134,16 @@ func (r *contractRequest) SetHeader(name, value string)         { r.w.Header().S
 func (r *contractRequest) Status(code int)                      { r.status = code }
 func (r *contractRequest) Context() context.Context             { return r.r.Context() }
 
+func (r *contractRequest) RegisterDevice() error {
+	httpsession.RegisterDevice(r.w, r.r)
+	return nil
+}
+
+func (r *contractRequest) RefreshDevice() error {
+	httpsession.RefreshDevice(r.w, r.r)
+	return nil
+}
+
 func (r *contractRequest) Body() []byte {
 	body, err := io.ReadAll(r.r.Body)
 	if err != nil {

@@ -87,7 +87,7 @@ func handle(m *middleware.Middleware, next http.Handler, w http.ResponseWriter, 
 	}
 	x := m.Acquire(outer.exchange())
 	e := &exchange{lasting: lastingContext{r.Context()}}
-	e.writer = responseWriter{ResponseWriter: w, m: m, x: x, ctx: &e.lasting}
+	e.writer = responseWriter{ResponseWriter: w, m: m, x: x, ctx: &e.lasting, request: r}
 	defer e.release()
 	if err := open(&e.lasting, m, x, r); err != nil {
 		fail(w, err)
@@ -95,7 +95,9 @@ func handle(m *middleware.Middleware, next http.Handler, w http.ResponseWriter, 
 	}
 	e.context.begin(r.Context(), outer, m, x)
 	e.writer.before.save(w.Header())
-	serve(next, e, r)
+	if !answerEarly(&e.writer, r) {
+		serve(next, e, r)
+	}
 	e.writer.end()
 }
 

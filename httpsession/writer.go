@@ -25,9 +25,10 @@ type responseWriter struct {
 	x   *middleware.Exchange
 	ctx context.Context // for operations of the store
 
-	before savedHeader // what enclosing middlewares had set when the handler was called
-	sent   bool        // the header has been sent
-	failed error       // the 503 was sent in place of the handler's answer
+	request *http.Request // as it came to the middleware
+	before  savedHeader   // what enclosing middlewares had set when the handler was called
+	sent    bool          // the header has been sent
+	failed  error         // the 503 was sent in place of the handler's answer
 }
 
 // Unwrap is for http.ResponseController.
@@ -56,7 +57,7 @@ func (w *responseWriter) persist() bool {
 // leave sets the cookie and notes that the header is being sent.
 func (w *responseWriter) leave() {
 	w.sent = true
-	setCookie(w.m, w.x, w.Header())
+	setCookie(w.m, w.x, w.request, w.Header())
 	w.x.HeaderSent()
 }
 

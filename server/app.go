@@ -123,14 +123,16 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 // routes registers all routes of the public contract.
 func (s *Server) routes(page []byte) {
 	app, with := s.public, s.with
-	app.Post("/auth/login", s.sameSite, with(s.login))
+	app.Post("/auth/login", s.sameSite, s.withLogin(s.login))
 	if login.FormOf(s.mode) != login.NoForm {
-		app.Get("/auth/login", with(s.signInPage))
+		app.Get("/auth/login", s.withLogin(s.signInPage))
 	}
 	app.Get("/auth/me", with(s.me))
 	app.Get("/auth/userinfo", with(s.userInfo))
 	app.Post("/auth/refresh", s.sameSite, with(s.refresh))
-	app.Post("/auth/logout", s.sameSite, with(s.logout))
+	app.Post("/auth/logout", s.sameSite, s.withLogout(s.logout))
+	app.Post("/auth/dbsc/register", s.device(fasthttpsession.Register))
+	app.Post("/auth/dbsc/refresh", s.device(fasthttpsession.Refresh))
 	app.All("/auth/verify", noFragment, s.withoutCookie(s.verify))
 	app.Get("/auth/watch", with(s.watch))
 	app.Get("/auth/sessions", with(s.listSessions))

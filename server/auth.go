@@ -121,8 +121,10 @@ func (s *Server) refresh(c *fiber.Ctx, r *coatcheck.Request) error {
 // logout ends every live session among the request's cookies, and clears the cookie whether there was one or not.
 func (s *Server) logout(c *fiber.Ctx, r *coatcheck.Request) error {
 	user, id := r.UserID(), r.ID()
-	if reused := r.Report().Reused; user == "" {
-		user, id = reused.User, reused.ID
+	for _, former := range [...]coatcheck.Reuse{r.Report().Reused, r.Report().TooOld} {
+		if user == "" {
+			user, id = former.User, former.ID
+		}
 	}
 	r.Destroy()
 	if err := r.Commit(s.context(c.Context())); err != nil {

@@ -46,6 +46,10 @@ type Config struct {
 	Policy coatcheck.Policy
 	// Cookie is what the session cookie looks like.
 	Cookie Cookie
+	// DBSC offers at each login to bind the session to the browser's device (Device Bound Session Credentials): the token in the
+	// cookie then opens the session for Policy.BoundTTL only, and who holds the device's key gets the next one. It needs a
+	// Secure cookie without a Domain. False: no login offers it; sessions that are bound already are renewed nevertheless.
+	DBSC bool
 	// Logger receives audit events and errors. Nil: slog.Default().
 	Logger *slog.Logger
 
@@ -97,6 +101,9 @@ type Cookie = cookie.Config
 // Validate returns all mistakes of the configuration, joined.
 func (c Config) Validate() error {
 	errs := []error{c.Policy.Validate(), c.Cookie.Validate()}
+	if c.DBSC {
+		errs = append(errs, c.Cookie.ValidateBinding())
+	}
 	for _, o := range c.TrustedOrigins {
 		if _, err := parseOrigin(o); err != nil {
 			errs = append(errs, fmt.Errorf("trusted-origins: %w", err))

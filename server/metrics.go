@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/middleware"
 
 	dto "github.com/prometheus/client_model/go"
 )
@@ -21,6 +22,8 @@ type metrics struct {
 	created, rotated, renewed    prometheus.Counter
 	conflicts, dropped, notNoted prometheus.Counter
 	wrong, reused, duplicate     prometheus.Counter
+	tooOld                       prometheus.Counter
+	devices                      *prometheus.CounterVec
 	damaged, crossSite           prometheus.Counter
 	ended                        map[string]prometheus.Counter // by reason; never changes
 	logins                       *prometheus.CounterVec
@@ -64,6 +67,7 @@ func newMetrics() *metrics {
 	m.notNoted = counter("notes_failed_total", "Renewals and first uses of a token that could not be written and were left to the next request.")
 	m.wrong = counter("wrong_secrets_total", "Tokens of a known session with a secret that was never its previous one.")
 	m.reused = counter("token_reuse_total", "Requests with a token that had been exchanged before and was no longer admitted.")
+	m.tooOld = counter("bound_tokens_too_old_total", "Requests with a token of a device-bound session whose device had not proved its key for too long: a copy, perhaps.")
 	m.duplicate = counter("duplicate_cookies_total", "Requests with several live sessions or too many candidates, which were anonymous.")
 	m.damaged = counter("damaged_records_total", "Stored records that could not be read and were deleted.")
 	m.crossSite = counter("cross_site_refused_total", "Unsafe requests of other sites that were refused.")
@@ -78,7 +82,16 @@ func newMetrics() *metrics {
 	for _, outcome := range loginOutcomes {
 		m.logins.WithLabelValues(outcome) // so that each outcome is there from the start, and its first failure is an increase
 	}
-	m.all = append(m.all, m.logins)
+	m.devices = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "coatcheck_dbsc_requests_total",
+		Help: "Requests of devices, by route (register, refresh) and outcome: ok; challenge (a refresh that was told what to sign); refused (a wrong or old proof); bound (already); gone (no such session); throttled; unavailable.",
+	}, []string{"route", "outcome"})
+	for _, route := range []middleware.DeviceRoute{middleware.DeviceRegister, middleware.DeviceRefresh} {
+		for _, outcome := range middleware.DeviceOutcomes(route) {
+			m.devices.WithLabelValues(string(route), string(outcome))
+		}
+	}
+	m.all = append(m.all, m.logins, m.devices)
 	m.all = append(m.all, m.store.collectors()...)
 	return m
 }
@@ -116,6 +129,9 @@ func (m *metrics) session(r *coatcheck.Report) {
 	m.ended[endedLogout].Add(float64(r.Ended))
 	m.ended[endedReplaced].Add(float64(r.Replaced))
 	m.ended[endedLimit].Add(float64(r.LimitEnded))
+	if !r.TooOld.Key.IsZero() {
+		m.tooOld.Inc()
+	}
 	if r.Duplicate {
 		m.duplicate.Inc()
 	}
@@ -130,11 +146,15 @@ func (m *metrics) session(r *coatcheck.Report) {
 // quiet reports whether nothing happened. Comparing the whole Report takes three times as long.
 func quiet(r *coatcheck.Report) bool {
 	return r.Created|r.Rotated|r.Renewed|r.Ended|r.Replaced|r.LimitEnded|r.Conflicts|r.Dropped|r.NotNoted|r.WrongSecret|r.Damaged == 0 &&
-		!r.Duplicate && r.Reused.Key == (coatcheck.Key{})
+		!r.Duplicate && r.Reused.Key == (coatcheck.Key{}) && r.TooOld.Key.IsZero()
 }
 
 // revoked counts sessions that were ended, but not by their own requests.
 func (m *metrics) revoked(n int) { m.ended[endedRevoked].Add(float64(n)) }
+
+func (m *metrics) device(route middleware.DeviceRoute, outcome middleware.DeviceOutcome) {
+	m.devices.WithLabelValues(string(route), string(outcome)).Inc()
+}
 
 func (m *metrics) login(outcome string) { m.logins.WithLabelValues(outcome).Inc() }
 

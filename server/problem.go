@@ -27,8 +27,8 @@ var (
 	problemReauth          = middleware.NewProblem(403, "reauth_required", "The login is too old for this; log in again.")
 	problemCrossSite       = middleware.NewProblem(403, "cross_site", "The request comes from another site.")
 	problemForbidden       = middleware.NewProblem(403, "forbidden", "The request is not allowed here.")
-	problemNotFound        = middleware.NewProblem(404, "not_found", "There is nothing at this path.")
-	problemSessionNotFound = middleware.NewProblem(404, "session_not_found", "There is no such session.")
+	problemNotFound        = middleware.NotFound
+	problemSessionNotFound = middleware.SessionNotFound
 	problemMethod          = middleware.NewProblem(405, "method_not_allowed", "The path does not take this method.")
 	problemTimeout         = middleware.NewProblem(408, "request_timeout", "The request took too long to arrive.")
 	problemBodyTooLarge    = middleware.NewProblem(413, "body_too_large", "The body is larger than 16 KiB.")

@@ -21,6 +21,22 @@ func (s *Server) with(h handler) fiber.Handler {
 	return func(c *fiber.Ctx) error { return fasthttpsession.Do(s.sessions, c.Context(), c, h) }
 }
 
+// withLogin is with for a login.
+func (s *Server) withLogin(h handler) fiber.Handler {
+	return func(c *fiber.Ctx) error { return fasthttpsession.DoLogin(s.sessions, c.Context(), c, h) }
+}
+
+// withLogout is with for a logout.
+func (s *Server) withLogout(h handler) fiber.Handler {
+	return func(c *fiber.Ctx) error { return fasthttpsession.DoLogout(s.sessions, c.Context(), c, h) }
+}
+
+// device wraps one of the routes of device-bound sessions. The rule about other sites' requests does not apply to them: after
+// a login that another site's page has sent, the browser's own requests count as that site's. Their proof is the defence.
+func (s *Server) device(step fasthttpsession.DeviceStep) fiber.Handler {
+	return func(c *fiber.Ctx) error { return s.sessions.DoDevice(c.Context(), step) }
+}
+
 // withoutCookie is with for a route that never sets or clears the cookie.
 func (s *Server) withoutCookie(h handler) fiber.Handler {
 	return func(c *fiber.Ctx) error { return fasthttpsession.DoWithoutCookie(s.sessions, c.Context(), c, h) }
@@ -28,11 +44,22 @@ func (s *Server) withoutCookie(h handler) fiber.Handler {
 
 // newSessions returns the session middleware in the form that hands the server's own handlers the request.
 func (s *Server) newSessions(cfg Config) (*fasthttpsession.Sessions, error) {
-	m, err := middleware.New(s.manager, middleware.Config{Cookie: cfg.Cookie, TrustedProxies: cfg.TrustedProxies}, observer{s.audit.Events, s.metrics})
+	m, err := middleware.New(s.manager, middleware.Config{Cookie: cfg.Cookie, TrustedProxies: cfg.TrustedProxies, DBSC: dbscPath(cfg)}, observer{s.audit.Events, s.metrics})
 	if err != nil {
 		return nil, err
 	}
 	return &fasthttpsession.Sessions{Middleware: m, Context: s.context, Peer: peer}, nil
+}
+
+// pathDBSC is the path below which the routes of device-bound sessions are.
+const pathDBSC = "/auth/dbsc"
+
+// dbscPath returns what the middleware is told: an empty path offers no binding.
+func dbscPath(cfg Config) string {
+	if cfg.DBSC {
+		return pathDBSC
+	}
+	return ""
 }
 
 // observer writes the events of sessions, and counts what happened to them. A failure of the store becomes an event where it
@@ -54,6 +81,11 @@ func (o observer) Finished(r *coatcheck.Request, err error) {
 	if err == nil {
 		o.events.Finished(r, nil)
 	}
+}
+
+func (o observer) Device(r *coatcheck.Request, route middleware.DeviceRoute, outcome middleware.DeviceOutcome) {
+	o.events.Device(r, route, outcome)
+	o.metrics.device(route, outcome)
 }
 
 func (o observer) Released(r *coatcheck.Request) { o.metrics.session(r.Report()) }

@@ -87,8 +87,7 @@ func (c *Cookie) AppendLine(dst []byte, r *coatcheck.Request, now time.Time) []b
 		dst = append(dst, c.pair...)
 		dst = token.AppendSecretText(dst)
 		dst = append(dst, "; Max-Age="...)
-		// Max-Age is at least 1, because 0 would clear the cookie; the session's own expiry does not depend on it.
-		dst = strconv.AppendInt(dst, max(1, int64(min(left, maxAge)/time.Second)), 10)
+		dst = strconv.AppendInt(dst, seconds(left), 10)
 		return append(dst, c.attrs...)
 	default:
 		return dst

@@ -78,7 +78,7 @@ func (h *Harness) Answer(r Response) Answer {
 func (h *Harness) CookieOf(r Response) string {
 	h.Helper()
 	switch {
-	case len(r.Header["Set-Cookie"]) == 0:
+	case len(h.sessionLines(r)) == 0:
 		return ""
 	case h.Token(r) != "":
 		return "set"
@@ -90,7 +90,7 @@ func (h *Harness) CookieOf(r Response) string {
 // Token returns the token that the response's Set-Cookie carries, "" if there is none or it clears the cookie.
 func (h *Harness) Token(r Response) string {
 	h.Helper()
-	lines := r.Header["Set-Cookie"]
+	lines := h.sessionLines(r)
 	if len(lines) == 0 {
 		return ""
 	}
@@ -100,13 +100,24 @@ func (h *Harness) Token(r Response) string {
 	return c.Value
 }
 
+// sessionLines returns the response's Set-Cookie lines of the session cookie: all but those of the name cookie.
+func (h *Harness) sessionLines(r Response) (lines []string) {
+	for _, line := range r.Header["Set-Cookie"] {
+		if !strings.HasPrefix(line, h.CookieName+"-name=") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
 var maxAgeIn = regexp.MustCompile(`Max-Age=(\d+)`)
 
 // MaxAge returns the Max-Age of the response's only cookie.
 func (h *Harness) MaxAge(r Response) time.Duration {
 	h.Helper()
-	require.Len(h, r.Header["Set-Cookie"], 1)
-	m := maxAgeIn.FindStringSubmatch(r.Header["Set-Cookie"][0])
+	lines := h.sessionLines(r)
+	require.Len(h, lines, 1)
+	m := maxAgeIn.FindStringSubmatch(lines[0])
 	require.NotNil(h, m)
 	seconds, err := strconv.Atoi(m[1])
 	require.NoError(h, err)
@@ -117,13 +128,14 @@ func (h *Harness) MaxAge(r Response) time.Duration {
 // that no cache keeps a response with one, and that no token stands anywhere else.
 func (h *Harness) CheckAnswer(req Request, r Response) {
 	h.Helper()
-	assert.LessOrEqual(h, len(r.Header["Set-Cookie"]), 1, "Set-Cookie: %q", r.Header["Set-Cookie"])
+	assert.LessOrEqual(h, len(h.sessionLines(r)), 1, "Set-Cookie: %q", r.Header["Set-Cookie"])
+	h.checkNameLines(r)
 	if len(r.Header["Set-Cookie"]) > 0 {
 		h.CheckPrivate(r)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, line := range r.Header["Set-Cookie"] {
+	for _, line := range h.sessionLines(r) {
 		h.checkSetCookie(line)
 	}
 	for name, lines := range r.Header {

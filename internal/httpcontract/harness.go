@@ -40,6 +40,8 @@ type Harness struct {
 	Readers []Reader
 	// Probe is the reader that Alive asks.
 	Probe Reader
+	// PendingRoutes are the routes that tell a browser which could not renew its token to wait.
+	PendingRoutes []Reader
 	// Routes are all of the application's routes that look at sessions, as "METHOD path".
 	Routes []string
 	// Repeats says that handlers change values, so that an answer may send the client's current token again.
@@ -55,7 +57,7 @@ func New(t *testing.T, store coatcheck.Store) *Harness {
 		T: t, Store: &Double{Store: store}, Clock: NewClock(), Logs: new(LogBuffer),
 		CookieName: "__Host-coatcheck", CookieAttrs: "httponly; path=/; samesite=Lax; secure",
 		RetryFor: 2 * Patience,
-		Readers:  []Reader{Me}, Probe: Me, Routes: RecipeRoutes,
+		Readers:  []Reader{Me}, Probe: Me, PendingRoutes: []Reader{Me, refreshing, {Method: "POST", Path: "/auth/logout"}}, Routes: RecipeRoutes,
 		issued: make(map[string]bool),
 	}
 	t.Cleanup(func() {

@@ -34,6 +34,7 @@ var Recipe = []Group{
 	{"tokens", tokenRules},
 	{"lifetimes", lifetimeRules},
 	{"rotation", rotationRules},
+	{"device_bound", deviceBoundRules},
 }
 
 // Run starts the application, unless the rule does, and checks the rule.

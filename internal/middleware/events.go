@@ -19,10 +19,10 @@ type Events struct {
 	now func() time.Time
 
 	mu       sync.Mutex
-	reported map[coatcheck.Key]time.Time // guarded by mu: when a reuse was last reported
-	purged   time.Time                   // guarded by mu: when old entries were last removed from reported
-	lastErr  time.Time                   // guarded by mu: when a store error was last reported
-	errs     int                         // guarded by mu: store errors since then
+	reported map[report]time.Time // guarded by mu: when an event of a session was last reported
+	purged   time.Time            // guarded by mu: when old entries were last removed from reported
+	lastErr  time.Time            // guarded by mu: when a store error was last reported
+	errs     int                  // guarded by mu: store errors since then
 }
 
 // The stable names of the events.
@@ -30,12 +30,16 @@ const (
 	eventRenew      = "renew"
 	EventRevoke     = "revoke" // a session was ended, but not by its own request
 	eventReuse      = "reuse"
+	eventTooOld     = "bound_token_too_old" // a copy, perhaps: browsers drop the token before
+	eventBound      = "device_bound"
+	eventProved     = "device_proved"
+	eventNotProved  = "device_proof_failed"
 	eventDuplicate  = "duplicate_cookie"
 	eventStoreError = "store_error"
 )
 
 const (
-	// reuseEvery is the minimum time between two reports of one session's reuse.
+	// reuseEvery is the minimum time between two reports of one session's reuse, and of its other events of this kind.
 	reuseEvery = time.Minute
 	// reuseMax bounds the size of reported; beyond it, within a minute, reuse is counted and not reported.
 	reuseMax = 10_000
@@ -45,7 +49,7 @@ const (
 
 // NewEvents returns events that go to log and are limited by the clock now.
 func NewEvents(log *slog.Logger, now func() time.Time) *Events {
-	return &Events{log: log, now: now, reported: make(map[coatcheck.Key]time.Time)}
+	return &Events{log: log, now: now, reported: make(map[report]time.Time)}
 }
 
 // Write writes one event about a request of client.
@@ -75,12 +79,18 @@ func (e *Events) Opened(r *coatcheck.Request, err error) {
 	if rep.Duplicate {
 		e.Write(client, slog.LevelWarn, eventDuplicate, "anonymous")
 	}
-	if rep.Reused.Key != (coatcheck.Key{}) && e.mayReport(rep.Reused.Key) {
+	if rep.Reused.Key != (coatcheck.Key{}) && e.mayReport(report{eventReuse, rep.Reused.Key}) {
 		outcome := "refused"
+		if old := rep.TooOld; old.Key != (coatcheck.Key{}) && e.mayReport(report{eventTooOld, old.Key}) {
+			e.Write(client, slog.LevelWarn, eventTooOld, "refused", User(old.User), slog.String("session_id", old.ID.String()))
+		}
 		if rep.Reused.Revoked {
 			outcome = "revoked"
 		}
 		e.Write(client, slog.LevelWarn, eventReuse, outcome, User(rep.Reused.User), slog.String("session_id", rep.Reused.ID.String()))
+	}
+	if old := rep.TooOld; old.Key != (coatcheck.Key{}) && e.mayReport(report{eventTooOld, old.Key}) {
+		e.Write(client, slog.LevelWarn, eventTooOld, "refused", User(old.User), slog.String("session_id", old.ID.String()))
 	}
 	if rep.Reused.Revoked { // always written: the end of a session must not be lost to the limit above
 		e.Write(client, slog.LevelWarn, EventRevoke, "ok", slog.String("reason", "reuse"), User(rep.Reused.User),
@@ -130,7 +140,33 @@ func (e *Events) StoreFailed(client netip.Addr, err error) {
 	}
 }
 
-func (e *Events) mayReport(key coatcheck.Key) bool {
+// Device writes the event of a device's request.
+func (e *Events) Device(r *coatcheck.Request, route DeviceRoute, outcome DeviceOutcome) {
+	user, id := r.Named()
+	attrs := []slog.Attr{slog.String("route", string(route)), User(user), slog.String("session_id", id.String())}
+	client := r.Client().IP
+	switch outcome {
+	case DeviceOK:
+		if route == DeviceRegister {
+			e.Write(client, slog.LevelInfo, eventBound, "ok", attrs...)
+		} else {
+			e.Write(client, slog.LevelDebug, eventProved, "ok", attrs...)
+		}
+	case DeviceRefused, DeviceBound, DeviceThrottled:
+		if e.mayReport(report{eventNotProved, r.NamedKey()}) {
+			e.Write(client, slog.LevelWarn, eventNotProved, string(outcome), attrs...)
+		}
+	case DeviceChallenge, DeviceGone, DeviceFailed: // a step of each refresh; a session that has ended; reported as a failure of the store
+	}
+}
+
+// report is what is reported at most once a minute.
+type report struct {
+	event string
+	key   coatcheck.Key
+}
+
+func (e *Events) mayReport(key report) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()

@@ -1,5 +1,6 @@
 // Package middleware is what the session middlewares of all frameworks share, beside the cookie: their configuration, the
-// state of a request, the client's address, audit events (events.go) and error answers (problem.go). It knows no
+// state of a request, the client's address, audit events (events.go), error answers (problem.go) and device-bound sessions
+// (device.go). It knows no
 // framework: an adapter passes in the contents of a request, and writes the results to the response.
 package middleware
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/cookie"
+	"github.com/coatcheck/coatcheck/internal/dbsc"
 )
 
 // Config is how a session middleware behaves. The zero value of each field is its default and is safe.
@@ -28,6 +30,11 @@ type Config struct {
 	// TrustedProxies are the addresses of proxies whose X-Forwarded-For is believed, for the address that sessions and audit
 	// events show. None: no proxy is trusted.
 	TrustedProxies []netip.Prefix
+	// DBSC is the path below which the application mounts the two handlers of device-bound sessions, RegisterDevice at /register
+	// and RefreshDevice at /refresh, behind this middleware: "/auth/dbsc". A browser that supports them then binds the session
+	// of each login to a key that cannot be copied, and the cookie alone is worth nothing Policy.BoundTTL later. It needs Secure
+	// and a cookie without a Domain. Empty: no login offers it; the refreshes of sessions that are bound already go on.
+	DBSC string
 	// Logger receives audit events and errors. Nil: slog.Default().
 	Logger *slog.Logger
 }
@@ -39,6 +46,8 @@ type Observer interface {
 	// Finished is called after the handler, unless it panicked, with the error of Request.Finish. It is called once more when
 	// the answer was sent earlier and later changes could not be persisted.
 	Finished(r *coatcheck.Request, err error)
+	// Device is called for the answer to a device: a registration or a refresh, with its outcome.
+	Device(r *coatcheck.Request, route DeviceRoute, outcome DeviceOutcome)
 	// Released is called last, whatever happened.
 	Released(r *coatcheck.Request)
 }
@@ -50,6 +59,8 @@ type Middleware struct {
 	Proxies Proxies
 	Log     *slog.Logger // for lines that are no session events
 
+	dbsc     string // the path of its routes; empty: no login offers to bind its session
+	checks   *dbsc.Checks
 	observer Observer
 	pool     sync.Pool // of *Exchange
 }
@@ -64,6 +75,9 @@ func New(manager *coatcheck.Manager, cfg Config, observer Observer) (*Middleware
 		errs = append(errs, errors.New("the policy is the manager's: the configuration must have none"))
 	}
 	c, err := cookie.New(cfg.Cookie)
+	if cfg.DBSC != "" {
+		errs = append(errs, validateDBSC(cfg))
+	}
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, fmt.Errorf("coatcheck: session middleware: %w", err)
 	}
@@ -73,6 +87,7 @@ func New(manager *coatcheck.Manager, cfg Config, observer Observer) (*Middleware
 	}
 	return &Middleware{
 		Manager: manager, Cookie: c, Proxies: cfg.TrustedProxies, Log: log, observer: observer,
+		dbsc: cfg.DBSC, checks: dbsc.NewChecks(),
 		pool: sync.Pool{New: func() any { return new(Exchange) }},
 	}, nil
 }
@@ -118,6 +133,9 @@ func (m *Middleware) Release(x *Exchange) {
 // Release.
 func (m *Middleware) Open(ctx context.Context, x *Exchange, client netip.Addr, userAgent []byte, noted time.Time) error {
 	err := m.Manager.Open(ctx, &x.Request, &x.Presented, coatcheck.Client{IP: client, UserAgent: userAgent}, m.Manager.Arrival(noted))
+	if m.dbsc != "" {
+		x.OfferBinding()
+	}
 	m.observer.Opened(&x.Request, err)
 	return err
 }

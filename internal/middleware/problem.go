@@ -63,13 +63,31 @@ var (
 	storeUnavailable = NewProblem(503, "store_unavailable", "The session store cannot be reached. The session is not affected.")
 	storeFull        = NewProblem(503, "store_full", "The session store takes no more sessions.")
 	recordNewer      = NewProblem(503, "record_newer", "The session was written by a newer release.")
-	tooLarge         = NewProblem(503, "session_too_large", "The changes of parallel requests do not fit one session.")
+	// NotFound is the answer for a path at which there is nothing.
+	NotFound       = NewProblem(404, "not_found", "There is nothing at this path.")
+	bindingRefused = NewProblem(400, "binding_refused", "The proof is not one that this session can be bound with.")
+	alreadyBound   = NewProblem(409, "already_bound", "The session is bound to a device already.")
+	proofRequired  = NewProblem(403, "proof_required", "The device must sign the challenge in this answer.")
+	// SessionNotFound is the answer for a session that does not exist or is not the caller's.
+	SessionNotFound = NewProblem(404, "session_not_found", "There is no such session.")
+	tooManyProofs   = NewProblem(503, "too_many_proofs", "Too many proofs of this session have failed, or are being checked.")
+	bindingPending  = retryLater(NewProblem(429, "binding_pending", "The browser could not renew the session's cookie yet. The session is not affected."))
+	tooLarge        = NewProblem(503, "session_too_large", "The changes of parallel requests do not fit one session.")
 )
+
+// retryLater asks the client to retry after a second.
+func retryLater(p *Problem) *Problem {
+	p.RetryAfter = "1"
+	return p
+}
 
 // ProblemOf maps an error of a session to its answer. It is the only place that does. Any other error becomes the problem
 // "internal".
 func ProblemOf(err error) *Problem {
+	var p *Problem
 	switch {
+	case errors.As(err, &p):
+		return p
 	case errors.Is(err, coatcheck.ErrRevoked):
 		return loginRevoked
 	case errors.Is(err, coatcheck.ErrFull):

@@ -83,6 +83,10 @@ type Context interface {
 	// Flush sends what was written so far.
 	Flush()
 
+	// RegisterDevice and RefreshDevice answer as the adapter's handlers do.
+	RegisterDevice() error
+	RefreshDevice() error
+
 	// Context returns the context for the session's calls of the store.
 	Context() context.Context
 }

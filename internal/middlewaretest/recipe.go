@@ -49,6 +49,8 @@ var recipe = map[string]Handler{
 		s.Rotate()
 		return committed(c)
 	},
+	"/auth/dbsc/register": func(c Context) error { return c.RegisterDevice() },
+	"/auth/dbsc/refresh":  func(c Context) error { return c.RefreshDevice() },
 	"/auth/logout": func(c Context) error {
 		c.Session().Destroy()
 		if err := c.Session().Commit(c.Context()); err != nil {

@@ -53,6 +53,10 @@ func newHarness(t *testing.T, store coatcheck.Store, api *document) *harness {
 	h.Readers = []httpcontract.Reader{httpcontract.Me, verifying, listing}
 	h.Probe = verifying
 	h.Routes = allRoutes
+	h.PendingRoutes = append(h.PendingRoutes, listing,
+		httpcontract.Reader{Method: "GET", Path: "/auth/userinfo"}, httpcontract.Reader{Method: "GET", Path: "/auth/watch"},
+		httpcontract.Reader{Method: "DELETE", Path: "/auth/sessions"},
+		httpcontract.Reader{Method: "DELETE", Path: "/auth/sessions/AAAAAAAAAAAAAAAAAAAAAQ"})
 	h.Start = h.start
 	h.Check = func(req request, r response) { h.checkAnswer(h.Wire, req, r) }
 	return h
@@ -96,6 +100,7 @@ func (h *harness) start(edit func(*middleware.Config)) {
 			edit(&shared)
 		}
 		cfg.Policy, cfg.Cookie, cfg.TrustedProxies, cfg.Logger = shared.Policy, shared.Cookie, shared.TrustedProxies, shared.Logger
+		cfg.DBSC = shared.DBSC != ""
 	})
 }
 

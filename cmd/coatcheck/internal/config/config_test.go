@@ -24,7 +24,7 @@ var contract = map[string]string{
 	"cookie-http-only": "true", "cookie-same-site": "lax",
 	"ttl": "30m", "max-lifetime": "12h", "rolling": "true", "renew-every": "", "rotation-grace": "10s", "on-reuse": "reject",
 	"remember-ttl": "0s", "max-sessions-per-user": "100", "max-sessions": "0", "sessions-not-before": "",
-	"data-dir": "", "fsync-every": "1s",
+	"data-dir": "", "fsync-every": "1s", "dbsc": "false", "dbsc-ttl": "10m", "max-watchers": "10000",
 	"redis-prefix": "coatcheck:", "redis-cache-ttl": "60s", "redis-cache-size": "64MiB", "redis-timeout": "500ms",
 	"redis-wait-replicas": "0", "redis-allow-eviction": "false", "trusted-proxies": "", "trusted-origins": "", "reauth-within": "15m", "verify-login-url": "",
 	"otel": "false", "read-timeout": "5s", "idle-timeout": "60s", "max-header": "8KiB", "max-conns-per-ip": "0", "shutdown-timeout": "10s",
@@ -57,8 +57,8 @@ func TestDefaults(t *testing.T) {
 		Server: server.Config{
 			Cookie:       server.Cookie{Name: "__Host-coatcheck", Path: "/", SameSite: "lax"},
 			ReauthWithin: 15 * time.Minute, ReadTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeader: 8 << 10,
-			// The durations stay zero: the library's defaults are those of the flags, and fit themselves to what is set.
-			Policy: coatcheck.Policy{MaxPerUser: 100},
+			// The other durations stay zero: the library's defaults are those of the flags, and fit themselves to what is set.
+			Policy: coatcheck.Policy{MaxPerUser: 100, MaxWatchers: 10_000, BoundTTL: 10 * time.Minute},
 		},
 	}
 	assert.Equal(t, want, settled(c))
@@ -101,7 +101,7 @@ func TestZeroMeansZero(t *testing.T) {
 
 func TestEverySettingReachesTheServer(t *testing.T) {
 	c, err := Load(strings.Fields(`--login open --allow-open-login --listen :8080 --admin-listen off --ttl 10m --max-lifetime 1h
-		--rolling=false --renew-every 2m --rotation-grace 3s --on-reuse revoke --max-sessions-per-user 7
+		--rolling=false --renew-every 2m --rotation-grace 3s --dbsc-ttl 6m --on-reuse revoke --max-sessions-per-user 7
 		--cookie-name __Secure-sid --cookie-domain example.com --cookie-path /app --cookie-http-only=false
 		--cookie-same-site strict --trusted-origins https://a.example --trusted-origins https://b.example,https://c.example
 		--trusted-proxies 10.1.2.3/8,192.0.2.7 --reauth-within 5m --verify-login-url https://login.example/ --remember-ttl 720h --sessions-not-before 2026-11-23T16:00:00+01:00
@@ -125,7 +125,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 			ReadTimeout: time.Second, IdleTimeout: 2 * time.Second, MaxHeader: 64 << 10, MaxConnsPerIP: 3,
 			Policy: coatcheck.Policy{
 				TTL: 10 * time.Minute, MaxLifetime: time.Hour, FixedExpiry: true, RenewEvery: 2 * time.Minute,
-				RotationGrace: 3 * time.Second, RevokeOnReuse: true, MaxPerUser: 7,
+				RotationGrace: 3 * time.Second, BoundTTL: 6 * time.Minute, RevokeOnReuse: true, MaxPerUser: 7, MaxWatchers: 10_000,
 			},
 		},
 	}

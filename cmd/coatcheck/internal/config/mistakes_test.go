@@ -184,6 +184,24 @@ func TestContradictoryCookies(t *testing.T) {
 	}
 }
 
+func TestContradictoryBindings(t *testing.T) {
+	for args, ok := range map[string]bool{
+		"--dbsc": true, "--dbsc --dbsc-ttl 1s": true, "--dbsc --dbsc-ttl 999ms": false, "--dbsc-ttl 0.5s": false,
+		"--dbsc --cookie-name sid --cookie-secure=false": false, "--dbsc --cookie-name sid --cookie-domain example.com": false,
+		"--dbsc --dev": false, "--cookie-name sid --cookie-secure=false": true,
+	} {
+		_, err := Load(append(strings.Fields(args), "--login=open"), nil)
+		if ok {
+			assert.NoError(t, err, args)
+			continue
+		}
+		require.Error(t, err, args)
+		for _, e := range leaves(err) {
+			assert.Regexp(t, `^--dbsc.*\((command line|default)\)$`, e.Error())
+		}
+	}
+}
+
 func TestNoSecretIsPrinted(t *testing.T) {
 	const url = "redis://user:s3cret@redis.example:6379?skip_verify=true"
 	tests := map[string]struct {

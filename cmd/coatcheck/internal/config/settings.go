@@ -176,6 +176,14 @@ func sessionSettings(c *Config) []setting {
 			help: "what a token does that is presented after that: it is refused, or it ends the session",
 		},
 		{
+			name: "dbsc", kind: onOff(&c.Server.DBSC), def: "false",
+			help: "let browsers that can bind the session of each login to a key of their device: a copied cookie is then refused soon; needs https",
+		},
+		{
+			name: "dbsc-ttl", kind: span(&p.BoundTTL, 0), def: "10m",
+			help: "how long the token of such a session is valid after the device last proved its key; a tenth, at least 1s, is added",
+		},
+		{
 			name: "remember-ttl", kind: span(&c.Server.RememberTTL, 0), def: "0s",
 			help: `lifetime, idle or not, of a login with "remember": true; 0s: not offered`,
 		},

@@ -40,6 +40,10 @@ func (c *Config) validate() iter.Seq2[string, error] {
 	}
 }
 
+// MinBoundTTL is the shortest --dbsc-ttl that browsers get along with: they renew a token from two minutes before its end on,
+// and allow a site few signatures.
+const MinBoundTTL = 5 * time.Minute
+
 // rules are the program's requirements on its settings beyond those of the library.
 var rules = []struct {
 	of     string

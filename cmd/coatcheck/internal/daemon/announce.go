@@ -30,6 +30,9 @@ func announce(c *config.Config, o *credentials.Credentials, public, admin net.Li
 		attrs = append(attrs, "admin_url", baseURL(admin.Addr()))
 	}
 	log.Info("listening", attrs...)
+	if ttl := c.Server.Policy.BoundTTL; c.Server.DBSC && ttl < config.MinBoundTTL {
+		log.Warn("--dbsc-ttl is so short that browsers run out of the signatures that they allow a site", "dbsc_ttl", ttl.String(), "least", config.MinBoundTTL.String())
+	}
 	if c.Login == "open" {
 		const warning = "login mode open: whoever reaches this server can log in as anybody, without a password"
 		text += "\nWARNING: " + warning + "\n"

@@ -61,6 +61,7 @@ func Examine(ctx context.Context, c *config.Config, notes []string, public *url.
 	}
 	d.login()
 	d.cookie()
+	d.dbsc()
 	d.proxies()
 	d.secretFiles()
 	d.ownCertificate()

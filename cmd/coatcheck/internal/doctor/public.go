@@ -37,6 +37,7 @@ func (d *doctor) public(ctx context.Context) {
 	d.say("url", Fine, "%s/auth/me answers", d.url)
 	d.between(me.header)
 	d.cookieArrives(ctx)
+	d.dbscArrives(ctx)
 	d.adminHidden(ctx)
 }
 
@@ -133,11 +134,15 @@ func (a answer) isJSON() bool {
 	return a.status == http.StatusOK && strings.HasPrefix(a.header.Get("Content-Type"), "application/json")
 }
 
-// fetch sends a request to the public address. Its errors quote what may have come from there; see cause.Of.
-func (d *doctor) fetch(ctx context.Context, method, path string) (a answer, err error) {
+// fetch sends a request to the public address, with these names and values of headers. Its errors quote what may have come from
+// there; see cause.Of.
+func (d *doctor) fetch(ctx context.Context, method, path string, head ...string) (a answer, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, d.url.String()+path, http.NoBody)
 	if err != nil {
 		return a, err
+	}
+	for i := 0; i+1 < len(head); i += 2 {
+		req.Header.Set(head[i], head[i+1])
 	}
 	resp, err := adminclient.NewHTTPClient().Do(req)
 	if err != nil {
