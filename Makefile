@@ -41,6 +41,7 @@ test-short: ## Run the tests that need only Go: no other programs, no C compiler
 .PHONY: test-real
 test-real: tools ## Run the tests beside real proxies, clients, browsers and earlier releases (needs a clone with its history)
 	@scripts/install-tools real
+	@scripts/install-valkey
 	@scripts/test-real $(PACKAGES)
 
 .PHONY: stress

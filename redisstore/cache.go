@@ -51,15 +51,17 @@ type cacheShard struct {
 	_       [64]byte // the next shard's lock stands in another cache line
 }
 
-// cacheEntry is a record in the cache. Only used and pos change after the record was put.
+// cacheEntry is a record in the cache. Only again, pos, used and asked change after the record was put.
 type cacheEntry struct {
 	key   coatcheck.Key
 	msg   rueidis.RedisMessage // what Redis answered; flight hands it out again
 	bytes []byte               // msg's; never written into, so that load may read them without the lock
 	from  int64                // Unix milliseconds: a clock that shows less was set back since, and it must be read again
 	until int64                // Unix milliseconds; from then on it must be read again
+	again int64                // Unix milliseconds; who uses it from then on has it read again, and need not wait for that
 	pos   int                  // where it stands in the ring
 	used  bool
+	asked bool // it is to be read again although it is fresh
 }
 
 // entryBytes is what an entry takes up beside its record: itself, its part of the map and of the ring, and what the
@@ -89,23 +91,38 @@ func (c *cache) shard(key coatcheck.Key) *cacheShard {
 	return &c.shards[binary.LittleEndian.Uint32(key[8:])&uint32(len(c.shards)-1)]
 }
 
-// load reads a cached record that lives and admits id at now into rec. It does not allocate once rec's buffer has grown.
-func (c *cache) load(key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) bool {
-	sh := c.shard(key)
+// load reads a cached record that lives and admits id at now into rec. It does not allocate once rec's buffer has grown. With
+// again, the record's time is nearly over: the caller has it read for the cache once more, so that a session in use does not
+// leave the cache. It is asked for that once a second at most.
+func (c *cache) load(key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) (found, again bool) {
+	sh, ms := c.shard(key), now.UnixMilli()
 	sh.mu.Lock()
 	e := sh.entries[key]
-	if e == nil || !e.fresh(now.UnixMilli()) {
+	if e == nil || !e.fresh(ms) {
 		sh.mu.Unlock()
-		return false
+		return false, false
 	}
 	e.used = true
+	if ms >= e.again {
+		again, e.again, e.asked = true, ms+askEvery, true
+	}
 	b := e.bytes
 	sh.mu.Unlock()
 	if rec.Read(key, b) != nil || !rec.Lives(now) || !rec.Standing(id, now).Admitted() {
-		return false
+		return false, false // the caller reads past the cache
 	}
 	sh.hits.Add(1)
-	return true
+	return true, again
+}
+
+// askEvery is how many milliseconds a read for a record in use may take before another one is begun.
+const askEvery = 1000
+
+// readAgain is when a record that was read with a time to live until then is read again, if it is in use: in the second half
+// of that time, at a moment that depends on the key, so that sessions which were cached together are not read together.
+func readAgain(key coatcheck.Key, from, until int64) int64 {
+	ttl := (until - from) / 2 // from is one TTL before the read
+	return until - ttl*(int64(key[len(key)-1])+25)/(2*(255+25))
 }
 
 // keep compares the cache with what a read past it has shown. A cached record of another version is out of date, even if
@@ -129,7 +146,7 @@ func (c *cache) put(key coatcheck.Key, msg rueidis.RedisMessage, from, until int
 	sh := c.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := &cacheEntry{key: key, msg: msg, bytes: b, from: from, until: until, pos: len(sh.ring), used: true}
+	e := &cacheEntry{key: key, msg: msg, bytes: b, from: from, until: until, again: readAgain(key, from, until), pos: len(sh.ring), used: true}
 	if sh.epoch != epoch || e.size() > sh.max {
 		return
 	}
@@ -208,12 +225,12 @@ func (c *cache) flush() {
 	}
 }
 
-// hit returns the message of a cached record for rueidis, or the epoch in which the read begins.
+// hit returns the message of a cached record for rueidis, or, if it is to be read, the epoch in which the read begins.
 func (c *cache) hit(key coatcheck.Key, now int64) (msg rueidis.RedisMessage, found bool, epoch uint64) {
 	sh := c.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.entries[key]; e != nil && e.fresh(now) {
+	if e := sh.entries[key]; e != nil && e.fresh(now) && !e.asked {
 		return e.msg, true, 0
 	}
 	return msg, false, sh.epoch

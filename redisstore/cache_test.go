@@ -13,6 +13,7 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
 const prefix = "coatcheck:"
@@ -192,4 +193,38 @@ func TestCacheOnlySaysYes(t *testing.T) {
 	c.Keep(rec.Key, coatcheck.ErrNotFound, rec)
 	assert.False(t, yes(rec.Key, rec.ID, 0), "a read past the cache has shown none")
 	require.NoError(t, c.Check())
+}
+
+// A session in use is read again before its time in the cache is over, beside the requests, so none of them waits for Redis. A
+// session that is not used leaves the cache.
+func TestSessionInUseStaysInTheCache(t *testing.T) {
+	t.Parallel()
+	const ttl = time.Hour
+	s := opened(t, redisstore.Options{URL: redistest.Start(t).URL(), CacheTTL: ttl})
+	used, unused := lasting(t, s, "ada"), lasting(t, s, "bob")
+	warm(t, s, used)
+	warm(t, s, unused)
+	over := time.Now().Add(ttl) // when what is cached by now must be read again
+	misses := s.Stats().Misses
+	var got coatcheck.Record
+	require.NoError(t, s.Load(context.Background(), used.Key, used.ID, over.Add(-ttl*6/10), &got))
+	time.Sleep(2 * time.Millisecond) // so that a read is later than over was taken
+	assert.False(t, s.Cached(used.Key, used.ID, over), "it is too early")
+	require.NoError(t, s.Load(context.Background(), used.Key, used.ID, over.Add(-time.Minute), &got))
+	redistest.Eventually(t, time.Minute, "the session to be read again", func() bool { return s.Cached(used.Key, used.ID, over) })
+	assert.False(t, s.Cached(unused.Key, unused.ID, over))
+	assert.Equal(t, misses, s.Stats().Misses)
+}
+
+// lasting creates a session that outlives an hour.
+func lasting(t *testing.T, s *redisstore.Store, user string) *coatcheck.Record {
+	t.Helper()
+	rec := session(t, user)
+	h := rec.Header
+	h.IdleExpiry = time.Now().Add(5 * time.Hour).UnixMilli()
+	h.AbsoluteExpiry = h.IdleExpiry
+	require.NoError(t, rec.Write(rec.Key, h, []byte(user), nil, nil, nil))
+	_, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{}, time.Now())
+	require.NoError(t, err)
+	return rec
 }

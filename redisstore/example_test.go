@@ -49,7 +49,7 @@ func ExampleInspect() {
 			fmt.Println(f.Check+":", f.Text)
 		}
 	}
-	// Output: eviction: Redis may evict sessions when its memory is full, which logs people out; set maxmemory-policy noeviction, it is allkeys-lru
+	// Output: eviction: Redis may evict sessions, which logs people out, and what says which sessions a user has, which keeps revocation and the limit from finding them; set maxmemory-policy noeviction, it is allkeys-lru
 }
 
 // exampleTB lets an example start a Redis as tests do. It implements only the methods of a test that redistest uses.

@@ -23,7 +23,8 @@ func (c Cache) NewStore() rueidis.CacheStore { return c.newStore(rueidis.CacheSt
 
 // Load does what Store.Load does first.
 func (c Cache) Load(key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) bool {
-	return c.load(key, id, now, rec)
+	found, _ := c.load(key, id, now, rec)
+	return found
 }
 
 // Flush does what a new connection does first.
@@ -117,7 +118,11 @@ func (s *Store) RecordKey(key coatcheck.Key) string { return s.recordKey(key) }
 // Cached reports whether the cache, if there is one, would answer a Load.
 func (s *Store) Cached(key coatcheck.Key, id coatcheck.ID, now time.Time) bool {
 	var rec coatcheck.Record
-	return s.cache == nil || s.cache.load(key, id, now, &rec)
+	if s.cache == nil {
+		return true
+	}
+	found, _ := s.cache.load(key, id, now, &rec)
+	return found
 }
 
 // LookAtClock makes the next Ping check Redis' clock.
@@ -143,7 +148,7 @@ func (s *Store) CreateCommands(rec *coatcheck.Record) []rueidis.Completed {
 	tag, name, now := rec.Key.Tag(), userName(rec.UserID()), millis(time.Now())
 	return s.commands(createScript,
 		[]string{s.recordKey(rec.Key), s.key(tag, kindIndex, name), s.key(tag, kindMark, name)},
-		[]string{string(rec.Bytes()), ends(rec), member(rec), "\x00\x00\x00\x00\x00\x00\x00\x00", "", now + " " + now})
+		[]string{string(rec.Bytes()), ends(rec), member(rec), "\x00\x00\x00\x00\x00\x00\x00\x00", "", now, now})
 }
 
 // SwapCommands returns the commands that a refresh sends.

@@ -154,8 +154,8 @@ func eviction(ctx context.Context, addr string, node rueidis.Client, allowed boo
 		f.Text = "Redis may evict sessions once it has a maxmemory; set maxmemory-policy noeviction, it is " + policy
 	default:
 		f.evicts = true
-		f.Text = fmt.Sprintf("Redis at %s may evict sessions, which logs people out, and what says which sessions a user has, which keeps revocation "+
-			"and the limit from finding them; set maxmemory-policy noeviction, it is %s", addr, policy)
+		f.Text = "Redis may evict sessions, which logs people out, and what says which sessions a user has, which keeps revocation " +
+			"and the limit from finding them; set maxmemory-policy noeviction, it is " + policy
 		if !allowed {
 			f.Level = Problem
 		}
@@ -261,7 +261,7 @@ func (s *Store) tryCommands(ctx context.Context) Finding {
 	text := "Redis refused what is needed: " + strings.Join(refused, ", ")
 	first := errs[0].Error()
 	switch {
-	case strings.HasPrefix(first, "NOPERM") && strings.Contains(first, " keys "):
+	case strings.HasPrefix(first, "NOPERM") && strings.Contains(first, " key"):
 		text = fmt.Sprintf("the Redis user may not use keys that begin with %q; give him ~%s*", s.prefix, s.prefix)
 	case strings.HasPrefix(first, "NOPERM"):
 		text = "the Redis user lacks commands; give him +" + strings.Join(refused, " +")

@@ -144,3 +144,30 @@ func TestIndexStaysForTheLast(t *testing.T) {
 	require.NoError(t, swap(s, next(t, rec, func(h *coatcheck.Header) { h.IdleExpiry += 1000; h.AbsoluteExpiry += 1000 })))
 	assert.InDelta(t, 7200, ttl().Seconds(), 2)
 }
+
+// A login does not make room for itself in a Redis whose memory is full by deleting the list of the oldest sessions.
+func TestFullMemoryRefusesALoginThatIsOlderThanTheList(t *testing.T) {
+	t.Parallel()
+	const limit = 20
+	server := redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL()})
+	login := func(born time.Time) (*coatcheck.Record, error) {
+		rec := session(t, "ada")
+		h := rec.Header
+		h.CreatedAt = born.UnixMilli()
+		require.NoError(t, rec.Write(rec.Key, h, []byte("ada"), nil, nil, nil))
+		_, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{Limit: limit, Until: time.Now().Add(grave)}, time.Now())
+		return rec, err
+	}
+	now := time.Now()
+	for i := range limit + 1 {
+		_, err := login(now.Add(time.Duration(i) * time.Second))
+		require.NoError(t, err)
+	}
+	keys := allKeys(t, server)
+	server.Must("CONFIG", "SET", "maxmemory", "1")
+	rec, err := login(now.Add(-time.Hour))
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	require.ErrorIs(t, load(s, rec), coatcheck.ErrNotFound)
+	assert.Subset(t, allKeys(t, server), slices.DeleteFunc(keys, func(key string) bool { return strings.Contains(key, "}:r:") }), "nothing is lost")
+}

@@ -17,8 +17,14 @@ func (s *Store) Load(ctx context.Context, key coatcheck.Key, id coatcheck.ID, no
 	if err := s.usable(); err != nil {
 		return err
 	}
-	if s.cache != nil && s.cache.load(key, id, now, rec) {
-		return nil
+	if s.cache != nil {
+		found, again := s.cache.load(key, id, now, rec)
+		if again {
+			s.fill(key)
+		}
+		if found {
+			return nil
+		}
 	}
 	return s.loadPast(ctx, key, id, now, rec)
 }

@@ -122,13 +122,13 @@ return 'ok'
 // deletes the list. A session that has ended meanwhile is not in the index any more, and so is skipped.
 //
 // KEYS record, index, mark (both absent without a user), replaced record (absent without Replace); ARGV record, its end, index
-// member, mark (8 bytes; empty for any), limit (empty for none), now and end of tombstones, and one more if an earlier try may
+// member, mark (8 bytes; empty for any), limit (empty for none), now, end of tombstones, and one more if an earlier try may
 // have gone through.
 // Answers ok, and where another session ended: how many the limit ended, replaced record or "", the text of their keys
 // | exists | revoked.
 var createScript = newBare(`
 local call, index, ends = redis.call, KEYS[2], ARGV[2]
-if ARGV[7] then
+if ARGV[8] then
   local receipt = KEYS[1]:gsub('}:s:', '}:r:', 1)
   local done = call('GET', receipt)
   if done then
@@ -140,17 +140,14 @@ if ARGV[7] then
 end
 local known = index and call('GET', KEYS[3])
 if known then
-  if ARGV[4] ~= '' and known:sub(1, 8) ~= ARGV[4] and tonumber(ARGV[6]:match('%-?%d+')) < struct.unpack('>I8', known, 9) then
+  if ARGV[4] ~= '' and known:sub(1, 8) ~= ARGV[4] and tonumber(ARGV[6]) < struct.unpack('>I8', known, 9) then
     return 'revoked'
   end
-  if #known > 16 and tonumber(ARGV[3]:sub(1, 12), 16) <= tonumber(known:sub(-34, -23), 16) then
-    call('DEL', KEYS[3])
-    known = false
-  end
+  if #known > 16 and tonumber(ARGV[3]:sub(1, 12), 16) <= tonumber(known:sub(-34, -23), 16) then known = 'outdated' end
 end
 if not call('SET', KEYS[1], ARGV[1], 'NX', 'PXAT', ends) then
   local v = call('GET', KEYS[1])
-  local codec, now = v and v:byte(), tonumber(ARGV[6]:match('%-?%d+'))
+  local codec, now = v and v:byte(), tonumber(ARGV[6])
   local over = v and (codec == 0xC1 or codec == 0xC2) and #v >= 94 and
     (now >= struct.unpack('>I8', v, 74) or now >= struct.unpack('>I8', v, 82))
   if v and not over then
@@ -161,6 +158,10 @@ if not call('SET', KEYS[1], ARGV[1], 'NX', 'PXAT', ends) then
 end
 if not index then return 'ok' end
 
+if known == 'outdated' then -- not before the SET, which Redis would let pass then although its memory is full
+  call('DEL', KEYS[3])
+  known = false
+end
 call('ZADD', index, ends, ARGV[3])
 -- The index stays for as long as its last member. Redis answers 0 where it stays longer and where it is new, and an error
 -- before 7.0.
@@ -171,11 +172,11 @@ if ARGV[3]:byte(-2) % 16 == 0 then -- one login in twenty removes what has expir
   local t = call('TIME')
   call('ZREMRANGEBYSCORE', index, '-inf', t[1] * 1000 + math.floor(t[2] / 1000))
 end
-local beyond = ARGV[5] ~= '' and call('ZRANGE', index, ARGV[5], ARGV[5])[1]
-if not KEYS[4] and not beyond then return 'ok' end
+local now, buried, alive, over = ARGV[6], ARGV[7], '(' .. ARGV[6], 0
+local limit = tonumber(ARGV[5])
+if limit then over = call('ZCOUNT', index, alive, '+inf') - limit end
+if not KEYS[4] and over <= 0 then return 'ok' end
 
-local now, buried = ARGV[6]:match('(%-?%d+) (%-?%d+)')
-local limit, alive = tonumber(ARGV[5]), '(' .. now
 local prefix, ended, names, replaced = KEYS[1]:sub(1, -23), 0, {}, ''
 -- bury leaves a tombstone and reports whether a session was there. Redis lets it, full or not: the script has written before.
 local function bury(key)
@@ -195,11 +196,11 @@ if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) and
   if v:sub(90, user) == ARGV[1]:sub(90, user) then
     replaced = v
     bury(KEYS[4])
-    call('ZREM', index, string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[4]:sub(-22))
+    if call('ZREM', index, string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[4]:sub(-22)) == 1 then over = over - 1 end
   end
 end
 
-local over, from = beyond and call('ZCOUNT', index, alive, '+inf') - limit or 0, 17
+local from = 17
 if over > 0 and known and #known > 16 and #call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 1) == 0 then -- all of them live
   while over > 0 and from < #known do
     local member = known:sub(from, from + 33)

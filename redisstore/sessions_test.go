@@ -119,7 +119,7 @@ func warm(t testing.TB, s *redisstore.Store, rec *coatcheck.Record) {
 // extended returns rec, which has no values, in the codec's version 2.
 func extended(t testing.TB, rec *coatcheck.Record) *coatcheck.Record {
 	t.Helper()
-	b := append(bytes.Clone(rec.Bytes()), "\x00\x0D\x01\x00\x0A"+"public key"...)
+	b := append(bytes.Clone(rec.Bytes()), "\x00\x0D\x02\x00\x0A"+"public key"...)
 	b[0] = 0xC2
 	rec2 := &coatcheck.Record{}
 	require.NoError(t, rec2.Read(rec.Key, b))

@@ -8,7 +8,8 @@
 //	coatcheck:{<tag>}:u:<user>   ZSET: the user's sessions by expiry; a member is the creation time (ms, 12 hex digits) and the key
 //	coatcheck:{<tag>}:m:<user>   what the end of all the user's sessions left: the mark and its end, 8 bytes each; of a user at
 //	                             the limit, instead, 16 zeros and the index entries of their oldest sessions, for a minute
-//	coatcheck:{<tag>}:r:<nonce>  the answer of a script, for five seconds, in case it has to be asked for again
+//	coatcheck:{<tag>}:r:<nonce>  the answer of a script, for five seconds, in case it has to be asked for again;
+//	                             with "probe" as its nonce, the write that is tried every two seconds
 //
 // <user> is the first 16 bytes of the user ID's SHA-256 in base64url.
 package redisstore
@@ -79,7 +80,7 @@ func New(ctx context.Context, opt Options) (*Store, error) {
 func (s *Store) start(ctx context.Context, opt Options, found []Finding) error {
 	for _, f := range found {
 		if f.evicts && !opt.AllowEviction {
-			return fmt.Errorf("%w: %s", ErrEviction, f.Text)
+			return fmt.Errorf("%w: %s: %s", ErrEviction, f.Addr, f.Text)
 		}
 	}
 	for _, f := range found {

@@ -22,8 +22,8 @@ const (
 	lookWithin = time.Second
 	// policyEvery is how often, in watches, the store looks whether Redis may evict keys.
 	policyEvery = 30
-	// probeLife is how long the key that is written to try a write lives.
-	probeLife = 5 * watchEvery
+	// probeLife is how long the key that is written to try a write lives: as long as every receipt.
+	probeLife = 5 * time.Second
 )
 
 // watcher is what a store does beside its callers until it is closed.
@@ -161,7 +161,7 @@ func (s *Store) distrust(err error) {
 }
 
 // ErrEviction means that New was refused, because Redis may evict keys; see Options.AllowEviction.
-var ErrEviction = errors.New("redis may evict what says which sessions a user has")
+var ErrEviction = errors.New("redisstore: Redis may evict keys")
 
 // watchPolicy warns when Redis' policy has become one that may evict keys.
 func (s *Store) watchPolicy(ctx context.Context) {

@@ -45,7 +45,7 @@ func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck
 	}
 	op.args = []string{
 		string(rec.Bytes()), ends(rec), member(rec), mark,
-		limit, millis(now) + " " + millis(opt.Until),
+		limit, millis(now), millis(opt.Until),
 	}
 	reply, err := s.run(ctx, op)
 	if err != nil {

@@ -29,7 +29,7 @@ func fuzzRecord(t testing.TB, user string, key coatcheck.Key, version uint64) []
 // Extended returns a record of raw's bytes, which hold no values, in the codec's version 2.
 func Extended(t testing.TB, key coatcheck.Key, raw []byte) *coatcheck.Record {
 	t.Helper()
-	b := append(bytes.Clone(raw), "\x00\x0D\x01\x00\x0A"+"public key"...)
+	b := append(bytes.Clone(raw), "\x00\x0D\x02\x00\x0A"+"public key"...)
 	b[0] = 0xC2
 	rec := &coatcheck.Record{}
 	require.NoError(t, rec.Read(key, b))

@@ -47,7 +47,7 @@ func valuesOf(t require.TestingT, rec *coatcheck.Record) []byte {
 // extended returns rec, which has no values, in the codec's version 2: with an extension, and with a note of where the
 // session was last seen.
 func extended(t require.TestingT, rec *coatcheck.Record) *coatcheck.Record {
-	const extension = "\x01\x00\x0A" + "public key" + "\xC8\x00\x02\xFF\x00" // two parts of unknown kinds
+	const extension = "\x02\x00\x0A" + "public key" + "\xC8\x00\x02\xFF\x00" // two parts of unknown kinds
 	b := append([]byte(nil), rec.Bytes()...)
 	b[0]++
 	b = binary.BigEndian.AppendUint16(b, uint16(len(extension)))

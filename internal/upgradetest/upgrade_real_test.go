@@ -48,7 +48,7 @@ func TestOneAfterTheOther(t *testing.T) {
 }
 
 var (
-	aKey      = "\x01\x00\x0A" + "public key" // the extension that a later release would write
+	aKey      = "\x02\x00\x0A" + "public key" // the extension that a later release would write
 	elsewhere = netip.MustParseAddr("198.51.100.7")
 )
 

@@ -1,6 +1,6 @@
 // Package redistest starts redis-server processes for tests: one, a Cluster, or a primary with its replica and Sentinels.
 // They listen on free ports of the loopback interface, keep nothing, and are killed when the test ends. On a machine
-// without redis-server the test fails; it is not skipped.
+// without redis-server the test fails; it is not skipped. REDISTEST_SERVER in the environment names another program.
 package redistest
 
 import (
@@ -95,15 +95,23 @@ func (s *Server) PortText() string { return strconv.Itoa(s.Port) }
 // URL returns the server's URL.
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
+// program is the server to test with: redis-server, or what the environment names, such as another version or Valkey.
+func program() string {
+	if name := os.Getenv("REDISTEST_SERVER"); name != "" {
+		return name
+	}
+	return "redis-server"
+}
+
 // Restart starts the server after Kill, without data, and returns when it answers.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cmd := exec.Command("redis-server", append([]string{s.conf}, s.args...)...) //nolint:noctx,gosec // it lives as long as the test
+	cmd := exec.Command(program(), append([]string{s.conf}, s.args...)...) //nolint:noctx,gosec // it lives as long as the test
 	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {
-		s.t.Fatalf("redis-server: %v", err)
+		s.t.Fatalf("%s: %v", program(), err)
 	}
 	s.cmd = cmd
 	Eventually(s.t, time.Minute, "redis-server to answer", s.answers)
