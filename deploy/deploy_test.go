@@ -68,6 +68,21 @@ type proxied struct {
 	allCookies bool
 }
 
+// flags returns those that the sample says coatcheck needs.
+func (how proxied) flags(t *testing.T) []string {
+	t.Helper()
+	for _, name := range how.sample {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		if _, line, ok := strings.Cut(string(text), "coatcheck serve … "); ok {
+			line, _, _ = strings.Cut(line, "\n")
+			return strings.Fields(line)
+		}
+	}
+	require.Fail(t, "the sample names no flags")
+	return nil
+}
+
 // variant is what a test changes about a site.
 type variant struct {
 	asked *asked // instead of coatcheck; nil: the program
@@ -176,8 +191,9 @@ func open(t *testing.T, how proxied, with variant) *site {
 	if with.asked == nil {
 		program, err := built()
 		require.NoError(t, err)
-		s.coatcheck = start(t, port, program, "serve", "--dev", "--listen="+behind, "--admin-listen=off", "--cookie-name="+cookie, "--cookie-secure",
-			"--trusted-proxies=127.0.0.1", "--verify-login-url=https://"+host+"/login", "--data-dir="+t.TempDir())
+		s.coatcheck = start(t, port, append([]string{
+			program, "serve", "--dev", "--listen=" + behind, "--admin-listen=off", "--cookie-name=" + cookie, "--cookie-secure", "--data-dir=" + t.TempDir(),
+		}, how.flags(t)...)...)
 	} else {
 		behind = strings.TrimPrefix(with.asked.serve(t).URL, "http://")
 	}
@@ -217,6 +233,12 @@ func open(t *testing.T, how proxied, with variant) *site {
 	}
 	s.dir = dir
 	s.process = start(t, front, how.command(dir, filepath.Join(dir, filepath.Base(how.sample[0])))...)
+	// Traefik listens before it has read its routes.
+	require.Eventually(t, func() bool {
+		resp, err := s.try("GET", "/login") //nolint:bodyclose // read and closed by try
+		return err == nil && resp.StatusCode == http.StatusOK
+	}, patience, 10*time.Millisecond, "it serves nothing")
+	s.reached()
 	return s
 }
 
@@ -233,7 +255,9 @@ func (s *site) try(method, path string, head ...string) (*http.Response, error) 
 	s.Helper()
 	dialer := tls.Dialer{Config: &tls.Config{RootCAs: s.roots, ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}}
 	conn, err := dialer.DialContext(s.Context(), "tcp", s.proxy)
-	require.NoError(s, err)
+	if err != nil {
+		return nil, err
+	}
 	defer conn.Close() //nolint:errcheck // all that matters was read
 	require.NoError(s, conn.SetDeadline(time.Now().Add(patience)))
 	body, lines := "", "Host: "+host+"\r\n"
