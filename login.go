@@ -68,7 +68,9 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return createError(err)
 	}
-	r.report.LimitEnded += pushedOut
+	if pushedOut > 0 {
+		r.report.LimitEnded, r.report.LimitUser = r.report.LimitEnded+pushedOut, r.user
+	}
 	if r.outlivedMark() { // the process may have been stopped before the store was called
 		return r.undoLogin(ctx, token, ErrRevoked)
 	}

@@ -100,13 +100,14 @@ type Report struct {
 	Created     int
 	Rotated     int
 	Renewed     int
-	Ended       int   // by Destroy
-	Replaced    int   // ended by Authenticate
-	LimitEnded  int   // by the limit of sessions per user
-	Conflicts   int   // swaps that had to be done again
-	Dropped     int   // changes to a session that had ended, or no longer admitted the token
-	NotNoted    int   // renewals and first uses that could not be written, and are left to the next request
-	NotNotedFor error // why the last of them could not
+	Ended       int    // by Destroy
+	Replaced    int    // ended by Authenticate
+	LimitEnded  int    // by the limit of sessions per user
+	LimitUser   string // whose those are, also if the login that pushed them out was undone
+	Conflicts   int    // swaps that had to be done again
+	Dropped     int    // changes to a session that had ended, or no longer admitted the token
+	NotNoted    int    // renewals and first uses that could not be written, and are left to the next request
+	NotNotedFor error  // why the last of them could not
 }
 
 // Reuse describes a token that was presented after it ceased to be admitted.

@@ -21,23 +21,24 @@ import (
 
 // Server is the standalone auth API: the public application and the admin one.
 type Server struct {
-	manager       *coatcheck.Manager
-	sessions      *fasthttpsession.Sessions
-	proxies       middleware.Proxies
-	mode          login.Mode
-	decidesAtOnce bool              // what decidesAtOnce says of mode
-	keys          *login.Keys       // of the admin listener; nil: none
-	origins       map[string]string // the trusted origins, each mapped to itself
-	base          *baseHeaders
-	claims        bool // a login's body may have claims
-	remember      time.Duration
-	reauth        time.Duration
-	audit         *audit
-	limit         endOthersLimit
-	access        *accessLog // nil: off
-	metrics       *metrics
-	requests      *requests // of the public listener
-	log           *slog.Logger
+	manager        *coatcheck.Manager
+	sessions       *fasthttpsession.Sessions
+	proxies        middleware.Proxies
+	mode           login.Mode
+	decidesAtOnce  bool              // what decidesAtOnce says of mode
+	keys           *login.Keys       // of the admin listener; nil: none
+	origins        map[string]string // the trusted origins, each mapped to itself
+	base           *baseHeaders
+	claims         bool // a login's body may have claims
+	remember       time.Duration
+	reauth         time.Duration
+	audit          *audit
+	endOthersLimit endLimit
+	endOneLimit    endLimit
+	access         *accessLog // nil: off
+	metrics        *metrics
+	requests       *requests // of the public listener
+	log            *slog.Logger
 
 	loginPage *loginPage // nil: verify does not redirect
 	returns   returnOrigins
@@ -90,6 +91,9 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		loginPage: newLoginPage(cfg),
 		returns:   newReturnOrigins(cfg),
 		trace:     cfg.Trace,
+
+		endOthersLimit: endLimit{perMinute: endOthersPerMinute},
+		endOneLimit:    endLimit{perMinute: endOnePerMinute},
 
 		refused: cfg.WritesRefused, reloadFailed: cfg.ReloadFailed,
 	}
@@ -224,7 +228,7 @@ func (s *Server) recover(ctx *fasthttp.RequestCtx, req countedRequest) {
 	if err, ok := v.(interface{ RuntimeError() }); ok {
 		attrs = append(attrs, slog.Any("panic", err))
 	}
-	s.log.LogAttrs(context.Background(), slog.LevelError, "panic in a handler", attrs...)
+	s.audit.Log(slog.LevelError, eventPanic, "panic in a handler", attrs...)
 	s.base.begin(ctx)
 	writeProblem(ctx, problemInternal)
 	s.finish(ctx, req)

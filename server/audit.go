@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -14,24 +13,22 @@ import (
 
 // The stable names of the server's audit events, beside those of sessions.
 const (
-	eventLogin          = "login"
 	eventLoginFailed    = "login_failed"
 	eventLoginThrottled = "login_throttled"
 	eventRefresh        = "refresh"
-	eventLogout         = "logout"
 	eventCrossSite      = "cross_site_refused"
+	eventPanic          = "panic" // a line, not an audit event
 )
 
 // audit writes security events as structured log lines. None of them holds a token or a password; every attribute is of
 // bounded length.
 type audit struct {
 	*middleware.Events
-	log     *slog.Logger
 	metrics *metrics
 }
 
 func newAudit(log *slog.Logger, now func() time.Time, metrics *metrics) *audit {
-	return &audit{Events: middleware.NewEvents(log, now), log: log, metrics: metrics}
+	return &audit{Events: middleware.NewEvents(log, now), metrics: metrics}
 }
 
 func (a *audit) refreshed(r *coatcheck.Request) {
@@ -40,9 +37,13 @@ func (a *audit) refreshed(r *coatcheck.Request) {
 	}
 }
 
-// began logs a login: the user whose session began, and the carried session that ended for it.
-func (a *audit) began(r *coatcheck.Request, carriedUser string, carried coatcheck.ID) {
-	a.Write(r.Client().IP, slog.LevelInfo, eventLogin, "ok", middleware.User(r.UserID()), slog.String("session_id", r.ID().String()), middleware.Expires(&r.Session))
+// began logs a login: the user whose session began.
+func (a *audit) began(r *coatcheck.Request) {
+	a.Write(r.Client().IP, slog.LevelInfo, middleware.EventLogin, "ok", middleware.User(r.UserID()), slog.String("session_id", r.ID().String()), middleware.Expires(&r.Session))
+}
+
+// replaced logs that the carried session ended for a login, also for one that failed after that.
+func (a *audit) replaced(r *coatcheck.Request, carriedUser string, carried coatcheck.ID) {
 	if n := r.Report().Replaced; n > 0 {
 		a.Write(r.Client().IP, slog.LevelInfo, middleware.EventRevoke, "ok", slog.String("reason", "login"), middleware.User(carriedUser),
 			slog.String("session_id", carried.String()), slog.Int("sessions", n))
@@ -56,7 +57,7 @@ func (a *audit) ended(client netip.Addr, event, user, sessionID string, n int) {
 
 // endedByOperator is ended for sessions that were ended without a request.
 func (a *audit) endedByOperator(user string, n int) {
-	a.log.LogAttrs(context.Background(), slog.LevelInfo, "audit", slog.String("event", middleware.EventRevoke), slog.String("outcome", "ok"),
+	a.Log(slog.LevelInfo, middleware.EventRevoke, "audit", slog.String("event", middleware.EventRevoke), slog.String("outcome", "ok"),
 		slog.String("reason", "users file"), middleware.User(user), slog.Int("sessions", n))
 }
 
@@ -78,11 +79,19 @@ func (a *audit) loginFailed(client netip.Addr, user string, err error) {
 		reason = outcomeStoreFull
 	}
 	a.metrics.login(reason)
-	attrs := []slog.Attr{middleware.User(login.Canonical(user))}
+	attrs := []slog.Attr{slog.Any("user", canonicalName(user))}
 	if reason == outcomeUnavailable {
 		attrs = append(attrs, slog.String("error", err.Error())) // of a back end or a store, whose answers are not quoted
 	}
 	a.Write(client, slog.LevelWarn, event, reason, attrs...)
+}
+
+// canonicalName is a name as it was typed, which is normalised only for a line that is written.
+type canonicalName string
+
+// LogValue implements slog.LogValuer.
+func (n canonicalName) LogValue() slog.Value {
+	return middleware.User(login.Canonical(string(n))).Value
 }
 
 func (a *audit) crossSite(client netip.Addr, origin []byte) {

@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/middleware"
 	"github.com/coatcheck/coatcheck/server/internal/remote"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -24,13 +25,17 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	ctx := s.context(c.Context())
 	carriedUser, carried := r.UserID(), r.ID()
 	attempt.Client = r.Client().IP
-	if !s.decidesAtOnce {
-		if err := r.BeginLogin(ctx, s.userOf(attempt.UserID)); err != nil {
-			s.audit.loginFailed(r.Client().IP, attempt.UserID, err)
-			return err
+	var beginning error
+	user, err := login.Check(ctx, s.mode, attempt, func(user string) error {
+		if !s.decidesAtOnce {
+			beginning = r.BeginLogin(ctx, user)
 		}
+		return beginning
+	})
+	if beginning != nil {
+		s.audit.loginFailed(r.Client().IP, attempt.UserID, beginning)
+		return beginning
 	}
-	user, err := s.mode.Check(ctx, attempt)
 	if err == nil {
 		err = attempt.ClaimsTooLarge
 	}
@@ -46,9 +51,11 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	if err := r.Commit(ctx); err != nil {
 		s.audit.loginFailed(r.Client().IP, user, err)
+		s.audit.replaced(r, carriedUser, carried)
 		return err
 	}
-	s.audit.began(r, carriedUser, carried)
+	s.audit.began(r)
+	s.audit.replaced(r, carriedUser, carried)
 	s.metrics.login(outcomeOK)
 	return writeView(c, r)
 }
@@ -66,14 +73,6 @@ func authenticate(r *coatcheck.Request, user string, claims coatcheck.ClaimSet) 
 		return fmt.Errorf("%w for the headers of verify", coatcheck.ErrClaimsTooLarge)
 	}
 	return r.AuthenticateWith(user, claims)
-}
-
-// userOf returns the user of a login by this name, if the mode knows the user before it has checked anything.
-func (s *Server) userOf(name string) string {
-	if m, ok := s.mode.(interface{ UserOf(name string) string }); ok {
-		return m.UserOf(name)
-	}
-	return name
 }
 
 // refuse answers a login that the mode refused.
@@ -131,7 +130,7 @@ func (s *Server) logout(c *fiber.Ctx, r *coatcheck.Request) error {
 		return err
 	}
 	if n := r.Report().Ended; n > 0 {
-		s.audit.ended(r.Client().IP, eventLogout, user, id.String(), n)
+		s.audit.ended(r.Client().IP, middleware.EventLogout, user, id.String(), n)
 	}
 	return c.SendStatus(fiber.StatusNoContent)
 }

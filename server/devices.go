@@ -77,10 +77,21 @@ func (s *Server) sessionViews(ctx context.Context, user string, current coatchec
 // mayEndOthers refuses a session whose login is too old to end others, because the holder of a stolen session should not be
 // able to lock its owner out (ASVS 7.5.2). A session may always end itself.
 func (s *Server) mayEndOthers(r *coatcheck.Request) error {
-	if s.reauth > 0 && s.manager.Now().Sub(r.CreatedAt()) > s.reauth {
+	// A session that began while the clock was ahead proves no recent login either; a minute is what clocks of nodes may differ by.
+	if age := s.manager.Now().Sub(r.CreatedAt()); s.reauth > 0 && (age > s.reauth || age < -time.Minute) {
 		return problemReauth
 	}
 	return nil
+}
+
+// mayEndNow counts a request against the limit of its session, or refuses it.
+func (s *Server) mayEndNow(c *fiber.Ctx, r *coatcheck.Request, limit *endLimit) error {
+	wait := limit.allow(r.Key(), s.manager.Now())
+	if wait == 0 {
+		return nil
+	}
+	c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+	return problemTooManyEnds
 }
 
 // caller returns the user of the session, or the refusal.
@@ -113,8 +124,13 @@ func (s *Server) endSession(c *fiber.Ctx, r *coatcheck.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx := s.context(c.Context())
-	found, err := s.manager.Find(ctx, user, c.Params("id"))
+	ctx, name := s.context(c.Context()), c.Params("id")
+	if name != r.ID().String() && name != r.Key().Handle().String() { // a session may always end itself
+		if err := s.mayEndNow(c, r, &s.endOneLimit); err != nil {
+			return err
+		}
+	}
+	found, err := s.manager.Find(ctx, user, name)
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):
 		return problemSessionNotFound
@@ -156,9 +172,8 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 	if err := s.mayEndOthers(r); err != nil {
 		return err
 	}
-	if wait := s.limit.allow(r.Key(), s.manager.Now()); wait > 0 {
-		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-		return problemTooManyEnds
+	if err := s.mayEndNow(c, r, &s.endOthersLimit); err != nil {
+		return err
 	}
 	ctx, id, keep := s.context(c.Context()), r.ID().String(), r.Key()
 	if here {

@@ -11,19 +11,19 @@ import (
 )
 
 // However many sessions have ended others in a minute, one more session may, and the memory has a bound.
-func TestEndOthersLimitWhenFull(t *testing.T) {
-	var l endOthersLimit
+func TestEndLimitWhenFull(t *testing.T) {
+	l := endLimit{perMinute: endOthersPerMinute}
 	now := time.Unix(1_800_000_000, 0)
 	key := func(n int) (k coatcheck.Key) {
 		binary.BigEndian.PutUint64(k[:], uint64(n+1))
 		return k
 	}
-	for n := range endOthersSessions + 100 {
+	for n := range endLimitSessions + 100 {
 		assert.Zero(t, l.allow(key(n), now))
 	}
-	assert.Len(t, l.counts, endOthersSessions)
+	assert.Len(t, l.counts, endLimitSessions)
 
-	last := key(endOthersSessions + 200)
+	last := key(endLimitSessions + 200)
 	for range endOthersPerMinute {
 		assert.Zero(t, l.allow(last, now))
 	}

@@ -26,18 +26,19 @@ func TestAStalledLogStopsNobody(t *testing.T) {
 
 	// Enough for the pipe, what waits for it and what is on its way, several times.
 	const clients, each = 8, 1000
-	origin := strings.Repeat(`"`, 240)
+	name := strings.Repeat(`\"`, 240)
 	var all sync.WaitGroup
 	for n := range clients {
 		all.Go(func() {
 			client := &http.Client{Transport: new(http.Transport), Timeout: patience}
 			defer client.CloseIdleConnections()
 			for i := range each {
-				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/auth/logout", http.NoBody)
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/auth/login",
+					strings.NewReader(fmt.Sprintf(`{"user_id":"%d-%d%s"}`, n, i, name)))
 				if !assert.NoError(t, err) {
 					return
 				}
-				req.Header.Set("Origin", fmt.Sprintf("%d-%d%s", n, i, origin))
+				req.Header.Set("Content-Type", "application/json")
 				resp, err := client.Do(req)
 				if !assert.NoError(t, err) {
 					return
@@ -45,7 +46,7 @@ func TestAStalledLogStopsNobody(t *testing.T) {
 				_, err = io.Copy(io.Discard, resp.Body)
 				assert.NoError(t, err)
 				assert.NoError(t, resp.Body.Close())
-				assert.Equal(t, http.StatusForbidden, resp.StatusCode)
+				assert.Equal(t, http.StatusOK, resp.StatusCode)
 			}
 		})
 	}
@@ -53,7 +54,7 @@ func TestAStalledLogStopsNobody(t *testing.T) {
 	_, _, cookie := p.ask(t, "POST", "/auth/login", "", `{"user_id":"u"}`)
 	assert.Equal(t, "u", p.whose(t, cookie))
 
-	// Each is there or counted, the login too. On a busy machine there may be several notices.
+	// Each is there or counted. On a busy machine there may be several notices.
 	events, lost := 0, 0
 	scan := bufio.NewScanner(r)
 	require.NoError(t, r.SetReadDeadline(time.Now().Add(patience)))
@@ -63,7 +64,7 @@ func TestAStalledLogStopsNobody(t *testing.T) {
 			Lines int
 		}
 		require.NoError(t, json.Unmarshal(scan.Bytes(), &line), scan.Text())
-		if line.Event == "cross_site_refused" || line.Event == "login" {
+		if line.Event == "login" {
 			events++
 		}
 		lost += line.Lines

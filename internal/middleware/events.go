@@ -19,46 +19,120 @@ type Events struct {
 	now func() time.Time
 
 	mu       sync.Mutex
-	reported map[report]time.Time // guarded by mu: when an event of a session was last reported
-	purged   time.Time            // guarded by mu: when old entries were last removed from reported
-	lastErr  time.Time            // guarded by mu: when a store error was last reported
-	errs     int                  // guarded by mu: store errors since then
+	counts   map[string]*lineCount // guarded by mu: by event
+	reported map[report]time.Time  // guarded by mu: when an event of a session was last reported
+	purged   time.Time             // guarded by mu: when old entries were last removed from reported
+	lastErr  time.Time             // guarded by mu: when a store error was last reported
+	errs     int                   // guarded by mu: store errors since then
+}
+
+// lineCount counts the lines of one kind of event.
+type lineCount struct {
+	began   time.Time // of the minute that shown counts
+	shown   int
+	omitted int // since the last line
 }
 
 // The stable names of the events.
 const (
-	eventRenew      = "renew"
-	EventRevoke     = "revoke" // a session was ended, but not by its own request
-	eventReuse      = "reuse"
-	eventTooOld     = "bound_token_too_old" // a copy, perhaps: browsers drop the token before
-	eventBound      = "device_bound"
-	eventProved     = "device_proved"
-	eventNotProved  = "device_proof_failed"
-	eventDuplicate  = "duplicate_cookie"
-	eventStoreError = "store_error"
+	EventLogin        = "login"
+	EventLogout       = "logout"
+	EventRevoke       = "revoke" // a session was ended, but not by its own request
+	eventReuse        = "reuse"
+	eventRenew        = "renew"
+	eventTooOld       = "bound_token_too_old" // a copy, perhaps: browsers drop the token before
+	eventBound        = "device_bound"
+	eventProved       = "device_proved"
+	eventNotProved    = "device_proof_failed"
+	eventDuplicate    = "duplicate_cookie"
+	eventStoreError   = "store_error"
+	eventNotPersisted = "not_persisted"
 )
 
 const (
+	// linesPerMinute is the limit of each kind of event that is not kept: anybody can cause some of them, at any rate.
+	linesPerMinute = 60
 	// reuseEvery is the minimum time between two reports of one session's reuse, and of its other events of this kind.
 	reuseEvery = time.Minute
-	// reuseMax bounds the size of reported; beyond it, within a minute, reuse is counted and not reported.
-	reuseMax = 10_000
+	// reuseMax bounds the size of reported. Beyond it, within a minute, a session that was reported may be reported again. Each
+	// is a session of a user who has logged in.
+	reuseMax = 100_000
 	// storeErrorEvery keeps an outage from filling the log with one line a request.
 	storeErrorEvery = time.Second
 )
 
 // NewEvents returns events that go to log and are limited by the clock now.
 func NewEvents(log *slog.Logger, now func() time.Time) *Events {
-	return &Events{log: log, now: now, reported: make(map[report]time.Time)}
+	return &Events{log: log, now: now, counts: make(map[string]*lineCount), reported: make(map[report]time.Time)}
 }
 
-// Write writes one event about a request of client.
+// Write writes one event about a request of client, unless its kind has had its lines of this minute; then it counts the
+// event, and the next line of the kind says how many were omitted. Events that are kept are always written. An attribute
+// that is costly is a slog.LogValuer, which is asked only if the line is written.
 func (e *Events) Write(client netip.Addr, level slog.Level, event, outcome string, attrs ...slog.Attr) {
 	all := append([]slog.Attr{
 		slog.String("event", event), slog.String("outcome", outcome), slog.String("client", client.String()),
 	}, attrs...)
-	e.log.LogAttrs(context.Background(), level, "audit", all...)
+	e.Log(level, event, "audit", all...)
 }
+
+// Log is Write for a line that is no audit event; event is its kind.
+func (e *Events) Log(level slog.Level, event, msg string, attrs ...slog.Attr) {
+	if isKept(event) {
+		e.log.LogAttrs(keptContext, level, msg, attrs...)
+		return
+	}
+	if !e.log.Enabled(context.Background(), level) {
+		return
+	}
+	show, omitted := e.count(event)
+	if !show {
+		return
+	}
+	if omitted > 0 {
+		attrs = append(attrs, slog.Int("omitted", omitted))
+	}
+	e.log.LogAttrs(context.Background(), level, msg, attrs...)
+}
+
+// count counts a line, and reports whether it is written and how many of its kind before it were not.
+func (e *Events) count(event string) (show bool, omitted int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, now := e.counts[event], e.now()
+	if c == nil {
+		c = new(lineCount)
+		e.counts[event] = c // as many as there are constants
+	}
+	if passed(c.began, now, time.Minute) {
+		c.began, c.shown = now, 0
+	}
+	if c.shown == linesPerMinute {
+		c.omitted++
+		return false, 0
+	}
+	c.shown++
+	omitted, c.omitted = c.omitted, 0
+	return true, omitted
+}
+
+// isKept reports whether each event of the kind is written: what begins and ends sessions, and what shows that a token was
+// stolen. None of them can be caused without a credential or the token of a session.
+func isKept(event string) bool {
+	switch event {
+	case EventLogin, EventLogout, EventRevoke, eventReuse:
+		return true
+	}
+	return false
+}
+
+type keptKey struct{}
+
+var keptContext = context.WithValue(context.Background(), keptKey{}, true)
+
+// Kept reports whether a record that is logged with this context is one that other lines must not push out of the log. A
+// slog.Handler calls it with the context that it gets.
+func Kept(ctx context.Context) bool { return ctx.Value(keptKey{}) != nil }
 
 // User is the attribute of a user ID. It is cut, because a user ID in an administrator's path has no bound.
 func User(user string) slog.Attr {
@@ -106,7 +180,7 @@ func (e *Events) Finished(r *coatcheck.Request, err error) {
 	}
 	rep := r.Report()
 	if rep.LimitEnded > 0 {
-		e.Write(r.Client().IP, slog.LevelInfo, EventRevoke, "ok", slog.String("reason", "limit"), User(r.UserID()), slog.Int("sessions", rep.LimitEnded))
+		e.Write(r.Client().IP, slog.LevelInfo, EventRevoke, "ok", slog.String("reason", "limit"), User(rep.LimitUser), slog.Int("sessions", rep.LimitEnded))
 	}
 	if rep.NotNoted > 0 {
 		e.StoreFailed(r.Client().IP, fmt.Errorf("the session was not renewed, which is left to its next request: %w", rep.NotNotedFor))
@@ -121,7 +195,7 @@ func (e *Events) failed(r *coatcheck.Request, err error) {
 	case p.Status == http.StatusServiceUnavailable:
 		e.StoreFailed(r.Client().IP, err)
 	case p == Internal: // a mistake of the application; if the answer has been sent, only the log shows it
-		e.log.Error("the session's changes were not persisted", "error", err)
+		e.Log(slog.LevelError, eventNotPersisted, "the session's changes were not persisted", slog.Any("error", err))
 	}
 }
 
@@ -182,7 +256,10 @@ func (e *Events) mayReport(key report) bool {
 		}
 	}
 	if len(e.reported) >= reuseMax {
-		return false
+		for other := range e.reported { // a full map must not keep another session's reuse out of the log
+			delete(e.reported, other)
+			break
+		}
 	}
 	e.reported[key] = now
 	return true

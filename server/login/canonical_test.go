@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -75,4 +76,26 @@ func FuzzCanonical(f *testing.F) {
 
 func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r > 0x7f })
+}
+
+// The short way for ASCII is the long one.
+func TestCanonicalOfASCII(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringOf(rapid.RuneFrom(nil, &unicode.RangeTable{R16: []unicode.Range16{{Lo: ' ', Hi: '~', Stride: 1}}})).Draw(t, "name")
+		c := login.Canonical(s + "é") // not ASCII
+		assert.Equal(t, strings.TrimLeft(strings.ToLower(s), " ")+"é", c)
+		assert.Equal(t, strings.TrimSpace(strings.TrimSuffix(c, "é")), login.Canonical(s))
+		assert.Equal(t, login.Canonical(s), login.Skeleton(login.Canonical(s)))
+	})
+}
+
+func BenchmarkCanonical(b *testing.B) {
+	for name, text := range map[string]string{"ASCII": strings.Repeat("A", 256), "longest": strings.Repeat("\ufdfa", 85), "marks": "a" + strings.Repeat("\u0345", 127)} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_ = login.Skeleton(login.Canonical(text))
+			}
+		})
+	}
 }

@@ -106,6 +106,9 @@ var (
 	AddressBucket = addressBucket
 )
 
+// Skeleton is skeleton.
+var Skeleton = skeleton
+
 // SmallLedger returns a MemoryLedger with 8 places in each of so many sets, which are soon full.
 func SmallLedger(rule Rule, sets int) *MemoryLedger { return newMemoryLedger(rule, sets) }
 

@@ -37,7 +37,21 @@ type Attempt struct {
 	ClaimsTooLarge error
 	// Client is where the request comes from, the zero Addr if that is not known.
 	Client netip.Addr
+
+	canonical string // what canonicalName has returned; empty: not yet
 }
+
+// canonicalName returns the canonical name, which is computed once for an attempt.
+func (a *Attempt) canonicalName() string {
+	if a.canonical == "" {
+		a.canonical = Canonical(a.UserID)
+	}
+	return a.canonical
+}
+
+// tooLong reports whether the name is one that no client may send. It is refused before it is normalised, because a name can
+// become eleven times as long by that.
+func (a *Attempt) tooLong() bool { return len(a.UserID) > coatcheck.MaxUserID }
 
 // Format keeps the credentials out of every fmt verb, and so out of logs and panics.
 func (a Attempt) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("login.Attempt")) }
@@ -47,6 +61,19 @@ type Mode interface {
 	// Check returns the ID of the user that the attempt lets in, and sets the claims that it knows of the user; or ErrRefused,
 	// ErrUnavailable, ErrBusy, coatcheck.ErrClaimsTooLarge or a *Throttled.
 	Check(ctx context.Context, a *Attempt) (userID string, err error)
+}
+
+// Check asks the mode about the attempt. Before the mode sees it, but not if too many attempts like it have failed, begin is
+// called with the user that it is most likely for, which nothing has proved yet; an error of begin ends the check and is
+// returned as it is. Without begin it is Mode.Check.
+func Check(ctx context.Context, mode Mode, a *Attempt, begin func(user string) error) (userID string, err error) {
+	if t, ok := mode.(*Throttle); ok {
+		return t.check(ctx, a, begin)
+	}
+	if err := begin(userOf(mode, a)); err != nil {
+		return "", err
+	}
+	return mode.Check(ctx, a)
 }
 
 // Open believes any user ID, as the recipe does: for development, and for a server that only your own back ends can reach.

@@ -60,35 +60,53 @@ func NewThrottle(mode Guessable, accounts, addresses Ledger, now func() time.Tim
 
 // Check returns what the mode's Check does, or a *Throttled. A success resets the account's failures, but of the address's
 // failures it takes back only the one that it had counted itself, because otherwise an attacker with one account could go
-// on guessing. Attempts that were not decided do not count.
+// on guessing; likewise of the failures of all names that look alike, because the account of one must not pay for guesses at
+// another's. Attempts that were not decided do not count.
 func (t *Throttle) Check(ctx context.Context, a *Attempt) (string, error) {
-	address := addressBucket(a.Client)
+	return t.check(ctx, a, func(string) error { return nil })
+}
+
+func (t *Throttle) check(ctx context.Context, a *Attempt, begin func(user string) error) (string, error) {
 	if t.mode.Guesses() == GuessesKey {
-		return t.checkKey(ctx, a, address)
+		return t.checkKey(ctx, a, begin)
 	}
-	account := accountBucket(t.UserOf(a.UserID)) // all names that are known to belong to one user are one account
-	// The address comes first: attempts from a locked address must not count against accounts.
-	if err := t.reserve(ctx, t.addresses, address, "address"); err != nil {
+	if a.tooLong() {
+		return "", ErrRefused
+	}
+	// The address comes first: attempts from a locked address must not count against accounts, and nothing is computed for them.
+	address := count{t.addresses, addressBucket(a.Client), "address"}
+	if err := t.reserve(ctx, address); err != nil {
 		return "", err
 	}
-	if err := t.reserve(ctx, t.accounts, account, "account"); err != nil {
-		if undo := undone(t.addresses.GiveBack(ctx, address)); undo != nil {
-			return "", undo
-		}
-		return "", err
+	user := userOf(t.mode, a)
+	alike := count{t.addresses, lookalikeBucket(a.canonicalName()), "account"}
+	if err := t.reserve(ctx, alike); err != nil {
+		return "", instead(err, address.giveBack(ctx))
 	}
-	user, err := t.mode.Check(ctx, a)
+	account := count{t.accounts, t.accountBucket(a, user), "account"} // all names that are known to belong to one user are one account
+	if err := t.reserve(ctx, account); err != nil {
+		return "", instead(err, address.giveBack(ctx), alike.giveBack(ctx))
+	}
+	user, err := t.ask(ctx, a, user, begin)
 	ctx = context.WithoutCancel(ctx)
 	switch {
 	case err == nil:
-		err = undone(errors.Join(t.accounts.Reset(ctx, account), t.addresses.GiveBack(ctx, address)))
+		err = undone(t.accounts.Reset(ctx, account.bucket), alike.giveBack(ctx), address.giveBack(ctx))
 	case !errors.Is(err, ErrRefused):
-		err = errors.Join(err, undone(errors.Join(t.accounts.GiveBack(ctx, account), t.addresses.GiveBack(ctx, address))))
+		err = errors.Join(err, undone(account.giveBack(ctx), alike.giveBack(ctx), address.giveBack(ctx)))
 	}
 	if err != nil {
 		return "", err
 	}
 	return user, nil
+}
+
+// ask lets the login begin and asks the mode.
+func (t *Throttle) ask(ctx context.Context, a *Attempt, user string, begin func(string) error) (string, error) {
+	if err := begin(user); err != nil {
+		return "", err
+	}
+	return t.mode.Check(ctx, a)
 }
 
 // DecidesAtOnce reports whether the mode does. Around such a mode nothing is counted before its Check.
@@ -99,39 +117,71 @@ func (t *Throttle) DecidesAtOnce() bool {
 
 // checkKey counts a refusal after it has happened. Parallel guesses go uncounted for a moment, which is harmless because a
 // key cannot be guessed.
-func (t *Throttle) checkKey(ctx context.Context, a *Attempt, address [16]byte) (string, error) {
-	user, err := t.mode.Check(ctx, a)
+func (t *Throttle) checkKey(ctx context.Context, a *Attempt, begin func(string) error) (string, error) {
+	user, err := t.ask(ctx, a, a.UserID, begin)
 	if !errors.Is(err, ErrRefused) {
 		return user, err
 	}
-	if err := t.reserve(ctx, t.addresses, address, "address"); err != nil {
+	if err := t.reserve(ctx, count{t.addresses, addressBucket(a.Client), "address"}); err != nil {
 		return "", err
 	}
 	return "", err
 }
 
-func (t *Throttle) reserve(ctx context.Context, l Ledger, bucket [16]byte, by string) error {
-	wait, err := l.Reserve(ctx, bucket, t.now())
+// count is a bucket of a ledger, and what failed too often when it is full.
+type count struct {
+	ledger Ledger
+	bucket [16]byte
+	by     string
+}
+
+func (c count) giveBack(ctx context.Context) error { return c.ledger.GiveBack(ctx, c.bucket) }
+
+func (t *Throttle) reserve(ctx context.Context, c count) error {
+	wait, err := c.ledger.Reserve(ctx, c.bucket, t.now())
 	if err != nil {
 		return fmt.Errorf("%w: counting the attempt: %w", ErrUnavailable, err)
 	}
 	if wait > 0 {
-		return &Throttled{RetryAfter: wait, By: by}
+		return &Throttled{RetryAfter: wait, By: c.by}
 	}
 	return nil
 }
 
-func undone(err error) error {
-	if err != nil {
+// undone returns the error for attempts that could not be taken back.
+func undone(errs ...error) error {
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: taking a counted attempt back: %w", ErrUnavailable, err)
 	}
 	return nil
 }
 
+// instead returns err, unless attempts could not be taken back.
+func instead(err error, undo ...error) error {
+	if undo := undone(undo...); undo != nil {
+		return undo
+	}
+	return err
+}
+
+// accountBucket is the bucket of the attempt's account.
+func (t *Throttle) accountBucket(a *Attempt, user string) [16]byte {
+	if user == a.UserID {
+		return canonicalBucket(a.canonicalName())
+	}
+	return accountBucket(user)
+}
+
 // accountBucket is the digest of the account's canonical name. It uses SHA-256, because an attacker who found two names
 // with one bucket could lock an account without a failed login for it.
-func accountBucket(user string) [16]byte {
-	return bucketOf("account", []byte(Canonical(user)))
+func accountBucket(user string) [16]byte { return canonicalBucket(Canonical(user)) }
+
+func canonicalBucket(canonical string) [16]byte { return bucketOf("account", []byte(canonical)) }
+
+// lookalikeBucket is the bucket of all names that a back end may take for one: some ignore accents, and characters of no
+// width. It is a bucket of the ledger that forgets quickly, because no success resets it.
+func lookalikeBucket(canonical string) [16]byte {
+	return bucketOf("alike", []byte(skeleton(canonical)))
 }
 
 // addressBucket is the digest of the address; of an IPv6 address only the first 64 bits count, because a customer usually

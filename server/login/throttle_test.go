@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -169,6 +171,117 @@ func TestThrottleKnownNames(t *testing.T) {
 		var throttled *login.Throttled
 		require.ErrorAs(t, err, &throttled, name)
 	}
+}
+
+// lookalikes are names that some back ends take for one: those that ignore accents, characters of no width, or both.
+var lookalikes = []string{
+	"alice", "Àlice", "alicé", "a\u0301lice", "al\u200bice", "\u200dalice", "ali\u00adce", "alice\ufeff", "alice \u2060", "a\u034flice", "al\u180eice", "alice\ufe0f", "alice\U000e0101",
+	"ａｌｉｃｅ\u0308", "ǎļĭçę", "al\u2066ice\u2069", "alice\u3164", "alice\U000e0041", "ALİCE", "al\u0489ice",
+}
+
+// AUT-07: names that a back end may take for one are guessed at as one, each guess from an address of its own.
+func TestThrottleLookalikes(t *testing.T) {
+	d := newDoor(t, login.GuessesPassword)
+	checked := 0
+	for i := range 600 {
+		if d.wrong(lookalikes[i%len(lookalikes)], fmt.Sprintf("2001:db8:0:%x::1", i)) == 0 {
+			checked++
+		}
+	}
+	assert.Equal(t, 5, checked)
+	assert.Zero(t, d.wrong("alike", home))
+	assert.Zero(t, d.wrong("аlice", home), "letters that only look alike are not folded")
+}
+
+// Whoever has the account of a name that looks alike does not get more guesses at another's by logging in.
+func TestThrottleLookalikesPayForThemselves(t *testing.T) {
+	for _, names := range [][2]string{{"josé", "jose"}, {"jose", "josé"}, {"jo\u200bse", "jose"}} {
+		d := newDoor(t, login.GuessesPassword)
+		checked := 0
+		for i := range 100 {
+			if d.wrong(names[0], fmt.Sprintf("2001:db8:0:%x::1", i)) == 0 {
+				checked++
+			}
+			_ = d.knock(names[1], "right", away)
+		}
+		assert.Equal(t, 5, checked, names)
+	}
+}
+
+// A user who mistypes a password and then logs in, again and again, is not locked out by that.
+func TestThrottleForgivesTheOwner(t *testing.T) {
+	d := newDoor(t, login.GuessesPassword)
+	for i := range 20 {
+		for range 2 {
+			require.Zero(t, d.wrong("josé", fmt.Sprintf("203.0.113.%d", i)))
+		}
+		require.NoError(t, d.knock("josé", "right", home))
+		d.now = d.now.Add(5 * time.Minute)
+	}
+}
+
+// Nothing is computed from the name of an attempt whose address is locked, and a name is normalised once otherwise.
+func TestThrottleCostOfNames(t *testing.T) {
+	long := strings.Repeat("\ufdfa", 85) // 255 bytes, eleven times as many when normalised
+	d := newDoor(t, login.GuessesPassword)
+	address := netip.MustParseAddr(home)
+	cost := func(name string, from netip.Addr) uint64 {
+		a := &login.Attempt{UserID: name, Client: from}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := d.throttle.Check(t.Context(), a)
+		runtime.ReadMemStats(&after)
+		require.Error(t, err)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	normalising := uint64(testing.Benchmark(func(b *testing.B) {
+		for b.Loop() {
+			_ = login.Skeleton(login.Canonical(long))
+		}
+	}).AllocedBytesPerOp())
+	assert.Less(t, cost(long, netip.MustParseAddr(away)), normalising*5/4+4096, "once")
+	for i := 0; ; i++ {
+		wait := d.wrong(fmt.Sprint("user", i), home)
+		if wait >= login.Lock {
+			break
+		}
+		d.now = d.now.Add(wait)
+		require.Less(t, i, 100)
+	}
+	assert.Less(t, cost(long, address), uint64(2048))
+
+	d = newDoor(t, login.GuessesPassword)
+	_, err := d.throttle.Check(t.Context(), &login.Attempt{UserID: long + "xx", Password: []byte("right")})
+	assert.Equal(t, login.ErrRefused, err, "no client may send a name of 257 bytes")
+	assert.Zero(t, d.mode.checked.Load())
+}
+
+// A login begins after it was found not to be throttled, and before its password is checked; and if it cannot begin, it counts
+// for nothing.
+func TestThrottleBegins(t *testing.T) {
+	d := newDoor(t, login.GuessesPassword)
+	errBegin := errors.New("no mark")
+	begun := 0
+	try := func(err error) error {
+		a := &login.Attempt{UserID: "ann", Password: []byte("right"), Client: netip.MustParseAddr(home)}
+		_, err = login.Check(t.Context(), d.throttle, a, func(user string) error {
+			assert.Equal(t, "ann", user)
+			begun++
+			assert.EqualValues(t, 0, d.mode.checked.Load())
+			return err
+		})
+		return err
+	}
+	for range 30 {
+		require.ErrorIs(t, try(errBegin), errBegin)
+	}
+	assert.Zero(t, d.mode.checked.Load())
+	require.NoError(t, try(nil))
+	assert.Equal(t, 31, begun)
+	d.lock("ann")
+	var throttled *login.Throttled
+	require.ErrorAs(t, try(nil), &throttled)
+	assert.Equal(t, 31, begun)
 }
 
 func TestAddressBuckets(t *testing.T) {
@@ -342,24 +455,24 @@ func (b *broken) Reset(ctx context.Context, bucket [16]byte) error {
 
 // Without its counts nobody is let in, and nobody's password is checked: it could be guessed.
 func TestThrottleLedgerDown(t *testing.T) {
-	for calls := range int64(4) {
+	for calls := range int64(6) {
 		ledger := failing(login.NewMemoryLedger(login.AccountRule()), calls)
 		mode := &guessed{what: login.GuessesPassword}
 		user, err := login.NewThrottle(mode, ledger, ledger, nil).Check(t.Context(), &login.Attempt{UserID: "ann", Password: []byte("right")})
 		require.ErrorIs(t, err, login.ErrUnavailable)
 		require.ErrorIs(t, err, errDown)
 		assert.Empty(t, user)
-		assert.Equal(t, calls >= 2, mode.checked.Load() == 1)
+		assert.Equal(t, calls >= 3, mode.checked.Load() == 1)
 	}
 	t.Run("account locked, address cannot be given back", func(t *testing.T) {
 		accounts := login.NewMemoryLedger(login.AccountRule())
 		fail(t, accounts, login.AccountBucket("ann"), 10, time.Now())
-		addresses := failing(login.NewMemoryLedger(login.AddressRule()), 1)
+		addresses := failing(login.NewMemoryLedger(login.AddressRule()), 2)
 		_, err := login.NewThrottle(&guessed{what: login.GuessesPassword}, accounts, addresses, nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
 		assert.ErrorIs(t, err, errDown)
 	})
 	t.Run("undecided, and cannot be given back", func(t *testing.T) {
-		ledger := failing(login.NewMemoryLedger(login.AccountRule()), 2)
+		ledger := failing(login.NewMemoryLedger(login.AccountRule()), 3)
 		mode := &guessed{what: login.GuessesPassword, err: login.ErrBusy}
 		_, err := login.NewThrottle(mode, ledger, ledger, nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
 		require.ErrorIs(t, err, login.ErrBusy)

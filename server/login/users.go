@@ -80,9 +80,10 @@ func newUsers(file string, opt UsersOptions, c cost, derive deriveFunc) (*Users,
 func (*Users) Guesses() Guesses { return GuessesPassword }
 
 // Check returns the name, as it stands in the file, of the user with this password. A refusal takes the same work whatever
-// its reason, except for a password over MaxPassword bytes, whose length the client knows anyway.
+// its reason, except for a password over MaxPassword bytes and a name over coatcheck.MaxUserID, whose lengths the client knows
+// anyway.
 func (u *Users) Check(ctx context.Context, a *Attempt) (string, error) {
-	if len(a.Password) > MaxPassword {
+	if len(a.Password) > MaxPassword || a.tooLong() {
 		return "", ErrRefused
 	}
 	who, fresh, err := u.verify(ctx, a)
@@ -103,7 +104,7 @@ func (u *Users) verify(ctx context.Context, a *Attempt) (who *admitted, fresh *s
 	}
 	defer u.gate.leave()
 	var hash *stored
-	found := u.people.Load().byCanonical[Canonical(a.UserID)]
+	found := u.people.Load().byCanonical[a.canonicalName()]
 	if found != nil {
 		hash = found.hash.Load()
 	}

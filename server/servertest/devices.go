@@ -28,6 +28,7 @@ var deviceRules = []rule{
 	{name: "somebody else's and none are the same", check: checkRevokeOthers404},
 	{name: "sign out everywhere else", check: checkRevokeElsewhere},
 	{name: "signing out elsewhere keeps nobody out", config: scripted, check: checkRevokeOthersInALoop},
+	{name: "ending single sessions has a limit", check: checkRevokeOneLimit},
 	{name: "sign out everywhere", check: checkRevokeEverywhere},
 	{name: "sign out elsewhere while signed out", check: checkRevokeElsewhereRace},
 }
@@ -345,6 +346,24 @@ func checkRevokeOthersInALoop(h *harness) {
 	h.Clock.Step(time.Minute)
 	again := h.Login(user)
 	assert.Equal(h, 200, h.Do("DELETE", "/auth/sessions", h.Cookie(again)).Status)
+}
+
+// Each try reads the user's list, whether there is such a session or not.
+func checkRevokeOneLimit(h *harness) {
+	user := h.User()
+	caller, other := h.Login(user), h.Login(user)
+	for range 60 {
+		h.Do("DELETE", "/auth/sessions/"+strings.Repeat("A", 22), h.Cookie(caller))
+	}
+	resp := h.Do("DELETE", "/auth/sessions/"+h.HandleOf(other), h.Cookie(caller))
+	assert.Equal(h, answer{Status: 429, Code: "too_many_requests"}, h.Answer(resp))
+	assert.Equal(h, []string{"60"}, resp.Header["Retry-After"])
+	assert.Equal(h, user, h.Me(other))
+	assert.Equal(h, 200, h.Do("DELETE", "/auth/sessions", h.Cookie(caller)).Status, "all others have a limit of their own")
+	assert.Equal(h, 204, h.Do("DELETE", "/auth/sessions/"+h.IDOf(caller), h.Cookie(caller)).Status, "a session may always end itself")
+
+	caller, other = h.Login(user), h.Login(user)
+	assert.Equal(h, 204, h.Do("DELETE", "/auth/sessions/"+h.HandleOf(other), h.Cookie(caller)).Status, "another session")
 }
 
 func checkRevokeEverywhere(h *harness) {

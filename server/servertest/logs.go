@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
 // logRules are the rules about logs. Besides, every rule's log, at debug level, is checked for tokens and for lines that
@@ -14,6 +17,8 @@ import (
 var logRules = []rule{
 	{name: "hostile bytes make one line each", config: scripted, transport: true, check: checkHostileLines},
 	{name: "each event once", config: withEvents, check: checkEvents},
+	{name: "lines that anybody can cause are bounded", config: withEvents, check: checkBoundedLines},
+	{name: "a login that is undone", config: withEvents, check: checkUndoneLogin},
 	{name: "no secret", config: scripted, check: checkNoSecrets},
 }
 
@@ -63,6 +68,55 @@ func checkHostileLines(h *harness) {
 		assert.NotContains(h, line, "\x1b")
 		assert.True(h, strings.ToValidUTF8(line, "") == line)
 	}
+}
+
+// LOG-04: 60 lines a minute of each kind of event that anybody can cause, and the count of the others in the next one; what
+// begins and ends sessions is always there.
+func checkBoundedLines(h *harness) {
+	one, other := h.Login(h.User()), h.Login("other")
+	const floods = 200
+	causes := map[string]func(){
+		"duplicate_cookie":   func() { h.Me(one, other) },
+		"cross_site_refused": func() { h.Post("/auth/logout", "Sec-Fetch-Site: cross-site") },
+		"login_failed":       func() { h.TryLogin("refused") },
+		"login_throttled":    func() { h.TryLogin("throttled") },
+		"refresh":            func() { one = h.Refresh(one) },
+	}
+	flood := func() {
+		for range floods {
+			for _, cause := range causes {
+				cause()
+			}
+			h.Post("/auth/logout", h.Cookie(h.Login("busy")))
+		}
+	}
+	flood()
+	h.Clock.Step(time.Minute)
+	flood()
+	for event := range causes {
+		events := h.Events(event)
+		assert.Len(h, events, 2*60, event)
+		assert.EqualValues(h, floods-60, events[60]["omitted"], event)
+		assert.NotContains(h, events[61], "omitted", event)
+	}
+	assert.Len(h, h.Events("login"), 2+2*floods)
+	assert.Len(h, h.Events("logout"), 2*floods)
+}
+
+// LOG-04: what a login ended before it failed is in the log, with the users.
+func checkUndoneLogin(h *harness) {
+	user, other := h.User(), h.User()
+	h.Login(user)
+	h.Clock.Step(time.Millisecond)
+	h.Login(user)
+	carried := h.Login(other)
+	h.Store.Failing(errLost, httpcontract.OpEnd)
+	assert.Equal(h, 503, h.TryLogin(user, h.Cookie(carried)).Status)
+	h.Store.On(nil)
+	events := h.Events("revoke")
+	require.Len(h, events, 1)
+	assert.Equal(h, "limit", events[0]["reason"])
+	assert.Equal(h, user, events[0]["user"])
 }
 
 // LOG-01: the requests have canaries wherever a client can put a secret. Every rule's log is searched for tokens anyway.

@@ -10,13 +10,17 @@ import (
 	"time"
 )
 
-// queueSize is how many bytes of the log may wait for a slow reader: more than two thousand audit events. The batch that is
-// being written may be as large again.
-const queueSize = 1 << 20
+const (
+	// queueSize is how many bytes of the log may wait for a slow reader: more than two thousand audit events. The batch that is
+	// being written may be as large again.
+	queueSize = 1 << 20
+	// keptSize is how many more bytes there are for the lines of Kept alone.
+	keptSize = 1 << 20
+)
 
 // Writer queues lines for a log whose reader may be slow, so that no request waits: a line that does not fit into the queue
-// is dropped and counted, and once the log can be written again, a line in the place of the missing ones says how many they
-// were. The other lines keep their order. Each Write is one line. Safe for concurrent use.
+// is dropped and counted, and once the log can be written again, a line behind those that waited says how many are missing.
+// The other lines keep their order. Each Write is one line. Safe for concurrent use.
 type Writer struct {
 	to      io.Writer
 	notice  *slog.Logger // writes into note
@@ -44,12 +48,25 @@ func New(to io.Writer, handler func(io.Writer) slog.Handler) *Writer {
 }
 
 // Write takes a line. It never waits, and it never fails: the caller could do nothing about it.
-func (w *Writer) Write(line []byte) (int, error) {
+func (w *Writer) Write(line []byte) (int, error) { return w.take(line, false) }
+
+// Kept returns a writer for lines that lines written otherwise must not push out: it has room of its own beside theirs.
+func (w *Writer) Kept() io.Writer { return keptLines{w} }
+
+type keptLines struct{ w *Writer }
+
+func (k keptLines) Write(line []byte) (int, error) { return k.w.take(line, true) }
+
+func (w *Writer) take(line []byte, kept bool) (int, error) {
 	w.mu.Lock()
+	room := queueSize
+	if kept {
+		room += keptSize
+	}
 	switch {
 	case w.closed:
 		w.dropped.Add(1)
-	case w.lost > 0 || len(w.queue)+len(line) > queueSize:
+	case !kept && w.lost > 0 || len(w.queue)+len(line) > room:
 		// A short line that would fit is dropped as well, because it would stand before older lines that are missing.
 		w.lost++
 		w.dropped.Add(1)

@@ -97,6 +97,59 @@ func TestDropsAndSaysSo(t *testing.T) {
 	assert.EqualValues(t, notice.Lines+1, s.Dropped())
 }
 
+// Lines that are kept have room of their own: a flood of others, before them and between them, pushes out none of them.
+func TestKeptLinesAreNotPushedOut(t *testing.T) {
+	g := newGate()
+	s := New(g, asJSON)
+	kept := s.Kept()
+	write(t, s, "first\n")
+	<-g.waits // from here on nothing leaves the queue
+	flood := strings.Repeat("x", 1000) + "\n"
+	const events, each = 2000, 5
+	for i := range events {
+		for range each {
+			write(t, s, flood)
+		}
+		_, err := fmt.Fprintf(kept, "event %d\n", i)
+		require.NoError(t, err)
+	}
+	close(g.open)
+	require.True(t, s.Close(time.Now().Add(patience)))
+	next, others, lost := 0, 0, 0
+	for _, line := range g.Lines() {
+		var notice struct{ Lines int }
+		switch {
+		case strings.HasPrefix(line, "event "):
+			require.Equal(t, fmt.Sprintf("event %d", next), line)
+			next++
+		case strings.HasPrefix(line, "x"):
+			others++
+		case json.Unmarshal([]byte(line), &notice) == nil:
+			lost += notice.Lines
+		}
+	}
+	assert.Equal(t, events, next)
+	assert.Equal(t, events*each, others+lost)
+	assert.Positive(t, lost)
+}
+
+// Lines that are kept are bounded, too.
+func TestKeptLinesAreBounded(t *testing.T) {
+	g := newGate()
+	s := New(g, asJSON)
+	write(t, s, "first\n")
+	<-g.waits
+	line := strings.Repeat("x", 1000) + "\n"
+	const lines = 10_000
+	for range lines {
+		_, err := io.WriteString(s.Kept(), line)
+		require.NoError(t, err)
+	}
+	assert.EqualValues(t, lines-(queueSize+keptSize)/len(line), s.Dropped())
+	close(g.open)
+	require.True(t, s.Close(time.Now().Add(patience)))
+}
+
 // failing is a disk that is full for a while.
 type failing struct {
 	mu   sync.Mutex

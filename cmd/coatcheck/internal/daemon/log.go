@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
 // logHandler writes log lines as the configuration says, in UTC, so that the lines of several machines can be compared.
@@ -27,6 +29,29 @@ func logHandler(c *config.Config, w io.Writer) slog.Handler {
 		return slog.NewTextHandler(w, opt)
 	}
 	return slog.NewJSONHandler(w, opt)
+}
+
+// twoHandlers gives the records that other lines must not push out of the log to one handler, and all others to another.
+type twoHandlers struct{ kept, others slog.Handler }
+
+func (h twoHandlers) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.others.Enabled(ctx, level)
+}
+
+//nolint:gocritic // slog.Handler takes the record by value
+func (h twoHandlers) Handle(ctx context.Context, record slog.Record) error {
+	if middleware.Kept(ctx) {
+		return h.kept.Handle(ctx, record)
+	}
+	return h.others.Handle(ctx, record)
+}
+
+func (h twoHandlers) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return twoHandlers{h.kept.WithAttrs(attrs), h.others.WithAttrs(attrs)}
+}
+
+func (h twoHandlers) WithGroup(name string) slog.Handler {
+	return twoHandlers{h.kept.WithGroup(name), h.others.WithGroup(name)}
 }
 
 // takePackageLog makes lines that packages write with package log lines of the given log, without their text, which may

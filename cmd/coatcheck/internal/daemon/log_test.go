@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"log"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
 // A line of package log is told by its place in the source, once a second.
@@ -25,4 +28,19 @@ func TestPackageLog(t *testing.T) {
 	l.Print("s3cret")
 	assert.Contains(t, out.String(), "omitted=999")
 	assert.NotContains(t, out.String(), "s3cret")
+}
+
+// What begins and ends sessions goes to the handler whose lines are kept, through loggers with attributes and groups too.
+func TestKeptRecords(t *testing.T) {
+	var kept, others bytes.Buffer
+	handler := func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) }
+	log := slog.New(twoHandlers{kept: handler(&kept), others: handler(&others)}).With("a", 1).WithGroup("g")
+	events := middleware.NewEvents(log, time.Now)
+	for _, event := range []string{middleware.EventLogin, middleware.EventLogout, middleware.EventRevoke, "reuse"} {
+		events.Write(netip.Addr{}, slog.LevelInfo, event, "ok")
+	}
+	events.Write(netip.Addr{}, slog.LevelWarn, "login_failed", "refused")
+	log.Warn("something else")
+	assert.Equal(t, 4, strings.Count(kept.String(), "a=1"), kept.String())
+	assert.Equal(t, 2, strings.Count(others.String(), "a=1"), others.String())
 }
