@@ -155,9 +155,6 @@ func (e *Events) Opened(r *coatcheck.Request, err error) {
 	}
 	if rep.Reused.Key != (coatcheck.Key{}) && e.mayReport(report{eventReuse, rep.Reused.Key}) {
 		outcome := "refused"
-		if old := rep.TooOld; old.Key != (coatcheck.Key{}) && e.mayReport(report{eventTooOld, old.Key}) {
-			e.Write(client, slog.LevelWarn, eventTooOld, "refused", User(old.User), slog.String("session_id", old.ID.String()))
-		}
 		if rep.Reused.Revoked {
 			outcome = "revoked"
 		}
