@@ -51,7 +51,7 @@ stress: tools ## Run the tests N (3) times beside twice as many busy loops as th
 stress: N = 3
 
 .PHONY: lint
-lint: ## Check format, style, dependencies and known vulnerabilities
+lint: ## Check format, style, dependencies and known vulnerabilities (VULNCHECK_OFFLINE=ok where vuln.go.dev is out of reach)
 	@scripts/check-deps go.mod
 	go mod tidy -diff
 	$(GOTOOL) golangci-lint run ./...

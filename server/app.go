@@ -105,7 +105,11 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		s.origins[o] = o
 	}
 	s.public = s.newApp(cfg.MaxHeader)
-	s.routes(page)
+	document, err := openAPIOf(cfg.Cookie)
+	if err != nil {
+		return nil, err
+	}
+	s.routes(page, document)
 	if s.requests, err = newRequests(s.public); err != nil {
 		return nil, err
 	}
@@ -125,7 +129,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 }
 
 // routes registers all routes of the public contract.
-func (s *Server) routes(page []byte) {
+func (s *Server) routes(page, document []byte) {
 	app, with := s.public, s.with
 	app.Post("/auth/login", s.sameSite, s.withLogin(s.login))
 	if login.FormOf(s.mode) != login.NoForm {
@@ -146,7 +150,7 @@ func (s *Server) routes(page []byte) {
 	app.Get("/auth/devices.js", static(typeScript, pageScript))
 	app.Get("/auth/login.js", static(typeScript, signInScript))
 	app.Get("/auth/devices.css", static(typeStyle, pageStyle))
-	app.Get("/openapi.yaml", static(typeYAML, openAPI))
+	app.Get("/openapi.yaml", static(typeYAML, document))
 }
 
 func (s *Server) newApp(maxHeader int) *fiber.App {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +42,46 @@ func TestDependencyGate(t *testing.T) {
 	}
 	out, err := exec.CommandContext(t.Context(), "../../scripts/check-deps", "../../go.mod").CombinedOutput()
 	assert.NoError(t, err, "%s", out)
+}
+
+// The check for known vulnerabilities fails where its database cannot be reached, unless it is told that this is known; a finding and
+// anything else that is wrong always fail.
+func TestVulnerabilityGate(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		says    string
+		status  int
+		offline string
+		passes  bool
+	}{
+		"no finding":                       {says: "No vulnerabilities found.", passes: true},
+		"a finding":                        {says: "Vulnerability #1", status: 3},
+		"a finding, offline":               {says: "Vulnerability #1", status: 3, offline: "ok"},
+		"out of reach":                     {says: "govulncheck: fetching vulnerabilities: dial tcp: no such host", status: 1},
+		"out of reach, and that is known":  {says: "govulncheck: fetching vulnerabilities: dial tcp: no such host", status: 1, offline: "ok", passes: true},
+		"out of reach, and that is denied": {says: "govulncheck: fetching vulnerabilities: dial tcp: no such host", status: 1, offline: "no"},
+		"does not build":                   {says: "govulncheck: loading packages", status: 1, offline: "ok"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tool := filepath.Join(t.TempDir(), "govulncheck")
+			script := fmt.Sprintf("#!/bin/sh\necho '%s'\nexit %d\n", tt.says, tt.status)
+			require.NoError(t, os.WriteFile(tool, []byte(script), 0o700)) //nolint:gosec // it is run
+			cmd := exec.CommandContext(t.Context(), "../../scripts/vulncheck")
+			cmd.Env = append(os.Environ(), "GOVULNCHECK="+tool, "VULNCHECK_OFFLINE="+tt.offline)
+			out, err := cmd.CombinedOutput()
+			if tt.passes {
+				assert.NoError(t, err, "%s", out)
+			} else {
+				assert.ErrorAs(t, err, new(*exec.ExitError), "%s", out)
+			}
+			if tt.status == 1 && tt.says != "govulncheck: loading packages" {
+				assert.Contains(t, string(out), "cannot be reached")
+			} else {
+				assert.Contains(t, string(out), tt.says)
+			}
+		})
+	}
 }
 
 // What only tests import stays out of the program.

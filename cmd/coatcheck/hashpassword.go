@@ -14,6 +14,13 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
+const hashPasswordUsage = `Usage:
+  coatcheck hash-password --user NAME [--name TEXT] [--email ADDRESS] [--groups A,B]
+
+Prints the line of --users-file for a user's password, which it reads from the terminal, unseen, or from the first line of
+standard input, and for what is known of the user.
+`
+
 // runHashPassword prints the users-file line for a password and for what is known of the user, which comes from the terminal, unseen, or from the first line
 // of standard input.
 func runHashPassword(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -27,7 +34,7 @@ func runHashPassword(args []string, stdin io.Reader, stdout, stderr io.Writer) i
 	err := fs.Parse(args)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
-		return say(stdout, usage)
+		return say(stdout, hashPasswordUsage)
 	case err != nil || fs.NArg() > 0 || *user == "":
 		// The argument is not repeated, because it may be the password.
 		say(stderr, "coatcheck: hash-password takes --user NAME, --groups, --email and --name and nothing else; it reads the password from the terminal or standard input\n")

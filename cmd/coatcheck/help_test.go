@@ -16,7 +16,7 @@ func TestEveryCommandKnowsHelp(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{
 		"serve", "serve --ttl=x", "hash-password", "hash-password --user=u", "data", "data verify", "data verify /none", "data repair", "doctor", "doctor --json",
-		"healthcheck", "healthcheck --ready", "sessions", "sessions list", "sessions list ada", "sessions revoke ada x", "sessions nothing", "version", "help",
+		"healthcheck", "healthcheck --ready", "sessions", "sessions list", "sessions list ada", "sessions revoke ada x", "sessions nothing", "version", "help", "completion", "completion bash", "completion sh", "man",
 	} {
 		for _, flag := range []string{"--help", "-h"} {
 			code, out, errs := command(t, []string{"COATCHECK_CONFIG=/none", "COATCHECK_TTL=x"}, append(strings.Fields(line), flag)...)

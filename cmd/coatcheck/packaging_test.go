@@ -24,7 +24,9 @@ import (
 	"github.com/coatcheck/coatcheck/internal/testoutput"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
+	"github.com/coatcheck/coatcheck/server/login"
 )
 
 func deployed(t *testing.T, name string) string {
@@ -165,7 +167,7 @@ func TestCompose(t *testing.T) {
 	unescape := strings.NewReplacer("$$", "$", "/run/secrets/", dir+"/secrets/", "dir /data", "dir "+dir+"\nport "+port+"\nbind 127.0.0.1", "redis-cli ping", "redis-cli -p "+port+" ping")
 	var prepare strings.Builder
 	for _, m := range regexp.MustCompile(`(?m)^#   (.*secrets.*)$`).FindAllStringSubmatch(text, -1) {
-		prepare.WriteString(strings.Replace(m[1], "@redis:6379", "@127.0.0.1:"+port, 1) + "\n")
+		prepare.WriteString(m[1] + "\n")
 	}
 	sh := func(script string) *exec.Cmd {
 		cmd := exec.CommandContext(context.Background(), "sh", "-ec", unescape.Replace(script))
@@ -187,9 +189,9 @@ func TestCompose(t *testing.T) {
 
 	environ := []string{"COATCHECK_ADMIN_LISTEN=127.0.0.1:1"}
 	for name, value := range ours.Environment {
-		environ = append(environ, name+"="+unescape.Replace(value))
+		environ = append(environ, name+"="+strings.Replace(unescape.Replace(value), "//redis:6379", "//127.0.0.1:"+port, 1))
 	}
-	for _, name := range []string{"login-keys", "coatcheck.toml"} {
+	for _, name := range []string{"login-keys", "redis-password"} {
 		require.NoError(t, os.Chmod(filepath.Join(dir, "secrets", name), 0o600))
 	}
 	code, said, errs := command(t, environ, "doctor", "--json")
@@ -278,6 +280,10 @@ func TestKubernetes(t *testing.T) {
 	require.Equal(t, "serve", container.Args[0])
 	c, err := config.Load(container.Args[1:], environ)
 	require.NoError(t, err)
+	_, mistakes := credentials.Open(c, login.UsersOptions{})
+	for _, setting := range []string{"login-key-file", "admin-key-file", "redis-password-file"} {
+		assert.Regexp(t, "--"+setting+" .*placeholder", mistakes.Error(), "the sample as it stands does not start")
+	}
 	sleeps := container.Lifecycle.PreStop.Sleep.Seconds
 	assert.Positive(t, sleeps, "until the cluster has taken the node out")
 	assert.Less(t, time.Duration(sleeps)*time.Second+c.Shutdown, time.Duration(pod.TerminationGracePeriodSeconds)*time.Second)

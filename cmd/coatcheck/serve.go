@@ -9,6 +9,8 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/permissions"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/systemd"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -25,8 +27,9 @@ func runServe(args, environ []string, signals daemon.Signals, stdout, stderr io.
 	if err := errors.Join(err, mistakes); err != nil {
 		return refuse(stderr, err)
 	}
+	opened.Notes = append(opened.Notes, permissions.Notes(c)...)
 	err = daemon.Run(daemon.Options{
-		Config: c, Credentials: opened, Version: buildVersion(version, buildInfo()), Signals: signals, Stdout: stdout, Stderr: stderr,
+		Config: c, Credentials: opened, Version: buildVersion(version, buildInfo()), Manager: systemd.Find(environ), Signals: signals, Stdout: stdout, Stderr: stderr,
 		NotBefore: func() (time.Time, error) {
 			again, _, err := config.LoadOnly([]string{"sessions-not-before"}, args, environ)
 			return again.NotBefore, err

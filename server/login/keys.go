@@ -24,7 +24,7 @@ type Keys struct {
 }
 
 // LoadKeys reads a key file: one key a line, each of MinKey to 1024 printable ASCII characters without spaces. Empty lines
-// and lines that begin with # are ignored. The error lists all mistakes by file and line, and never shows a key.
+// and lines that begin with # are ignored. A placeholder of a sample is a mistake. The error lists all mistakes by file and line, and never shows a key.
 func LoadKeys(file string) (*Keys, error) {
 	k := &Keys{file: file}
 	if err := k.Reload(); err != nil {
@@ -64,6 +64,8 @@ func parseKeys(file string, data []byte) ([][sha256.Size]byte, error) {
 			wrong.add("%s:%d: a key of %d characters: it must have %d to %d", file, n, len(key), MinKey, maxKey)
 		case bytes.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
 			wrong.add("%s:%d: a key must be printable ASCII without spaces", file, n)
+		case IsPlaceholder(key):
+			wrong.add("%s:%d: a placeholder, which whoever has read the sample knows: a key of your own is what openssl rand -hex 32 prints", file, n)
 		case lines[sum] != 0:
 			wrong.add("%s:%d: the key of line %d again", file, n, lines[sum])
 		default:

@@ -36,6 +36,8 @@ func TestKeyFile(t *testing.T) {
 		{name: "no key", file: "# nothing\n\n", wrong: []string{": holds no key"}},
 		{name: "empty", file: "", wrong: []string{": holds no key"}},
 		{name: "too short", file: keyA + "\n" + keyA[1:], wrong: []string{":2: a key of 31 characters"}},
+		{name: "a sample's placeholder", file: keyA + "\nA-KEY-OF-YOUR-OWN-FROM-openssl-rand-hex-32\n", wrong: []string{":2: a placeholder"}},
+		{name: "another placeholder", file: "change_me_change_me_change_me_please\n", wrong: []string{":1: a placeholder"}},
 		{name: "too long", file: strings.Repeat("k", 1025), wrong: []string{":1: a key of 1025 characters"}},
 		{name: "a space within", file: "secretsecretsecret secretsecretsecret", wrong: []string{":1: a key must be printable"}},
 		{name: "not ASCII", file: strings.Repeat("ü", 32), wrong: []string{":1: a key must be printable"}},

@@ -7,6 +7,8 @@ import (
 	"unicode"
 
 	"github.com/spf13/pflag"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/suggest"
 )
 
 // recorder is a flag's value that keeps the text as it was typed. An invalid value does not end the parsing, because all
@@ -54,22 +56,31 @@ func readFlags(table []setting, args []string) (values map[string]given, rest []
 	if n := fs.ArgsLenAtDash(); n >= 0 {
 		flags = rest[:n] // after -- everything is an argument
 	}
-	return values, rest, unknownFlags(flags)
+	return values, rest, unknownFlags(table, flags)
 }
 
 // unknownFlags returns a mistake for each argument that looks like a flag and is no flag of this program. The values of
 // unknown flags are among the arguments too, so the other arguments are judged only if there is no such mistake.
-func unknownFlags(args []string) error {
+func unknownFlags(table []setting, args []string) error {
 	var mistakes []error
 	for _, arg := range args {
 		switch {
 		case strings.HasPrefix(arg, "--"):
-			mistakes = append(mistakes, fmt.Errorf("%.40s: no such flag", flagName(arg)))
+			name := flagName(arg)
+			mistakes = append(mistakes, fmt.Errorf("%.40s: no such flag%s", name, suggest.DidYouMean(strings.TrimPrefix(name, "--"), "--", names(table))))
 		case strings.HasPrefix(arg, "-"):
 			mistakes = append(mistakes, fmt.Errorf("%.2q: no such flag; flags begin with two dashes", arg))
 		}
 	}
 	return errors.Join(mistakes...)
+}
+
+// names are those of all settings.
+func names(table []setting) (all []string) {
+	for i := range table {
+		all = append(all, table[i].name)
+	}
+	return all
 }
 
 // flagName returns the part of an argument that may be meant as a flag's name.

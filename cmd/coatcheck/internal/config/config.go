@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"time"
 
@@ -14,29 +15,30 @@ import (
 // Config holds the values of the settings. Where a library has a field of the same meaning, the setting is bound to that
 // field, in Server or Redis.
 type Config struct {
-	Dev            bool
-	File           string // the configuration file
-	Listen         string // host:port
-	AdminListen    string // host:port, or "off"
-	AdminKeyFile   string
-	Login          string // open, trusted, users or webhook
-	LoginKeyFile   string
-	UsersFile      string
-	WebhookURL     string // may hold a secret
-	AllowOpenLogin bool
-	NotBefore      time.Time // --sessions-not-before
-	OnReuse        string    // reject or revoke
-	Store          string    // "memory", or a URL that may hold a password
-	MaxSessions    int
-	DataDir        string
-	FsyncEvery     time.Duration
-	Redis          redisstore.Options
-	Shutdown       time.Duration // --shutdown-timeout
-	TLSCert        string
-	TLSKey         string
-	LogFormat      string // json or text
-	LogLevel       string
-	OTel           bool
+	Dev               bool
+	File              string // the configuration file
+	Listen            string // host:port
+	AdminListen       string // host:port, or "off"
+	AdminKeyFile      string
+	Login             string // open, trusted, users or webhook
+	LoginKeyFile      string
+	UsersFile         string
+	WebhookURL        string // may hold a secret
+	AllowOpenLogin    bool
+	NotBefore         time.Time // --sessions-not-before
+	OnReuse           string    // reject or revoke
+	Store             string    // "memory", or a URL that may hold a password
+	MaxSessions       int
+	RedisPasswordFile string
+	DataDir           string
+	FsyncEvery        time.Duration
+	Redis             redisstore.Options
+	Shutdown          time.Duration // --shutdown-timeout
+	TLSCert           string
+	TLSKey            string
+	LogFormat         string // json or text
+	LogLevel          string
+	OTel              bool
 
 	Server server.Config
 
@@ -60,6 +62,17 @@ const (
 	fromDefault = "default"
 	fromDev     = "default with --dev"
 )
+
+// SetRedisPassword adds the password to the URL of --store, which has none.
+func (c *Config) SetRedisPassword(password string) error {
+	u, err := url.Parse(c.Redis.URL)
+	if err != nil {
+		return errors.New("the URL of --store cannot be read")
+	}
+	u.User = url.UserPassword(u.User.Username(), password)
+	c.Redis.URL = u.String()
+	return nil
+}
 
 // ErrHelp is returned for arguments that ask for help.
 var ErrHelp = errors.New("help is wanted")

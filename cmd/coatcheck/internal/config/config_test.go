@@ -25,7 +25,7 @@ var contract = map[string]string{
 	"ttl": "30m", "max-lifetime": "12h", "rolling": "true", "renew-every": "", "rotation-grace": "10s", "on-reuse": "reject",
 	"remember-ttl": "0s", "max-sessions-per-user": "100", "max-sessions": "0", "sessions-not-before": "",
 	"data-dir": "", "fsync-every": "1s", "dbsc": "false", "dbsc-ttl": "10m", "max-watchers": "10000",
-	"redis-prefix": "coatcheck:", "redis-cache-ttl": "60s", "redis-cache-size": "64MiB", "redis-timeout": "500ms",
+	"redis-password-file": "", "redis-prefix": "coatcheck:", "redis-cache-ttl": "60s", "redis-cache-size": "64MiB", "redis-timeout": "500ms",
 	"redis-wait-replicas": "0", "redis-allow-eviction": "false", "trusted-proxies": "", "trusted-origins": "", "reauth-within": "15m", "verify-login-url": "",
 	"otel": "false", "read-timeout": "5s", "idle-timeout": "60s", "max-header": "8KiB", "max-conns-per-ip": "0", "shutdown-timeout": "10s",
 	"tls-cert": "", "tls-key": "", "log-format": "json", "log-level": "info",
@@ -197,7 +197,7 @@ func TestUnknownVariablesAreNoted(t *testing.T) {
 		"COATCHECK_TLL=1m", "COATCHECK_PORT=tcp://10.0.0.1:80", "COATCHECK_SERVICE_HOST=10.0.0.1", "PATH=/bin",
 	})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"the environment variable COATCHECK_TLL names no flag and is ignored"}, c.Notes)
+	assert.Equal(t, []string{"the environment variable COATCHECK_TLL names no flag and is ignored; did you mean COATCHECK_TTL?"}, c.Notes)
 }
 
 func TestHelpIsNoMistake(t *testing.T) {

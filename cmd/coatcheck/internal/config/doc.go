@@ -6,5 +6,5 @@
 //   - kinds.go: how the text of a setting is read, by kind
 //   - commandline.go, environment.go, file.go: the three sources
 //   - validate.go: the rules about several settings together
-//   - help.go: what `coatcheck serve --help` prints
+//   - help.go: what `coatcheck serve --help` prints; info.go is for other kinds of help
 package config

@@ -2,8 +2,11 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/suggest"
 )
 
 // readEnvironment returns the settings in the environment. An empty variable counts as absent, because compose files produce
@@ -24,7 +27,8 @@ func readEnvironment(table []setting, environ []string) (values map[string]given
 		case known && text != "":
 			values[name] = given{text, variable}
 		case !known && strings.HasPrefix(variable, envPrefix) && !serviceVariable(variable):
-			notes = append(notes, fmt.Sprintf("the environment variable %.60s names no flag and is ignored", variable))
+			notes = append(notes, fmt.Sprintf("the environment variable %.60s names no flag and is ignored%s", variable,
+				suggest.DidYouMean(variable, "", slices.Sorted(maps.Keys(byEnv)))))
 		}
 	}
 	slices.Sort(notes)

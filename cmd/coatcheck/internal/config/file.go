@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/suggest"
 )
 
 // fileMistake is what is wrong with a key of the file.
@@ -32,11 +35,12 @@ func readFile(byName map[string]*setting, path string) (map[string]given, []file
 	}
 	values := make(map[string]given)
 	var mistakes []fileMistake
+	known := slices.DeleteFunc(slices.Sorted(maps.Keys(byName)), func(name string) bool { return byName[name].flagOnly || name == "config" })
 	for key, value := range content {
 		text, ok := plain(value)
 		switch {
 		case byName[key] == nil || byName[key].flagOnly || key == "config":
-			mistakes = append(mistakes, fileMistake{key, fmt.Errorf("%.40q: no such setting (%s)", key, path)})
+			mistakes = append(mistakes, fileMistake{key, fmt.Errorf("%.40q: no such setting%s (%s)", key, suggest.DidYouMean(key, "", known), path)})
 		case !ok:
 			mistakes = append(mistakes, fileMistake{key, fmt.Errorf("--%s: must be text, a number, true or false, or a list of them (%s)", key, path)})
 		default:

@@ -23,7 +23,7 @@ func TestMistakes(t *testing.T) {
 			env:  []string{"COATCHECK_MAX_SESSIONS=-1", "COATCHECK_LOG_LEVEL=loud"},
 			file: "idle-timeout = 60\non-reuse = \"panic\"\nttI = 1\n",
 			want: []string{
-				`"ttI": no such setting (FILE)`,
+				`"ttI": no such setting; did you mean ttl? (FILE)`,
 				`--cookie-secure "perhaps": must be true or false (command line)`,
 				`--ttl "soon": not a duration such as 500ms, 30m or 12h (command line)`,
 				`--on-reuse "panic": must be reject, revoke (FILE)`,
@@ -98,7 +98,7 @@ func TestMistakes(t *testing.T) {
 		},
 		"unknown flags, all of them": {
 			args: []string{"--dev", "--tll=3m", "-p", "3000", "--port", "3000"},
-			want: []string{"--tll: no such flag", `"-p": no such flag; flags begin with two dashes`, "--port: no such flag"},
+			want: []string{"--tll: no such flag; did you mean --ttl?", `"-p": no such flag; flags begin with two dashes`, "--port: no such flag"},
 		},
 		"left-over arguments": {
 			args: []string{"--dev", "false"},

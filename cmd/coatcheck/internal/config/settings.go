@@ -32,6 +32,13 @@ func Text(name, noun string, p *string) Flag {
 	return Flag{name: name, kind: text(noun, p), flagOnly: true}
 }
 
+const (
+	// DevCookie is the cookie's name with --dev.
+	DevCookie = "coatcheck"
+	// DevPort is the port of the default --listen.
+	DevPort = 3000
+)
+
 // env is the name of the setting's environment variable.
 func (s *setting) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
@@ -122,8 +129,8 @@ func cookieSettings(c *Config) []setting {
 	k := &c.Server.Cookie
 	return []setting{
 		{
-			name: "cookie-name", kind: filled("name", &k.Name), def: "__Host-coatcheck", dev: "coatcheck",
-			help: "name of the session cookie",
+			name: "cookie-name", kind: filled("name", &k.Name), def: "__Host-coatcheck", dev: DevCookie,
+			help: "name of the session cookie; browsers send a cookie to every port of a host, so two servers on one host need two names",
 		},
 		{
 			name: "cookie-domain", kind: text("domain", &k.Domain),
@@ -208,6 +215,10 @@ func storeSettings(c *Config) []setting {
 		{
 			name: "store", kind: filled("memory|URL", &c.Store), def: "memory", secret: true,
 			help: "where sessions are kept: memory, or redis:// or rediss://, with addr= for Cluster and master_set= for Sentinel",
+		},
+		{
+			name: "redis-password-file", kind: text("file", &c.RedisPasswordFile),
+			help: "file with Redis' password, one line, in place of one in the URL of --store; the list of processes does not show it",
 		},
 		{
 			name: "max-sessions", kind: count(&c.MaxSessions, 0), def: "0",

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,7 +23,46 @@ func (c *Config) complete() {
 		}
 	}
 	c.Redis.URL = c.Store
+	c.noteLifetimes()
+	c.noteSecretFlags()
 }
+
+// noteSecretFlags remarks on a secret that stands on the command line, which every user of the machine can read.
+func (c *Config) noteSecretFlags() {
+	for name, hint := range map[string]string{"store": "use --redis-password-file, or the file that --config names", "webhook-url": "use the file that --config names"} {
+		v := c.given[name]
+		if u, err := url.Parse(v.text); v.from == fromFlags && err == nil && (hasPassword(u) || name == "webhook-url" && u.RawQuery != "") {
+			c.Notes = append(c.Notes, "the secret in --"+name+" stands in the list of processes, which every user of this machine can read; "+hint)
+		}
+	}
+	slices.Sort(c.Notes)
+}
+
+func hasPassword(u *url.URL) bool {
+	if u.User == nil {
+		return false
+	}
+	_, has := u.User.Password()
+	return has
+}
+
+// noteLifetimes remarks on a default that gave way to what was set.
+func (c *Config) noteLifetimes() {
+	ttl, most := c.given["ttl"], c.given["max-lifetime"]
+	p := c.Server.Policy
+	switch {
+	case most.from == fromDefault && p.TTL > defaultMaxLifetime:
+		c.Notes = append(c.Notes, fmt.Sprintf("--ttl %v (%s) is above the default of --max-lifetime, %v: sessions end %v after they began, used or not; say --max-lifetime if they may live longer",
+			p.TTL, ttl.from, defaultMaxLifetime, p.TTL))
+	case ttl.from == fromDefault && p.MaxLifetime > 0 && p.MaxLifetime < defaultTTL:
+		c.Notes = append(c.Notes, fmt.Sprintf("--max-lifetime %v (%s) is below the default of --ttl, %v, which is then %v", p.MaxLifetime, most.from, defaultTTL, p.MaxLifetime))
+	}
+}
+
+const (
+	defaultTTL         = 30 * time.Minute
+	defaultMaxLifetime = 12 * time.Hour
+)
 
 // validate yields the mistakes of settings taken together, each with the name of the setting that it is reported for. The
 // rules of a library's own validation are checked there and not repeated here.
@@ -96,6 +137,18 @@ var rules = []struct {
 			return errors.New("must be memory, or a URL that begins with redis:// or rediss://")
 		}
 		return c.Redis.Validate()
+	}},
+	{"redis-password-file", func(c *Config) error {
+		if c.RedisPasswordFile == "" {
+			return nil
+		}
+		if c.Store == "memory" {
+			return errors.New("is for a --store of Redis only")
+		}
+		if u, err := url.Parse(c.Store); err == nil && hasPassword(u) {
+			return errors.New("the URL of --store has a password too")
+		}
+		return nil
 	}},
 	{"data-dir", func(c *Config) error {
 		if c.Store != "memory" && c.DataDir != "" {

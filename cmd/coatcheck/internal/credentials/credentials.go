@@ -2,7 +2,9 @@
 package credentials
 
 import (
+	"bytes"
 	"errors"
+	"os"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
@@ -41,7 +43,7 @@ type Source struct {
 // joined; what could be read is returned nevertheless.
 func Open(c *config.Config, users login.UsersOptions) (*Credentials, error) {
 	o := new(Credentials)
-	return o, errors.Join(o.openLogin(c, users), o.openAdminKeys(c), o.openCertificate(c))
+	return o, errors.Join(o.openLogin(c, users), o.openAdminKeys(c), o.openCertificate(c), openRedisPassword(c))
 }
 
 // openLogin makes the login mode. It makes mode open only if that was asked for: a mode whose file is missing is a mistake of
@@ -85,6 +87,42 @@ func (o *Credentials) openAdminKeys(c *config.Config) error {
 	o.AdminKeys = keys
 	o.reloadOnly("admin-key-file", c.AdminKeyFile, keys.Reload)
 	return nil
+}
+
+// maxPassword is longer than any password of Redis.
+const maxPassword = 4096
+
+// openRedisPassword puts the password in --redis-password-file where c has Redis' URL.
+func openRedisPassword(c *config.Config) error {
+	if c.RedisPasswordFile == "" {
+		return nil
+	}
+	password, err := readPassword(c.RedisPasswordFile)
+	if err == nil {
+		err = c.SetRedisPassword(password)
+	}
+	if err != nil {
+		return c.Mistake("redis-password-file", err)
+	}
+	return nil
+}
+
+// readPassword returns the one line of a file. No error shows any of it.
+func readPassword(file string) (string, error) {
+	data, err := os.ReadFile(file) //nolint:gosec // whoever starts the program may read what it may
+	if err != nil {
+		return "", err
+	}
+	line := bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
+	switch {
+	case len(line) == 0:
+		return "", errors.New("holds no password")
+	case len(line) > maxPassword || bytes.ContainsAny(line, "\r\n\x00"):
+		return "", errors.New("must hold the password on one line, and nothing else")
+	case login.IsPlaceholder(line):
+		return "", errors.New("holds a placeholder, which whoever has read the sample knows")
+	}
+	return string(line), nil
 }
 
 // openCertificate reads the pair that --tls-cert and --tls-key name. One without the other is a mistake of the configuration.

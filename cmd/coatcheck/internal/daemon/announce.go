@@ -39,11 +39,22 @@ func announce(c *config.Config, o *credentials.Credentials, public, admin net.Li
 		log.Warn(warning)
 	}
 	if c.Dev {
+		text += sharedCookie(c, public.Addr())
 		text += "\nTry it:\n  " + strings.Join(CurlLines(url), "\n  ") + "\n\n"
 	}
 	if _, err := io.WriteString(stdout, text); err != nil {
 		log.Warn("cannot write to standard output", "error", err)
 	}
+}
+
+// sharedCookie is the remark for who runs a second --dev server on this machine; empty where none is needed.
+func sharedCookie(c *config.Config, addr net.Addr) string {
+	at, ok := addr.(*net.TCPAddr)
+	if !ok || at.Port == config.DevPort || c.Server.Cookie.Name != config.DevCookie {
+		return ""
+	}
+	return "\nA browser sends the cookie " + config.DevCookie + " to every port of this host, and two --dev servers would clear each other's:\n" +
+		"give this one a cookie of its own with --cookie-name if another one runs.\n"
 }
 
 // CurlLines are four commands that show what the server does. README.md has the same, and a test runs them as they are.

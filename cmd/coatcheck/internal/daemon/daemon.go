@@ -17,18 +17,22 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/asynclog"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/memory"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/systemd"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/traces"
 	"github.com/coatcheck/coatcheck/server"
 )
 
-// Options are the parts of a server. All of them are required.
+// Options are the parts of a server. All of them but Manager are required.
 type Options struct {
 	Config      *config.Config
 	Credentials *credentials.Credentials
 	// NotBefore reads --sessions-not-before again, from the same sources as Config.
 	NotBefore func() (time.Time, error)
-	// Version is the version of this program in traces.
-	Version        string
+	// Version is the version of this program in traces and metrics.
+	Version string
+	// Manager is told when the server serves, re-reads and stops; nil: nobody asks for that.
+	Manager        *systemd.Manager
 	Signals        Signals
 	Stdout, Stderr io.Writer
 }
@@ -104,7 +108,15 @@ func (d *daemon) serve() (err error) {
 		return err
 	}
 	announce(d.Config, d.Credentials, public, admin, d.log, d.Stdout)
+	d.tell((*systemd.Manager).Ready)
 	return d.runServer(srv, public, admin)
+}
+
+// tell tells the service manager something. That the manager does not listen must not end the sessions.
+func (d *daemon) tell(what func(*systemd.Manager) error) {
+	if err := what(d.Manager); err != nil {
+		d.log.Warn("the service manager was not told", "error", err)
+	}
 }
 
 // startTraces returns nil if traces are off.
@@ -117,6 +129,7 @@ func (d *daemon) startTraces() (*traces.Traces, error) {
 
 // newServer makes the server from the configuration and from what was opened for it.
 func (d *daemon) newServer(spans *traces.Traces, store coatcheck.Store) (*server.Server, error) {
+	d.fitMemory()
 	if d.Config.Login == "users" {
 		makeRoomForHashes()
 	}
@@ -126,7 +139,7 @@ func (d *daemon) newServer(spans *traces.Traces, store coatcheck.Store) (*server
 	c := d.Config.Server
 	c.Logger = d.log
 	c.Login, c.Policy.Admits, c.AdminKeys = throttled(d.Credentials.Login, store), d.Credentials.Admits, d.Credentials.AdminKeys
-	c.Collectors = slices.Concat(c.Collectors, []prometheus.Collector{storeCollector(store)}, d.rereads.collectors())
+	c.Collectors = slices.Concat(c.Collectors, []prometheus.Collector{storeCollector(store), buildInfo(d.Version)}, d.rereads.collectors())
 	if cert := d.Credentials.Certificate; cert != nil {
 		c.Collectors = append(c.Collectors, certificateEnd(cert))
 	}
@@ -136,6 +149,23 @@ func (d *daemon) newServer(spans *traces.Traces, store coatcheck.Store) (*server
 	}
 	return server.New(spans.Around(store), c)
 }
+
+// fitMemory keeps the process below the memory that its container, or its unit, may use.
+func (d *daemon) fitMemory() {
+	var others int64
+	if d.Config.Login == "users" {
+		others = hashProcess + int64(max(1, runtime.GOMAXPROCS(0)-1))*hashMemory
+	}
+	if limit := memory.Fit(others); limit > 0 {
+		d.log.Info("the memory limit of the control group is heeded", "go_memory_limit", limit, "gomaxprocs", runtime.GOMAXPROCS(0))
+	}
+}
+
+// What the process that hashes passwords needs: as much as an idle server, and 19 MiB for each hash that is computed at once.
+const (
+	hashProcess = 32 << 20
+	hashMemory  = 19 << 20
+)
 
 // makeRoomForHashes gives the scheduler as many more threads as login.Users hashes at once, for the hashes that are not left
 // to the other process. Go lets a hash keep its thread for 10 ms, so that requests queue behind it where there are few
@@ -161,6 +191,7 @@ func (d *daemon) runServer(srv *server.Server, public, admin net.Listener) error
 		running--
 	}
 	d.deadline = time.Now().Add(d.Config.Shutdown)
+	d.tell((*systemd.Manager).Stopping)
 	err := errors.Join(failure, d.stop(srv, ended, running))
 	stopReloads()
 	return err
@@ -170,11 +201,13 @@ func (d *daemon) runServer(srv *server.Server, public, admin net.Listener) error
 // does not answer. The function that it returns waits for a re-read that is under way, but not for long.
 func (d *daemon) startReloads(srv *server.Server) (stop func()) {
 	r := newReloader(d.Credentials.Sources, d.NotBefore, d.Config.File, srv, d.rereads, d.log)
+	began := func() { d.tell((*systemd.Manager).Reloading) }
+	done := func() { d.tell((*systemd.Manager).Ready) }
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		r.run(ctx, d.Signals.Reload)
+		r.run(ctx, d.Signals.Reload, began, done)
 	}()
 	return func() {
 		cancel()
@@ -192,14 +225,26 @@ func (d *daemon) servePublic(srv *server.Server, ln net.Listener) error {
 	return srv.ServeTLS(ln, d.Credentials.Certificate.ServerConfig())
 }
 
-// wait returns nil when a signal tells the server to stop, and an error when a listener failed.
+// wait returns nil when a signal tells the server to stop, and an error when a listener failed. Until then it tells the service
+// manager that the process is not stuck. It says no more than that: what else can be wrong, a store that is down for instance, is
+// not mended by a restart.
 func (d *daemon) wait(ended <-chan error) error {
-	select {
-	case err := <-ended:
-		return fmt.Errorf("a listener failed: %w", err)
-	case sig := <-d.Signals.Stop:
-		d.log.Info("stopping", "signal", sig.String())
-		return nil
+	var alive <-chan time.Time
+	if every := d.Manager.WatchdogEvery(); every > 0 {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		alive = ticker.C
+	}
+	for {
+		select {
+		case err := <-ended:
+			return fmt.Errorf("a listener failed: %w", err)
+		case sig := <-d.Signals.Stop:
+			d.log.Info("stopping", "signal", sig.String())
+			return nil
+		case <-alive:
+			d.tell((*systemd.Manager).Alive)
+		}
 	}
 }
 

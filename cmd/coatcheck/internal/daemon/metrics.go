@@ -116,6 +116,15 @@ func writesRefused(store coatcheck.Store) func() (reason string, refused bool) {
 	return nil
 }
 
+// buildInfo is the metric of the program's version. The version of Go is not in it: it would say which holes to try.
+func buildInfo(version string) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "coatcheck_build_info", Help: "1, with the version of the program.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	g.Set(1)
+	return g
+}
+
 // certificateEnd is the metric of when the certificate in use ends.
 func certificateEnd(cert *certificate.Certificate) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{

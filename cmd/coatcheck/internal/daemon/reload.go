@@ -77,8 +77,8 @@ func newReloader(sources []credentials.Source, notBefore func() (time.Time, erro
 	return r
 }
 
-// run does what is asked of a reloader until ctx ends.
-func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) {
+// run does what is asked of a reloader until ctx ends, and says when a HUP is being heeded.
+func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, began, done func()) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
@@ -86,7 +86,9 @@ func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hup:
+			began()
 			r.reload()
+			done()
 		case <-look.C:
 			r.retry()
 		}

@@ -63,7 +63,7 @@ func Examine(ctx context.Context, c *config.Config, notes []string, public *url.
 	d.cookie()
 	d.dbsc()
 	d.proxies()
-	d.secretFiles()
+	d.permissions()
 	d.ownCertificate()
 	d.adminListener()
 	d.server(ctx)

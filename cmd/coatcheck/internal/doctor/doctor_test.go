@@ -92,7 +92,11 @@ func TestOnAConfiguration(t *testing.T) {
 		"a users file for a group":     {"--login=users --users-file=" + usersFile(t, 0o640), "users-file", Fine, ""},
 		"an admin key for all":         {"--admin-key-file=" + keyFile(t, 0o644), "admin-key-file", Problem, "read"},
 		"a password in the file":       {"--config=" + configFile(t, "store = \"redis://:s3cret@127.0.0.1:1\"\n", 0o644), "config", Problem, "read"},
-		"no password in the file":      {"--config=" + configFile(t, "ttl = \"20m\"\n", 0o644), "config", "", ""},
+		"no password in the file":      {"--config=" + configFile(t, "ttl = \"20m\"\n", 0o644), "config", Fine, ""},
+		"a file to write to":           {"--config=" + configFile(t, "ttl = \"20m\"\n", 0o666), "config", Problem, "change"},
+		"a file for a group":           {"--config=" + configFile(t, "ttl = \"20m\"\n", 0o664), "config", Warning, "group"},
+		"a password file for all":      {"--store=redis://127.0.0.1:1 --redis-password-file=" + withMode(t, "s3cret\n", 0o644), "redis-password-file", Problem, "read"},
+		"a data directory for all":     {"--data-dir=" + openFolder(t), "data-dir-mode", Problem, "put files into"},
 		"open off loopback":            {"--login=open --url=https://login.example.com", "login", Problem, "as anybody"},
 		"open":                         {"--login=open", "login", Warning, "development"},
 		"in memory":                    {"", "store", Fine, "a restart logs everybody out"},
@@ -125,6 +129,14 @@ func withMode(t *testing.T, text string, mode os.FileMode) string {
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	require.NoError(t, os.Chmod(path, mode))
 	return path
+}
+
+// openFolder is one that everybody may write to.
+func openFolder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o777)) //nolint:gosec // that is what is tested
+	return dir
 }
 
 func TestOnRedis(t *testing.T) {

@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/permissions"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
@@ -26,32 +26,14 @@ func (d *doctor) login() {
 	}
 }
 
-// secretFiles reports which other users of the machine can read or change the files that hold secrets.
-func (d *doctor) secretFiles() {
-	if runtime.GOOS == "windows" {
-		return // file modes mean nothing there
-	}
-	for _, f := range []struct{ flag, path string }{
-		{"login-key-file", d.c.LoginKeyFile},
-		{"users-file", d.c.UsersFile},
-		{"admin-key-file", d.c.AdminKeyFile},
-		{"tls-key", d.c.TLSKey},
-		{"config", d.c.SecretFile},
-	} {
-		if f.path == "" {
-			continue
+// permissions reports which other users of the machine can read or change what the configuration names.
+func (d *doctor) permissions() {
+	for _, f := range permissions.Judge(d.c) {
+		check := f.Setting
+		if check == "tls-cert" || check == "data-dir" {
+			check += "-mode" // there are checks of what is in them, too
 		}
-		info, err := os.Stat(f.path)
-		switch {
-		case err != nil:
-			d.say(f.flag, Problem, "%v", err)
-		case info.Mode().Perm()&0o002 != 0:
-			d.say(f.flag, Problem, "every user of this machine can change %s; chmod 640", f.path)
-		case info.Mode().Perm()&0o004 != 0:
-			d.say(f.flag, Problem, "every user of this machine can read %s, which holds secrets; chmod 640, or 600", f.path)
-		default:
-			d.say(f.flag, Fine, "%s is not open to every user of this machine", f.path)
-		}
+		d.say(check, [...]string{permissions.Fine: Fine, permissions.Warning: Warning, permissions.Problem: Problem}[f.Level], "%s", f.Text)
 	}
 }
 
