@@ -61,6 +61,9 @@ func TestDoctorOnAServer(t *testing.T) {
 	d := through(p.url)
 	assert.Empty(t, d.with(doctor.Problem), d.texts)
 	d.says("server", doctor.Fine, "is ready")
+	for _, check := range []string{"server-writes", "server-reload"} {
+		assert.NotContains(t, d.by, check)
+	}
 	d.says("url-proxy", doctor.Fine, "nothing between")
 	for _, check := range []string{"url", "url-cache", "url-cookie", "url-admin"} {
 		d.says(check, doctor.Fine, "")

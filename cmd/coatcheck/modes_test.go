@@ -89,6 +89,11 @@ func TestUsersMode(t *testing.T) {
 	p.signal(t, syscall.SIGHUP)
 	p.logged(t, "not re-read")
 	assert.Equal(t, "Alice", p.whose(t, ofAlice), "a file with mistakes changes nothing")
+	require.Eventually(t, func() bool { return strings.Contains(p.readiness(t), `"reload":"failed"`) }, patience, 10*time.Millisecond)
+	// An operator who disables somebody and makes a mistake needs no second HUP.
+	require.NoError(t, os.WriteFile(file, []byte(strings.Replace(alice, ":", ":!", 1)), 0o600))
+	require.Eventually(t, func() bool { return p.whose(t, ofAlice) == "" }, patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return p.readiness(t) == `{"status":"ready","writes":"ok","reload":"ok"}` }, patience, 10*time.Millisecond)
 }
 
 // A line as hash-password prints it gives the user's sessions its claims, and ends them when it changes.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -48,11 +49,26 @@ func (d *doctor) server(ctx context.Context) {
 	case status == http.StatusOK:
 		d.api = api
 		d.say("server", Fine, "%s is ready", base)
+		d.lessThanReady(body)
 	case status == http.StatusServiceUnavailable && code != "":
 		d.api = api
 		d.say("server", Problem, "%s is not ready: %v", base, api.Refused(status, body))
 	default:
 		d.say("server", Problem, "%v", api.Refused(status, body))
+	}
+}
+
+// lessThanReady reports what a server that is ready cannot do at the moment.
+func (d *doctor) lessThanReady(body []byte) {
+	var now struct{ Writes, Reload string }
+	if err := json.Unmarshal(body, &now); err != nil {
+		return // a release that says less
+	}
+	if now.Writes == "refused" {
+		d.say("server-writes", Problem, "the store refuses writes: nobody can log in; the log says why (a disk or Redis that is full, read-only or failed)")
+	}
+	if now.Reload == "failed" {
+		d.say("server-reload", Problem, "a file could not be read again, and what was read before stays in effect; the log says which, and the server tries it every ten seconds")
 	}
 }
 
