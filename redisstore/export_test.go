@@ -162,3 +162,24 @@ func (s *Store) commands(sc *script, keys, args []string) []rueidis.Completed {
 	b := s.client.B()
 	return []rueidis.Completed{b.Evalsha().Sha1(sc.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()}
 }
+
+// Topology is a topology whose nodes are made up.
+type Topology struct{ topology }
+
+// Update takes in what nodes say: each view is the ID of the primary of the first slot, of the second, and so on, and which
+// other nodes it names. Addresses are the IDs.
+func (t *Topology) Update(views ...[2]string) (agreed bool, gone []string) {
+	var all []view
+	for _, text := range views {
+		var v view
+		for i, id := range text[0] {
+			v.claims = append(v.claims, claim{i, i, string(id), string(id)})
+			v.nodes = append(v.nodes, string(id))
+		}
+		for _, id := range text[1] {
+			v.nodes = append(v.nodes, string(id))
+		}
+		all = append(all, v)
+	}
+	return t.update(all)
+}

@@ -71,3 +71,46 @@ func TestSlots(t *testing.T) {
 		assert.Equal(t, c.Slot("x:{"+tag+"}:y"), fmt.Sprint(redisstore.SlotOf(tag)))
 	}
 }
+
+// What the nodes say is judged by who says it.
+func TestTopologyUpdate(t *testing.T) {
+	whole := [2]string{"ABC", "abc"} // primaries A, B and C, replicas a, b and c
+	for name, tt := range map[string]struct {
+		views  [][2]string
+		agreed bool
+		gone   []string
+	}{
+		"all agree":                            {[][2]string{whole, whole, whole}, true, nil},
+		"a primary does not answer":            {[][2]string{whole, whole}, true, nil},
+		"one of three answers":                 {[][2]string{whole}, false, nil},
+		"nobody answers":                       {nil, false, nil},
+		"nobody serves anything":               {[][2]string{{}, {}, {}}, false, nil},
+		"a slot has moved, as one knows":       {[][2]string{whole, whole, {"ABB", "abc"}}, false, nil},
+		"a slot moves to a new node":           {[][2]string{whole, whole, {"ABD", "abc"}}, false, nil},
+		"a primary is alone":                   {[][2]string{whole, {"aBC", "bc"}, {"aBC", "bc"}}, false, []string{"A"}},
+		"a primary is alone and not heard":     {[][2]string{{"aBC", "bc"}, {"aBC", "bc"}}, true, []string{"A"}},
+		"it is back as a replica":              {[][2]string{{"aBC", "Abc"}, {"aBC", "Abc"}, {"aBC", "Abc"}}, true, nil},
+		"a primary has given its slots away":   {[][2]string{{"BBC", "Abc"}, {"BBC", "Abc"}, {"BBC", "Abc"}}, true, nil},
+		"they are split evenly":                {[][2]string{whole, whole, {"aBC", "bc"}, {"aBC", "bc"}}, false, nil},
+		"two views of which no one knows more": {[][2]string{whole, {"aBC", "bc"}}, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var topology redisstore.Topology
+			agreed, gone := topology.Update(whole, whole, whole)
+			require.True(t, agreed)
+			require.Empty(t, gone)
+			agreed, gone = topology.Update(tt.views...)
+			assert.Equal(t, tt.agreed, agreed)
+			assert.Equal(t, tt.gone, gone)
+		})
+	}
+	var topology redisstore.Topology
+	alone := [2]string{"aBC", "bc"}
+	topology.Update(whole, whole, whole)
+	_, gone := topology.Update(whole, alone, alone)
+	require.Equal(t, []string{"A"}, gone)
+	_, gone = topology.Update(whole)
+	assert.Equal(t, []string{"A"}, gone, "while no node knows, a node that had gone stays gone")
+	_, gone = topology.Update([2]string{"aBC", "Abc"}, [2]string{"aBC", "Abc"}, [2]string{"aBC", "Abc"})
+	assert.Empty(t, gone)
+}

@@ -65,7 +65,7 @@ type Prediction struct {
 // A session's record is written when it is renewed (the first request after RenewEvery), refreshed, or ended. Each write ends
 // an interval in which the record stayed as it was: Redis then tells every node that has read it, and the next request on
 // each of these nodes is a miss. Within an interval a node misses at its first request, and once more at the first request
-// after each CacheTTL. A refresh is two writes: the rotation, and the first use of the new token, which is always a miss.
+// after readAgain of each CacheTTL, whether that request has to wait for it or not. A refresh is two writes: the rotation, and the first use of the new token, which is always a miss.
 func (c *Constants) Predict(l Load) Prediction {
 	rate, reached := 1/l.Every, float64(l.Reached)
 	p := Prediction{
@@ -74,7 +74,7 @@ func (c *Constants) Predict(l Load) Prediction {
 	}
 	writes := p.Renewals + l.Refreshes + l.Logouts
 	between := l.Sessions/writes - l.Every // from one write to the last request before the next
-	on := cached{rate: rate / reached, ttl: l.CacheTTL.Seconds()}
+	on := cached{rate: rate / reached, ttl: readAgain * l.CacheTTL.Seconds()}
 
 	// The request that ends an interval misses with the chance late. Where its node had not read the record before, the node
 	// begins the next interval with it (warm). Where it had, and only its copy was too old, the invalidation overtakes the
@@ -119,6 +119,9 @@ func (c *Constants) Predict(l Load) Prediction {
 	p.CachedOnNode = held(reached, warm, on.rate) / float64(l.Nodes)
 	return p
 }
+
+// readAgain is after how much of its time in the cache a record in use is read again, on average: see redisstore's cache.
+const readAgain = 0.727
 
 // mean is the average, over an interval, of the chance that a request has come since it began; so many are expected in all.
 func mean(requests float64) float64 {

@@ -151,6 +151,7 @@ func TestOnRedis(t *testing.T) {
 
 	evicting := redistest.Start(t, "maxmemory-policy allkeys-lru", "maxmemory 100mb")
 	on(evicting.URL()).says("redis-eviction", Problem, "set maxmemory-policy noeviction")
+	on(evicting.URL(), "--redis-allow-eviction").says("redis-eviction", Warning, "set maxmemory-policy noeviction")
 
 	users := redistest.Start(t, "user default on >s3cret +@all ~* &*", "user deaf on >s3cret +@all -client ~* &*",
 		"user poor on >s3cret +@all -zadd -evalsha ~* &*", "user astray on >s3cret +@all ~other:* &*", "user mute on >s3cret ~*")
