@@ -181,9 +181,18 @@ function administration() {
     "admin: every member": () =>
       sessions.every((s) => isSession(s, "bound,created_at,created_ip,expires_at,handle,ip,last_seen_at,session_id,user_agent")),
   });
+  const query = `/admin/sessions?user_id=${encoded}`;
+  check(call("GET", query, { at: admin, route: "/admin/sessions" }), { "admin: the same by query": (r) => r.body === res.body });
+  const everybody = (json(call("GET", "/admin/sessions", at)) || {}).sessions || [];
+  check(everybody, {
+    "admin: of all users": (all) => all.filter((s) => s.user_id === user).length === 2,
+    "admin: of all users, every member": (all) =>
+      all.every((s) => isSession(s, "bound,created_at,created_ip,expires_at,handle,ip,last_seen_at,session_id,user_agent,user_id")),
+  });
   call("DELETE", `${path}/${(sessions[0] || {}).handle}`, { at: admin, route: `${route}/{id}`, status: 204 });
   check(call("DELETE", path, { at: admin, route }), { "admin: one was left to end": (r) => r.body === '{"revoked":1}' });
   check(call("GET", "/auth/me"), { "a revoked session: anonymous": isAnonymous });
+  check(call("DELETE", query, { at: admin, route: "/admin/sessions" }), { "admin: nothing is left to end": (r) => r.body === '{"revoked":0}' });
 }
 
 export default function () {

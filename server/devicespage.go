@@ -44,11 +44,20 @@ func newDevicesPage(cfg Config) ([]byte, error) {
 	err = page.Execute(&b, struct {
 		Open     bool
 		LoginURL string
-	}{open, cfg.VerifyLoginURL})
+	}{open, signInURL(cfg)})
 	if err != nil {
 		return nil, fmt.Errorf("the devices page: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// signInURL returns where the devices page sends people to sign in: the page that the operator has named, or our own. It is
+// empty where neither is known.
+func signInURL(cfg Config) string {
+	if cfg.VerifyLoginURL == "" && login.FormOf(cfg.Login) != login.NoForm {
+		return "login"
+	}
+	return cfg.VerifyLoginURL
 }
 
 // devicesPage serves the one answer that is meant to be rendered, with a content security policy of its own.

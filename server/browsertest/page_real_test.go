@@ -3,6 +3,7 @@
 package browsertest_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -194,29 +195,36 @@ func TestPageLoginForm(t *testing.T) {
 	assert.Equal(t, "Where you are signed in", b.focused())
 }
 
+// noForm is a login mode that no page can serve.
+type noForm struct{}
+
+func (noForm) Check(context.Context, *login.Attempt) (string, error) { return "", login.ErrRefused }
+
 // How one signs in is said; a form there is only where any user ID is believed.
 func TestPageSignedOut(t *testing.T) {
 	for name, tt := range map[string]struct {
 		url, says string
+		mode      login.Mode
 	}{
-		"a login page": {"https://login.test/in?a=1&b=2", "Sign in"},
-		"none known":   {"", "Sign in at app.test:"},
+		"a login page": {"https://login.test/in?a=1&b=2", "Sign in", struct{ login.Open }{}}, // a mode that is not the open one
+		"ours":         {"", "Sign in", &asking{}},
+		"none known":   {"", "Sign in at app.test:", noForm{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serveTLS(t, func(cfg *server.Config) {
 				cfg.VerifyLoginURL = tt.url
-				cfg.Login = struct{ login.Open }{} // a mode that is not the open one
+				cfg.Login = tt.mode
 			})
 			b := newProfile(t)
 			b.visit(s.url(page))
 			b.sees(tt.says)
 			assert.False(t, eval[bool](b, "!!document.getElementById('user-id')"))
 			link := eval[string](b, "[...document.querySelectorAll('main a')].find((e) => e.checkVisibility()).href")
-			if tt.url == "" {
-				assert.Equal(t, s.url("/"), link)
-				return
-			}
-			assert.Equal(t, tt.url+"&rd="+url.QueryEscape(s.url(page)), link, "it leads back here")
+			assert.Equal(t, map[string]string{
+				"a login page": tt.url + "&rd=" + url.QueryEscape(s.url(page)),
+				"ours":         s.url("/auth/login?rd=" + url.QueryEscape(page)),
+				"none known":   s.url("/"),
+			}[name], link)
 		})
 	}
 }

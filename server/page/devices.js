@@ -216,7 +216,7 @@ document.title = `Your sessions at ${location.host}`;
 if ($("home")) $("home").textContent = location.host;
 if ($("sign-in")) { // a login page that knows verify's parameter leads back here
   const url = new URL($("sign-in").href);
-  url.searchParams.set("rd", location.href);
+  url.searchParams.set("rd", url.origin === location.origin ? location.pathname : location.href);
   $("sign-in").href = url;
 }
 load();
