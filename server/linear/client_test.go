@@ -49,10 +49,16 @@ type exchange struct {
 	status  int
 	body    []byte
 	sent    token // of its Set-Cookie
+
+	challenge string // that a device must sign
 }
 
 // ask sends a request. What is no HTTP answer is an error: nothing here may break a connection.
 func (c *client) ask(method, at string, carried token, body string) (*exchange, error) {
+	return c.send(method, at, carried, body, nil)
+}
+
+func (c *client) send(method, at string, carried token, body string, head map[string]string) (*exchange, error) {
 	x := &exchange{op: int(c.round.ops.Add(1)), carried: carried}
 	req, err := http.NewRequestWithContext(context.Background(), method, at, strings.NewReader(body))
 	if err != nil {
@@ -63,6 +69,9 @@ func (c *client) ask(method, at string, carried token, body string) (*exchange, 
 	}
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	for name, value := range head {
+		req.Header.Set(name, value)
 	}
 	x.began = time.Now()
 	resp, err := c.http.Do(req)
@@ -77,8 +86,15 @@ func (c *client) ask(method, at string, carried token, body string) (*exchange, 
 	}
 	switch x.status = resp.StatusCode; x.status {
 	case 200, 204, 401, 404, 503:
+	case 400, 403, 409: // of a device
+		if !strings.HasPrefix(req.URL.Path, "/auth/dbsc/") {
+			return nil, fmt.Errorf("%s %s: %s", method, req.URL.Path, resp.Status)
+		}
 	default:
 		return nil, fmt.Errorf("%s %s: %s", method, req.URL.Path, resp.Status)
+	}
+	if x.challenge = challengeOf(resp.Header); x.challenge != "" {
+		c.round.devices.learn(x.challenge)
 	}
 	if line := resp.Header.Get("Set-Cookie"); line != "" {
 		value, _, _ := strings.Cut(strings.TrimPrefix(line, cookieName+"="), ";")
@@ -221,6 +237,7 @@ func (c *client) login(at node, carried token, user string) error {
 	}
 	x.checked = at.desk.when(password)
 	out, err := x.view()
+	out.challenge = x.challenge
 	if carried.text != "" {
 		c.record(x, input{kind: kindOpen, user: user}, output{})
 	}

@@ -39,5 +39,5 @@ func describe(in input, out output) string {
 	for h, id := range out.sessions {
 		text += fmt.Sprintf(" %.6s=%.6s", h, id)
 	}
-	return text
+	return text + describeDevice(in, out)
 }

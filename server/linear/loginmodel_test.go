@@ -59,7 +59,7 @@ func (r rules) create(s *state, at step, in input, out output) []*state {
 func (r rules) begin(s *state, at step, in input, out output) []*state {
 	n := s.clone()
 	at.created = out.handle
-	fresh := &session{user: in.user, cur: out.to, created: in.at}
+	fresh := &session{user: in.user, cur: out.to, created: in.at, next: out.challenge}
 	var kept []map[string]string
 	if old := s.sessions[at.carried]; old != nil && at.user == in.user {
 		kept = keptValues(old, in)
@@ -133,6 +133,7 @@ func (r rules) leave(s *state, at step, in input, out output) []*state {
 	if old != nil {
 		left = s.without(at.carried)
 	}
+	left = left.without(at.former)
 	begun := left.sessions[at.created]
 	if out.status == 401 || begun == nil || at.user == in.user {
 		return []*state{left}

@@ -32,6 +32,8 @@ const (
 	kindEndUser   kind = "end all (admin)"
 	kindAdminEnd  kind = "end one (admin)"
 	kindList      kind = "list (admin)"
+	kindBind      kind = "bind to a device"
+	kindProve     kind = "prove the device's key"
 )
 
 // input is what the model is asked.
@@ -42,6 +44,7 @@ type input struct {
 	handle, id string // what the token that it carried says, "" for none
 	name       string // of a value
 	value      string
+	challenge  string // that a device has signed
 	target     string // the handle of the session to end
 	everywhere bool   // the caller's own session, too
 	last       bool   // the last step
@@ -55,6 +58,7 @@ type output struct {
 	handle, to string // what the token that it was sent says
 	refreshed  bool
 	dropped    bool
+	challenge  string // that a device must sign next
 	values     map[string]string
 	n          int
 	sessions   map[string]string // handle to ID
@@ -104,6 +108,8 @@ func (r rules) step(s *state, in input, out output) []*state {
 		return r.open(s, in, out)
 	case kindLogout:
 		return r.logout(s, in, out)
+	case kindBind, kindProve:
+		return r.device(s, in, out)
 	case kindMark, kindCreate, kindLeave, kindFinish, kindUndo:
 		return r.login(s, in, out)
 	default:
@@ -180,9 +186,10 @@ func (r rules) refresh(s *state, in input, out output) []*state {
 		return next
 	}
 	// The previous token rotates where the answer with its successor was lost, which is what a grace without a sign of it says.
+	// That of a bound session is rotated by its device only.
 	lost := in.id == sess.prev && sess.open
-	mayRotate := in.id == sess.cur || lost && in.at.to > sess.rotated.from+r.grace
-	mustRotate := in.id == sess.cur || lost && in.at.from > sess.rotated.to+r.grace
+	mayRotate := !sess.bound && (in.id == sess.cur || lost && in.at.to > sess.rotated.from+r.grace)
+	mustRotate := !sess.bound && (in.id == sess.cur || lost && in.at.from > sess.rotated.to+r.grace)
 	if mayRotate && (out.unknown() || out.to == out.id && out.handle == in.handle) {
 		next = append(next, s.with(in.handle, func(sess *session) {
 			sess.prev, sess.open, sess.cur, sess.rotated = in.id, true, out.id, in.at
@@ -195,6 +202,7 @@ func (r rules) refresh(s *state, in input, out output) []*state {
 				sess.cur = out.id
 			}
 			sess.values = valuesWith(sess.values, "refreshed", "true")
+			sess.present(in.id, in.at, r.grace) // in a bound session: else the current token rotates
 		}))
 	}
 	return next
@@ -226,8 +234,9 @@ func (r rules) write(s *state, in input, out output) []*state {
 		return next
 	}
 	values := valuesWith(sess.values, in.name, in.written(sess.values))
-	// The cookie is sent again, but only by the current token's request.
-	cookie := in.id == sess.cur && out.to == in.id && out.handle == in.handle || in.id != sess.cur && out.to == ""
+	// The cookie is sent again, but only by the current token's request, and not where the device's proofs set it.
+	again := in.id == sess.cur && !sess.bound
+	cookie := again && out.to == in.id && out.handle == in.handle || !again && out.to == ""
 	if !out.unknown() && (!cookie || out.user != sess.user || !sess.named(out.id) || !maps.Equal(out.values, values)) {
 		return next
 	}
@@ -263,6 +272,9 @@ func (r rules) open(s *state, in input, out output) []*state {
 	if (!must || sess.user == "" && out.status == 401) && out.status != 200 {
 		next = append(next, s.stepping(in.op, step{}))
 	}
+	if sess != nil && !must && in.id == sess.prev && out.status == 0 {
+		next = append(next, s.stepping(in.op, step{former: in.handle}))
+	}
 	if may && out.status != 401 && (out.status != 200 || sess.user != "") {
 		next = append(next, s.stepping(in.op, step{carried: in.handle, user: sess.user}))
 	}
@@ -275,7 +287,7 @@ func (r rules) logout(s *state, in input, out output) []*state {
 		return nil
 	}
 	done := s.stepped(in.op)
-	next := []*state{done.without(at.carried)}
+	next := []*state{done.without(at.carried).without(at.former)}
 	if out.unknown() {
 		next = append(next, done)
 	}

@@ -55,7 +55,7 @@ func serve(t *testing.T, store coatcheck.Store, limit int) node {
 	t.Helper()
 	desk := new(desk)
 	cfg := server.Config{
-		Login: desk, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Login: desk, DBSC: true, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Policy: coatcheck.Policy{RotationGrace: grace, RenewEvery: -1, MaxPerUser: limit, RetryFor: time.Minute},
 		// A machine with better things to do must not make a client look slow.
 		ReadTimeout: time.Minute,

@@ -12,6 +12,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/dbsctest"
 )
 
 // round is one history: a few clients at work on the sessions of two users whom nobody else knows. That makes it a partition
@@ -22,6 +23,7 @@ type round struct {
 	users   [2]string
 	began   time.Time
 	ops     atomic.Int64
+	devices *devices
 
 	mu     sync.Mutex
 	tokens []token // guarded by mu: all that were issued so far
@@ -30,7 +32,7 @@ type round struct {
 const clients = 4
 
 func newRound(nodes []node, settled bool) *round {
-	return &round{nodes: nodes, settled: settled, users: [2]string{"a-" + rand.Text(), "b-" + rand.Text()}, began: time.Now()}
+	return &round{nodes: nodes, settled: settled, users: [2]string{"a-" + rand.Text(), "b-" + rand.Text()}, began: time.Now(), devices: &devices{key: dbsctest.NewDevice()}}
 }
 
 func (r *round) learn(t token) {
@@ -104,7 +106,11 @@ func (r *round) play(transport http.RoundTripper, requests int, pause time.Durat
 func (c *client) act() error {
 	r := c.round
 	at, carried, user := r.nodes[mrand.IntN(len(r.nodes))], r.pick(), r.users[mrand.IntN(8)/7]
-	switch dice := mrand.IntN(100); {
+	switch dice := mrand.IntN(116); {
+	case dice >= 108:
+		return c.prove(at, true)
+	case dice >= 100:
+		return c.prove(at, false)
 	case dice < 22:
 		return c.login(at, carried, user)
 	case dice < 38:

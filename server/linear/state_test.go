@@ -24,6 +24,11 @@ type session struct {
 	rotated   span
 	created   span
 	values    map[string]string
+
+	// next is the challenge that a device must sign next: to bind the session, or, once it is bound, to prove its key. While the
+	// browser has not used the binding, boundWith is the challenge that it was bound with.
+	next, boundWith string
+	bound, used     bool
 }
 
 // span is when something happened, in Unix milliseconds: no earlier and no later than.
@@ -32,6 +37,7 @@ type span struct{ from, to int64 }
 // step is what a request of several steps has done.
 type step struct {
 	carried, user string // the session that its token opened, and that session's user
+	former        string // the session that its token was rotated out of, which a logout or a login ends too
 	mark          int
 	created       string // the session that a login began
 	refused       bool   // by a mark
@@ -43,7 +49,7 @@ func (s *state) equal(o *state) bool {
 
 func (s *session) equal(o *session) bool {
 	return s == o || s.user == o.user && s.cur == o.cur && s.prev == o.prev && s.open == o.open && s.until == o.until &&
-		s.rotated == o.rotated && s.created == o.created && maps.Equal(s.values, o.values)
+		s.rotated == o.rotated && s.created == o.created && s.next == o.next && s.boundWith == o.boundWith && s.bound == o.bound && s.used == o.used && maps.Equal(s.values, o.values)
 }
 
 func (s *state) clone() *state {
@@ -117,7 +123,7 @@ func (s *session) admits(id string, at span) (may, must bool) {
 // present is the first use of the current token: the grace of the one before counts from it.
 func (s *session) present(id string, at span, grace int64) {
 	if id == s.cur && s.open {
-		s.open, s.until = false, span{at.from + grace, at.to + grace}
+		s.open, s.used, s.until = false, s.bound, span{at.from + grace, at.to + grace}
 	}
 }
 
@@ -151,6 +157,9 @@ func (s *state) String() string {
 			fmt.Fprintf(&b, ", %.6s open", sess.prev)
 		case sess.prev != "":
 			fmt.Fprintf(&b, ", %.6s until %d", sess.prev, sess.until.from)
+		}
+		if sess.bound {
+			fmt.Fprintf(&b, ", bound, next ...%s", sess.next[max(0, len(sess.next)-6):])
 		}
 		fmt.Fprintf(&b, " %v; ", sess.values)
 	}
