@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/shardstore"
@@ -136,6 +137,12 @@ func serveOn(t *testing.T, cfg server.Config) net.Listener {
 	t.Helper()
 	store, err := shardstore.New(shardstore.Options{})
 	require.NoError(t, err)
+	return serveStore(t, store, cfg)
+}
+
+// serveStore is serveOn over a store of the caller's, which it closes in the end.
+func serveStore(t *testing.T, store coatcheck.Store, cfg server.Config) net.Listener {
+	t.Helper()
 	cfg.Login = login.Open{}
 	s, err := server.New(store, cfg)
 	require.NoError(t, err)
