@@ -148,13 +148,16 @@ func do[C any](s *Sessions, fctx *fasthttp.RequestCtx, c C, handler func(C, *coa
 	if err := s.open(ctx, fctx, x); err != nil {
 		return err
 	}
-	if kind == ordinary || kind == logout && x.Report().TooOld.Key.IsZero() {
-		if early := s.early(fctx, x); early != nil && early.Problem != nil {
-			return early.Problem
-		} else if early != nil {
+	if kind != cookieless {
+		waits := kind == ordinary || kind == logout && x.Report().TooOld.Key.IsZero()
+		switch early := s.early(fctx, x); {
+		case early == nil:
+		case early.Location != "":
 			redirect(fctx, early.Location)
 			s.writeCookie(fctx, x)
 			return nil
+		case waits:
+			return early.Problem
 		}
 	}
 	handlerErr := handler(c, &x.Request)

@@ -29,7 +29,7 @@ func checkNavigations(h *Harness) {
 	b := h.bound(h.User())
 	h.Clock.Step(tooOld)
 	navigate := "Sec-Fetch-Mode: navigate"
-	for _, target := range []string{"/auth/me", "/auth/me?x=//evil.example", "/auth/me?a=%0d%0a"} {
+	for _, target := range append([]string{"/auth/me", "/auth/me?x=//evil.example", "/auth/me?a=%0d%0a"}, h.Pages...) {
 		resp := h.Get(target, b.cookies(b.token), navigate)
 		assert.Equal(h, Answer{Status: 307, Cookie: "cleared"}, h.Answer(resp), target)
 		assert.Equal(h, target, resp.Header.Get("Location"))
@@ -133,6 +133,7 @@ func checkThrottledProofs(h *Harness) {
 	throttled := Answer{Status: 503, Code: "too_many_proofs"}
 	assert.Equal(h, throttled, h.Answer(b.refresh(wrong, from("2001:db8::2")...)), "the same /64")
 	assert.Equal(h, throttled, h.Answer(b.refresh(b.device.Refresh(b.challenge), from("2001:db8::2")...)))
+	assert.Equal(h, throttled, h.Answer(b.refresh("x", from("2001:db8::2")...)), "not even read")
 	assert.Equal(h, 403, b.refresh("", from("2001:db8::2")...).Status, "no proof is no failure")
 	assert.Equal(h, 200, other.refresh(other.device.Refresh(other.challenge), other.cookies(""), "X-Forwarded-For: 2001:db8::1").Status, "another session")
 	b.took(b.refresh(b.device.Refresh(b.challenge), from("192.0.2.1")...)) // another client

@@ -42,6 +42,8 @@ type Harness struct {
 	Probe Reader
 	// PendingRoutes are the routes that tell a browser which could not renew its token to wait.
 	PendingRoutes []Reader
+	// Pages are the paths beside /auth/me to which people navigate and which look at the session.
+	Pages []string
 	// Routes are all of the application's routes that look at sessions, as "METHOD path".
 	Routes []string
 	// Repeats says that handlers change values, so that an answer may send the client's current token again.

@@ -53,6 +53,7 @@ func newHarness(t *testing.T, store coatcheck.Store, api *document) *harness {
 	h.Readers = []httpcontract.Reader{httpcontract.Me, verifying, listing}
 	h.Probe = verifying
 	h.Routes = allRoutes
+	h.Pages = []string{"/auth/login?rd=/x", "/auth/sessions", "/auth/userinfo"}
 	h.PendingRoutes = append(h.PendingRoutes, listing,
 		httpcontract.Reader{Method: "GET", Path: "/auth/userinfo"}, httpcontract.Reader{Method: "GET", Path: "/auth/watch"},
 		httpcontract.Reader{Method: "DELETE", Path: "/auth/sessions"},
