@@ -75,7 +75,7 @@ func checkRequestMetrics(h *harness) {
 	token := h.Login(h.User())
 	requests := map[string]string{
 		"GET /auth/me": `"GET /auth/me",code="200"`, "HEAD /auth/me": `"GET /auth/me",code="200"`, "POST /auth/refresh": `"POST /auth/refresh",code="200"`,
-		"POST /auth/login": `"POST /auth/login",code="415"`, "GET /auth/login": `"none",code="405"`, "GET /auth/sessions": `"GET /auth/sessions",code="401"`,
+		"POST /auth/login": `"POST /auth/login",code="415"`, "GET /auth/login": `"GET /auth/login",code="200"`, "GET /auth/sessions": `"GET /auth/sessions",code="401"`,
 		"DELETE /auth/sessions": `"DELETE /auth/sessions",code="401"`, "DELETE /auth/sessions/x": `"DELETE /auth/sessions/{id}",code="401"`,
 		"DELETE /auth/sessions/x/y": `"none",code="404"`, "DELETE /auth/sessions/": `"none",code="404"`, "GET /auth/verify": `"/auth/verify",code="401"`,
 		"PUT /auth/verify": `"/auth/verify",code="401"`, "PROPFIND /auth/verify": `"/auth/verify",code="401"`, "GET /Auth/me": `"none",code="404"`,

@@ -14,6 +14,9 @@ import (
 // panicMode panics for some users.
 type panicMode struct{}
 
+// Form gives the mode the page to sign in on, so that it has every route.
+func (panicMode) Form() login.Form { return login.NameForm }
+
 func (panicMode) Check(_ context.Context, a *login.Attempt) (string, error) {
 	switch a.UserID {
 	case "panic":
