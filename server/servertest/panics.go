@@ -51,7 +51,7 @@ func checkServerPanic(h *harness) {
 		for _, route := range allRoutes {
 			method, path, _ := strings.Cut(route, " ")
 			resp := h.Send(request{Method: method, Path: path, Head: []string{asJSON, h.Cookie(token)}, Body: `{"user_id":"` + user + `"}`})
-			if op == httpcontract.OpLoad {
+			if op == httpcontract.OpLoad && route != "GET /auth/login" { // this mode has no page to log in on
 				assert.Equal(h, answer{Status: 500, Code: "internal"}, h.Answer(resp), route)
 			}
 		}
