@@ -122,7 +122,9 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	s.adminRoutes(shown)
 	s.prepare(s.admin, s.admin.Handler(), nil)
 	opts := conn.Options{RequestTimeout: cfg.ReadTimeout, IdleTimeout: cfg.IdleTimeout, Log: s.log}
+	opts.MaxConns = MaxAdminConns
 	s.listeners[1] = conn.New(s.admin.Server(), opts)
+	opts.MaxConns = cfg.MaxConns
 	opts.MaxPerClient, opts.Refusal = cfg.MaxConnsPerIP, func() []byte { return s.refusal(problemTooManyConns) }
 	s.listeners[0] = conn.New(s.public.Server(), opts)
 	return s, nil

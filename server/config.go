@@ -25,6 +25,9 @@ const (
 	MaxHeaderLines = conn.MaxLines
 )
 
+// MaxAdminConns is how many connections the admin listener may have, beside those of the public one.
+const MaxAdminConns = 64
+
 // Bounds and default of Config.MaxHeader.
 const (
 	minMaxHeader     = 1 << 10
@@ -91,6 +94,9 @@ type Config struct {
 	// login mode get the context that it returns, which must end no earlier than the request; done is called once, when the
 	// response is complete, with its status. Package tracing implements it for OpenTelemetry. A nil Trace costs nothing.
 	Trace func(TracedRequest) (_ context.Context, done func(status int))
+	// MaxConns bounds the connections of the public listener: when all are taken the longest idle one is closed, and while none is
+	// idle no connection is accepted. Zero: no bound.
+	MaxConns int
 	// MaxConnsPerIP bounds the connections of one client: of an IPv4 address, or of the /64 of an IPv6 address. Zero: no bound.
 	MaxConnsPerIP int
 }
@@ -127,6 +133,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxHeader != 0 && (c.MaxHeader < minMaxHeader || c.MaxHeader > maxMaxHeader) {
 		errs = append(errs, fmt.Errorf("max-header %d: must be from 1KiB to 64KiB", c.MaxHeader))
+	}
+	if c.MaxConns < 0 {
+		errs = append(errs, fmt.Errorf("max-conns %d: must not be negative", c.MaxConns))
 	}
 	if c.MaxConnsPerIP < 0 {
 		errs = append(errs, fmt.Errorf("max-conns-per-ip %d: must not be negative", c.MaxConnsPerIP))

@@ -72,14 +72,25 @@ func tracked(conn net.Conn) *trackedConn {
 	return nil
 }
 
-// RemoteAddr returns the IP address of the request's client or proxy, without the zone of a link-local one. It is invalid if
-// the connection is not TCP.
+// RemoteAddr returns the IP address of the request's client or proxy, without the zone of a link-local one. That of a
+// Unix socket is loopback; it is invalid if the connection is neither.
 func RemoteAddr(ctx *fasthttp.RequestCtx) netip.Addr {
+	var addr netip.Addr
 	if c := tracked(ctx.Conn()); c != nil {
-		return c.remote
+		addr = c.remote
+	} else {
+		addr = addrOf(ctx.RemoteAddr())
 	}
-	return addrOf(ctx.RemoteAddr())
+	if !addr.IsValid() {
+		if _, ok := ctx.RemoteAddr().(*net.UnixAddr); ok {
+			return loopback
+		}
+	}
+	return addr
 }
+
+// loopback is the address of whoever connects to a Unix socket.
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 func addrOf(end net.Addr) netip.Addr {
 	tcp, ok := end.(*net.TCPAddr)

@@ -1,7 +1,7 @@
 // Package conn accepts connections for a fasthttp.Server, limits them, keeps their deadlines, and drains them.
 //
 //	listener.go      Server and Options; accepting: retries when descriptors run out, adds TLS
-//	limit.go         the limit on a client's connections
+//	limit.go         the limit on a client's connections; evict.go on all of them
 //	conn.go          a tracked connection: whether it is new, active or idle, and how it reads and closes
 //	deadline.go      lazy deadlines: a deadline is set only when a read or a write is about to block
 //	deadline_*.go    the system calls of deadline.go

@@ -36,14 +36,14 @@ func dropSYNs(ln net.Listener) (dropping bool) {
 	return dropping
 }
 
-// acceptBacklog accepts, without blocking, the connections in the backlog of a TCP listener. It leaves those of other
-// listeners to be reset.
+// acceptBacklog accepts, without blocking, the connections in the backlog of a socket. It leaves those of other listeners alone:
+// they are reset, or, where another process has the socket too, wait for that.
 func acceptBacklog(ln net.Listener) []net.Conn {
-	tcp, ok := ln.(*net.TCPListener)
+	socket, ok := ln.(syscall.Conn)
 	if !ok {
 		return nil
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return nil
 	}

@@ -19,6 +19,8 @@ type Options struct {
 	RequestTimeout time.Duration
 	// IdleTimeout bounds the wait for the next request of a connection. Zero: no bound.
 	IdleTimeout time.Duration
+	// MaxConns bounds the open connections, see evict.go. Zero: no bound.
+	MaxConns int
 	// MaxPerClient bounds the open connections of one client: of an IPv4 address, or of the /64 of an IPv6 address. Zero: no bound.
 	MaxPerClient int
 	// Refusal returns the HTTP response to a connection beyond MaxPerClient. A TLS connection is closed without a response.
@@ -108,6 +110,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		conn, err := l.Listener.Accept()
 		if err == nil {
 			if c := l.track(conn); c != nil {
+				l.makeRoom(tracked(c))
 				return c, nil
 			}
 			continue
@@ -157,6 +160,7 @@ func (l *listener) track(conn net.Conn) net.Conn {
 	s := l.server
 	c := &trackedConn{server: s, wire: newDeadlineConn(conn), accepted: time.Now(), remote: addrOf(conn.RemoteAddr())}
 	c.Conn = c.wire
+	c.wire.reads.from.Store(int64(c.accepted.Sub(epoch)))
 	secure, encrypted := conn.(tlsConn) // ln itself speaks TLS
 	if ok, warn := s.limit.acquire(c.remote, c.accepted); !ok {
 		if warn {

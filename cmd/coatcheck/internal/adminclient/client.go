@@ -26,24 +26,53 @@ const (
 
 // Client speaks to the admin listener of a running server.
 type Client struct {
-	base   string // without a slash at its end
+	base   string // for messages: a URL without a slash at its end, or unix:path
+	origin string // what the paths of requests are appended to
 	key    string // empty: no key
 	client *http.Client
 }
 
 // New returns a client of the admin listener at base, a URL. It presents the first key of keyFile, if one is named.
 func New(base, keyFile string) (*Client, error) {
+	if path, ok := strings.CutPrefix(base, "unix:"); ok {
+		c := &Client{base: base, origin: "http://localhost", client: NewHTTPClient()}
+		c.client.Transport = unixTransport(path)
+		if err := c.takeKey(keyFile); err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("--admin-url: not a URL such as http://127.0.0.1:3001")
 	}
-	c := &Client{base: strings.TrimSuffix(base, "/"), client: NewHTTPClient()}
-	if keyFile != "" {
-		if c.key, err = login.FirstKey(keyFile); err != nil {
-			return nil, fmt.Errorf("--admin-key-file: %w", err)
-		}
+	base = strings.TrimSuffix(base, "/")
+	c := &Client{base: base, origin: base, client: NewHTTPClient()}
+	if err := c.takeKey(keyFile); err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+// takeKey reads the key to present.
+func (c *Client) takeKey(keyFile string) (err error) {
+	if keyFile == "" {
+		return nil
+	}
+	if c.key, err = login.FirstKey(keyFile); err != nil {
+		return fmt.Errorf("--admin-key-file: %w", err)
+	}
+	return nil
+}
+
+// unixTransport connects to a Unix socket, whatever the URL.
+func unixTransport(path string) *http.Transport {
+	return &http.Transport{
+		DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+	}
 }
 
 // NewHTTPClient returns a client that follows no redirect, because the key would go to another server, or that server's
@@ -58,7 +87,7 @@ func NewHTTPClient() *http.Client {
 
 // Do sends a request and returns the answer's status and body. No status is an error; an error names what did not answer.
 func (c *Client) Do(ctx context.Context, method, path string) (status int, body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, c.origin+path, http.NoBody)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -91,7 +120,7 @@ func (c *Client) Check(ctx context.Context, path string) error {
 
 // unreached says why there is no answer.
 func (c *Client) unreached(err error) error {
-	if errors.Is(err, syscall.ECONNREFUSED) {
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("nobody listens at %s: is the server running, and is that its --admin-listen?", c.base)
 	}
 	return fmt.Errorf("%s %s", c.base, cause.Of(err))
@@ -125,8 +154,11 @@ func (c *Client) Refused(status int, body []byte) error {
 	}
 }
 
-// URL returns the URL at which this machine reaches --admin-listen; empty if none can be told.
+// URL returns the URL, or the unix: address, at which this machine reaches --admin-listen; empty if none can be told.
 func URL(listen string) string {
+	if path, _, _ := strings.Cut(listen, "?"); strings.HasPrefix(path, "unix:") {
+		return path
+	}
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil || port == "0" {
 		return ""

@@ -27,7 +27,7 @@ var contract = map[string]string{
 	"data-dir": "", "fsync-every": "1s", "dbsc": "false", "dbsc-ttl": "10m", "max-watchers": "10000",
 	"redis-password-file": "", "redis-prefix": "coatcheck:", "redis-cache-ttl": "60s", "redis-cache-size": "64MiB", "redis-timeout": "500ms",
 	"redis-wait-replicas": "0", "redis-allow-eviction": "false", "trusted-proxies": "", "trusted-origins": "", "reauth-within": "15m", "verify-login-url": "",
-	"otel": "false", "read-timeout": "5s", "idle-timeout": "60s", "max-header": "8KiB", "max-conns-per-ip": "0", "shutdown-timeout": "10s",
+	"otel": "false", "read-timeout": "5s", "idle-timeout": "60s", "max-header": "8KiB", "max-conns": "", "max-conns-per-ip": "0", "shutdown-timeout": "10s",
 	"tls-cert": "", "tls-key": "", "log-format": "json", "log-level": "info",
 }
 
@@ -106,7 +106,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 		--cookie-same-site strict --trusted-origins https://a.example --trusted-origins https://b.example,https://c.example
 		--trusted-proxies 10.1.2.3/8,192.0.2.7 --reauth-within 5m --verify-login-url https://login.example/ --remember-ttl 720h --sessions-not-before 2026-11-23T16:00:00+01:00
 		--store redis://127.0.0.1:6379 --redis-prefix x: --redis-cache-ttl 0s --redis-cache-size 1GiB --redis-timeout 1s
-		--redis-wait-replicas 2 --fsync-every 0s --read-timeout 1s --idle-timeout 2s --max-header 64KiB --max-conns-per-ip 3 --shutdown-timeout 4s --log-format text --log-level debug`), nil)
+		--redis-wait-replicas 2 --fsync-every 0s --read-timeout 1s --idle-timeout 2s --max-header 64KiB --max-conns 1000 --max-conns-per-ip 3 --shutdown-timeout 4s --log-format text --log-level debug`), nil)
 	require.NoError(t, err)
 	want := &Config{
 		Listen: ":8080", AdminListen: "off",
@@ -122,7 +122,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 			TrustedOrigins: []string{"https://a.example", "https://b.example", "https://c.example"},
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32")},
 			RememberTTL:    720 * time.Hour, ReauthWithin: 5 * time.Minute, VerifyLoginURL: "https://login.example/",
-			ReadTimeout: time.Second, IdleTimeout: 2 * time.Second, MaxHeader: 64 << 10, MaxConnsPerIP: 3,
+			ReadTimeout: time.Second, IdleTimeout: 2 * time.Second, MaxHeader: 64 << 10, MaxConns: 1000, MaxConnsPerIP: 3,
 			Policy: coatcheck.Policy{
 				TTL: 10 * time.Minute, MaxLifetime: time.Hour, FixedExpiry: true, RenewEvery: 2 * time.Minute,
 				RotationGrace: 3 * time.Second, BoundTTL: 6 * time.Minute, RevokeOnReuse: true, MaxPerUser: 7, MaxWatchers: 10_000,

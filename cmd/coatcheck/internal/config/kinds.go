@@ -148,11 +148,17 @@ func list(noun string, p *[]string) kind {
 	}}
 }
 
-// address is where to listen: a host, which may be missing for every interface, and a port; 0 takes a free one. The words in
-// others are accepted unchanged.
+// address is where to listen: a host, which may be missing for every interface, and a port; 0 takes a free one; or a Unix socket.
+// The words in others are accepted unchanged.
 func address(p *string, others ...string) kind {
-	noun := strings.Join(append([]string{"host:port"}, others...), "|")
+	noun := strings.Join(append([]string{"host:port", "unix:path"}, others...), "|")
 	return kind{noun: noun, set: func(s string) (string, error) {
+		if _, ok, err := ParseUnixSocket(s); ok {
+			if err == nil {
+				*p = s
+			}
+			return s, err
+		}
 		if !slices.Contains(others, s) {
 			_, port, err := net.SplitHostPort(s)
 			if err != nil {
@@ -170,6 +176,9 @@ func address(p *string, others ...string) kind {
 // Exposed reports whether other machines may reach the address. A host name other than localhost counts as exposed, because
 // its address may change. A text that is no address is not exposed: it is "off", or a mistake that is reported elsewhere.
 func Exposed(addr string) bool {
+	if strings.HasPrefix(addr, unixPrefix) {
+		return false
+	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil || host == "localhost" {
 		return false

@@ -79,7 +79,7 @@ func startSettings(c *Config) []setting {
 		},
 		{
 			name: "listen", kind: address(&c.Listen), def: "127.0.0.1:3000",
-			help: "where the auth API listens; port 0 takes a free one",
+			help: "where the auth API listens; port 0 takes a free one. A unix:/path may have ?mode=0660&owner=user:group; whoever connects to it is believed about the client's address",
 		},
 		{
 			name: "admin-listen", kind: address(&c.AdminListen, "off"), def: "127.0.0.1:3001",
@@ -285,6 +285,10 @@ func connectionSettings(c *Config) []setting {
 		{
 			name: "max-header", kind: size(&c.Server.MaxHeader), def: "8KiB",
 			help: "how large a request's line and headers may be, and its trailers; 1KiB to 64KiB. Above 8KiB a connection that waits keeps no buffers, and a request takes one more system call",
+		},
+		{
+			name: "max-conns", kind: count(&c.Server.MaxConns, 0), unset: "what the descriptors allow, less what other parts of the server may need",
+			help: "connections that the auth API may have; when all are taken the longest idle one is closed",
 		},
 		{
 			name: "max-conns-per-ip", kind: count(&c.Server.MaxConnsPerIP, 0), def: "0",

@@ -29,7 +29,7 @@ func announce(c *config.Config, o *credentials.Credentials, public, admin net.Li
 		text += "its health and admin API on " + baseURL(admin.Addr()) + "\n"
 		attrs = append(attrs, "admin_url", baseURL(admin.Addr()))
 	}
-	log.Info("listening", attrs...)
+	log.Info("listening", append(attrs, "max_conns", c.Server.MaxConns)...)
 	if ttl := c.Server.Policy.BoundTTL; c.Server.DBSC && ttl < config.MinBoundTTL {
 		log.Warn("--dbsc-ttl is so short that browsers run out of the signatures that they allow a site", "dbsc_ttl", ttl.String(), "least", config.MinBoundTTL.String())
 	}
@@ -70,6 +70,9 @@ func CurlLines(url string) []string {
 
 // baseURL returns the URL at which this machine reaches a listener. A listener on all interfaces is reached on loopback too.
 func baseURL(addr net.Addr) string {
+	if addr.Network() == "unix" {
+		return "unix:" + addr.String()
+	}
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err != nil {
 		return "http://" + addr.String()

@@ -99,6 +99,7 @@ func (d *daemon) serve() (err error) {
 			err = errors.Join(err, store.Close())
 		}
 	}()
+	d.limitConnections()
 	srv, err := d.newServer(spans, store)
 	if err != nil {
 		return err

@@ -1,0 +1,55 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+const unixPrefix = "unix:"
+
+// UnixSocket is where a server listens that is reached by a file: unix:/run/coatcheck.sock?mode=0660&owner=coatcheck:www-data.
+type UnixSocket struct {
+	Path string
+	Mode fs.FileMode // who may connect: those who may write to the file
+	// User and Group own the file. Empty: those of the process.
+	User, Group string
+}
+
+// defaultSocketMode lets the process's user and group connect.
+const defaultSocketMode = 0o660
+
+// ParseUnixSocket reads an address that begins with unix:. ok says whether it does.
+func ParseUnixSocket(addr string) (s UnixSocket, ok bool, err error) {
+	rest, ok := strings.CutPrefix(addr, unixPrefix)
+	if !ok {
+		return s, false, nil
+	}
+	path, query, _ := strings.Cut(rest, "?")
+	s = UnixSocket{Path: path, Mode: defaultSocketMode}
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
+		return s, true, errors.New("must have an absolute path, as in unix:/run/coatcheck.sock")
+	}
+	settings, err := url.ParseQuery(query)
+	if err != nil {
+		return s, true, errors.New("behind the path mode= and owner= are known, as in ?mode=0660&owner=coatcheck:www-data")
+	}
+	for name, values := range settings {
+		switch {
+		case name == "mode" && len(values) == 1:
+			mode, err := strconv.ParseUint(values[0], 8, 32)
+			if err != nil || mode == 0 || mode > 0o777 {
+				return s, true, errors.New("mode= must be an octal number such as 0660")
+			}
+			s.Mode = fs.FileMode(mode)
+		case name == "owner" && len(values) == 1:
+			s.User, s.Group, _ = strings.Cut(values[0], ":")
+		default:
+			return s, true, errors.New("behind the path mode= and owner= are known, once each, as in ?mode=0660&owner=coatcheck:www-data")
+		}
+	}
+	return s, true, nil
+}

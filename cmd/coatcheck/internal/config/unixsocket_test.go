@@ -1,0 +1,40 @@
+package config
+
+import (
+	"io/fs"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestParseUnixSocket(t *testing.T) {
+	s, ok, err := ParseUnixSocket("unix:/run/x.sock?mode=0600&owner=a:b")
+	require.NoError(t, err)
+	assert.True(t, ok)
+	assert.Equal(t, UnixSocket{Path: "/run/x.sock", Mode: 0o600, User: "a", Group: "b"}, s)
+	s, _, err = ParseUnixSocket("unix:/run/x.sock?owner=:b")
+	require.NoError(t, err)
+	assert.Equal(t, UnixSocket{Path: "/run/x.sock", Mode: fs.FileMode(0o660), Group: "b"}, s)
+	for _, text := range []string{
+		"unix:", "unix:x.sock", "unix:/", "unix:/run/../x", "unix:/x/", "unix:/x?mode=", "unix:/x?mode=0999", "unix:/x?mode=01777", "unix:/x?mode=0600&mode=0600",
+		"unix:/x?user=a", "unix:/x?%zz", "unix:///x",
+	} {
+		_, ok, err := ParseUnixSocket(text)
+		assert.True(t, ok)
+		require.Error(t, err, text)
+	}
+	_, ok, err = ParseUnixSocket("127.0.0.1:3000")
+	require.NoError(t, err)
+	assert.False(t, ok)
+}
+
+// A Unix socket counts as loopback, and who connects to it is a trusted proxy.
+func TestUnixSocketIsLocal(t *testing.T) {
+	c, err := Load([]string{"--login=open", "--listen=unix:/run/a.sock", "--admin-listen=unix:/run/b.sock"}, nil)
+	require.NoError(t, err)
+	assert.Equal(t, []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, c.Server.TrustedProxies)
+	_, err = Load([]string{"--login=open", "--listen=unix:/run/a.sock", "--admin-listen=unix:/run/a.sock"}, nil)
+	require.ErrorContains(t, err, "the same address")
+}

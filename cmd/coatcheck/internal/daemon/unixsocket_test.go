@@ -1,0 +1,53 @@
+package daemon
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	listenTwice := func(want string) {
+		t.Helper()
+		_, err := listenAt("unix:" + path)
+		require.ErrorContains(t, err, want)
+	}
+	ln, err := listenAt("unix:" + path + "?mode=0600")
+	require.NoError(t, err)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	listenTwice("somebody listens at " + path)
+	require.NoError(t, ln.Close())
+	assert.NoFileExists(t, path, "it is removed at a stop")
+
+	ln, err = listenAt("unix:" + path)
+	require.NoError(t, err)
+	ln.(*net.UnixListener).SetUnlinkOnClose(false) // as after kill -9
+	require.NoError(t, ln.Close())
+	require.FileExists(t, path)
+	ln, err = listenAt("unix:" + path)
+	require.NoError(t, err, "a socket on which nobody listens is replaced")
+	info, err = os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o660), info.Mode().Perm())
+	require.NoError(t, ln.Close())
+
+	require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+	listenTwice("is no socket")
+	assert.FileExists(t, path)
+	_, err = listenAt("unix:" + path + "2?owner=nobody-of-that-name")
+	require.ErrorContains(t, err, "nobody-of-that-name")
+	assert.NoFileExists(t, path+"2")
+}
+
+func TestConnectionsForDescriptors(t *testing.T) {
+	assert.Equal(t, 188, connectionsFor(300, forProcess+forAdmin))
+	assert.Equal(t, leastConns, connectionsFor(64, forProcess+forAdmin))
+	assert.Equal(t, 1<<30-100, connectionsFor(1<<63, 100), "no limit")
+}

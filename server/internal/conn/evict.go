@@ -1,0 +1,56 @@
+package conn
+
+import (
+	"slices"
+	"time"
+)
+
+// evictCheck is how often a listener looks for room while no connection is idle.
+const evictCheck = 2 * time.Millisecond
+
+// makeRoom is called after the connection next was accepted. While there are more than may be open it closes those that have been idle
+// longest, new ones that have sent nothing included, and waits for one to become idle: the next connections wait in the
+// kernel's backlog meanwhile.
+func (l *listener) makeRoom(next *trackedConn) {
+	for !l.closed.Load() && !l.server.evict(next) {
+		time.Sleep(evictCheck)
+	}
+}
+
+// evict begins to close as many idle connections, other than next, as there are too many, and reports whether there is room then. Looking for the
+// longest idle ones takes a pass over all, so it closes one in a hundred at once.
+func (s *Server) evict(next *trackedConn) (room bool) {
+	most := s.opts.MaxConns
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if most == 0 || len(s.open) <= most {
+		return true
+	}
+	type idle struct {
+		conn *trackedConn
+		from int64
+	}
+	var all []idle
+	staying := 0
+	for c := range s.open {
+		state := c.state.Load()
+		if (state == stateNew || state == stateIdle) && c.wire.interrupted.Load() {
+			continue // it is being closed
+		}
+		staying++
+		if c != next && (state == stateNew || state == stateIdle) {
+			all = append(all, idle{c, c.wire.reads.from.Load()})
+		}
+	}
+	excess := staying - most
+	if excess <= 0 {
+		return true
+	}
+	slices.SortFunc(all, func(a, b idle) int { return int(a.from - b.from) })
+	for _, i := range all[:min(len(all), excess+most/100)] {
+		if i.conn.closeIfIdle(0); i.conn.wire.interrupted.Load() {
+			excess--
+		}
+	}
+	return excess <= 0
+}
