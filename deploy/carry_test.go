@@ -90,6 +90,19 @@ func (s *site) checkEvents() {
 		assert.Equal(s, "data: first\n", line)
 		require.NoError(s, resp.Body.Close())
 		s.reached()
+
+		req, err = http.NewRequestWithContext(s.Context(), http.MethodGet, "https://"+host+"/auth/watch", http.NoBody)
+		require.NoError(s, err)
+		req.Header.Set("Cookie", s.login("user-42")[8:])
+		resp, err = s.client(http2).Do(req)
+		require.NoError(s, err)
+		require.Equal(s, 200, resp.StatusCode)
+		in := bufio.NewReader(resp.Body)
+		for line != "event: session\n" {
+			line, err = in.ReadString('\n')
+			require.NoError(s, err, "coatcheck's own stream comes through at once")
+		}
+		require.NoError(s, resp.Body.Close())
 	}
 }
 

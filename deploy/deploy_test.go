@@ -86,6 +86,7 @@ func (how proxied) flags(t *testing.T) []string {
 // variant is what a test changes about a site.
 type variant struct {
 	asked *asked // instead of coatcheck; nil: the program
+	app   string // the application's address; empty: an application of the test's own
 	edit  func(config string) string
 }
 
@@ -183,8 +184,12 @@ func certificate(t *testing.T) (cert, key []byte) {
 func open(t *testing.T, how proxied, with variant) *site {
 	t.Helper()
 	s := &site{T: t, outermost: t, roots: x509.NewCertPool(), allCookies: how.allCookies}
-	app := httptest.NewServer(s.application())
-	t.Cleanup(app.Close)
+	app := with.app
+	if app == "" {
+		own := httptest.NewServer(s.application())
+		t.Cleanup(own.Close)
+		app = own.Listener.Addr().String()
+	}
 	port, front := freePort(t), freePort(t)
 	s.proxy = "127.0.0.1:" + front
 	behind := "127.0.0.1:" + port
@@ -205,11 +210,11 @@ func open(t *testing.T, how proxied, with variant) *site {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
 	pairs := []string{
-		"127.0.0.1:3000", behind, "127.0.0.1:8000", strings.TrimPrefix(app.URL, "http://"), "127.0.0.1:3080", "127.0.0.1:" + freePort(t),
+		"127.0.0.1:3000", behind, "127.0.0.1:8000", app, "127.0.0.1:3080", "127.0.0.1:" + freePort(t),
 		host + ":443", host + ":" + front, "listen 443", "listen 127.0.0.1:" + front, "bind :443", "bind 127.0.0.1:" + front,
 		`address: ":443"`, `address: "127.0.0.1:` + front + `"`,
 	}
-	for _, upstream := range []struct{ sample, address string }{{"port_value: 3000", behind}, {"port_value: 8000", app.Listener.Addr().String()}, {"0.0.0.0, port_value: 443", s.proxy}} {
+	for _, upstream := range []struct{ sample, address string }{{"port_value: 3000", behind}, {"port_value: 8000", app}, {"0.0.0.0, port_value: 443", s.proxy}} {
 		_, number, err := net.SplitHostPort(upstream.address)
 		require.NoError(t, err)
 		pairs = append(pairs, upstream.sample, strings.Replace(upstream.sample[:strings.LastIndex(upstream.sample, " ")+1], "0.0.0.0", "127.0.0.1", 1)+number)

@@ -3,6 +3,7 @@
 package deploy_test
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -73,6 +75,43 @@ var others = map[string]proxied{
 func TestSamplesOfOthers(t *testing.T) {
 	uploaded = 100 << 20
 	checkSamples(t, others)
+}
+
+// pages is an application on Express, which says by a header which of its pages ran.
+const pages = `
+const express = require(process.argv[2] + "/node_modules/express"), app = express();
+const page = name => (req, res) => res.set("X-Page", name).send(name);
+app.all("/login", page("login"));
+app.all("/admin/users/:id", page("admin"));
+app.use("/admin", page("admin"));
+app.use(page("other"));
+app.listen(Number(process.argv[3]), "127.0.0.1");
+`
+
+// A1 before an application that reads paths in another way again: Express ignores case, and decodes what stands between slashes.
+func TestPathsBeforeExpress(t *testing.T) {
+	samples := maps.Clone(others)
+	maps.Copy(samples, nginx)
+	for name, how := range samples {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			script := filepath.Join(t.TempDir(), "pages.js")
+			require.NoError(t, os.WriteFile(script, []byte(pages), 0o600))
+			port := freePort(t)
+			start(t, port, "node", script, downloaded("express"), port)
+			s := open(t, how, variant{app: "127.0.0.1:" + port})
+			for _, target := range spellings {
+				for _, method := range []string{"GET", "DELETE"} {
+					resp, err := s.try(method, target, "X: y") //nolint:bodyclose // read and closed by try
+					if err == nil {
+						assert.Contains(t, []string{"", "login"}, resp.Header.Get("X-Page"), "%s %q without a session", method, target)
+					}
+				}
+			}
+			resp := s.ask("GET", "/admin/users/1", s.login("user-42")) //nolint:bodyclose // read and closed by ask
+			assert.Equal(t, "admin", resp.Header.Get("X-Page"), "with a session")
+		})
+	}
 }
 
 // What is large through nginx, too.
