@@ -108,6 +108,11 @@ type refuser interface {
 	WritesRefused() (reason string, refused bool)
 }
 
+var (
+	_ refuser = (*shardstore.Store)(nil)
+	_ refuser = (*redisstore.Store)(nil)
+)
+
 // writesRefused returns what tells the server whether the store takes writes; nil: nobody knows before a write fails.
 func writesRefused(store coatcheck.Store) func() (reason string, refused bool) {
 	if s, ok := store.(refuser); ok {
