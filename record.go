@@ -104,3 +104,9 @@ func (r *Record) Lives(now time.Time) bool {
 
 // Expiry returns the earlier of the two expiries, in Unix milliseconds.
 func (r *Record) Expiry() int64 { return min(r.IdleExpiry, r.AbsoluteExpiry) }
+
+// Value returns the JSON of a session value. It is valid until the next Read or Write.
+func (r *Record) Value(name string) ([]byte, bool) {
+	value, _, _, ok := findValue(r.values, name)
+	return value, ok
+}

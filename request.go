@@ -233,6 +233,16 @@ func (r *Request) rotate(how rotation) {
 	r.rotation = how
 }
 
+// errAbandoned is the failure of a request that Abandon ended.
+var errAbandoned = errors.New("the request's changes were given up")
+
+// Abandon discards what the request asked for and no commit has written. No commit follows, and the carried session stays as it
+// is.
+func (r *Request) Abandon() {
+	r.forget()
+	r.ending, r.failed = r.ending[:0], errAbandoned
+}
+
 // forget drops the record and all pending changes.
 func (r *Request) forget() {
 	r.live, r.first, r.cleared, r.login, r.claims = false, false, false, false, nil

@@ -17,6 +17,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 	"github.com/coatcheck/coatcheck/server/internal/conn"
 	"github.com/coatcheck/coatcheck/server/login"
+	"github.com/coatcheck/coatcheck/server/oidc"
 )
 
 // Server is the standalone auth API: the public application and the admin one.
@@ -42,6 +43,10 @@ type Server struct {
 
 	loginPage *loginPage // nil: verify does not redirect
 	returns   returnOrigins
+
+	provider      *oidc.Provider // nil: another mode
+	remoteUser    string         // the claim that Remote-User shows; empty: the user ID
+	providerIndex oidc.Index
 
 	trace func(TracedRequest) (context.Context, func(status int)) // nil: off
 
@@ -69,10 +74,6 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := newDevicesPage(cfg)
-	if err != nil {
-		return nil, err
-	}
 	s := &Server{
 		manager:       manager,
 		proxies:       cfg.TrustedProxies,
@@ -97,6 +98,12 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 
 		refused: cfg.WritesRefused, reloadFailed: cfg.ReloadFailed,
 	}
+	if s.provider = cfg.OIDC; s.provider != nil {
+		s.remoteUser = s.provider.RemoteUserClaim()
+		if s.providerIndex, err = s.newProviderIndex(cfg); err != nil {
+			return nil, err
+		}
+	}
 	if s.sessions, err = s.newSessions(cfg); err != nil {
 		return nil, err
 	}
@@ -106,6 +113,10 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	}
 	s.public = s.newApp(cfg.MaxHeader)
 	document, err := openAPIOf(cfg.Cookie)
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.devicesPage(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -131,9 +142,13 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 }
 
 // routes registers all routes of the public contract.
-func (s *Server) routes(page, document []byte) {
+func (s *Server) routes(devices fiber.Handler, document []byte) {
 	app, with := s.public, s.with
-	app.Post("/auth/login", s.sameSite, s.withLogin(s.login))
+	if s.provider != nil {
+		s.providerRoutes()
+	} else {
+		app.Post("/auth/login", s.sameSite, s.withLogin(s.login))
+	}
 	if login.FormOf(s.mode) != login.NoForm {
 		app.Get("/auth/login", s.withLogin(s.signInPage))
 	}
@@ -148,7 +163,7 @@ func (s *Server) routes(page, document []byte) {
 	app.Get("/auth/sessions", with(s.listSessions))
 	app.Delete("/auth/sessions", s.sameSite, with(s.endSessions))
 	app.Delete("/auth/sessions/:id", s.sameSite, with(s.endSession))
-	app.Get("/auth/devices", devicesPage(page))
+	app.Get("/auth/devices", devices)
 	app.Get("/auth/devices.js", static(typeScript, pageScript))
 	app.Get("/auth/login.js", static(typeScript, signInScript))
 	app.Get("/auth/devices.css", static(typeStyle, pageStyle))

@@ -9,6 +9,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/middleware"
 	"github.com/coatcheck/coatcheck/server/login"
+	"github.com/coatcheck/coatcheck/server/oidc"
 )
 
 // The stable names of the server's audit events, beside those of sessions.
@@ -16,6 +17,7 @@ const (
 	eventLoginFailed    = "login_failed"
 	eventLoginThrottled = "login_throttled"
 	eventRefresh        = "refresh"
+	eventProviderLogout = "provider_logout_failed"
 	eventCrossSite      = "cross_site_refused"
 	eventPanic          = "panic" // a line, not an audit event
 )
@@ -64,6 +66,7 @@ func (a *audit) endedByOperator(user string, n int) {
 func (a *audit) loginFailed(client netip.Addr, user string, err error) {
 	reason, event := outcomeUnavailable, eventLoginFailed
 	var throttled *login.Throttled
+	var failed *oidc.Failure
 	switch {
 	case errors.As(err, &throttled):
 		reason, event = throttled.By, eventLoginThrottled
@@ -71,6 +74,8 @@ func (a *audit) loginFailed(client netip.Addr, user string, err error) {
 		reason = outcomeBusy
 	case errors.Is(err, login.ErrRefused):
 		reason = outcomeRefused
+	case errors.As(err, &failed):
+		reason = providerProblems[failed.Kind].Code
 	case errors.Is(err, coatcheck.ErrClaimsTooLarge):
 		reason = outcomeClaims
 	case errors.Is(err, coatcheck.ErrRevoked):
@@ -80,10 +85,19 @@ func (a *audit) loginFailed(client netip.Addr, user string, err error) {
 	}
 	a.metrics.login(reason)
 	attrs := []slog.Attr{slog.Any("user", canonicalName(user))}
-	if reason == outcomeUnavailable {
+	if reason == outcomeUnavailable || failed != nil {
 		attrs = append(attrs, slog.String("error", err.Error())) // of a back end or a store, whose answers are not quoted
 	}
 	a.Write(client, slog.LevelWarn, event, reason, attrs...)
+}
+
+// endedByProvider is ended for sessions that the provider's word has ended. It is written even if there were none any more.
+func (a *audit) endedByProvider(client netip.Addr, user string, n int) {
+	a.Write(client, slog.LevelInfo, middleware.EventRevoke, "ok", slog.String("reason", "provider"), middleware.User(user), slog.Int("sessions", n))
+}
+
+func (a *audit) providerLogoutFailed(client netip.Addr, err error) {
+	a.Write(client, slog.LevelWarn, eventProviderLogout, "refused", slog.String("error", err.Error()))
 }
 
 // canonicalName is a name as it was typed, which is normalised only for a line that is written.

@@ -40,7 +40,7 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 		err = attempt.ClaimsTooLarge
 	}
 	if err == nil {
-		err = authenticate(r, user, attempt.Claims)
+		err = s.authenticate(r, user, attempt.Claims)
 	}
 	if err != nil {
 		return s.refuse(c, r, attempt.UserID, err)
@@ -68,8 +68,12 @@ func decidesAtOnce(mode login.Mode) bool {
 
 // authenticate begins the user's session with these claims. It fails if the mode returned no valid user ID, or if there is no
 // room for the claims.
-func authenticate(r *coatcheck.Request, user string, claims coatcheck.ClaimSet) error {
-	if claims.JSON() != nil && !remote.Fit(user, claims) {
+func (s *Server) authenticate(r *coatcheck.Request, user string, claims coatcheck.ClaimSet) error {
+	shown := user
+	if s.remoteUser != "" {
+		shown = claims.Text(s.remoteUser)
+	}
+	if claims.JSON() != nil && !remote.Fit(shown, claims) {
 		return fmt.Errorf("%w for the headers of verify", coatcheck.ErrClaimsTooLarge)
 	}
 	return r.AuthenticateWith(user, claims)

@@ -15,6 +15,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/cookie"
 	"github.com/coatcheck/coatcheck/server/internal/conn"
 	"github.com/coatcheck/coatcheck/server/login"
+	"github.com/coatcheck/coatcheck/server/oidc"
 )
 
 // Limits of every request that the server reads.
@@ -58,6 +59,11 @@ type Config struct {
 
 	// Login decides who may log in. Required by New.
 	Login login.Mode
+	// OIDC is the provider of login mode oidc, in which Login is login.Provider; nil in other modes.
+	OIDC *oidc.Provider
+	// OIDCIndex knows which sessions began with which session of the provider. Nil: an index of this server alone, which is filled
+	// from the store when the server is made.
+	OIDCIndex oidc.Index
 	// AdminKeys are the keys of which the admin listener requires one as Bearer. Without keys it answers requests to loopback
 	// names only, and none of a web page.
 	AdminKeys *login.Keys

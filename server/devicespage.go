@@ -2,9 +2,11 @@ package server
 
 import (
 	"bytes"
+	"context"
 	_ "embed" // the page's files
 	"fmt"
 	"html/template"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -33,24 +35,6 @@ var (
 const pageCSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; " +
 	"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// newDevicesPage returns the page for this server: how a user signs in depends on the configuration.
-func newDevicesPage(cfg Config) ([]byte, error) {
-	_, open := cfg.Login.(login.Open)
-	page, err := template.New("devices").Parse(pageHTML)
-	if err != nil {
-		return nil, fmt.Errorf("the devices page: %w", err)
-	}
-	var b bytes.Buffer
-	err = page.Execute(&b, struct {
-		Open     bool
-		LoginURL string
-	}{open, signInURL(cfg)})
-	if err != nil {
-		return nil, fmt.Errorf("the devices page: %w", err)
-	}
-	return b.Bytes(), nil
-}
-
 // signInURL returns where the devices page sends people to sign in: the page that the operator has named, or our own. It is
 // empty where neither is known.
 func signInURL(cfg Config) string {
@@ -60,13 +44,40 @@ func signInURL(cfg Config) string {
 	return cfg.VerifyLoginURL
 }
 
-// devicesPage serves the one answer that is meant to be rendered, with a content security policy of its own.
-func devicesPage(page []byte) fiber.Handler {
-	answer := static(typeHTML, page)
-	return func(c *fiber.Ctx) error {
-		c.Set(fiber.HeaderContentSecurityPolicy, pageCSP)
-		return answer(c)
+var devicesTemplate = template.Must(template.New("devices").Parse(pageHTML))
+
+// devicesPage serves the one answer that is meant to be rendered, with a content security policy of its own. How a user signs in
+// depends on the configuration, and in mode oidc on what the provider offers.
+func (s *Server) devicesPage(cfg Config) (fiber.Handler, error) {
+	_, open := cfg.Login.(login.Open)
+	page := func(endSession string) ([]byte, error) {
+		var b bytes.Buffer
+		err := devicesTemplate.Execute(&b, struct {
+			Open, Provider       bool
+			LoginURL, EndSession string
+		}{open, cfg.OIDC != nil, signInURL(cfg), endSession})
+		if err != nil {
+			return nil, fmt.Errorf("the devices page: %w", err)
+		}
+		return b.Bytes(), nil
 	}
+	constant, err := page("")
+	if err != nil {
+		return nil, err
+	}
+	return func(c *fiber.Ctx) error {
+		body := constant
+		if s.provider != nil {
+			ctx, cancel := context.WithTimeout(s.context(c.Context()), time.Second)
+			defer cancel()
+			var err error
+			if body, err = page(s.provider.EndSessionURL(ctx)); err != nil {
+				return err
+			}
+		}
+		c.Set(fiber.HeaderContentSecurityPolicy, pageCSP)
+		return static(typeHTML, body)(c)
+	}, nil
 }
 
 // static gives every request the same answer.

@@ -79,7 +79,11 @@ func newMetrics() *metrics {
 		Name: "coatcheck_logins_total",
 		Help: "Logins by outcome, as the audit log has it; account and address are what too many failures throttled.",
 	}, []string{"outcome"})
-	for _, outcome := range loginOutcomes {
+	outcomes := slices.Clone(loginOutcomes)
+	for _, p := range providerProblems {
+		outcomes = append(outcomes, p.Code)
+	}
+	for _, outcome := range outcomes {
 		m.logins.WithLabelValues(outcome) // so that each outcome is there from the start, and its first failure is an increase
 	}
 	m.devices = prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -19,9 +19,16 @@ var (
 	problemBadRule         = middleware.NewProblem(400, "malformed_query", "The query must be empty, or one group= with up to 16 groups, none of them empty.")
 	problemAdminQuery      = middleware.NewProblem(400, "malformed_query", "A query parameter is missing, unknown, given twice, or has no value that it may have.")
 	problemCursor          = middleware.NewProblem(400, "unknown_cursor", "The cursor is not known here. Begin again without one.")
+	problemOIDCCallback    = middleware.NewProblem(400, "oidc_callback", "The request is no answer of a provider.")
+	problemOIDCState       = middleware.NewProblem(400, "oidc_state", "This browser has begun no such login, or too long ago.")
+	problemOIDCIssuer      = middleware.NewProblem(400, "oidc_issuer", "The answer comes from another provider.")
+	problemOIDCCode        = middleware.NewProblem(400, "oidc_code", "The provider does not know this login any more.")
 	problemUnauthenticated = middleware.NewProblem(401, "unauthenticated", "There is no live session of a user.")
 	problemAdminKey        = middleware.NewProblem(401, "unauthenticated", "The admin API wants one of its keys as Bearer token.")
 	problemLoginRefused    = middleware.NewProblem(401, "login_refused", "The login was refused.")
+	problemOIDCDenied      = middleware.NewProblem(403, "oidc_denied", "The provider did not let you in.")
+	problemOIDCNotAllowed  = middleware.NewProblem(403, "oidc_not_allowed", "You may not sign in here.")
+	problemOIDCNotVerified = middleware.NewProblem(403, "oidc_not_verified", "The provider does not say who you are in the form that is needed here, such as a verified e-mail address.")
 	problemClaimsTooLarge  = middleware.NewProblem(403, "claims_too_large", "What is known of the user does not fit a session.")
 	problemGroupRequired   = middleware.NewProblem(403, "group_required", "The user is in none of the groups that may come here.")
 	problemReauth          = middleware.NewProblem(403, "reauth_required", "The login is too old for this; log in again.")
@@ -42,6 +49,10 @@ var (
 	problemSeconds         = middleware.NewProblem(400, "malformed_query", "The query parameter seconds must be above 0 and at most 300.")
 	problemProfiling       = middleware.NewProblem(409, "profile_running", "A profile of this kind is being taken.")
 	problemInternal        = middleware.Internal
+	problemOIDCAnswer      = middleware.NewProblem(502, "oidc_answer", "The provider gave an answer that cannot be used.")
+	problemOIDCToken       = middleware.NewProblem(502, "oidc_token", "The provider gave a token that is not valid for this login.")
+	problemOIDCUserInfo    = middleware.NewProblem(502, "oidc_userinfo", "The provider gave details that do not belong to this login.")
+	problemOIDCUnavailable = middleware.NewProblem(503, "oidc_unavailable", "The provider cannot be reached.")
 	problemStopping        = middleware.NewProblem(503, "stopping", "The server is stopping.")
 	problemLoginBusy       = middleware.NewProblem(503, "login_busy", "Too many logins are being checked.")
 	problemTooManyWatchers = comeBack(middleware.NewProblem(503, "too_many_watchers", "The session, or the server, has as many watchers as it may."))
@@ -91,6 +102,9 @@ func (s *Server) writeError(c *fiber.Ctx, err error) error {
 		}
 	}
 	writeProblem(ctx, p)
+	if failed := new(failedSignIn); errors.As(err, &failed) {
+		failed.showPage(ctx, p)
+	}
 	return nil
 }
 

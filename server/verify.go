@@ -31,9 +31,15 @@ func (s *Server) verify(c *fiber.Ctx, r *coatcheck.Request) error {
 		return problemGroupRequired
 	}
 	var space [1024]byte
+	shown := remote.Append(space[:0], user)
+	if s.remoteUser != "" {
+		if shown = remote.AppendText(space[:0], claims, s.remoteUser); len(shown) == 0 {
+			return problemUnauthenticated // the session began when another claim was shown
+		}
+	}
 	h := &ctx.Response.Header
 	// All of them, always: a proxy that hands on what it gets then never leaves a client's own line of that name in place.
-	h.SetCanonical(headerRemoteUser, remote.Append(space[:0], user))
+	h.SetCanonical(headerRemoteUser, shown)
 	h.SetCanonical(headerRemoteName, remote.AppendText(space[:0], claims, coatcheck.ClaimName))
 	h.SetCanonical(headerRemoteEmail, remote.AppendText(space[:0], claims, coatcheck.ClaimEmail))
 	h.SetCanonical(headerRemoteGroups, remote.AppendGroups(space[:0], claims))

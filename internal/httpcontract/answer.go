@@ -103,7 +103,8 @@ func (h *Harness) Token(r Response) string {
 // sessionLines returns the response's Set-Cookie lines of the session cookie: all but those of the name cookie.
 func (h *Harness) sessionLines(r Response) (lines []string) {
 	for _, line := range r.Header["Set-Cookie"] {
-		if !strings.HasPrefix(line, h.CookieName+"-name=") {
+		name, _, _ := strings.Cut(line, "=")
+		if name != h.CookieName+"-name" && (h.Beside == nil || !h.Beside(name)) {
 			lines = append(lines, line)
 		}
 	}

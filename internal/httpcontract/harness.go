@@ -46,6 +46,8 @@ type Harness struct {
 	Pages []string
 	// Routes are all of the application's routes that look at sessions, as "METHOD path".
 	Routes []string
+	// Beside reports whether a cookie of this name is one that the application sets beside the session's; nil: it sets none.
+	Beside func(name string) bool
 	// Repeats says that handlers change values, so that an answer may send the client's current token again.
 	Repeats bool
 

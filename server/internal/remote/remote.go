@@ -52,7 +52,7 @@ func AppendText(b []byte, claims coatcheck.ClaimSet, name string) []byte {
 	return b
 }
 
-// Fit reports whether verify has room for the user with these claims.
+// Fit reports whether verify has room for these claims beside the user that Remote-User shows.
 func Fit(user string, claims coatcheck.ClaimSet) bool {
 	b := AppendText(nil, claims, coatcheck.ClaimName)
 	b = AppendText(b, claims, coatcheck.ClaimEmail)

@@ -20,11 +20,12 @@ type Config struct {
 	Listen            string // host:port
 	AdminListen       string // host:port, or "off"
 	AdminKeyFile      string
-	Login             string // open, trusted, users or webhook
+	Login             string // open, trusted, users, webhook or oidc
 	LoginKeyFile      string
 	UsersFile         string
 	WebhookURL        string // may hold a secret
 	AllowOpenLogin    bool
+	OIDC              OIDC
 	NotBefore         time.Time // --sessions-not-before
 	OnReuse           string    // reject or revoke
 	Store             string    // "memory", or a URL that may hold a password
@@ -49,6 +50,14 @@ type Config struct {
 
 	byName map[string]*setting // the table
 	given  map[string]given    // by the setting's name: its text, and where that stood
+}
+
+// OIDC holds the settings of login mode oidc.
+type OIDC struct {
+	Issuer, ClientID, SecretFile, ExternalURL string
+	Scopes, RemoteUser                        string
+	Claims, Groups, Allow                     []string
+	StateKeyFile, CAFile                      string
 }
 
 // given is a setting's text and where it stood.

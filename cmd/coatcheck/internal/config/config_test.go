@@ -20,6 +20,8 @@ import (
 var contract = map[string]string{
 	"listen": "127.0.0.1:3000", "admin-listen": "127.0.0.1:3001", "dev": "false", "config": "", "admin-key-file": "",
 	"store": "memory", "login": "", "allow-open-login": "false", "login-key-file": "", "users-file": "", "webhook-url": "",
+	"oidc-issuer": "", "oidc-client-id": "", "oidc-client-secret-file": "", "oidc-external-url": "", "oidc-scopes": "openid profile email", "oidc-remote-user": "sub",
+	"oidc-claims": "name,email,groups", "oidc-groups": "", "oidc-allow": "", "oidc-state-key-file": "", "oidc-ca-file": "",
 	"cookie-name": "__Host-coatcheck", "cookie-domain": "", "cookie-path": "/", "cookie-secure": "true",
 	"cookie-http-only": "true", "cookie-same-site": "lax",
 	"ttl": "30m", "max-lifetime": "12h", "rolling": "true", "renew-every": "", "rotation-grace": "10s", "on-reuse": "reject",
@@ -54,6 +56,7 @@ func TestDefaults(t *testing.T) {
 			URL: "memory", Prefix: "coatcheck:", CacheTTL: time.Minute, CacheSize: 64 << 20, Timeout: 500 * time.Millisecond,
 		},
 		Shutdown: 10 * time.Second, LogFormat: "json", LogLevel: "info",
+		OIDC: OIDC{Scopes: "openid profile email", RemoteUser: "sub", Claims: []string{"name", "email", "groups"}},
 		Server: server.Config{
 			Cookie:       server.Cookie{Name: "__Host-coatcheck", Path: "/", SameSite: "lax"},
 			ReauthWithin: 15 * time.Minute, ReadTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeader: 8 << 10,
@@ -115,6 +118,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 			URL: "redis://127.0.0.1:6379", Prefix: "x:", CacheTTL: -1, CacheSize: 1 << 30, Timeout: time.Second, WaitReplicas: 2,
 		},
 		Shutdown: 4 * time.Second, LogFormat: "text", LogLevel: "debug",
+		OIDC: OIDC{Scopes: "openid profile email", RemoteUser: "sub", Claims: []string{"name", "email", "groups"}},
 		Server: server.Config{
 			Cookie: server.Cookie{
 				Name: "__Secure-sid", Domain: "example.com", Path: "/app", ScriptAccess: true, SameSite: "strict",
@@ -132,6 +136,27 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 	assert.True(t, c.NotBefore.Equal(time.Date(2026, 11, 23, 15, 0, 0, 0, time.UTC)), c.NotBefore)
 	want.NotBefore, want.Server.Policy.NotBefore = c.NotBefore, c.NotBefore
 	assert.Equal(t, want, settled(c))
+}
+
+func TestProviderSettings(t *testing.T) {
+	args := strings.Fields(`--login oidc --oidc-issuer https://id.example --oidc-client-id c --oidc-client-secret-file /s --oidc-external-url https://auth.example
+		--oidc-remote-user email --oidc-claims name,groups=roles --oidc-groups team-* --oidc-groups ops --oidc-allow groups=staff --oidc-state-key-file /k --oidc-ca-file /ca`)
+	c, err := Load(append(args, "--oidc-scopes", "openid groups"), nil)
+	require.NoError(t, err)
+	assert.Equal(t, OIDC{
+		Issuer: "https://id.example", ClientID: "c", SecretFile: "/s", ExternalURL: "https://auth.example", Scopes: "openid groups", RemoteUser: "email",
+		Claims: []string{"name", "groups=roles"}, Groups: []string{"team-*", "ops"}, Allow: []string{"groups=staff"}, StateKeyFile: "/k", CAFile: "/ca",
+	}, c.OIDC)
+	_, err = Load([]string{"--login=oidc"}, nil)
+	for _, name := range []string{"oidc-issuer", "oidc-client-id", "oidc-external-url"} {
+		assert.ErrorContains(t, err, "--"+name+": --login oidc needs it")
+	}
+	_, err = Load(append(strings.Fields("--store redis://127.0.0.1:6379"), args[:8]...), nil)
+	assert.ErrorContains(t, err, "--oidc-state-key-file: is needed with a Redis store")
+	_, err = Load(append(args[2:], "--login=open"), nil)
+	for _, name := range []string{"issuer", "client-id", "client-secret-file", "external-url", "groups", "allow", "state-key-file", "ca-file"} {
+		assert.ErrorContains(t, err, "--oidc-"+name, "without effect")
+	}
 }
 
 func TestPrecedence(t *testing.T) {

@@ -36,7 +36,7 @@ func TestMistakes(t *testing.T) {
 		"login must be named": {want: []string{loginMissing}},
 		"login in an empty flag": {
 			args: []string{"--login="},
-			want: []string{`--login "": must be open, trusted, users, webhook (command line)`},
+			want: []string{`--login "": must be open, trusted, users, webhook, oidc (command line)`},
 		},
 		"zero and negative durations": {
 			args: strings.Fields("--dev --ttl 0s --max-lifetime -1h --read-timeout 0 --idle-timeout -1s --shutdown-timeout 0s --renew-every -1s --rotation-grace -1s"),

@@ -58,6 +58,7 @@ func settings(c *Config) []setting {
 	}
 	group("Start", startSettings(c)...)
 	group("Login", loginSettings(c)...)
+	group("OpenID Connect", oidcSettings(c)...)
 	group("Cookie", cookieSettings(c)...)
 	group("Sessions", sessionSettings(c)...)
 	group("Store", storeSettings(c)...)
@@ -95,8 +96,8 @@ func startSettings(c *Config) []setting {
 func loginSettings(c *Config) []setting {
 	return []setting{
 		{
-			name: "login", kind: word(&c.Login, []string{"open", "trusted", "users", "webhook"}), dev: "open",
-			unset: "must be named", help: "who may log in: anybody as anybody (open), whom a back end with a key names (trusted), who knows his password (users), whom your own back end lets in (webhook)",
+			name: "login", kind: word(&c.Login, []string{"open", "trusted", "users", "webhook", "oidc"}), dev: "open",
+			unset: "must be named", help: "who may log in: anybody as anybody (open), whom a back end with a key names (trusted), who knows his password (users), whom your own back end lets in (webhook), whom an OpenID Connect provider lets in (oidc)",
 		},
 		{
 			name: "allow-open-login", kind: onOff(&c.AllowOpenLogin), def: "false",
@@ -121,6 +122,56 @@ func loginSettings(c *Config) []setting {
 		{
 			name: "verify-login-url", kind: text("URL", &c.Server.VerifyLoginURL), secret: true,
 			help: "where /auth/verify sends browsers that are not logged in, with the address that they wanted as rd, if that is on the same origin or on one of --trusted-origins",
+		},
+	}
+}
+
+func oidcSettings(c *Config) []setting {
+	o := &c.OIDC
+	return []setting{
+		{
+			name: "oidc-issuer", kind: text("URL", &o.Issuer),
+			help: "for --login oidc: the provider; https, or http on a loopback address",
+		},
+		{
+			name: "oidc-client-id", kind: text("name", &o.ClientID),
+			help: "the name that the provider knows this server by",
+		},
+		{
+			name: "oidc-client-secret-file", kind: text("file", &o.SecretFile), unset: "a public client",
+			help: "file with the client's secret; re-read on HUP",
+		},
+		{
+			name: "oidc-external-url", kind: text("URL", &o.ExternalURL),
+			help: "where browsers reach this server, such as https://auth.example.com; the redirect URI is this and /auth/oidc/callback",
+		},
+		{
+			name: "oidc-scopes", kind: text("words", &o.Scopes), def: "openid profile email",
+			help: "what the provider is asked for",
+		},
+		{
+			name: "oidc-remote-user", kind: filled("claim", &o.RemoteUser), def: "sub",
+			help: "the claim that Remote-User shows; email must be verified. The user ID is always sub",
+		},
+		{
+			name: "oidc-claims", kind: list("ours=theirs", &o.Claims), def: "name,email,groups",
+			help: "the claims that sessions keep, each by its name, or as ours=theirs",
+		},
+		{
+			name: "oidc-groups", kind: list("pattern", &o.Groups), unset: "all",
+			help: "the groups that sessions keep, as patterns such as team-*",
+		},
+		{
+			name: "oidc-allow", kind: list("claim=pattern", &o.Allow), unset: "everybody whom the provider lets in",
+			help: "rules such as groups=staff or email=*@example.com, of which one must hold",
+		},
+		{
+			name: "oidc-state-key-file", kind: text("file", &o.StateKeyFile), unset: "a random key of the process",
+			help: "file with keys of 32 random bytes or more, one a line, that encrypt what a login remembers; the first encrypts, all decrypt. Needed with a Redis store; re-read on HUP",
+		},
+		{
+			name: "oidc-ca-file", kind: text("file", &o.CAFile), unset: "the system's",
+			help: "authorities that may sign the provider's certificate, PEM",
 		},
 	}
 }

@@ -110,6 +110,19 @@ var rules = []struct {
 	{"login-key-file", func(c *Config) error { return ofMode(c, "trusted", c.LoginKeyFile) }},
 	{"users-file", func(c *Config) error { return ofMode(c, "users", c.UsersFile) }},
 	{"webhook-url", func(c *Config) error { return ofMode(c, "webhook", c.WebhookURL) }},
+	{"oidc-issuer", func(c *Config) error { return ofMode(c, "oidc", c.OIDC.Issuer) }},
+	{"oidc-client-id", func(c *Config) error { return ofMode(c, "oidc", c.OIDC.ClientID) }},
+	{"oidc-external-url", func(c *Config) error { return ofMode(c, "oidc", c.OIDC.ExternalURL) }},
+	{"oidc-client-secret-file", func(c *Config) error { return onlyOIDC(c, c.OIDC.SecretFile) }},
+	{"oidc-ca-file", func(c *Config) error { return onlyOIDC(c, c.OIDC.CAFile) }},
+	{"oidc-groups", func(c *Config) error { return onlyOIDC(c, strings.Join(c.OIDC.Groups, ",")) }},
+	{"oidc-allow", func(c *Config) error { return onlyOIDC(c, strings.Join(c.OIDC.Allow, ",")) }},
+	{"oidc-state-key-file", func(c *Config) error {
+		if c.Login == "oidc" && c.Store != "memory" && c.OIDC.StateKeyFile == "" {
+			return errors.New("is needed with a Redis store: any node must be able to finish a login")
+		}
+		return onlyOIDC(c, c.OIDC.StateKeyFile)
+	}},
 	{"tls-cert", func(c *Config) error {
 		if c.TLSCert == "" && c.TLSKey != "" {
 			return errors.New("--tls-key needs it")
@@ -186,6 +199,14 @@ func ofMode(c *Config, mode, value string) error {
 	default:
 		return nil
 	}
+}
+
+// onlyOIDC refuses a value that would have no effect.
+func onlyOIDC(c *Config, value string) error {
+	if value != "" && c.Login != "oidc" && c.Login != "" {
+		return fmt.Errorf("is for --login oidc, and --login is %s", c.Login)
+	}
+	return nil
 }
 
 // leaves splits joined errors.

@@ -9,6 +9,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/server/login"
+	"github.com/coatcheck/coatcheck/server/oidc"
 )
 
 // Credentials are the contents of the files that a configuration names.
@@ -17,6 +18,8 @@ type Credentials struct {
 	Login login.Mode
 	// Admits reports whether a user may still have sessions; nil: every user may.
 	Admits func(userID []byte) bool
+	// Provider is the provider of login mode oidc; nil: another mode, or its settings have mistakes.
+	Provider *oidc.Provider
 	// AdminKeys are the keys that the admin API accepts; nil: it asks for none.
 	AdminKeys *login.Keys
 	// Certificate is the certificate of the public listener; nil: the listener speaks plain http.
@@ -72,6 +75,8 @@ func (o *Credentials) openLogin(c *config.Config, opt login.UsersOptions) error 
 			return c.Mistake("webhook-url", err)
 		}
 		o.Login = webhook
+	case c.Login == "oidc" && c.OIDC.Issuer != "" && c.OIDC.ClientID != "" && c.OIDC.ExternalURL != "":
+		return o.openProvider(c)
 	}
 	return nil
 }

@@ -139,6 +139,9 @@ func (d *daemon) newServer(spans *traces.Traces, store coatcheck.Store) (*server
 	}
 	c := d.Config.Server
 	c.Logger = d.log
+	if c.OIDC = d.Credentials.Provider; c.OIDC != nil {
+		c.OIDCIndex = providerIndex(store)
+	}
 	c.Login, c.Policy.Admits, c.AdminKeys = throttled(d.Credentials.Login, store), d.Credentials.Admits, d.Credentials.AdminKeys
 	c.Collectors = slices.Concat(c.Collectors, []prometheus.Collector{storeCollector(store), buildInfo(d.Version)}, d.rereads.collectors())
 	if cert := d.Credentials.Certificate; cert != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server/login"
+	"github.com/coatcheck/coatcheck/server/oidc"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
@@ -54,4 +55,12 @@ func throttled(mode login.Mode, store coatcheck.Store) login.Mode {
 		accounts, addresses = login.NewMemoryLedger(ofAccounts), login.NewMemoryLedger(ofAddresses)
 	}
 	return login.NewThrottle(guessable, accounts, addresses, nil)
+}
+
+// providerIndex returns the index that nodes share with a store which they share; nil: the server has its own.
+func providerIndex(store coatcheck.Store) oidc.Index {
+	if shared, ok := store.(*redisstore.Store); ok {
+		return shared.ProviderIndex()
+	}
+	return nil
 }

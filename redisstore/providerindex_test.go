@@ -1,0 +1,63 @@
+package redisstore_test
+
+import (
+	"crypto/rand"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
+	"github.com/coatcheck/coatcheck/server/oidc"
+)
+
+// Both indexes of a provider's sessions do the same.
+func TestProviderIndex(t *testing.T) {
+	store, err := redisstore.New(t.Context(), redisstore.Options{URL: redistest.Start(t).URL()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	for name, x := range map[string]oidc.Index{"memory": oidc.NewMemoryIndex(), "redis": store.ProviderIndex()} {
+		t.Run(name, func(t *testing.T) {
+			ctx, now := t.Context(), time.Now()
+			digest := func() (d [16]byte) { _, _ = rand.Read(d[:]); return d }
+			add := func(session [16]byte, entry string, at time.Time, life time.Duration) bool {
+				ended, err := x.Add(ctx, session, entry, at, at.Add(life))
+				require.NoError(t, err)
+				return ended
+			}
+			end := func(session [16]byte, at time.Time) []string {
+				entries, err := x.End(ctx, session, at, at.Add(10*time.Minute))
+				require.NoError(t, err)
+				return entries
+			}
+			session := digest()
+			assert.Empty(t, end(digest(), now), "unknown")
+			assert.False(t, add(session, "a", now, time.Hour))
+			assert.False(t, add(session, "b", now, time.Hour))
+			assert.False(t, add(digest(), "other", now, time.Hour))
+			assert.ElementsMatch(t, []string{"a", "b"}, end(session, now))
+			assert.ElementsMatch(t, []string{"a", "b"}, end(session, now), "a logout whose work failed finds them again")
+			assert.True(t, add(session, "c", now, time.Hour), "a login that was on its way")
+			assert.True(t, add(session, "c", now.Add(9*time.Minute), time.Hour))
+
+			many := digest()
+			for i := range oidc.MaxEntries + 10 {
+				require.False(t, add(many, string(rune('A'+i%26))+string(rune('a'+i/26)), now.Add(time.Duration(i)*time.Millisecond), time.Hour))
+			}
+			assert.LessOrEqual(t, len(end(many, now)), oidc.MaxEntries)
+
+			token := digest()
+			once := func() bool {
+				first, err := x.Once(ctx, token, now, now.Add(5*time.Minute))
+				require.NoError(t, err)
+				return first
+			}
+			assert.True(t, once())
+			assert.False(t, once())
+			require.NoError(t, x.Forget(ctx, token))
+			assert.True(t, once())
+		})
+	}
+}

@@ -1,0 +1,49 @@
+package oidc
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Failure is why a login, or a logout by the provider, failed. Its kind decides the answer; the detail is for the log, and holds
+// nothing that the provider sent but numbers and names of this package.
+type Failure struct {
+	Kind   Kind
+	detail string
+}
+
+// Kind is one of the ways in which a login fails.
+type Kind int
+
+// What came is wrong: the request is not one that this server has sent anybody to make.
+const (
+	BadCallback Kind = iota + 1 // its parameters are none of OpenID Connect's
+	BadState                    // this browser has begun no such login, or too long ago
+	BadIssuer                   // it is the answer of another provider
+	BadCode                     // the provider does not take the code
+	// The person is not let in.
+	Denied      // by the provider
+	NotAllowed  // by --oidc-allow
+	NotVerified // the e-mail address that identifies the person is not verified, or the claim is missing
+	// The provider answered what it must not.
+	BadAnswer
+	BadToken
+	BadUserInfo
+	// Unavailable: the provider could not be reached, or could not answer.
+	Unavailable
+	// BadLogout: a logout token is wrong.
+	BadLogout
+)
+
+// Error returns the detail.
+func (f *Failure) Error() string { return f.detail }
+
+func failf(kind Kind, format string, args ...any) error {
+	return &Failure{Kind: kind, detail: fmt.Sprintf(format, args...)}
+}
+
+func asFailure(err error) (*Failure, bool) {
+	f := new(Failure)
+	ok := errors.As(err, &f)
+	return f, ok
+}

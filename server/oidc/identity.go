@@ -1,0 +1,186 @@
+package oidc
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// mapping is one entry of --oidc-claims, ours=theirs, or of --oidc-allow, claim=pattern.
+type mapping struct{ ours, theirs string }
+
+// parseMappings reads entries; where alone is true, a name alone is mapped to itself.
+func parseMappings(entries, usual []string, alone bool) ([]mapping, error) {
+	if len(entries) == 0 {
+		entries = usual
+	}
+	var all []mapping
+	seen := make(map[string]bool)
+	for _, entry := range entries {
+		ours, theirs, ok := strings.Cut(strings.TrimSpace(entry), "=")
+		if !ok && alone {
+			theirs = ours
+		}
+		switch {
+		case ours == "" || theirs == "":
+			return nil, fmt.Errorf("%.60q: must be name=value", entry)
+		case alone && (ours == "sub" || seen[ours]):
+			return nil, fmt.Errorf("%.60q: is there already", ours)
+		}
+		seen[ours] = true
+		all = append(all, mapping{ours, theirs})
+	}
+	return all, nil
+}
+
+// admit returns the claims to keep of a person about whom the provider said this, or why the person is not let in.
+func (p *Provider) admit(sub string, said map[string]any) (coatcheck.ClaimSet, error) {
+	if !p.allowed(sub, said) {
+		return coatcheck.ClaimSet{}, failf(NotAllowed, "none of the rules lets the person in")
+	}
+	kept := make(map[string]any)
+	for _, m := range p.kept {
+		values, isList, ok := texts(said[m.theirs])
+		switch {
+		case !ok:
+			return coatcheck.ClaimSet{}, failf(BadAnswer, "the claim for %s is neither a text nor a list of texts", m.ours)
+		case values == nil:
+		case m.ours == coatcheck.ClaimGroups:
+			kept[m.ours] = p.groups(values)
+		case isList:
+			kept[m.ours] = values
+		default:
+			kept[m.ours] = values[0]
+		}
+	}
+	if name := p.RemoteUserClaim(); name != "" {
+		if text, _ := kept[name].(string); text == "" {
+			return coatcheck.ClaimSet{}, failf(NotVerified, "the claim that Remote-User shows is missing")
+		}
+		if p.theirs(name) == "email" && !verified(said) {
+			return coatcheck.ClaimSet{}, failf(NotVerified, "the e-mail address is not verified")
+		}
+	}
+	text, err := json.Marshal(kept)
+	if err != nil {
+		return coatcheck.ClaimSet{}, failf(BadAnswer, "the claims cannot be kept")
+	}
+	claims, err := coatcheck.ParseClaims(text)
+	if errors.Is(err, coatcheck.ErrClaimsTooLarge) {
+		return coatcheck.ClaimSet{}, err
+	}
+	if err != nil {
+		return coatcheck.ClaimSet{}, failf(BadAnswer, "the claims have wrong types")
+	}
+	return claims, nil
+}
+
+// theirs is the provider's name of one of our claims.
+func (p *Provider) theirs(ours string) string {
+	for _, m := range p.kept {
+		if m.ours == ours {
+			return m.theirs
+		}
+	}
+	return ours
+}
+
+// groups returns those that are kept.
+func (p *Provider) groups(all []string) []string {
+	kept := []string{}
+	for _, group := range all {
+		keep := len(p.opt.Groups) == 0
+		for _, pattern := range p.opt.Groups {
+			keep = keep || matches(pattern, group)
+		}
+		if keep && group != "" {
+			kept = append(kept, group)
+		}
+	}
+	return kept
+}
+
+// allowed reports whether one of the rules holds. A rule about an e-mail address holds for a verified one only, because at many
+// providers a person may enter any.
+func (p *Provider) allowed(sub string, said map[string]any) bool {
+	if len(p.allow) == 0 {
+		return true
+	}
+	for _, rule := range p.allow {
+		theirs := p.theirs(rule.ours)
+		values, _, _ := texts(said[theirs])
+		if rule.ours == "sub" {
+			values = []string{sub}
+		}
+		pattern := rule.theirs
+		for _, value := range values {
+			if theirs == "email" {
+				if !verified(said) {
+					continue
+				}
+				value, pattern = strings.ToLower(value), strings.ToLower(pattern)
+			}
+			if matches(pattern, value) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// verified reports whether the provider vouches for the e-mail address. Some write the word as text.
+func verified(said map[string]any) bool {
+	return said["email_verified"] == true || said["email_verified"] == "true"
+}
+
+// texts returns a claim as texts: of a text, a number, a truth value, or a list of texts. It is nil where there is none.
+func texts(value any) (all []string, isList, ok bool) {
+	switch v := value.(type) {
+	case nil:
+		return nil, false, true
+	case string:
+		return []string{v}, false, true
+	case bool:
+		return []string{strconv.FormatBool(v)}, false, true
+	case float64:
+		return []string{strconv.FormatFloat(v, 'f', -1, 64)}, false, true
+	case []any:
+		all = make([]string, 0, len(v))
+		for _, one := range v {
+			text, isText := one.(string)
+			if !isText {
+				return nil, true, false
+			}
+			all = append(all, text)
+		}
+		return all, true, true
+	default:
+		return nil, false, false
+	}
+}
+
+// matches reports whether the text is of the pattern, in which * stands for any text.
+func matches(pattern, text string) bool {
+	first, rest, more := strings.Cut(pattern, "*")
+	if !more {
+		return pattern == text
+	}
+	text, ok := strings.CutPrefix(text, first)
+	if !ok {
+		return false
+	}
+	parts := strings.Split(rest, "*")
+	last := parts[len(parts)-1]
+	for _, part := range parts[:len(parts)-1] {
+		i := strings.Index(text, part)
+		if i < 0 {
+			return false
+		}
+		text = text[i+len(part):]
+	}
+	return strings.HasSuffix(text, last)
+}

@@ -1,0 +1,126 @@
+package oidc
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Index knows which sessions began with which session of the provider, so that the provider's word on one that has ended reaches
+// the sessions of whichever node; and which logout tokens were taken. Session and token are digests. The signatures hold standard
+// types only, so that a store can have an Index without importing this package. Each method is atomic. Safe for concurrent use.
+type Index interface {
+	// Add notes a session of ours, until it can live no longer, and reports whether the provider's had been ended before. An entry
+	// is added once it has begun: of a login and a logout at once either the login sees that it was ended, or the logout sees the
+	// entry.
+	Add(ctx context.Context, session [16]byte, entry string, now, until time.Time) (ended bool, err error)
+	// End notes that the provider's session has ended, until the given time, and returns its entries. They stay, so that a logout
+	// whose work failed finds them again.
+	End(ctx context.Context, session [16]byte, now, until time.Time) (entries []string, err error)
+	// Once reports whether a token is taken for the first time, and notes it until the given time.
+	Once(ctx context.Context, token [16]byte, now, until time.Time) (first bool, err error)
+	// Forget takes Once back, for a token whose work could not be done.
+	Forget(ctx context.Context, token [16]byte) error
+}
+
+// MaxEntries is how many sessions of ours one session of the provider has at most; beyond it the oldest is forgotten.
+const MaxEntries = 256
+
+// MemoryIndex is the Index of one node. It forgets what has expired when it is next written to.
+type MemoryIndex struct {
+	mu       sync.Mutex
+	sessions map[[16]byte]*sessionEntries // guarded by mu
+	tokens   map[[16]byte]time.Time       // guarded by mu: when each may be forgotten
+	swept    time.Time                    // guarded by mu
+}
+
+type sessionEntries struct {
+	entries    []string
+	until      time.Time
+	endedUntil time.Time // zero: not ended
+}
+
+// NewMemoryIndex returns an empty index.
+func NewMemoryIndex() *MemoryIndex {
+	return &MemoryIndex{sessions: make(map[[16]byte]*sessionEntries), tokens: make(map[[16]byte]time.Time)}
+}
+
+// sweepEvery is how often what has expired is looked for.
+const sweepEvery = time.Minute
+
+// sweep is called with mu held.
+func (m *MemoryIndex) sweep(now time.Time) {
+	if since := now.Sub(m.swept); since >= 0 && since < sweepEvery {
+		return
+	}
+	m.swept = now
+	for id, s := range m.sessions {
+		if !now.Before(s.until) && !now.Before(s.endedUntil) {
+			delete(m.sessions, id)
+		}
+	}
+	for id, until := range m.tokens {
+		if !now.Before(until) {
+			delete(m.tokens, id)
+		}
+	}
+}
+
+func (m *MemoryIndex) at(session [16]byte) *sessionEntries {
+	s := m.sessions[session]
+	if s == nil {
+		s = new(sessionEntries)
+		m.sessions[session] = s
+	}
+	return s
+}
+
+// Add implements Index. It returns no error.
+func (m *MemoryIndex) Add(_ context.Context, session [16]byte, entry string, now, until time.Time) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sweep(now)
+	s := m.at(session)
+	if now.Before(s.endedUntil) {
+		return true, nil
+	}
+	s.entries = append(s.entries, entry)
+	if len(s.entries) > MaxEntries {
+		s.entries = s.entries[1:]
+	}
+	if until.After(s.until) {
+		s.until = until
+	}
+	return false, nil
+}
+
+// End implements Index. It returns no error.
+func (m *MemoryIndex) End(_ context.Context, session [16]byte, now, until time.Time) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sweep(now)
+	s := m.at(session)
+	s.endedUntil = until
+	return slices.Clone(s.entries), nil
+}
+
+// Once implements Index. It returns no error.
+func (m *MemoryIndex) Once(_ context.Context, token [16]byte, now, until time.Time) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sweep(now)
+	if taken, ok := m.tokens[token]; ok && now.Before(taken) {
+		return false, nil
+	}
+	m.tokens[token] = until
+	return true, nil
+}
+
+// Forget implements Index. It returns no error.
+func (m *MemoryIndex) Forget(_ context.Context, token [16]byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.tokens, token)
+	return nil
+}

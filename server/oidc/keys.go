@@ -1,0 +1,152 @@
+package oidc
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+)
+
+// algorithms are those by which a token may be signed: with a private key that only the provider has. None, and those with the
+// client's secret, are not among them.
+var algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA}
+
+const (
+	// refetchEvery is the least time between two fetches of the keys because a token named one that is not known.
+	refetchEvery = time.Minute
+	// usualKeys is for how long keys are kept whose answer does not say it.
+	usualKeys = 5 * time.Minute
+	// maxKeys bounds the keys that one token may be tried with.
+	maxKeys = 32
+)
+
+// keys are the provider's public keys. They are fetched when they are first needed, when they are too old, and when a token names
+// one that is not among them. It implements oidc.KeySet. Safe for concurrent use.
+type keys struct {
+	fetch func(ctx context.Context, into *jose.JSONWebKeySet) (time.Duration, error)
+	now   func() time.Time
+
+	mu      sync.Mutex // held during a fetch: one at a time
+	all     []jose.JSONWebKey
+	until   time.Time // when they are too old
+	fetched time.Time // when they were last fetched
+	failed  failedFetch
+}
+
+var _ oidc.KeySet = (*keys)(nil)
+
+// failedFetch lets a provider that is away be asked once a second, and not once for each login.
+type failedFetch struct {
+	err error
+	at  time.Time
+}
+
+const retryEvery = time.Second
+
+func (f failedFetch) recent(now time.Time) bool {
+	since := now.Sub(f.at)
+	return f.err != nil && since >= 0 && since < retryEvery
+}
+
+var errSignature = errors.New("the signature is not by one of the provider's keys")
+
+// VerifySignature returns the payload of a token that one of the keys has signed.
+func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	jws, err := jose.ParseSignedCompact(token, algorithms)
+	if err != nil {
+		return nil, errors.New("not a signed token of an allowed algorithm")
+	}
+	id := jws.Signatures[0].Header.KeyID
+	all, err := k.get(ctx, func([]jose.JSONWebKey) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	if payload, ok := verify(jws, id, all); ok {
+		return payload, nil
+	}
+	if known(all, id) {
+		return nil, errSignature
+	}
+	if all, err = k.get(ctx, func(all []jose.JSONWebKey) bool { return known(all, id) }); err != nil {
+		return nil, err
+	}
+	if payload, ok := verify(jws, id, all); ok {
+		return payload, nil
+	}
+	return nil, errSignature
+}
+
+// known reports whether a token that names this key need not wait for other keys.
+func known(all []jose.JSONWebKey, id string) bool {
+	for i := range all {
+		if all[i].KeyID == id {
+			return id != ""
+		}
+	}
+	return false
+}
+
+func verify(jws *jose.JSONWebSignature, id string, all []jose.JSONWebKey) ([]byte, bool) {
+	for i := range all {
+		if id != "" && all[i].KeyID != id || !fits(jws.Signatures[0].Header.Algorithm, all[i].Algorithm) {
+			continue
+		}
+		if payload, err := jws.Verify(all[i].Key); err == nil {
+			return payload, true
+		}
+	}
+	return nil, false
+}
+
+func fits(ofToken, ofKey string) bool { return ofKey == "" || ofKey == ofToken }
+
+// get returns the keys, and fetches them if they are too old, or if they are not enough and were not fetched a moment ago.
+func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) ([]jose.JSONWebKey, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now()
+	since := now.Sub(k.fetched)
+	fresh := k.all != nil && now.Before(k.until)
+	if fresh && (enough(k.all) || since >= 0 && since < refetchEvery) {
+		return k.all, nil
+	}
+	if k.failed.recent(now) {
+		return nil, k.failed.err
+	}
+	var set jose.JSONWebKeySet
+	forHow, err := k.fetch(ctx, &set)
+	if err != nil {
+		k.failed = failedFetch{failf(Unavailable, "the provider's keys: %v", err), now}
+		return nil, k.failed.err
+	}
+	k.all, k.fetched, k.until, k.failed = usable(set.Keys), now, now.Add(forHow), failedFetch{}
+	return k.all, nil
+}
+
+// usable returns the keys that may have signed a token: public ones of the allowed kinds, for signatures.
+func usable(all []jose.JSONWebKey) []jose.JSONWebKey {
+	found := []jose.JSONWebKey{}
+	for _, key := range all {
+		ok := key.Use == "" || key.Use == "sig"
+		switch pub := key.Key.(type) {
+		case *rsa.PublicKey:
+			ok = ok && pub.N.BitLen() >= 2048
+		case *ecdsa.PublicKey:
+			ok = ok && pub.Curve == elliptic.P256()
+		case ed25519.PublicKey:
+		default:
+			ok = false
+		}
+		if ok && len(found) < maxKeys {
+			found = append(found, key)
+		}
+	}
+	return found
+}

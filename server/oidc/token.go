@@ -1,0 +1,154 @@
+package oidc
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"maps"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+
+	"github.com/coatcheck/coatcheck"
+)
+
+// idToken is what is read of an ID token.
+type idToken struct {
+	sub, sid string
+	claims   map[string]any
+}
+
+// signed are the registered claims that are checked of a token.
+type signed struct {
+	Sub      string                     `json:"sub"`
+	Sid      string                     `json:"sid"`
+	Azp      *string                    `json:"azp"`
+	Nonce    *string                    `json:"nonce"`
+	Exp      *float64                   `json:"exp"`
+	Iat      *float64                   `json:"iat"`
+	AuthTime *float64                   `json:"auth_time"`
+	Jti      string                     `json:"jti"`
+	Events   map[string]json.RawMessage `json:"events"`
+}
+
+// verifyToken checks a token's signature, issuer and audience.
+func (p *Provider) verifyToken(ctx context.Context, doc *document, raw string) (*oidc.IDToken, *signed, error) {
+	keys := &heard{keys: p.keys}
+	verifier := oidc.NewVerifier(doc.Issuer, keys, &oidc.Config{
+		ClientID: p.opt.ClientID, SupportedSigningAlgs: []string{oidc.RS256, oidc.ES256, oidc.EdDSA},
+		SkipExpiryCheck: true, // ours allows for clocks that differ
+		Now:             p.opt.Now,
+	})
+	token, err := verifier.Verify(p.context(ctx), raw)
+	if keys.err != nil {
+		return nil, nil, keys.err
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	s := new(signed)
+	if err := token.Claims(s); err != nil {
+		return nil, nil, failf(BadToken, "its claims have the wrong types")
+	}
+	switch {
+	case len(token.Audience) > 1 && s.Azp == nil, s.Azp != nil && *s.Azp != p.opt.ClientID:
+		return nil, nil, failf(BadToken, "it is for another client")
+	case s.Exp == nil || s.Iat == nil:
+		return nil, nil, failf(BadToken, "it has no exp or no iat")
+	case !p.opt.Now().Before(unix(*s.Exp).Add(clockSkew)):
+		return nil, nil, failf(BadToken, "it has expired")
+	case unix(*s.Iat).After(p.opt.Now().Add(clockSkew)):
+		return nil, nil, failf(BadToken, "it was issued in the future")
+	}
+	return token, s, nil
+}
+
+// heard keeps the failure to fetch keys, of which the library makes a text.
+type heard struct {
+	*keys
+	err error
+}
+
+// VerifySignature is that of the keys.
+func (h *heard) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	payload, err := h.keys.VerifySignature(ctx, token)
+	if _, failed := asFailure(err); failed {
+		h.err = err
+	}
+	return payload, err
+}
+
+func unix(seconds float64) time.Time {
+	return time.UnixMilli(int64(min(max(seconds, 0), 1<<40) * 1000))
+}
+
+// checkIDToken checks an ID token as OpenID Connect Core 1.0, section 3.1.3.7 says.
+func (p *Provider) checkIDToken(ctx context.Context, doc *document, raw, accessToken string, a *attempt) (*idToken, error) {
+	token, s, err := p.verifyToken(ctx, doc, raw)
+	if err != nil {
+		return nil, p.tokenFailure(err)
+	}
+	switch {
+	case s.Nonce == nil || subtle.ConstantTimeCompare([]byte(*s.Nonce), []byte(a.nonce())) != 1:
+		return nil, failf(BadToken, "the ID token is of another login")
+	case !since(unix(*s.Iat), a.began):
+		return nil, failf(BadToken, "the ID token is older than the login")
+	case token.AccessTokenHash != "" && token.VerifyAccessToken(accessToken) != nil:
+		return nil, failf(BadToken, "the ID token is of another access token")
+	case a.reauth && (s.AuthTime == nil || !since(unix(*s.AuthTime), a.began)):
+		return nil, failf(BadToken, "the provider did not authenticate the person anew")
+	case !validSub(s.Sub):
+		return nil, failf(BadToken, "its sub cannot be a user ID")
+	}
+	id := &idToken{sub: s.Sub, sid: s.Sid}
+	if err := token.Claims(&id.claims); err != nil {
+		return nil, failf(BadToken, "its claims cannot be read")
+	}
+	return id, nil
+}
+
+// tokenFailure keeps a Failure, and hides the library's text, which quotes the token.
+func (p *Provider) tokenFailure(err error) error {
+	if f, ok := asFailure(err); ok {
+		return f
+	}
+	return failf(BadToken, "the ID token is not signed by the provider for this client")
+}
+
+func validSub(sub string) bool {
+	for _, r := range sub {
+		if unicode.IsControl(r) || r == utf8.RuneError {
+			return false
+		}
+	}
+	return sub != "" && len(sub) <= coatcheck.MaxUserID
+}
+
+// withUserInfo returns the claims of the ID token with those of userinfo over them. An e-mail address goes with the word of its own
+// source on whether it is verified.
+func (p *Provider) withUserInfo(ctx context.Context, doc *document, token *oauth2.Token, id *idToken) (map[string]any, error) {
+	info, err := p.library(ctx, doc).UserInfo(p.context(ctx), oauth2.StaticTokenSource(token))
+	if err != nil {
+		f := unreachable("userinfo", err)
+		if kind, _ := asFailure(f); kind != nil && kind.Kind == BadAnswer {
+			f = failf(BadUserInfo, "userinfo: the answer cannot be used")
+		}
+		return nil, f
+	}
+	if info.Subject != id.sub {
+		return nil, failf(BadUserInfo, "userinfo is of another person")
+	}
+	var more map[string]any
+	if err := info.Claims(&more); err != nil {
+		return nil, failf(BadUserInfo, "userinfo: the claims cannot be read")
+	}
+	all := maps.Clone(id.claims)
+	if _, ok := more["email"]; ok {
+		delete(all, "email_verified")
+	}
+	maps.Copy(all, more)
+	return all, nil
+}

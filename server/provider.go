@@ -1,0 +1,320 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	_ "embed" // the page's files
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/oidc"
+)
+
+// The server begins sessions for people whom an OpenID Connect provider has authenticated, and ends them at its word.
+
+// providerValue is the session value that names the provider's session, as a digest. An index that a restart has emptied is filled
+// again from it.
+const providerValue = "oidc"
+
+// endedFor is for how long a provider's session counts as ended. A login with it that is on its way is refused meanwhile; the
+// provider begins no other with it.
+const endedFor = oidc.CookieLife
+
+// providerProblems are the answers to the ways in which a login fails at the provider.
+var providerProblems = map[oidc.Kind]*problem{
+	oidc.BadCallback: problemOIDCCallback,
+	oidc.BadState:    problemOIDCState,
+	oidc.BadIssuer:   problemOIDCIssuer,
+	oidc.BadCode:     problemOIDCCode,
+	oidc.Denied:      problemOIDCDenied,
+	oidc.NotAllowed:  problemOIDCNotAllowed,
+	oidc.NotVerified: problemOIDCNotVerified,
+	oidc.BadAnswer:   problemOIDCAnswer,
+	oidc.BadToken:    problemOIDCToken,
+	oidc.BadUserInfo: problemOIDCUserInfo,
+	oidc.Unavailable: problemOIDCUnavailable,
+}
+
+// providerRoutes registers the routes of mode oidc.
+func (s *Server) providerRoutes() {
+	s.public.Get("/auth/oidc/login", s.oidcLogin)
+	s.public.Get("/auth/oidc/callback", s.withLogin(s.oidcCallback))
+	s.public.Post("/auth/oidc/backchannel-logout", s.oidcLogout)
+}
+
+// oidcLogin sends a browser to the provider. What is remembered until it comes back is in a cookie.
+func (s *Server) oidcLogin(c *fiber.Ctx) error {
+	reauth := string(c.Context().QueryArgs().Peek("reauth")) == "1"
+	return s.sendToProvider(c, oidc.Wanted{Return: s.returns.target(c), Reauth: reauth})
+}
+
+func (s *Server) sendToProvider(c *fiber.Ctx, w oidc.Wanted) error {
+	location, cookies, err := s.provider.Begin(s.context(c.Context()), w, s.attempts(c))
+	if err != nil {
+		return s.providerFailed(c, "", err, w.Return)
+	}
+	for _, cookie := range cookies {
+		s.setAttempt(c, cookie)
+	}
+	c.Set(fiber.HeaderLocation, location)
+	c.Status(fiber.StatusFound)
+	return nil
+}
+
+// attempts returns the request's cookies of logins that are on their way.
+func (s *Server) attempts(c *fiber.Ctx) (found []oidc.Cookie) {
+	for name, value := range c.Request().Header.Cookies() {
+		if strings.HasPrefix(string(name), s.provider.CookiePrefix()) {
+			found = append(found, oidc.Cookie{Name: string(name), Value: string(value)})
+		}
+	}
+	return found
+}
+
+func (s *Server) setAttempt(c *fiber.Ctx, cookie oidc.Cookie) {
+	if strings.ContainsFunc(cookie.Name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`",;=\`, r) }) {
+		return // a client's own name, which no clear can name
+	}
+	age := int(oidc.CookieLife / time.Second)
+	if cookie.Value == "" {
+		age = 0
+	}
+	line := fmt.Sprintf("%s=%s; Max-Age=%d; Path=/; HttpOnly; SameSite=Lax", cookie.Name, cookie.Value, age)
+	if s.provider.Secure() {
+		line += "; Secure"
+	}
+	c.Context().Response.Header.Add(fiber.HeaderSetCookie, line)
+}
+
+// oidcCallback begins the session of a person whom the provider sends back, and leads to where the person wanted to go. The login
+// begins here: how long the person took at the provider does not matter.
+func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
+	ctx := s.context(c.Context())
+	query, err := url.ParseQuery(string(c.Context().URI().QueryString()))
+	if err != nil {
+		query = nil
+	}
+	answer, err := s.provider.Answer(query, s.attempts(c))
+	if err != nil {
+		return s.providerFailed(c, "", err, "")
+	}
+	s.setAttempt(c, answer.Clear())
+	wanted := answer.Wanted()
+	carriedUser, carried := r.UserID(), r.ID()
+	if err := r.BeginLogin(ctx, wanted.Hint); err != nil {
+		return s.providerFailed(c, wanted.Hint, err, wanted.Return)
+	}
+	id, err := answer.Identity(ctx)
+	if err == nil {
+		err = s.authenticate(r, id.User, id.Claims)
+	}
+	if err != nil {
+		return s.providerFailed(c, id.User, err, wanted.Return)
+	}
+	r.Remove(refreshedValue)
+	session := s.provider.SessionID(id.Session)
+	if err := noteSession(r, id.Session, session); err != nil {
+		r.Abandon()
+		return s.providerFailed(c, id.User, fmt.Errorf("%w: %w", coatcheck.ErrClaimsTooLarge, err), wanted.Return)
+	}
+	err = r.Commit(ctx)
+	if errors.Is(err, coatcheck.ErrRevoked) && wanted.Hint != id.User {
+		// All of the user's sessions were ended a short time ago, maybe before this login began: it began before the user was
+		// known. The provider, which knows the person by now, is asked once more, and this time the user is known from the start.
+		return s.sendToProvider(c, oidc.Wanted{Return: wanted.Return, Reauth: wanted.Reauth, Hint: id.User})
+	}
+	if err == nil && id.Session != "" {
+		err = s.indexSession(ctx, r, session, id.User)
+	}
+	if err != nil {
+		s.audit.replaced(r, carriedUser, carried)
+		return s.providerFailed(c, id.User, err, wanted.Return)
+	}
+	s.audit.began(r)
+	s.audit.replaced(r, carriedUser, carried)
+	s.metrics.login(outcomeOK)
+	target := wanted.Return
+	if target == "" {
+		target = afterSignIn
+	}
+	c.Set(fiber.HeaderLocation, target)
+	c.Status(fiber.StatusSeeOther)
+	return nil
+}
+
+// newProviderIndex returns the configured index, or one of this server alone that knows the sessions which the store holds already.
+func (s *Server) newProviderIndex(cfg Config) (oidc.Index, error) {
+	if cfg.OIDCIndex != nil {
+		return cfg.OIDCIndex, nil
+	}
+	index, ctx, now := oidc.NewMemoryIndex(), context.Background(), s.manager.Now()
+	for cursor, more := "", true; more; more = cursor != "" {
+		var err error
+		cursor, err = s.manager.Store().Scan(ctx, cursor, 1000, now, func(rec *coatcheck.Record) {
+			var session []byte
+			if raw, ok := rec.Value(providerValue); ok && json.Unmarshal(raw, &session) == nil && len(session) == 16 {
+				_, _ = index.Add(ctx, [16]byte(session), rec.Key.String()+rec.UserID(), now, time.UnixMilli(rec.AbsoluteExpiry)) // never fails
+			}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("reading which sessions began at the provider: %w", err)
+		}
+	}
+	return index, nil
+}
+
+// noteSession keeps the provider's session with ours, in place of that of an earlier login.
+func noteSession(r *coatcheck.Request, name string, session [16]byte) error {
+	if name == "" {
+		r.Remove(providerValue)
+		return nil
+	}
+	return r.Insert(providerValue, session[:])
+}
+
+// indexSession notes the session that has begun with the provider's. If that has been ended meanwhile, or cannot be noted, the new
+// session ends too, before anybody has its token.
+func (s *Server) indexSession(ctx context.Context, r *coatcheck.Request, session [16]byte, user string) error {
+	now := s.manager.Now()
+	_, left := r.Token(now)
+	ended, err := s.providerIndex.Add(ctx, session, r.Key().String()+user, now, now.Add(left))
+	if err == nil && !ended {
+		return nil
+	}
+	if err == nil {
+		err = coatcheck.ErrRevoked
+	} else if !errors.Is(err, coatcheck.ErrUnavailable) {
+		err = fmt.Errorf("%w: %w", coatcheck.ErrUnavailable, err)
+	}
+	r.Destroy()
+	return errors.Join(err, r.Commit(ctx))
+}
+
+// providerFailed reports why a login did not succeed, and returns the answer.
+func (s *Server) providerFailed(c *fiber.Ctx, user string, err error, rd string) error {
+	s.audit.loginFailed(s.client(c.Context()), user, err)
+	f := new(oidc.Failure)
+	switch {
+	case errors.As(err, &f):
+		err = providerProblems[f.Kind]
+	case errors.Is(err, coatcheck.ErrClaimsTooLarge):
+		err = problemClaimsTooLarge
+	}
+	return &failedSignIn{err, rd}
+}
+
+// failedSignIn is an error that people see as a page.
+type failedSignIn struct {
+	error
+	rd string
+}
+
+func (f *failedSignIn) Unwrap() error { return f.error }
+
+var (
+	//go:embed page/failed.html
+	failedHTML     string
+	failedTemplate = template.Must(template.New("failed").Parse(failedHTML))
+)
+
+// showPage makes the answer to a browser that navigates a page for people, with the same status and headers.
+func (f *failedSignIn) showPage(ctx *fasthttp.RequestCtx, p *problem) {
+	if !navigates(&ctx.Request.Header, false) {
+		return
+	}
+	var b bytes.Buffer
+	var said struct {
+		Detail string `json:"detail"`
+	}
+	_ = json.Unmarshal(p.Body, &said) // our own
+	data := struct{ Title, Text, Code, Return string }{"You are not signed in", said.Detail, p.Code, f.rd}
+	if failedTemplate.Execute(&b, data) != nil {
+		return // the problem is an answer too
+	}
+	ctx.Response.Header.Set(fasthttp.HeaderContentSecurityPolicy, pageCSP)
+	ctx.Response.Header.SetContentTypeBytes(typeHTML)
+	ctx.Response.SetBody(b.Bytes())
+}
+
+// oidcLogout ends sessions at the provider's word (OpenID Connect Back-Channel Logout 1.0). A token that is wrong, or whose work
+// could not be done, is 400, as that says.
+func (s *Server) oidcLogout(c *fiber.Ctx) error {
+	ended, user, err := s.endAtProvidersWord(s.context(c.Context()), c)
+	if err != nil {
+		s.audit.providerLogoutFailed(s.client(c.Context()), err)
+		code, text := "invalid_request", "The logout token is not valid."
+		if f := new(oidc.Failure); !errors.As(err, &f) || f.Kind != oidc.BadLogout {
+			code, text = "server_error", "The sessions could not be ended. Try again."
+		}
+		return c.Status(fiber.StatusBadRequest).JSON(fiber.Map{"error": code, "error_description": text})
+	}
+	s.audit.endedByProvider(s.client(c.Context()), user, ended)
+	return nil
+}
+
+func (s *Server) endAtProvidersWord(ctx context.Context, c *fiber.Ctx) (ended int, user string, err error) {
+	form, err := url.ParseQuery(string(c.Request().Body()))
+	if err != nil || len(form["logout_token"]) != 1 || !bytes.HasPrefix(c.Request().Header.ContentType(), []byte("application/x-www-form-urlencoded")) {
+		return 0, "", &oidc.Failure{Kind: oidc.BadLogout}
+	}
+	out, err := s.provider.Logout(ctx, form.Get("logout_token"))
+	if err != nil {
+		return 0, "", err
+	}
+	now := s.manager.Now()
+	first, err := s.providerIndex.Once(ctx, out.ID, now, now.Add(oidc.LogoutLife))
+	if err == nil && !first {
+		return 0, "", &oidc.Failure{Kind: oidc.BadLogout}
+	}
+	if err != nil {
+		return 0, "", err
+	}
+	if ended, err = s.endProviderSessions(ctx, out, now); err != nil {
+		// The provider may try again with the same token.
+		err = errors.Join(err, s.providerIndex.Forget(ctx, out.ID))
+	}
+	return ended, out.User, err
+}
+
+// endProviderSessions ends what a logout token names.
+func (s *Server) endProviderSessions(ctx context.Context, out oidc.Logout, now time.Time) (ended int, err error) {
+	if out.Session == "" {
+		return s.endUser(ctx, out.User)
+	}
+	entries, err := s.providerIndex.End(ctx, s.provider.SessionID(out.Session), now, now.Add(endedFor))
+	if err != nil {
+		return 0, err
+	}
+	for _, entry := range entries {
+		key, user, ok := splitEntry(entry)
+		if !ok || out.User != "" && out.User != user {
+			continue
+		}
+		switch err := s.endOne(ctx, user, key); {
+		case err == nil:
+			ended++
+		case !errors.Is(err, coatcheck.ErrNotFound):
+			return ended, err
+		}
+	}
+	return ended, nil
+}
+
+// splitEntry returns the parts of an index' entry: the session's key and its user.
+func splitEntry(entry string) (coatcheck.Key, string, bool) {
+	const n = 22
+	if len(entry) < n {
+		return coatcheck.Key{}, "", false
+	}
+	key, ok := coatcheck.ParseKey([]byte(entry[:n]))
+	return key, entry[n:], ok
+}

@@ -1,0 +1,544 @@
+package servertest
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
+	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/server/login"
+	"github.com/coatcheck/coatcheck/server/oidc"
+	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
+)
+
+// providerRules are the rules of login mode oidc. What the client checks of a provider's answers is tested in package oidc.
+var providerRules = []rule{
+	{name: "login and return", unserved: true, check: checkProviderLogin},
+	{name: "answers of no login", unserved: true, check: checkProviderState},
+	{name: "failures", unserved: true, check: checkProviderFailures},
+	{name: "two tabs, and no more than four", unserved: true, check: checkProviderTabs},
+	{name: "a login ends the one before", unserved: true, check: checkProviderReplaces},
+	{name: "the user that verify shows", unserved: true, check: checkProviderRemoteUser},
+	{name: "ended while the person is at the provider", unserved: true, check: checkProviderRevoked},
+	{name: "ended while the callback is answered", unserved: true, check: checkProviderRevokedMeanwhile},
+	{name: "back-channel logout", unserved: true, check: checkBackChannel},
+	{name: "back-channel logout, refused", unserved: true, check: checkBackChannelRefused},
+	{name: "back-channel logout while the login is answered", unserved: true, check: checkBackChannelRace},
+	{name: "back-channel logout and the store", unserved: true, check: checkBackChannelStore},
+	{name: "an index that a restart has emptied", unserved: true, check: checkProviderRestart},
+	{name: "store failure", unserved: true, check: checkProviderStoreFailure},
+	{name: "routes of other modes", transport: true, check: checkNoProvider},
+}
+
+// person is a browser of somebody who logs in at the provider.
+type person struct {
+	*harness
+	at      *oidctest.Provider
+	cookies map[string]string // of attempts, and the session's
+}
+
+const externalURL = "http://localhost:4000"
+
+// serveProvider starts a provider and a server that logs in there.
+func (h *harness) serveProvider(edit func(*oidc.Options), cfg func(*server.Config)) *oidctest.Provider {
+	h.Helper()
+	p := oidctest.New(h.T)
+	p.Edit(func(b *oidctest.Behaviour) { b.Now = h.Clock.Now })
+	h.serveAt(p, edit, cfg)
+	return p
+}
+
+func (h *harness) serveAt(p *oidctest.Provider, edit func(*oidc.Options), more func(*server.Config)) {
+	h.Helper()
+	h.Beside = func(name string) bool { return strings.HasPrefix(name, "coatcheck-oidc-") }
+	h.serve(func(cfg *server.Config) {
+		opt := oidc.Options{
+			Issuer: p.URL, ClientID: oidctest.ClientID, Secret: func() string { return oidctest.Secret }, ExternalURL: externalURL, StateKeys: oidc.RandomStateKey(),
+			Now: h.Clock.Now,
+		}
+		if edit != nil {
+			edit(&opt)
+		}
+		provider, err := oidc.New(opt)
+		require.NoError(h, err)
+		h.Cleanup(provider.Close)
+		cfg.Login, cfg.OIDC = login.Provider{}, provider
+		if more != nil {
+			more(cfg)
+		}
+	})
+}
+
+func (h *harness) person(p *oidctest.Provider) *person {
+	return &person{harness: h, at: p, cookies: make(map[string]string)}
+}
+
+// get sends a request with the person's cookies, and takes what the answer sets.
+func (b *person) get(path string, head ...string) response {
+	b.Helper()
+	var pairs []string
+	for name, value := range b.cookies {
+		pairs = append(pairs, name+"="+value)
+	}
+	if len(pairs) > 0 {
+		head = append(head, "Cookie: "+strings.Join(pairs, "; "))
+	}
+	resp := b.Get(path, head...)
+	for _, line := range resp.Header["Set-Cookie"] {
+		c := httpcontract.ParseSetCookie(line)
+		if c.Value == "" {
+			delete(b.cookies, c.Name)
+		} else {
+			b.cookies[c.Name] = c.Value
+		}
+	}
+	return resp
+}
+
+// begin begins a login, and returns where the provider is asked.
+func (b *person) begin(query string) string {
+	b.Helper()
+	resp := b.get("/auth/oidc/login" + query)
+	require.Equal(b, 302, resp.Status, resp.Body)
+	return resp.Header.Get("Location")
+}
+
+// authorize is what the provider answers, as the path and query of the callback.
+func (b *person) authorize(location string) string {
+	b.Helper()
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	req, err := http.NewRequestWithContext(b.Context(), "GET", location, http.NoBody)
+	require.NoError(b, err)
+	resp, err := client.Do(req)
+	require.NoError(b, err)
+	require.NoError(b, resp.Body.Close())
+	client.CloseIdleConnections()
+	rest, ok := strings.CutPrefix(resp.Header.Get("Location"), externalURL)
+	require.True(b, ok, resp.Header.Get("Location"))
+	return rest
+}
+
+// login is a whole login. It returns the answer to the callback.
+func (b *person) login(query string, head ...string) response {
+	b.Helper()
+	return b.get(b.authorize(b.begin(query)), head...)
+}
+
+func (b *person) session() string { return b.cookies[b.CookieName] }
+
+func (b *person) user() string {
+	b.Helper()
+	return b.Me(b.session())
+}
+
+func checkProviderLogin(h *harness) {
+	p := h.serveProvider(nil, redirectingOIDC)
+	b := h.person(p)
+	page := b.get("/auth/login?rd=%2Fa%3Fb%3Dc%26d")
+	assert.Contains(h, page.Body, `href="oidc/login?rd=%2fa%3fb%3dc%26d"`)
+	location := b.begin("?rd=%2Fa%3Fb%3Dc%26d")
+	u, err := url.Parse(location)
+	require.NoError(h, err)
+	q := u.Query()
+	for name, want := range map[string]string{
+		"response_type": "code", "client_id": oidctest.ClientID, "redirect_uri": externalURL + "/auth/oidc/callback", "scope": "openid profile email", "code_challenge_method": "S256", "prompt": "",
+	} {
+		assert.Equal(h, want, q.Get(name), name)
+	}
+	for _, name := range []string{"state", "nonce", "code_challenge"} {
+		assert.Len(h, q.Get(name), 43, name)
+	}
+	require.Len(h, b.cookies, 1)
+	resp := b.get(b.authorize(location))
+	assert.Equal(h, 303, resp.Status, resp.Body)
+	assert.Equal(h, "/a?b=c&d", resp.Header.Get("Location"))
+	require.Len(h, b.cookies, 1, "the cookie of the attempt is gone")
+	assert.Equal(h, "sub-ann", b.user())
+	verdict := h.Get("/auth/verify?group=staff", h.Cookie(b.session()))
+	assert.Equal(h, 200, verdict.Status)
+	assert.Equal(h, []string{"sub-ann"}, verdict.Header["Remote-User"])
+	assert.Equal(h, []string{"ann@example.com"}, verdict.Header["Remote-Email"])
+	assert.Equal(h, []string{"staff,ops"}, verdict.Header["Remote-Groups"])
+	assert.Equal(h, 1, p.Calls("/userinfo"))
+	assert.Equal(h, answer{Status: 405, Code: "method_not_allowed"}, h.Answer(h.Post("/auth/login")), "nobody logs in by a name")
+
+	for query, want := range map[string]string{"": "/auth/devices", "?rd=//evil.example": "/auth/devices", "?rd=https%3A%2F%2Fapp.example%2Fx": "https://app.example/x"} {
+		assert.Equal(h, want, h.person(p).login(query).Header.Get("Location"), query)
+	}
+	location = b.begin("?reauth=1")
+	assert.Contains(h, location, "prompt=login")
+	assert.Contains(h, location, "max_age=0")
+	assert.Equal(h, 303, b.get(b.authorize(location)).Status)
+	assert.NotEmpty(h, h.Events("login"))
+	devices := b.get("/auth/devices")
+	assert.Contains(h, devices.Body, `href="`+p.URL+`/end?client_id=coatcheck&amp;post_logout_redirect_uri=http%3A%2F%2Flocalhost%3A4000%2Fauth%2Flogin"`)
+}
+
+func redirectingOIDC(cfg *server.Config) { cfg.TrustedOrigins = []string{"https://app.example"} }
+
+func checkProviderState(h *harness) {
+	p := h.serveProvider(nil, nil)
+	b := h.person(p)
+	callback := b.authorize(b.begin(""))
+	other := h.person(p)
+	for name, tt := range map[string]struct {
+		path, code string
+		by         *person
+	}{
+		"another browser":      {callback, "oidc_state", other},
+		"no parameters":        {"/auth/oidc/callback", "oidc_callback", b},
+		"no state":             {"/auth/oidc/callback?code=x", "oidc_callback", b},
+		"no code":              {"/auth/oidc/callback?state=" + strings.Repeat("x", 43), "oidc_callback", b},
+		"code and error":       {callback + "&error=access_denied", "oidc_callback", b},
+		"state twice":          {callback + "&state=x", "oidc_callback", b},
+		"code twice":           {callback + "&code=x", "oidc_callback", b},
+		"iss twice":            {callback + "&iss=x", "oidc_callback", b},
+		"another state":        {"/auth/oidc/callback?code=x&state=" + strings.Repeat("x", 43), "oidc_state", b},
+		"a short state":        {"/auth/oidc/callback?code=x&state=x", "oidc_state", b},
+		"a query that is none": {"/auth/oidc/callback?state=%zz", "oidc_callback", b},
+	} {
+		resp := tt.by.get(tt.path)
+		assert.Equal(h, answer{Status: 400, Code: tt.code}, h.Answer(resp), name)
+	}
+	assert.Zero(h, p.Calls("/token"), "the provider is not asked about such answers")
+
+	name := slices.Collect(keysOf(b.cookies))[0]
+	was := b.cookies[name]
+	b.cookies[name] = was[:len(was)-2] + "AA"
+	assert.Equal(h, "oidc_state", b.get(callback).Code(), "a cookie that was changed")
+	b.cookies[name] = was
+	moved := name[:len(name)-1] + "~"
+	b.cookies = map[string]string{moved: was}
+	assert.Equal(h, "oidc_state", b.get(callback).Code(), "under another name")
+	b.cookies = map[string]string{name: was}
+	h.Clock.Step(10 * time.Minute)
+	assert.Equal(h, "oidc_state", b.get(callback).Code(), "too late")
+
+	b = h.person(p)
+	callback = b.authorize(b.begin(""))
+	assert.Equal(h, 303, b.get(callback).Status)
+	assert.Equal(h, answer{Status: 400, Code: "oidc_state"}, h.Answer(b.get(callback)), "a state is taken once")
+	assert.NotEmpty(h, b.user(), "and what comes again ends nothing")
+}
+
+func keysOf(m map[string]string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+func checkProviderFailures(h *harness) {
+	p := h.serveProvider(func(o *oidc.Options) { o.Allow = []string{"groups=staff"} }, nil)
+	usual := p.Behaviour
+	for name, tt := range map[string]struct {
+		edit func(*oidctest.Behaviour)
+		want answer
+	}{
+		"denied":       {func(b *oidctest.Behaviour) { b.Redirect = refusing("access_denied") }, answer{Status: 403, Code: "oidc_denied"}},
+		"out of order": {func(b *oidctest.Behaviour) { b.Redirect = refusing("temporarily_unavailable") }, answer{Status: 503, Code: "oidc_unavailable"}},
+		"not allowed":  {func(b *oidctest.Behaviour) { b.Claims = map[string]any{"groups": []string{"ops"}} }, answer{Status: 403, Code: "oidc_not_allowed"}},
+		"mix-up":       {func(b *oidctest.Behaviour) { b.Redirect = func(q url.Values) { q.Set("iss", "https://other.example") } }, answer{Status: 400, Code: "oidc_issuer"}},
+		"a bad code":   {func(b *oidctest.Behaviour) { b.Redirect = func(q url.Values) { q.Set("code", "x") } }, answer{Status: 400, Code: "oidc_code"}},
+		"a bad token":  {func(b *oidctest.Behaviour) { b.Token = func(c map[string]any) { c["nonce"] = "x" } }, answer{Status: 502, Code: "oidc_token"}},
+		"userinfo":     {func(b *oidctest.Behaviour) { b.UserInfo = map[string]any{"sub": "x"} }, answer{Status: 502, Code: "oidc_userinfo"}},
+		"no answer":    {func(b *oidctest.Behaviour) { b.Handlers = map[string]http.HandlerFunc{"/token": answering(302, "")} }, answer{Status: 502, Code: "oidc_answer"}},
+		"down":         {func(b *oidctest.Behaviour) { b.Handlers = map[string]http.HandlerFunc{"/token": answering(503, "")} }, answer{Status: 503, Code: "oidc_unavailable"}},
+		"too much": {func(b *oidctest.Behaviour) {
+			b.Claims = map[string]any{"groups": []string{"staff", strings.Repeat("x", 3000)}}
+		}, answer{Status: 403, Code: "claims_too_large"}},
+	} {
+		p.Edit(func(b *oidctest.Behaviour) { *b = usual; tt.edit(b) })
+		b := h.person(p)
+		callback := b.authorize(b.begin("?rd=/x"))
+		resp := b.get(callback)
+		got := h.Answer(resp)
+		got.Cookie = ""
+		assert.Equal(h, tt.want, got, name)
+		assert.Empty(h, b.session(), name)
+		assert.Empty(h, b.cookies, "%s: the attempt is over", name)
+		page := b.login("?rd=/x", asBrowser)
+		assert.Equal(h, tt.want.Status, page.Status, name)
+		assert.Contains(h, page.Body, tt.want.Code, name)
+		assert.Contains(h, page.Header.Get("Content-Type"), "text/html")
+		assert.Contains(h, page.Body, "/auth/oidc/login?rd=%2fx", name)
+		failed := h.Events("login_failed")
+		require.NotEmpty(h, failed, name)
+		assert.Equal(h, tt.want.Code, failed[len(failed)-1]["outcome"], name)
+	}
+}
+
+func refusing(code string) func(url.Values) {
+	return func(q url.Values) { q.Del("code"); q.Set("error", code); q.Set("error_description", "<script>") }
+}
+
+func answering(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}
+}
+
+func checkProviderTabs(h *harness) {
+	p := h.serveProvider(nil, nil)
+	b := h.person(p)
+	var callbacks []string
+	for i := range 6 {
+		h.Clock.Step(time.Second)
+		callbacks = append(callbacks, b.authorize(b.begin(fmt.Sprintf("?rd=/tab%d", i))))
+		assert.LessOrEqual(h, len(b.cookies), 4)
+	}
+	for i, callback := range callbacks {
+		resp := b.get(callback)
+		if i < 2 {
+			assert.Equal(h, "oidc_state", resp.Code(), "the oldest are cleared")
+			continue
+		}
+		assert.Equal(h, fmt.Sprintf("/tab%d", i), resp.Header.Get("Location"), "each tab returns to where it came from")
+	}
+	long := "?rd=/" + strings.Repeat("x", 1000)
+	for range 4 {
+		h.Clock.Step(time.Second)
+		b.begin(long)
+	}
+	size := 0
+	for name, value := range b.cookies {
+		size += len(name) + len(value) + 3
+	}
+	assert.Less(h, size, 5<<10, "attempts leave room in a request's headers")
+	b.cookies["coatcheck-oidc-abcdefgh"] = "junk"
+	b.begin("")
+	assert.NotContains(h, b.cookies, "coatcheck-oidc-abcdefgh", "what is no attempt is cleared")
+	assert.Equal(h, 4, h.Store.Calls("create"), "visitors cost no memory")
+}
+
+func checkProviderReplaces(h *harness) {
+	p := h.serveProvider(nil, nil)
+	b := h.person(p)
+	b.login("")
+	first := b.session()
+	b.login("")
+	assert.NotEqual(h, first, b.session())
+	assert.Empty(h, h.Me(first))
+	p.Edit(func(bh *oidctest.Behaviour) { bh.Claims = map[string]any{} })
+	second := b.session()
+	b.login("")
+	assert.Empty(h, h.Me(second))
+	assert.Equal(h, `{"sub":"sub-ann"}`, h.Get("/auth/userinfo", h.Cookie(b.session())).Body)
+}
+
+func checkProviderRemoteUser(h *harness) {
+	p := h.serveProvider(func(o *oidc.Options) { o.RemoteUser, o.Claims = "email", []string{"groups"} }, nil)
+	b := h.person(p)
+	require.Equal(h, 303, b.login("").Status)
+	verdict := h.Get("/auth/verify", h.Cookie(b.session()))
+	assert.Equal(h, []string{"ann@example.com"}, verdict.Header["Remote-User"])
+	assert.Equal(h, "sub-ann", b.user(), "the user ID is always sub")
+	for name, claims := range map[string]map[string]any{
+		"not verified": {"email": "a@b", "email_verified": false}, "no word on it": {"email": "a@b"}, "none": {"email_verified": true}, "empty": {"email": "", "email_verified": true},
+	} {
+		p.Edit(func(bh *oidctest.Behaviour) { bh.Claims = claims })
+		resp := h.person(p).login("")
+		assert.Equal(h, "oidc_not_verified", resp.Code(), name)
+	}
+}
+
+// A login begins when the callback arrives: what was ended before is no reason to refuse it, and needs one more way to the provider.
+func checkProviderRevoked(h *harness) {
+	p := h.serveProvider(nil, nil)
+	b := h.person(p)
+	callback := b.authorize(b.begin("?rd=/x"))
+	require.NoError(h, h.srv.EndUser(h.Context(), "sub-ann"))
+	h.Clock.Step(5 * time.Minute) // a slow second factor
+	resp := b.get(callback)
+	if resp.Status == 302 { // the store's mark stands for a minute of its own clock
+		resp = b.get(b.authorize(resp.Header.Get("Location")))
+	}
+	assert.Equal(h, 303, resp.Status, resp.Body)
+	assert.Equal(h, "/x", resp.Header.Get("Location"))
+
+	require.NoError(h, h.srv.EndUser(h.Context(), "sub-ann"))
+	assert.Empty(h, b.user())
+	callback = b.authorize(b.begin("?rd=/y"))
+	resp = b.get(callback)
+	require.Equal(h, 302, resp.Status, "the user was not known when it began")
+	resp = b.get(b.authorize(resp.Header.Get("Location")))
+	assert.Equal(h, 303, resp.Status)
+	assert.Equal(h, "/y", resp.Header.Get("Location"))
+	assert.Equal(h, "sub-ann", b.user())
+}
+
+// What is ended while the server asks the provider is ended for the login, too.
+func checkProviderRevokedMeanwhile(h *harness) {
+	p := h.serveProvider(nil, nil)
+	end := func(w http.ResponseWriter, _ *http.Request) {
+		assert.NoError(h, h.srv.EndUser(h.Context(), "sub-ann"))
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"sub":"sub-ann"}`))
+	}
+	p.Edit(func(b *oidctest.Behaviour) { b.Handlers = map[string]http.HandlerFunc{"/userinfo": end} })
+	b := h.person(p)
+	resp := b.login("")
+	require.Equal(h, 302, resp.Status, "it may have been before")
+	resp = b.get(b.authorize(resp.Header.Get("Location")))
+	assert.Equal(h, answer{Status: 401, Code: "login_revoked"}, h.Answer(resp), "now the user was known")
+	assert.Empty(h, b.session())
+}
+
+// logoutToken posts a logout token as a provider does.
+func (h *harness) logoutToken(token string) response {
+	h.Helper()
+	return h.Send(request{
+		Method: "POST", Path: "/auth/oidc/backchannel-logout", Head: []string{"Content-Type: application/x-www-form-urlencoded"}, Body: "logout_token=" + url.QueryEscape(token),
+	})
+}
+
+// at is a person who logs in with this session of the provider.
+func (h *harness) loggedInAt(p *oidctest.Provider, user, sid string) *person {
+	h.Helper()
+	p.Edit(func(b *oidctest.Behaviour) {
+		b.User, b.Claims = user, map[string]any{"sid": sid}
+		if sid == "" {
+			b.Claims = nil
+		}
+	})
+	b := h.person(p)
+	require.Equal(h, 303, b.login("").Status)
+	return b
+}
+
+func checkBackChannel(h *harness) {
+	p := h.serveProvider(nil, nil)
+	one, two, none := h.loggedInAt(p, "ann", "s1"), h.loggedInAt(p, "ann", "s2"), h.loggedInAt(p, "ann", "")
+	same, bob := h.loggedInAt(p, "ann", "s1"), h.loggedInAt(p, "bob", "s3")
+	one.cookies[h.CookieName] = h.Refresh(one.session())
+
+	resp := h.logoutToken(p.LogoutToken(map[string]any{"sub": "bob", "sid": "s1"}))
+	assert.Equal(h, 200, resp.Status)
+	assert.Empty(h, resp.Body)
+	assert.Equal(h, []string{"no-store"}, resp.Header["Cache-Control"])
+	assert.Equal(h, "ann", one.user(), "another user's session of that name")
+
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sub": "ann", "sid": "s1"})).Status)
+	assert.Empty(h, one.user(), "a refresh changes nothing")
+	assert.Empty(h, same.user(), "each session that began with it")
+	assert.Equal(h, "ann", two.user())
+	assert.Equal(h, "ann", none.user())
+
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "s3"})).Status, "without a user")
+	assert.Empty(h, bob.user())
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "unknown"})).Status)
+
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sub": "ann"})).Status)
+	assert.Empty(h, two.user())
+	assert.Empty(h, none.user())
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sub": "nobody"})).Status)
+	assert.Len(h, h.Events("revoke"), 6, "each has an event")
+}
+
+func checkBackChannelRefused(h *harness) {
+	p := h.serveProvider(nil, nil)
+	b := h.loggedInAt(p, "ann", "s1")
+	send := func(contentType, body string) response {
+		return h.Send(request{Method: "POST", Path: "/auth/oidc/backchannel-logout", Head: []string{"Content-Type: " + contentType}, Body: body})
+	}
+	good := func() string { return "logout_token=" + p.LogoutToken(map[string]any{"sub": "ann"}) }
+	const form = "application/x-www-form-urlencoded"
+	for name, resp := range map[string]response{
+		"another client's": h.logoutToken(p.LogoutToken(map[string]any{"sub": "ann", "aud": "other"})),
+		"a nonce":          h.logoutToken(p.LogoutToken(map[string]any{"sub": "ann", "nonce": "x"})),
+		"no token":         send(form, ""),
+		"another type":     send("text/plain", good()),
+		"two tokens":       send(form, good()+"&"+good()),
+		"JSON":             send("application/json", "{}"),
+	} {
+		assert.Equal(h, 400, resp.Status, name)
+		assert.JSONEq(h, `{"error":"invalid_request","error_description":"The logout token is not valid."}`, resp.Body, name)
+	}
+	assert.Equal(h, "ann", b.user())
+	token := p.LogoutToken(map[string]any{"sub": "ann"})
+	assert.Equal(h, 200, h.logoutToken(token).Status)
+	assert.Equal(h, 400, h.logoutToken(token).Status, "a token is taken once")
+	h.Clock.Step(5 * time.Minute)
+	assert.Equal(h, 400, h.logoutToken(token).Status, "and is too old when it is forgotten")
+	assert.NotEmpty(h, h.Events("provider_logout_failed"))
+}
+
+// A session that the provider ends while its login is answered does not survive.
+func checkBackChannelRace(h *harness) {
+	p := h.serveProvider(nil, nil)
+	end := func(w http.ResponseWriter, _ *http.Request) {
+		assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "s1"})).Status)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"sub":"ann"}`))
+	}
+	p.Edit(func(b *oidctest.Behaviour) {
+		b.User, b.Claims, b.Handlers = "ann", map[string]any{"sid": "s1"}, map[string]http.HandlerFunc{"/userinfo": end}
+	})
+	b := h.person(p)
+	resp := b.login("")
+	assert.Equal(h, 401, resp.Status, resp.Body)
+	assert.Equal(h, "login_revoked", resp.Code())
+	assert.Empty(h, b.session())
+	assert.Equal(h, h.Store.Calls("create"), h.Store.Calls("end"), "the session that had begun has ended")
+}
+
+// A logout whose work failed can be tried again with the same token.
+func checkBackChannelStore(h *harness) {
+	p := h.serveProvider(nil, nil)
+	for _, claims := range []map[string]any{{"sub": "ann"}, {"sid": "s1"}} {
+		b := h.loggedInAt(p, "ann", "s1")
+		token := p.LogoutToken(claims)
+		h.Store.Failing(coatcheck.ErrUnavailable)
+		resp := h.logoutToken(token)
+		assert.Equal(h, 400, resp.Status)
+		assert.Contains(h, resp.Body, "server_error")
+		h.Store.On(nil)
+		assert.Equal(h, "ann", b.user())
+		assert.Equal(h, 200, h.logoutToken(token).Status)
+		assert.Empty(h, b.user())
+		h.Clock.Step(11 * time.Minute)
+	}
+}
+
+func checkProviderRestart(h *harness) {
+	p := h.serveProvider(nil, nil)
+	one, two := h.loggedInAt(p, "ann", "s1"), h.loggedInAt(p, "ann", "s2")
+	h.serveAt(p, nil, nil)
+	assert.Equal(h, "ann", one.user())
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "s1"})).Status)
+	assert.Empty(h, one.user())
+	assert.Equal(h, "ann", two.user())
+}
+
+func checkProviderStoreFailure(h *harness) {
+	p := h.serveProvider(nil, nil)
+	b := h.person(p)
+	callback := b.authorize(b.begin(""))
+	h.Store.Failing(coatcheck.ErrUnavailable)
+	resp := b.get(callback)
+	assert.Equal(h, 503, resp.Status)
+	assert.Equal(h, "store_unavailable", resp.Code())
+	assert.Empty(h, b.session())
+}
+
+func checkNoProvider(h *harness) {
+	for _, route := range []string{"GET /auth/oidc/login", "GET /auth/oidc/callback", "POST /auth/oidc/backchannel-logout"} {
+		method, path, _ := strings.Cut(route, " ")
+		resp, err := h.Wire.Send(request{Method: method, Path: path})
+		require.NoError(h, err)
+		assert.Equal(h, 404, resp.Status, route)
+	}
+}
