@@ -142,8 +142,8 @@ func (m *Manager) ListAll(ctx context.Context, cursor string, limit int, want fu
 			return nil, "", unavailable(err)
 		case cursor == "":
 			return page, "", nil
-		case time.Since(began) > pageTime || ctx.Err() != nil:
-			return page, cursor, nil //nolint:nilerr // the page is cut short, which is no failure
+		case time.Since(began) > pageTime || ctx.Err() != nil: // the page is cut short, which is no failure
+			limit = len(page)
 		}
 	}
 	return page, cursor, nil

@@ -87,7 +87,7 @@ func TestCostOfWatchers(t *testing.T) {
 	watchers := make([]*http.Response, n)
 	for i := range n {
 		conns[n+i] = dial(t, ln)
-		watchers[i] = watching(t, conns[n+i], cookies[i/10])
+		watchers[i] = watching(t, conns[n+i], cookies[i/10]) //nolint:bodyclose // closed below
 	}
 	each := (held() - idle - (idle - none)) / n
 	t.Logf("an idle connection %d bytes, a watcher %d more, both with their client", (idle-none)/n, each)

@@ -134,7 +134,7 @@ func TestTraces(t *testing.T) {
 			defer to.mu.Unlock()
 			require.Empty(t, to.problems)
 			require.Equal(t, map[string][]string{
-				"POST /auth/login":           {"coatcheck.store create", "coatcheck.store mark"},
+				"POST /auth/login":           {"coatcheck.store create"},
 				"POST /auth/refresh":         {"coatcheck.store load", "coatcheck.store swap"},
 				"DELETE /auth/sessions/{id}": {"coatcheck.store list", "coatcheck.store load", "coatcheck.store swap"},
 				"GET":                        {},

@@ -98,7 +98,7 @@ func hostile(text string) map[string]string {
 // answering returns the address of a server that answers each request with these bytes and closes the connection.
 func answering(t *testing.T, answer string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, ln.Close()) })
 	go func() {

@@ -42,7 +42,7 @@ func (h *harness) tryWatch(token string) *stream {
 	require.NoError(h, err)
 	name, value, _ := strings.Cut(h.Cookie(token), ": ")
 	req.Header.Set(name, value)
-	resp, err := transport.RoundTrip(req)
+	resp, err := transport.RoundTrip(req) //nolint:bodyclose // stream.close does
 	require.NoError(h, err)
 	s := &stream{h: h, resp: resp, in: bufio.NewReader(resp.Body)}
 	h.Cleanup(s.close)

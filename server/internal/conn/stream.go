@@ -52,7 +52,7 @@ func (s *Stream) Write(b []byte) (int, error) {
 	if err := w.tell(); err != nil { // fasthttp has set the poller's deadline behind its back
 		return 0, err
 	}
-	return s.conn.Conn.Write(b)
+	return s.conn.Write(b)
 }
 
 // Wait returns nil after d, or as soon as Wake was called. An error means that the stream ends: ErrDraining, or that the client has

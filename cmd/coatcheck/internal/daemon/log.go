@@ -38,7 +38,6 @@ func (h twoHandlers) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.others.Enabled(ctx, level)
 }
 
-//nolint:gocritic // slog.Handler takes the record by value
 func (h twoHandlers) Handle(ctx context.Context, record slog.Record) error {
 	if middleware.Kept(ctx) {
 		return h.kept.Handle(ctx, record)
