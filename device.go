@@ -109,7 +109,13 @@ func (r *Request) DeviceKey() (PublicKey, Challenge, error) {
 }
 
 // Named returns the user and the public ID of the session of OpenNamed, for audit events: the request has proved nothing yet.
-func (r *Request) Named() (user string, id ID) { return r.rec.UserID(), r.rec.ID }
+// They are empty for a request that named none.
+func (r *Request) Named() (user string, id ID) {
+	if r.rec.Key.IsZero() {
+		return "", ID{}
+	}
+	return r.rec.UserID(), r.rec.ID
+}
 
 // MayBind returns nil if the session of OpenNamed may be bound to key by a proof of this challenge: ErrChallenge if the
 // challenge is another one, or too old; ErrBound if the session is bound already. The same key may be bound again by the same

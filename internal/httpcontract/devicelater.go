@@ -199,6 +199,12 @@ func checkDeviceEvents(h *Harness) {
 		b.refresh("x")
 	}
 	assert.Len(h, h.Events("device_proof_failed"), 1, "at most one a session and minute")
+	b.register("x")
+	failed := h.Events("device_proof_failed")
+	require.Len(h, failed, 2)
+	assert.Equal(h, user, failed[0]["user"])
+	assert.NotContains(h, failed[1], "user", "it named no session, and is not taken for that of an earlier request")
+	assert.NotContains(h, failed[1], "session_id")
 	b.renew()
 	assert.Len(h, h.Events("device_proved"), 1)
 	h.Clock.Step(tooOld)

@@ -213,8 +213,10 @@ func (e *Events) StoreFailed(client netip.Addr, err error) {
 
 // Device writes the event of a device's request.
 func (e *Events) Device(r *coatcheck.Request, route DeviceRoute, outcome DeviceOutcome) {
-	user, id := r.Named()
-	attrs := []slog.Attr{slog.String("route", string(route)), User(user), slog.String("session_id", id.String())}
+	attrs := []slog.Attr{slog.String("route", string(route))}
+	if user, id := r.Named(); id != (coatcheck.ID{}) {
+		attrs = append(attrs, User(user), slog.String("session_id", id.String()))
+	}
 	client := r.Client().IP
 	switch outcome {
 	case DeviceOK:

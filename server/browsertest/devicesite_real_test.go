@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/network"
+	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -200,6 +201,13 @@ func newBrowserWith(n *nodes, dir, feature string) (b *tab, end func()) {
 func (b *tab) expire(url string) {
 	b.Helper()
 	call(b, network.DeleteCookies, network.DeleteCookiesParams{Name: "__Host-coatcheck", URL: url})
+}
+
+// elsewhere visits another site, whose pages may ask for what they like.
+func (b *tab) elsewhere(n *nodes) {
+	b.Helper()
+	call(b, cdppage.SetBypassCSP, cdppage.SetBypassCSPParams{Enabled: true})
+	b.visit(n.url("other.example", "/auth/devices"))
 }
 
 // token returns the value of the browser's session cookie.
