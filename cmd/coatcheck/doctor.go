@@ -43,7 +43,7 @@ func runDoctor(args, environ []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return refuse(stderr, err)
 	}
-	report := doctor.Examine(context.Background(), c, slices.Concat(c.Notes, opened.Notes), address)
+	report := doctor.Examine(context.Background(), c, opened.Provider, slices.Concat(c.Notes, opened.Notes), address)
 	text := report.String()
 	if asJSON {
 		text = report.JSON()

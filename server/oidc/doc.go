@@ -10,5 +10,6 @@
 //	identity.go  which claims are kept, and who may log in
 //	logout.go    logout tokens
 //	index.go     which sessions began with which session of the provider
+//	examine.go   what can be seen of a provider without a person, for doctor
 //	failure.go   the ways in which a login fails
 package oidc

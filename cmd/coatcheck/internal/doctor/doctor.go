@@ -11,6 +11,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/server/oidc"
 )
 
 // Results of a check.
@@ -53,13 +54,16 @@ func PublicURL(s string) (*url.URL, error) {
 }
 
 // Examine makes all checks of a configuration, and of the server that runs with it, if there is one. A nil public address is
-// not known; notes are remarks on the configuration and its files.
-func Examine(ctx context.Context, c *config.Config, notes []string, public *url.URL) Report {
+// not known, a nil provider is another login mode; notes are remarks on the configuration and its files.
+func Examine(ctx context.Context, c *config.Config, provider *oidc.Provider, notes []string, public *url.URL) Report {
 	d := &doctor{c: c, url: public}
 	for _, note := range notes {
 		d.say("environment", Warning, "%s", note)
 	}
 	d.login()
+	if provider != nil {
+		d.provider(ctx, provider)
+	}
 	d.cookie()
 	d.dbsc()
 	d.proxies()

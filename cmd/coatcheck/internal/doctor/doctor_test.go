@@ -28,7 +28,7 @@ func examined(t *testing.T, args ...string) diagnosis {
 	require.NoError(t, err)
 	address, err := PublicURL(public)
 	require.NoError(t, err)
-	report := Examine(t.Context(), c, nil, address)
+	report := Examine(t.Context(), c, nil, nil, address)
 	d := diagnosis{t: t, by: make(map[string]Verdict), texts: report.JSON() + report.String()}
 	for _, v := range report {
 		require.NotContains(t, d.by, v.Check, "said once")

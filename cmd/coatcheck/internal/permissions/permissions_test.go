@@ -26,12 +26,14 @@ func moded(t *testing.T, mode, folder os.FileMode) string {
 
 func TestFiles(t *testing.T) {
 	every := map[string]func(*config.Config, string){
-		"config":              func(c *config.Config, path string) { c.File, c.SecretFile = path, path },
-		"login-key-file":      func(c *config.Config, path string) { c.LoginKeyFile = path },
-		"users-file":          func(c *config.Config, path string) { c.UsersFile = path },
-		"admin-key-file":      func(c *config.Config, path string) { c.AdminKeyFile = path },
-		"redis-password-file": func(c *config.Config, path string) { c.RedisPasswordFile = path },
-		"tls-key":             func(c *config.Config, path string) { c.TLSKey = path },
+		"config":                  func(c *config.Config, path string) { c.File, c.SecretFile = path, path },
+		"login-key-file":          func(c *config.Config, path string) { c.LoginKeyFile = path },
+		"users-file":              func(c *config.Config, path string) { c.UsersFile = path },
+		"oidc-client-secret-file": func(c *config.Config, path string) { c.OIDC.SecretFile = path },
+		"oidc-state-key-file":     func(c *config.Config, path string) { c.OIDC.StateKeyFile = path },
+		"admin-key-file":          func(c *config.Config, path string) { c.AdminKeyFile = path },
+		"redis-password-file":     func(c *config.Config, path string) { c.RedisPasswordFile = path },
+		"tls-key":                 func(c *config.Config, path string) { c.TLSKey = path },
 	}
 	public := map[string]func(*config.Config, string){
 		"config":   func(c *config.Config, path string) { c.File = path },
