@@ -130,8 +130,12 @@ function session() {
   check(seen, { "me: the ID that login showed": () => json(seen).session_id === id, "me: no cookie": none });
 
   const verified = call("GET", "/auth/verify");
+  isProblem(call("GET", "/auth/verify?group=admins", { status: 403 }), "group_required");
+  isProblem(call("GET", "/auth/verify?other=x", { status: 400 }), "malformed_query");
+  check(call("GET", "/auth/userinfo"), { "userinfo: sub": (r) => json(r).sub === user });
   check(verified, {
     "verify: Remote-User": (r) => r.headers["Remote-User"] === remoteUser,
+    "verify: Remote-Name, Remote-Email and Remote-Groups, empty": (r) => ["Name", "Email", "Groups"].every((n) => (r.headers[`Remote-${n}`] ?? "") === ""),
     "verify: Remote-Session-Id": (r) => r.headers["Remote-Session-Id"] === id,
     "verify: empty, no cookie": (r) => !r.body && none(r),
   });

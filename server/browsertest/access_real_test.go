@@ -39,7 +39,7 @@ func (b *tab) shoot(name string) {
 	ctx, cancel := b.within()
 	defer cancel()
 	take := chromedp.FullScreenshot(100)
-	if eval[bool](b, "document.getElementById('ask').open") {
+	if eval[bool](b, "document.getElementById('ask')?.open === true") {
 		take = chromedp.CaptureScreenshot() // a question stands on the screen, not on the page
 	}
 	picture, err := chromedp.Run(ctx, take)
