@@ -63,7 +63,7 @@ func (p *Provider) examineClock(ctx context.Context, say func(string, bool, stri
 	if err != nil {
 		return // it was asked a moment ago
 	}
-	theirs, err := http.ParseTime(resp.Header.Get("Date"))
+	theirs, err := http.ParseTime(resp.header.Get("Date"))
 	if err != nil {
 		return
 	}
@@ -83,8 +83,8 @@ func (p *Provider) examineRedirect(ctx context.Context, doc *document, say func(
 	switch {
 	case err != nil:
 		say("provider-client", true, "its page to log in on: %v", withoutURL(err))
-	case resp.StatusCode >= http.StatusBadRequest:
-		say("provider-client", true, "it answers %d to a login of this client: register the client %q with the redirect URI %s", resp.StatusCode, p.opt.ClientID, p.RedirectURI())
+	case resp.status >= http.StatusBadRequest:
+		say("provider-client", true, "it answers %d to a login of this client: register the client %q with the redirect URI %s", resp.status, p.opt.ClientID, p.RedirectURI())
 	case refusedAt(resp):
 		say("provider-client", true, "it refuses a login of this client: see its log, and what is registered for the client %q", p.opt.ClientID)
 	default:
@@ -93,19 +93,25 @@ func (p *Provider) examineRedirect(ctx context.Context, doc *document, say func(
 }
 
 // refusedAt reports whether a redirect carries an error.
-func refusedAt(resp *http.Response) bool {
-	u, err := url.Parse(resp.Header.Get("Location"))
+func refusedAt(resp reply) bool {
+	u, err := url.Parse(resp.header.Get("Location"))
 	return err == nil && u.Query().Has("error")
 }
 
-func (p *Provider) ask(ctx context.Context, address string) (*http.Response, error) {
+// reply is the part of an answer that is looked at.
+type reply struct {
+	status int
+	header http.Header
+}
+
+func (p *Provider) ask(ctx context.Context, address string) (reply, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
-		return nil, err
+		return reply{}, err
 	}
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return nil, err
+		return reply{}, err
 	}
-	return resp, resp.Body.Close()
+	return reply{resp.StatusCode, resp.Header}, resp.Body.Close()
 }
