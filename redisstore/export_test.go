@@ -109,8 +109,12 @@ const Patience = 2 * time.Minute
 // ErrReplicas is the error of a write that the primary has, but too few replicas.
 var ErrReplicas = errReplicas
 
-// SetTimeout sets how long a method may take from now on.
-func (s *Store) SetTimeout(d time.Duration) { s.timeout = d }
+// SetTimeout sets how long a method may take from now on. The goroutine that reads the timeout beside the methods starts anew.
+func (s *Store) SetTimeout(d time.Duration) {
+	s.watcher.stop()
+	s.timeout = d
+	s.watch()
+}
 
 // RecordKey returns the Redis key of key's record.
 func (s *Store) RecordKey(key coatcheck.Key) string { return s.recordKey(key) }
