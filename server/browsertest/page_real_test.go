@@ -142,6 +142,20 @@ func TestPageAsksOnce(t *testing.T) {
 	b.sees("1 other session was ended.")
 }
 
+// A session that is ended elsewhere shows so by itself, also while the page asks something.
+func TestPageSeesTheEnd(t *testing.T) {
+	s := serveTLS(t, nil)
+	b := visitor(t, s)
+	b.press("End all other sessions")
+	b.until("document.getElementById('ask').open")
+	phone := s.elsewhereFrom(t, "user-42", "phone", "")
+	s.send(t, "DELETE /auth/sessions", "Cookie: "+phone+"\r\n\r\n")
+	b.sees("Your session has ended.")
+	assert.Equal(t, "You are not signed in", b.focused())
+	assert.False(t, eval[bool](b, "document.getElementById('ask').open"))
+	assert.NotContains(t, eval[string](b, "document.documentElement.outerHTML"), "user-42")
+}
+
 // A row says each thing once: where a session was last seen, where it began if that is elsewhere, since when, until when.
 func TestPageRows(t *testing.T) {
 	s := serveTLS(t, func(cfg *server.Config) {

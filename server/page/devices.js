@@ -75,6 +75,35 @@ function say(done = "", failed = "") {
 function show(id) {
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== id;
   $("who").hidden = id !== "signed-in";
+  watch();
+}
+
+let watching = null; // the EventSource that waits for the end of this session
+
+// watch has the server tell when this session ends, while the page is visible: a browser has at most six connections to a server,
+// and a hidden page needs none of them.
+function watch() {
+  const wanted = !document.hidden && !$("signed-in").hidden;
+  if (!wanted) {
+    watching?.close();
+    watching = null;
+  } else if (!watching) {
+    watching = new EventSource("watch");
+    watching.addEventListener("ended", (event) => gone(JSON.parse(event.data).reason));
+    // A refusal is not asked about again before the page is shown anew; after a broken connection the browser comes back by itself.
+    watching.addEventListener("error", () => { if (watching?.readyState === EventSource.CLOSED) watching = null; });
+  }
+}
+
+// gone shows that the session has ended elsewhere. A newer token of the same session is watched in its turn.
+async function gone(reason) {
+  watching?.close();
+  watching = null;
+  if (reason !== "rotated") $("ask").close("");
+  const focus = await load();
+  if (focus !== $("in")) return;
+  focus.focus();
+  say("Your session has ended.");
 }
 
 function element(name, text, attrs = {}) {
@@ -210,7 +239,10 @@ $("login")?.addEventListener("submit", (event) => {
   act(() => signIn($("user-id")));
 });
 // What another tab did meanwhile is seen when one comes back to this one.
-document.addEventListener("visibilitychange", () => document.hidden || busy || $("ask").open || load());
+document.addEventListener("visibilitychange", () => {
+  watch();
+  if (!document.hidden && !busy && !$("ask").open) load();
+});
 $("site").textContent = location.host;
 document.title = `Your sessions at ${location.host}`;
 if ($("home")) $("home").textContent = location.host;
