@@ -88,7 +88,7 @@ func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, user string, err err
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(throttled.Seconds()))
 		return problemLoginThrottled
 	case errors.Is(err, login.ErrRefused):
-		if _, trusted := s.mode.(*login.Trusted); trusted {
+		if login.TakesKeys(s.mode) {
 			c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="coatcheck"`)
 		}
 		return problemLoginRefused

@@ -127,3 +127,12 @@ func TestTakesClaims(t *testing.T) {
 	}
 	assert.False(t, login.TakesClaims(login.Open{}))
 }
+
+func TestTakesKeys(t *testing.T) {
+	ledger := login.NewMemoryLedger(login.AccountRule())
+	assert.True(t, login.TakesKeys(&login.Trusted{}))
+	assert.True(t, login.TakesKeys(login.NewThrottle(&login.Trusted{}, ledger, ledger, nil)))
+	for _, m := range []login.Mode{&login.Users{}, login.NewThrottle(&login.Webhook{}, ledger, ledger, nil), login.Open{}} {
+		assert.False(t, login.TakesKeys(m))
+	}
+}

@@ -32,3 +32,15 @@ func (t *Trusted) Reload() error { return t.keys.Reload() }
 
 // Guesses is GuessesKey: a caller without a key must not be able to lock the accounts of those that have one.
 func (*Trusted) Guesses() Guesses { return GuessesKey }
+
+// TakesKeys reports whether a caller of the mode presents a key as a Bearer token, with throttling around the mode or without.
+func TakesKeys(m Mode) bool {
+	t, ok := m.(interface{ TakesKeys() bool })
+	return ok && t.TakesKeys()
+}
+
+// TakesKeys is true.
+func (*Trusted) TakesKeys() bool { return true }
+
+// TakesKeys is that of the mode.
+func (t *Throttle) TakesKeys() bool { return TakesKeys(t.mode) }

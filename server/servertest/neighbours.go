@@ -174,12 +174,15 @@ func checkTrustedChallenge(h *harness) {
 	const key = "login-key-0123456789-0123456789-0123"
 	h.Canaries = append(h.Canaries, key)
 	require.NoError(h, os.WriteFile(file, []byte(key+"\n"), 0o600))
-	mode, err := login.NewTrusted(file)
+	trusted, err := login.NewTrusted(file)
 	require.NoError(h, err)
-	h.serve(func(cfg *server.Config) { cfg.Login = mode })
+	ledger := login.NewMemoryLedger(login.AddressRule())
 	h.trusted = true
-	assert.Equal(h, answer{Status: 401, Code: "login_refused"}, h.Answer(h.TryLogin("u")))
-	assert.Equal(h, 200, h.TryLogin("u", "Authorization: Bearer "+key).Status)
+	for _, mode := range []login.Mode{trusted, login.NewThrottle(trusted, ledger, ledger, nil)} { // the program has the second
+		h.serve(func(cfg *server.Config) { cfg.Login = mode })
+		assert.Equal(h, answer{Status: 401, Code: "login_refused"}, h.Answer(h.TryLogin("u")), "%T", mode)
+		assert.Equal(h, 200, h.TryLogin("u", "Authorization: Bearer "+key).Status, "%T", mode)
+	}
 }
 
 func checkAdminKeys(h *harness) {
