@@ -44,6 +44,11 @@ test-real: tools ## Run the tests beside real proxies, clients, browsers and ear
 	@scripts/install-valkey
 	@scripts/test-real $(PACKAGES)
 
+.PHONY: clients
+clients: ## Run the walk with other people's HTTP clients (part of test-real)
+	@scripts/install-tools clients
+	go test -tags real -count=1 -run '^(TestClients|TestClientsWalk)$$' -v ./cmd/coatcheck
+
 .PHONY: stress
 stress: tools ## Run the tests N (3) times beside twice as many busy loops as there are cores
 	@scripts/stress $(N)

@@ -41,6 +41,9 @@ func (ca *CA) sign(t testing.TB, tmpl *x509.Certificate) (*x509.Certificate, *ec
 	require.NoError(t, err)
 	ca.serial++
 	tmpl.SerialNumber, tmpl.Subject = big.NewInt(ca.serial), pkix.Name{CommonName: "test"}
+	if tmpl.IsCA {
+		tmpl.Subject.CommonName = "test CA" // OpenSSL takes a certificate that is named as its issuer for one that signed itself
+	}
 	if tmpl.NotBefore.IsZero() {
 		tmpl.NotBefore = time.Now().Add(-time.Hour)
 	}
@@ -63,6 +66,9 @@ func (ca *CA) Issue(t testing.TB, until time.Time) (cert, key []byte, serial int
 	require.NoError(t, err)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), c.SerialNumber.Int64()
 }
+
+// PEM is the CA's own certificate.
+func (ca *CA) PEM() []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw}) }
 
 // Files names the files of a pair.
 type Files struct{ Cert, Key string }
