@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -69,6 +71,9 @@ func TestMemoryOfConnections(t *testing.T) {
 			n := 60
 			if raceDetector {
 				n = 20
+			}
+			if more, err := strconv.Atoi(os.Getenv("COATCHECK_CONNECTIONS")); err == nil {
+				n = more
 			}
 			ln := serveOn(t, server.Config{MaxHeader: maxHeader, ReadTimeout: time.Hour, IdleTimeout: time.Hour, TrustedOrigins: []string{"https://app.example"}})
 			requests := largestRequests(maxHeader)
@@ -166,6 +171,6 @@ func dial(t *testing.T, ln net.Listener) net.Conn {
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", ln.Addr().String())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Minute)))
 	return conn
 }
