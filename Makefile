@@ -160,6 +160,10 @@ verify: tools ## Check histories of concurrent clients for DURATION (1m) each; V
 stop: ## Stop a server under load STOPS (50) times; no request may be lost
 	COATCHECK_STOPS=$(or $(STOPS),50) go test -run '^TestNoRequestIsCutOff$$' -v -timeout 30m ./cmd/coatcheck
 
+.PHONY: chaos
+chaos: tools ## Run the program for DURATION (1m) on each store while files, descriptors, the log and Redis fail
+	COATCHECK_CHAOS=$(DURATION) go test -tags real -count=1 -run '^TestChaos$$' -v -timeout 0 ./cmd/coatcheck
+
 .PHONY: slow-clients
 slow-clients: ## Measure others beside 2,000 dripping connections, SLOW_ROUNDS (5) times; wants the machine to itself
 	COATCHECK_SLOW_ROUNDS=$(or $(SLOW_ROUNDS),5) go test -run '^TestSlowClientsHoldNobodyUp$$' -v -timeout 30m ./cmd/coatcheck
