@@ -37,7 +37,7 @@ func deployed(t *testing.T, name string) string {
 }
 
 // The program needs no other file: as nobody, in a root folder that holds it and nothing else, it serves, is healthy, and
-// stops. This is all that deploy/Dockerfile's image does; the image itself is not built here.
+// stops. This is all that deploy/Dockerfile's image does; the image itself is built in deploy's TestImage (tag real).
 func TestStaticProgramInAnEmptyRoot(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
