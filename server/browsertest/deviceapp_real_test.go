@@ -41,7 +41,9 @@ func TestLoginFromAnotherSite(t *testing.T) {
 		}
 		http.Redirect(w, r, "/who", http.StatusSeeOther)
 	})
-	mux.HandleFunc("GET /who", func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprintf(w, "user=%s.", httpsession.Get(r).UserID()) })
+	mux.HandleFunc("GET /who", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintf(w, "user=%s.", httpsession.Get(r).UserID())
+	})
 	mux.HandleFunc("GET /form", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = fmt.Fprintf(w, `<form method="post" action="%s"><input name="user" value="ann"><button>in</button></form><a href="%s">there</a>`,

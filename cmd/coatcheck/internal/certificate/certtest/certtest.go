@@ -68,7 +68,9 @@ func (ca *CA) Issue(t testing.TB, until time.Time) (cert, key []byte, serial int
 }
 
 // PEM is the CA's own certificate.
-func (ca *CA) PEM() []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw}) }
+func (ca *CA) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
+}
 
 // Files names the files of a pair.
 type Files struct{ Cert, Key string }

@@ -1,0 +1,160 @@
+package servertest
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
+)
+
+// logoutToken posts a logout token as a provider does.
+func (h *harness) logoutToken(token string) response {
+	h.Helper()
+	return h.Send(request{
+		Method: "POST", Path: "/auth/oidc/backchannel-logout", Head: []string{"Content-Type: application/x-www-form-urlencoded"}, Body: "logout_token=" + url.QueryEscape(token),
+	})
+}
+
+// at is a person who logs in with this session of the provider.
+func (h *harness) loggedInAt(p *oidctest.Provider, user, sid string) *person {
+	h.Helper()
+	p.Edit(func(b *oidctest.Behaviour) {
+		b.User, b.Claims = user, map[string]any{"sid": sid}
+		if sid == "" {
+			b.Claims = nil
+		}
+	})
+	b := h.person(p)
+	require.Equal(h, 303, b.login("").Status)
+	return b
+}
+
+func checkBackChannel(h *harness) {
+	p := h.serveProvider(nil, nil)
+	one, two, none := h.loggedInAt(p, "ann", "s1"), h.loggedInAt(p, "ann", "s2"), h.loggedInAt(p, "ann", "")
+	same, bob := h.loggedInAt(p, "ann", "s1"), h.loggedInAt(p, "bob", "s3")
+	one.cookies[h.CookieName] = h.Refresh(one.session())
+
+	resp := h.logoutToken(p.LogoutToken(map[string]any{"sub": "bob", "sid": "s1"}))
+	assert.Equal(h, 200, resp.Status)
+	assert.Empty(h, resp.Body)
+	assert.Equal(h, []string{"no-store"}, resp.Header["Cache-Control"])
+	assert.Equal(h, "ann", one.user(), "another user's session of that name")
+
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sub": "ann", "sid": "s1"})).Status)
+	assert.Empty(h, one.user(), "a refresh changes nothing")
+	assert.Empty(h, same.user(), "each session that began with it")
+	assert.Equal(h, "ann", two.user())
+	assert.Equal(h, "ann", none.user())
+
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "s3"})).Status, "without a user")
+	assert.Empty(h, bob.user())
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "unknown"})).Status)
+
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sub": "ann"})).Status)
+	assert.Empty(h, two.user())
+	assert.Empty(h, none.user())
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sub": "nobody"})).Status)
+	assert.Len(h, h.Events("revoke"), 6, "each has an event")
+}
+
+func checkBackChannelRefused(h *harness) {
+	p := h.serveProvider(nil, nil)
+	b := h.loggedInAt(p, "ann", "s1")
+	send := func(contentType, body string) response {
+		return h.Send(request{Method: "POST", Path: "/auth/oidc/backchannel-logout", Head: []string{"Content-Type: " + contentType}, Body: body})
+	}
+	good := func() string { return "logout_token=" + p.LogoutToken(map[string]any{"sub": "ann"}) }
+	const form = "application/x-www-form-urlencoded"
+	for name, resp := range map[string]response{
+		"another client's": h.logoutToken(p.LogoutToken(map[string]any{"sub": "ann", "aud": "other"})),
+		"a nonce":          h.logoutToken(p.LogoutToken(map[string]any{"sub": "ann", "nonce": "x"})),
+		"no token":         send(form, ""),
+		"another type":     send("text/plain", good()),
+		"two tokens":       send(form, good()+"&"+good()),
+		"JSON":             send("application/json", "{}"),
+	} {
+		assert.Equal(h, 400, resp.Status, name)
+		assert.JSONEq(h, `{"error":"invalid_request","error_description":"The logout token is not valid."}`, resp.Body, name)
+	}
+	assert.Equal(h, "ann", b.user())
+	token := p.LogoutToken(map[string]any{"sub": "ann"})
+	assert.Equal(h, 200, h.logoutToken(token).Status)
+	assert.Equal(h, 400, h.logoutToken(token).Status, "a token is taken once")
+	h.Clock.Step(5 * time.Minute)
+	assert.Equal(h, 400, h.logoutToken(token).Status, "and is too old when it is forgotten")
+	assert.NotEmpty(h, h.Events("provider_logout_failed"))
+}
+
+// A session that the provider ends while its login is answered does not survive.
+func checkBackChannelRace(h *harness) {
+	p := h.serveProvider(nil, nil)
+	end := func(w http.ResponseWriter, _ *http.Request) {
+		assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "s1"})).Status)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"sub":"ann"}`))
+	}
+	p.Edit(func(b *oidctest.Behaviour) {
+		b.User, b.Claims, b.Handlers = "ann", map[string]any{"sid": "s1"}, map[string]http.HandlerFunc{"/userinfo": end}
+	})
+	b := h.person(p)
+	resp := b.login("")
+	assert.Equal(h, 401, resp.Status, resp.Body)
+	assert.Equal(h, "login_revoked", resp.Code())
+	assert.Empty(h, b.session())
+	assert.Equal(h, h.Store.Calls("create"), h.Store.Calls("end"), "the session that had begun has ended")
+}
+
+// A logout whose work failed can be tried again with the same token.
+func checkBackChannelStore(h *harness) {
+	p := h.serveProvider(nil, nil)
+	for _, claims := range []map[string]any{{"sub": "ann"}, {"sid": "s1"}} {
+		b := h.loggedInAt(p, "ann", "s1")
+		token := p.LogoutToken(claims)
+		h.Store.Failing(coatcheck.ErrUnavailable)
+		resp := h.logoutToken(token)
+		assert.Equal(h, 400, resp.Status)
+		assert.Contains(h, resp.Body, "server_error")
+		h.Store.On(nil)
+		assert.Equal(h, "ann", b.user())
+		assert.Equal(h, 200, h.logoutToken(token).Status)
+		assert.Empty(h, b.user())
+		h.Clock.Step(11 * time.Minute)
+	}
+}
+
+func checkProviderRestart(h *harness) {
+	p := h.serveProvider(nil, nil)
+	one, two := h.loggedInAt(p, "ann", "s1"), h.loggedInAt(p, "ann", "s2")
+	h.serveAt(p, nil, nil)
+	assert.Equal(h, "ann", one.user())
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "s1"})).Status)
+	assert.Empty(h, one.user())
+	assert.Equal(h, "ann", two.user())
+}
+
+func checkProviderStoreFailure(h *harness) {
+	p := h.serveProvider(nil, nil)
+	b := h.person(p)
+	callback := b.authorize(b.begin(""))
+	h.Store.Failing(coatcheck.ErrUnavailable)
+	resp := b.get(callback)
+	assert.Equal(h, 503, resp.Status)
+	assert.Equal(h, "store_unavailable", resp.Code())
+	assert.Empty(h, b.session())
+}
+
+func checkNoProvider(h *harness) {
+	for _, route := range []string{"GET /auth/oidc/login", "GET /auth/oidc/callback", "POST /auth/oidc/backchannel-logout"} {
+		method, path, _ := strings.Cut(route, " ")
+		resp, err := h.Wire.Send(request{Method: method, Path: path})
+		require.NoError(h, err)
+		assert.Equal(h, 404, resp.Status, route)
+	}
+}
