@@ -42,7 +42,8 @@ type keys struct {
 
 var _ oidc.KeySet = (*keys)(nil)
 
-// failedFetch lets a provider that is away be asked once a second, and not once for each login.
+// failedFetch lets a provider that is away be asked once a second, and not once for each login. The second begins when the fetch has
+// failed, which may take longer than that: the logins that waited for it then fail with it, and do not ask one after the other.
 type failedFetch struct {
 	err error
 	at  time.Time
@@ -123,7 +124,7 @@ func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) ([]
 	var set jose.JSONWebKeySet
 	forHow, err := k.fetch(ctx, &set)
 	if err != nil {
-		k.failed = failedFetch{failf(Unavailable, "the provider's keys: %v", err), now}
+		k.failed = failedFetch{failf(Unavailable, "the provider's keys: %v", err), k.now()}
 		return nil, k.failed.err
 	}
 	k.all, k.fetched, k.until, k.failed = usable(set.Keys), now, now.Add(forHow), failedFetch{}

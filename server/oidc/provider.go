@@ -181,11 +181,11 @@ func (p *Provider) discover(ctx context.Context) (*document, error) {
 	doc := new(document)
 	forHow, err := fetch(ctx, p.client, strings.TrimSuffix(p.opt.Issuer, "/")+"/.well-known/openid-configuration", doc, usualDocument)
 	if err != nil {
-		p.failed = failedFetch{failf(Unavailable, "the provider's discovery document: %v", err), now}
+		p.failed = failedFetch{failf(Unavailable, "the provider's discovery document: %v", err), p.opt.Now()}
 		return nil, p.failed.err
 	}
 	if err := doc.check(p.opt.Issuer); err != nil {
-		p.failed = failedFetch{failf(BadAnswer, "the provider's discovery document: %v", err), now}
+		p.failed = failedFetch{failf(BadAnswer, "the provider's discovery document: %v", err), p.opt.Now()}
 		return nil, p.failed.err
 	}
 	p.doc, p.until, p.failed = doc, now.Add(forHow), failedFetch{}

@@ -1,0 +1,44 @@
+package oidc_test
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/server/oidc"
+	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
+)
+
+// A provider that takes longer to fail than the time between two fetches is not asked once for each request that waited: anybody can send
+// those, and each keeps a connection until its turn has come.
+func TestProviderThatHangs(t *testing.T) {
+	for _, path := range []string{"/.well-known/openid-configuration", "/keys"} {
+		t.Run(path, func(t *testing.T) {
+			p := oidctest.New(t)
+			began := time.Now()
+			var passed atomic.Int64
+			now := func() time.Time { return began.Add(time.Duration(passed.Load())) }
+			p.Edit(func(b *oidctest.Behaviour) {
+				b.Now = now
+				b.Handlers = map[string]http.HandlerFunc{path: func(w http.ResponseWriter, _ *http.Request) {
+					passed.Add(int64(5 * time.Second)) // which the request took
+					w.WriteHeader(http.StatusGatewayTimeout)
+				}}
+			})
+			c := newClient(t, p, func(o *oidc.Options) { o.Now = now })
+			for range 5 {
+				_, err := login(t, c, oidc.Wanted{})
+				require.Equal(t, oidc.Unavailable, kindOf(t, err))
+			}
+			assert.Equal(t, 1, p.Calls(path))
+			passed.Add(int64(time.Second))
+			_, err := login(t, c, oidc.Wanted{})
+			require.Error(t, err)
+			assert.Equal(t, 2, p.Calls(path), "it is asked again")
+		})
+	}
+}
