@@ -17,6 +17,8 @@
 //	values.go     the values of a session, and the changes that a request makes to them
 //	commit.go     the commit: merging by compare-and-swap, rotation, renewal
 //	login.go      the commit of a login: the new session, and the end of what the request carried
+//	claims.go     what a login said of its user
+//	bootclock_linux.go, bootclock_other.go: the clock by which a login can take too long
 //	device.go     binding a session to a device's key, and the proofs of that device
 //	policy.go     how long sessions live, and how many a user may have
 //	manager.go    a store and a policy together: listing and ending sessions

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -140,7 +139,7 @@ func (p *Provider) find(state string, carried []Cookie, now time.Time) (*attempt
 		return nil, Cookie{}, false
 	}
 	for _, c := range carried {
-		if c.Name != p.CookiePrefix()+state[:8] || !strings.HasPrefix(c.Name, p.CookiePrefix()) {
+		if c.Name != p.cookieName(state) {
 			continue
 		}
 		if a, ok := p.open(c, now); ok && a.state() == state {

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/coatcheck/coatcheck/internal/cause"
 )
 
 const (
@@ -84,11 +86,13 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+var errNotLoopback = errors.New("the host is not on loopback, and the URL is http")
+
 // onlyLoopback refuses to connect in clear text to an address that is not loopback, even if a resolver gives it for localhost.
 func onlyLoopback(_, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil || !addr.Addr().Unmap().IsLoopback() {
-		return errors.New("the host is not on loopback")
+		return errNotLoopback
 	}
 	return nil
 }
@@ -116,7 +120,7 @@ func fetch(ctx context.Context, c *http.Client, address string, into any, usual 
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.Do(req)
 	if err != nil {
-		return 0, withoutURL(err)
+		return 0, reasonOf(err)
 	}
 	defer func() { _ = resp.Body.Close() }() // nothing was written
 	if resp.StatusCode != http.StatusOK {
@@ -124,7 +128,7 @@ func fetch(ctx context.Context, c *http.Client, address string, into any, usual 
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return 0, withoutURL(err)
+		return 0, reasonOf(err)
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return 0, errors.New("its answer is not the JSON that it must be")
@@ -154,10 +158,13 @@ func kept(h http.Header, usual time.Duration) time.Duration {
 	return min(max(usual, minKept), maxKept)
 }
 
-// withoutURL drops the address, which net/http puts before every error.
-func withoutURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
+// reasonOf says why a request to the provider got no answer that can be used. Nothing that the provider sent is quoted, see package
+// cause.
+func reasonOf(err error) error {
+	for _, ours := range []error{errTooLong, errNotLoopback} {
+		if errors.Is(err, ours) {
+			return ours
+		}
 	}
-	return err
+	return errors.New("it " + cause.Of(err))
 }

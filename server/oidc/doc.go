@@ -4,8 +4,8 @@
 //	provider.go  New, the configuration, and the provider's discovery document
 //	client.go    the HTTP client, which bounds what a provider may answer
 //	keys.go      the provider's keys
-//	attempt.go   a login that is on its way: a cookie of its own, encrypted
-//	login.go     Begin and Finish: the authorization code flow
+//	attempt.go   a login that is on its way: a cookie of its own, encrypted; statekeys.go has the keys
+//	login.go     the authorization code flow: Begin, then Answer and its Identity
 //	token.go     what is checked of an ID token
 //	identity.go  which claims are kept, and who may log in
 //	logout.go    logout tokens

@@ -82,7 +82,7 @@ func (p *Provider) examineRedirect(ctx context.Context, doc *document, say func(
 	resp, err := p.ask(ctx, p.config(doc).AuthCodeURL(a.state()))
 	switch {
 	case err != nil:
-		say("provider-client", true, "its page to log in on: %v", withoutURL(err))
+		say("provider-client", true, "its page to log in on: %v", reasonOf(err))
 	case resp.status >= http.StatusBadRequest:
 		say("provider-client", true, "it answers %d to a login of this client: register the client %q with the redirect URI %s", resp.status, p.opt.ClientID, p.RedirectURI())
 	case refusedAt(resp):

@@ -147,17 +147,13 @@ func exchangeFailure(err error) error {
 	}
 }
 
-// unreachable is the failure of a request that got no answer, or one that cannot be read. Errors of the network are the only ones
-// whose text is kept: the others may quote what the provider sent.
+// unreachable is the failure of a request that got no answer, or one that cannot be read.
 func unreachable(what string, err error) error {
 	if errors.Is(err, errTooLong) {
 		return failf(BadAnswer, "%s: %v", what, errTooLong)
 	}
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return failf(Unavailable, "%s: %v", what, u.Err)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return failf(Unavailable, "%s: no answer in time", what)
+	if _, ok := errors.AsType[*url.Error](err); ok || errors.Is(err, context.DeadlineExceeded) {
+		return failf(Unavailable, "%s: %v", what, reasonOf(err))
 	}
 	return failf(BadAnswer, "%s: the answer cannot be read", what)
 }
