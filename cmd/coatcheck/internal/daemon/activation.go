@@ -73,7 +73,10 @@ func inheritedCount() (n int, names []string) {
 
 // exposedInherited refuses for inherited sockets what is refused for --listen and --admin-listen.
 func exposedInherited(c *config.Config, public, admin net.Listener) (err error) {
-	if public != nil && c.Login == "open" && !c.AllowOpenLogin && config.Exposed(public.Addr().String()) {
+	switch exposed := public != nil && config.Exposed(public.Addr().String()); {
+	case exposed && c.Dev:
+		err = fmt.Errorf("socket activation: --dev listens on a loopback address only, and %s is none", public.Addr())
+	case exposed && c.Login == "open" && !c.AllowOpenLogin:
 		err = fmt.Errorf("socket activation: on %s others can log in as anybody; if that is meant, say --allow-open-login", public.Addr())
 	}
 	if admin != nil && c.AdminKeyFile == "" && config.Exposed(admin.Addr().String()) {
