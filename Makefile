@@ -45,9 +45,9 @@ test-real: tools ## Run the tests beside real proxies, clients, browsers and ear
 	@scripts/test-real $(PACKAGES)
 
 .PHONY: clients
-clients: ## Run the walk with other people's HTTP clients (part of test-real)
+clients: ## Try other people's HTTP clients, and what is made out of the OpenAPI document (part of test-real)
 	@scripts/install-tools clients
-	go test -tags real -count=1 -run '^(TestClients|TestClientsWalk)$$' -v ./cmd/coatcheck
+	go test -tags real -count=1 -run '^(TestClients|TestClientsWalk|TestClientsGenerated|TestSchemathesis)$$' -v ./cmd/coatcheck
 
 .PHONY: stress
 stress: tools ## Run the tests N (3) times beside twice as many busy loops as there are cores

@@ -105,7 +105,8 @@ func findRoute(doc *openapi3.T, admin bool, req request) (*routers.Route, map[st
 	if i := strings.IndexAny(path, "?#"); i >= 0 {
 		path = path[:i]
 	}
-	if method == "HEAD" || path == "/auth/verify" { // verify takes any method, as its description says
+	verify := doc.Paths.Value("/auth/verify")
+	if method == "HEAD" || path == "/auth/verify" && verify.Operations()[method] == nil { // verify takes any method, as its description says
 		method = "GET"
 	}
 	for template, item := range doc.Paths.Map() {
