@@ -113,11 +113,13 @@ func ParseClaims(text []byte) (ClaimSet, error) {
 
 // claimRank is the place of a name before the others.
 func claimRank(name string) int {
-	if i := slices.Index([]string{ClaimName, ClaimEmail, ClaimGroups}, name); i >= 0 {
+	if i := slices.Index(firstClaims, name); i >= 0 {
 		return i
 	}
-	return len([]string{ClaimName, ClaimEmail, ClaimGroups})
+	return len(firstClaims)
 }
+
+var firstClaims = []string{ClaimName, ClaimEmail, ClaimGroups}
 
 func readClaims(d *json.Decoder) (members []claimMember, err error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {

@@ -45,7 +45,7 @@ var (
 	problemHeaderTooLarge  = middleware.NewProblem(431, "header_too_large", "The header block is larger than the server reads, or has more than 128 lines.")
 	problemLoginThrottled  = middleware.NewProblem(429, "login_throttled", "Too many logins failed. Try again later.")
 	problemTooManyEnds     = middleware.NewProblem(429, "too_many_requests", "The session has ended others too often. Try again later.")
-	problemTooManyConns    = comeBack(middleware.NewProblem(429, "too_many_connections", "The client has too many connections."))
+	problemTooManyConns    = middleware.RetryLater(middleware.NewProblem(429, "too_many_connections", "The client has too many connections."))
 	problemSeconds         = middleware.NewProblem(400, "malformed_query", "The query parameter seconds must be above 0 and at most 300.")
 	problemProfiling       = middleware.NewProblem(409, "profile_running", "A profile of this kind is being taken.")
 	problemInternal        = middleware.Internal
@@ -55,15 +55,9 @@ var (
 	problemOIDCUnavailable = middleware.NewProblem(503, "oidc_unavailable", "The provider cannot be reached.")
 	problemStopping        = middleware.NewProblem(503, "stopping", "The server is stopping.")
 	problemLoginBusy       = middleware.NewProblem(503, "login_busy", "Too many logins are being checked.")
-	problemTooManyWatchers = comeBack(middleware.NewProblem(503, "too_many_watchers", "The session, or the server, has as many watchers as it may."))
+	problemTooManyWatchers = middleware.NewProblem(503, "too_many_watchers", "The session, or the server, has as many watchers as it may.")
 	problemLoginBackEnd    = middleware.NewProblem(503, "login_unavailable", "The login back end cannot be reached.")
 )
-
-// comeBack asks the client to come back after a second.
-func comeBack(p *problem) *problem {
-	p.RetryAfter = "1"
-	return p
-}
 
 // writeProblem makes the problem the response. Headers that are not about the body stay, including a Retry-After and a
 // WWW-Authenticate that the handler has set.

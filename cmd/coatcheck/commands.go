@@ -36,7 +36,8 @@ Usage:
 "coatcheck serve --help" lists the flags.
 `
 
-// commands are those for people, in the order of usage; usage, shells and the man page have them from here.
+// commands are those for people, in the order of usage; shells, the manual page and the suggestions for a wrong
+// word have them from here.
 var commands = []manual.Command{
 	{Name: "serve", Args: "[flags]", About: "start the server", Settings: true},
 	{

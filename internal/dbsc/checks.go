@@ -14,8 +14,8 @@ const (
 	FailuresPerMinute = 30
 	// failuresKept bounds the memory of failures. Each is of a session that lives.
 	failuresKept = 10_000
-	// patience is how long a proof waits for the checks of others.
-	patience = time.Second
+	// slotTimeout is how long a proof waits for the checks of others.
+	slotTimeout = time.Second
 )
 
 // Checks bounds the work of checking signatures: so many at a time in all, and FailuresPerMinute failures of one client for
@@ -54,7 +54,7 @@ func (c *Checks) Begin() bool {
 		return true
 	default:
 	}
-	wait := time.NewTimer(patience)
+	wait := time.NewTimer(slotTimeout)
 	defer wait.Stop()
 	select {
 	case c.slots <- struct{}{}:

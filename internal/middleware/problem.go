@@ -71,12 +71,12 @@ var (
 	// SessionNotFound is the answer for a session that does not exist or is not the caller's.
 	SessionNotFound = NewProblem(404, "session_not_found", "There is no such session.")
 	tooManyProofs   = NewProblem(503, "too_many_proofs", "Too many proofs of this session have failed, or are being checked.")
-	bindingPending  = retryLater(NewProblem(429, "binding_pending", "The browser could not renew the session's cookie yet. The session is not affected."))
+	bindingPending  = RetryLater(NewProblem(429, "binding_pending", "The browser could not renew the session's cookie yet. The session is not affected."))
 	tooLarge        = NewProblem(503, "session_too_large", "The changes of parallel requests do not fit one session.")
 )
 
-// retryLater asks the client to retry after a second.
-func retryLater(p *Problem) *Problem {
+// RetryLater asks the client to retry after a second.
+func RetryLater(p *Problem) *Problem {
 	p.RetryAfter = "1"
 	return p
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/server/internal/remote"
@@ -29,8 +30,11 @@ func parseFields(user, fields string) (coatcheck.ClaimSet, error) {
 	members := make(map[string]any)
 	for field := range strings.FieldsSeq(fields) {
 		name, encoded, ok := strings.Cut(field, "=")
-		if _, twice := members[name]; !ok || twice {
-			return coatcheck.ClaimSet{}, errors.New("a field behind the hash must be written name=value, and once")
+		if !ok { // it may be a part of a hash, and is not shown
+			return coatcheck.ClaimSet{}, errors.New("a field behind the hash must be written name=value")
+		}
+		if _, twice := members[name]; twice {
+			return coatcheck.ClaimSet{}, fmt.Errorf("field %.40q: is there twice", name)
 		}
 		var parts []string
 		for part := range strings.SplitSeq(encoded, ",") {
@@ -54,10 +58,10 @@ func parseFields(user, fields string) (coatcheck.ClaimSet, error) {
 // claimsOf returns the members as claims that fit a session of the user.
 func claimsOf(user string, members map[string]any) (coatcheck.ClaimSet, error) {
 	for name, value := range members {
-		if text, ok := value.(string); ok && !validText(text) || !validText(name) {
+		if text, ok := value.(string); ok && !utf8.ValidString(text) || !utf8.ValidString(name) {
 			return coatcheck.ClaimSet{}, fmt.Errorf("field %.40q: not UTF-8", name)
 		}
-		if list, ok := value.([]string); ok && !validText(strings.Join(list, "")) {
+		if list, ok := value.([]string); ok && !utf8.ValidString(strings.Join(list, "")) {
 			return coatcheck.ClaimSet{}, fmt.Errorf("field %.40q: not UTF-8", name)
 		}
 	}
@@ -71,8 +75,6 @@ func claimsOf(user string, members map[string]any) (coatcheck.ClaimSet, error) {
 	}
 	return claims, err
 }
-
-func validText(s string) bool { return strings.ToValidUTF8(s, "") == s }
 
 // Fields are the claims that UsersLine writes.
 type Fields struct {

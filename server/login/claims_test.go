@@ -42,7 +42,7 @@ func TestUsersClaims(t *testing.T) {
 	}
 	for fields, mistake := range map[string]string{
 		" =x y=":                                 "empty",
-		" name=a name=b":                         "once",
+		" name=a name=b":                         `field "name": is there twice`,
 		" name=%zz":                              "percent-encoding",
 		" name=%FF":                              "not UTF-8",
 		" groups=a,,b":                           "a group must have a name",

@@ -33,8 +33,8 @@ type WebhookOptions struct {
 // maxAnswer is the most bytes of a back end's answer, which is a user ID, claims and little more.
 const maxAnswer = 16 << 10
 
-// maxWebhooks bounds the connections to the back end; further attempts wait for a connection until their timeout.
-const maxWebhooks = 64
+// MaxWebhooks bounds the connections to the back end; further attempts wait for a connection until their timeout.
+const MaxWebhooks = 64
 
 // Webhook asks a back end of yours by POSTing the login request's body to it. The answer 200 with {"user_id":"…"} admits
 // that user, with the claims of a member "claims"; 401 refuses; any other answer, even a redirect, is ErrUnavailable. It is safe for concurrent use.
@@ -76,8 +76,8 @@ func NewWebhook(address string, opt WebhookOptions) (*Webhook, error) {
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: opt.RootCAs},
 			ForceAttemptHTTP2:      true,
 			DisableCompression:     true,
-			MaxConnsPerHost:        maxWebhooks,
-			MaxIdleConnsPerHost:    maxWebhooks,
+			MaxConnsPerHost:        MaxWebhooks,
+			MaxIdleConnsPerHost:    MaxWebhooks,
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: 16 << 10,
 		},

@@ -23,8 +23,8 @@ import (
 const (
 	// maxAnswer is the most bytes of any answer of a provider.
 	maxAnswer = 256 << 10
-	// maxConns bounds the connections to a provider; further requests wait for one until their time is up.
-	maxConns = 64
+	// MaxConns bounds the connections to a provider; further requests wait for one until their time is up.
+	MaxConns = 64
 	// requestTimeout bounds one request to a provider, from the connection to the last byte of the answer.
 	requestTimeout = 5 * time.Second
 )
@@ -39,11 +39,11 @@ func newClient(roots *x509.CertPool, timeout time.Duration) *http.Client {
 			secure: &http.Transport{
 				DialContext:     dialer.DialContext,
 				TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, ForceAttemptHTTP2: true,
-				MaxConnsPerHost: maxConns, MaxIdleConnsPerHost: maxConns, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 16 << 10,
+				MaxConnsPerHost: MaxConns, MaxIdleConnsPerHost: MaxConns, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 16 << 10,
 			},
 			plain: &http.Transport{
 				DialContext:     (&net.Dialer{Timeout: timeout, Control: onlyLoopback}).DialContext,
-				MaxConnsPerHost: maxConns, MaxIdleConnsPerHost: maxConns, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 16 << 10,
+				MaxConnsPerHost: MaxConns, MaxIdleConnsPerHost: MaxConns, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 16 << 10,
 			},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -468,7 +468,7 @@ func TestStateKeys(t *testing.T) {
 	require.NoError(t, keys.Reload())
 	_, err = c.Answer(query, cookies)
 	assert.Equal(t, oidc.BadState, kindOf(t, err), "a key that was taken out")
-	for _, wrong := range []string{"", "# none", "short", first + "\nshort"} {
+	for _, wrong := range []string{"", "# none", "short", first + "\nshort", first + "\nreplace-with-openssl-rand-hex-32"} {
 		write(wrong)
 		err := keys.Reload()
 		require.Error(t, err, wrong)

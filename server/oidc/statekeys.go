@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"github.com/coatcheck/coatcheck/server/login"
 )
 
 // minStateKey is the least number of bytes of a line of the state key file.
@@ -56,6 +58,8 @@ func (k *StateKeys) Reload() error {
 		case len(line) == 0 || line[0] == '#':
 		case len(line) < minStateKey:
 			errs = append(errs, fmt.Errorf("%s:%d: a key of %d bytes: it must have at least %d", k.file, n, len(line), minStateKey))
+		case login.IsPlaceholder(line):
+			errs = append(errs, fmt.Errorf("%s:%d: a placeholder, which whoever has read the sample knows", k.file, n))
 		default:
 			aeads = append(aeads, newAEAD(line))
 		}

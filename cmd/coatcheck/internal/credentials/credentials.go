@@ -4,6 +4,7 @@ package credentials
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate"
@@ -94,15 +95,15 @@ func (o *Credentials) openAdminKeys(c *config.Config) error {
 	return nil
 }
 
-// maxPassword is longer than any password of Redis.
-const maxPassword = 4096
+// maxSecret is longer than any password of Redis, and than any secret of a client.
+const maxSecret = 4096
 
 // openRedisPassword puts the password in --redis-password-file where c has Redis' URL.
 func openRedisPassword(c *config.Config) error {
 	if c.RedisPasswordFile == "" {
 		return nil
 	}
-	password, err := readPassword(c.RedisPasswordFile)
+	password, err := readSecret(c.RedisPasswordFile, "password")
 	if err == nil {
 		err = c.SetRedisPassword(password)
 	}
@@ -112,8 +113,8 @@ func openRedisPassword(c *config.Config) error {
 	return nil
 }
 
-// readPassword returns the one line of a file. No error shows any of it.
-func readPassword(file string) (string, error) {
+// readSecret returns the one line of a file, which is what the file holds. No error shows any of it.
+func readSecret(file, what string) (string, error) {
 	data, err := os.ReadFile(file) //nolint:gosec // whoever starts the program may read what it may
 	if err != nil {
 		return "", err
@@ -121,11 +122,11 @@ func readPassword(file string) (string, error) {
 	line := bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
 	switch {
 	case len(line) == 0:
-		return "", errors.New("holds no password")
-	case len(line) > maxPassword || bytes.ContainsAny(line, "\r\n\x00"):
-		return "", errors.New("must hold the password on one line, and nothing else")
+		return "", fmt.Errorf("%s: holds no %s", file, what)
+	case len(line) > maxSecret || bytes.ContainsAny(line, "\r\n\x00"):
+		return "", fmt.Errorf("%s: must hold the %s on one line, and nothing else", file, what)
 	case login.IsPlaceholder(line):
-		return "", errors.New("holds a placeholder, which whoever has read the sample knows")
+		return "", fmt.Errorf("%s: holds a placeholder, which whoever has read the sample knows", file)
 	}
 	return string(line), nil
 }

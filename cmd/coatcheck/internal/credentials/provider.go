@@ -1,7 +1,6 @@
 package credentials
 
 import (
-	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -67,7 +66,7 @@ func located(c *config.Config, err error) error {
 	return errors.Join(all...)
 }
 
-// secretFile is a file with one secret on its first line.
+// secretFile is a file with the client's secret.
 type secretFile struct {
 	file  string
 	value atomic.Pointer[string] // written by reload
@@ -76,16 +75,11 @@ type secretFile struct {
 func (s *secretFile) get() string { return *s.value.Load() }
 
 func (s *secretFile) reload() error {
-	data, err := os.ReadFile(s.file)
+	secret, err := readSecret(s.file, "secret")
 	if err != nil {
 		return fmt.Errorf("client secret: %w", err)
 	}
-	line, _, _ := bytes.Cut(data, []byte("\n"))
-	text := string(bytes.TrimSpace(line))
-	if text == "" {
-		return fmt.Errorf("%s: holds no secret", s.file)
-	}
-	s.value.Store(&text)
+	s.value.Store(&secret)
 	return nil
 }
 

@@ -1,16 +1,36 @@
 package daemon
 
-import "syscall"
+import (
+	"syscall"
 
-// What the parts of the server may need of the process's descriptors, beside the public listener's connections.
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/server/login"
+	"github.com/coatcheck/coatcheck/server/oidc"
+)
+
+// What the parts of the server may need of the process's descriptors, beside the connections whose number their packages limit.
 const (
 	forProcess = 48 // standard streams, listeners, Go's poller, the hashing process, files that a HUP re-reads, the journal
-	forAdmin   = 64 // server.MaxAdminConns
-	forWebhook = 64 // login.Webhook's connections
 	forRedis   = 64 // a connection a node, and those that --redis-wait-replicas waits on
 	// leastConns is how many connections are allowed however few descriptors there are.
 	leastConns = 16
 )
+
+// reservedFor returns how many descriptors the parts of the server may need, beside the public listener's connections.
+func reservedFor(c *config.Config) int {
+	n := forProcess + server.MaxAdminConns
+	switch c.Login {
+	case "webhook":
+		n += login.MaxWebhooks
+	case "oidc":
+		n += oidc.MaxConns
+	}
+	if c.Store != "memory" {
+		n += forRedis
+	}
+	return n
+}
 
 // connectionsFor returns how many connections the public listener may have when the process may have so many descriptors.
 func connectionsFor(descriptors uint64, reserved int) int {
@@ -25,14 +45,7 @@ func (d *daemon) limitConnections() {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return
 	}
-	reserved := forProcess + forAdmin
-	if d.Config.Login == "webhook" {
-		reserved += forWebhook
-	}
-	if d.Config.Store != "memory" {
-		reserved += forRedis
-	}
-	allowed := connectionsFor(uint64(limit.Cur), reserved) //nolint:unconvert // it is signed on some systems
+	allowed := connectionsFor(uint64(limit.Cur), reservedFor(d.Config)) //nolint:unconvert // it is signed on some systems
 	given := d.Config.Server.MaxConns
 	switch {
 	case given == 0:

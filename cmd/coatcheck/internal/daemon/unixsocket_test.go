@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 )
 
 func TestUnixSocket(t *testing.T) {
@@ -47,7 +49,18 @@ func TestUnixSocket(t *testing.T) {
 }
 
 func TestConnectionsForDescriptors(t *testing.T) {
-	assert.Equal(t, 188, connectionsFor(300, forProcess+forAdmin))
-	assert.Equal(t, leastConns, connectionsFor(64, forProcess+forAdmin))
+	for _, tt := range []struct {
+		login, store string
+		want         int
+	}{
+		{"users", "memory", 112},
+		{"webhook", "memory", 176},
+		{"oidc", "memory", 176},
+		{"oidc", "redis://127.0.0.1", 240},
+	} {
+		assert.Equal(t, tt.want, reservedFor(&config.Config{Login: tt.login, Store: tt.store}), tt)
+	}
+	assert.Equal(t, 188, connectionsFor(300, 112))
+	assert.Equal(t, leastConns, connectionsFor(64, 112))
 	assert.Equal(t, 1<<30-100, connectionsFor(1<<63, 100), "no limit")
 }
