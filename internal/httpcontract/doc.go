@@ -4,7 +4,7 @@
 //
 //   - harness.go: Harness, which sends requests and checks what holds for every answer (answer.go)
 //   - wire.go: the raw HTTP client; jar.go: a browser's cookie store
-//   - store.go: Double, which counts a store's operations and makes them fail; clock.go; logs.go; token.go
+//   - store.go: Double, which counts a store's operations and makes them fail; clock.go; logs.go; token.go; race_*.go
 //   - devicebrowser.go: a browser with a device's key
 //   - recipe.go: the rules about login, me, refresh and logout, which every application of the middleware keeps. The others
 //     are in the file of their subject: tokens.go, cookieread.go, cookiesent.go, severalcookies.go,
