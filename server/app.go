@@ -26,7 +26,7 @@ type Server struct {
 	sessions       *fasthttpsession.Sessions
 	proxies        middleware.Proxies
 	mode           login.Mode
-	decidesAtOnce  bool              // what decidesAtOnce says of mode
+	decidesAtOnce  bool              // a login begins with its commit
 	keys           *login.Keys       // of the admin listener; nil: none
 	origins        map[string]string // the trusted origins, each mapped to itself
 	base           *baseHeaders
@@ -78,7 +78,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		manager:       manager,
 		proxies:       cfg.TrustedProxies,
 		mode:          cfg.Login,
-		decidesAtOnce: decidesAtOnce(cfg.Login),
+		decidesAtOnce: login.DecidesAtOnce(cfg.Login),
 		keys:          cfg.AdminKeys,
 		origins:       make(map[string]string, len(cfg.TrustedOrigins)),
 		base:          newBaseHeaders(len(cfg.TrustedOrigins) > 0),

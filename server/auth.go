@@ -60,12 +60,6 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	return writeView(c, r)
 }
 
-// decidesAtOnce reports whether no time passes while the mode checks an attempt. Then the login begins with Commit.
-func decidesAtOnce(mode login.Mode) bool {
-	m, ok := mode.(interface{ DecidesAtOnce() bool })
-	return ok && m.DecidesAtOnce()
-}
-
 // authenticate begins the user's session with these claims. It fails if the mode returned no valid user ID, or if there is no
 // room for the claims.
 func (s *Server) authenticate(r *coatcheck.Request, user string, claims coatcheck.ClaimSet) error {

@@ -79,8 +79,14 @@ func Check(ctx context.Context, mode Mode, a *Attempt, begin func(user string) e
 // Open believes any user ID, as the recipe does: for development, and for a server that only your own back ends can reach.
 type Open struct{}
 
-// DecidesAtOnce tells the server that no time passes between the attempt and its Check's answer, in which all sessions of the
-// user could be ended: such a login begins when its session does, and no mark of the user has to be read before.
+// DecidesAtOnce reports whether no time passes between an attempt and the answer of the mode's Check, in which all sessions of
+// the user could be ended: such a login begins when its session does, and no mark of the user has to be read before.
+func DecidesAtOnce(m Mode) bool {
+	d, ok := m.(interface{ DecidesAtOnce() bool })
+	return ok && d.DecidesAtOnce()
+}
+
+// DecidesAtOnce is true.
 func (Open) DecidesAtOnce() bool { return true }
 
 // Check accepts every attempt.

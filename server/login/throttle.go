@@ -111,8 +111,7 @@ func (t *Throttle) ask(ctx context.Context, a *Attempt, user string, begin func(
 
 // DecidesAtOnce reports whether the mode does. Around such a mode nothing is counted before its Check.
 func (t *Throttle) DecidesAtOnce() bool {
-	m, ok := t.mode.(interface{ DecidesAtOnce() bool })
-	return ok && t.mode.Guesses() == GuessesKey && m.DecidesAtOnce()
+	return t.mode.Guesses() == GuessesKey && DecidesAtOnce(t.mode)
 }
 
 // checkKey counts a refusal after it has happened. Parallel guesses go uncounted for a moment, which is harmless because a
