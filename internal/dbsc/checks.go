@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/clientnet"
 )
 
 const (
@@ -71,7 +72,7 @@ func (c *Checks) End() { <-c.slots }
 func (c *Checks) Throttled(session coatcheck.Key, client netip.Addr, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := c.failures[proving{session, network(client)}]
+	m := c.failures[proving{session, clientnet.Of(client)}]
 	return m.n >= FailuresPerMinute && m.within(now)
 }
 
@@ -79,7 +80,7 @@ func (c *Checks) Throttled(session coatcheck.Key, client netip.Addr, now time.Ti
 func (c *Checks) Failed(session coatcheck.Key, client netip.Addr, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	who := proving{session, network(client)}
+	who := proving{session, clientnet.Of(client)}
 	m, known := c.failures[who]
 	if !m.within(now) {
 		m = minute{began: now}
@@ -97,17 +98,4 @@ func (c *Checks) Failed(session coatcheck.Key, client netip.Addr, now time.Time)
 func (m minute) within(now time.Time) bool {
 	passed := now.Sub(m.began)
 	return 0 <= passed && passed < time.Minute
-}
-
-// network returns the first address of an IPv6 client's /64, which is what one customer gets; an IPv4 client is itself.
-func network(client netip.Addr) netip.Addr {
-	client = client.Unmap().WithZone("")
-	if !client.Is6() {
-		return client
-	}
-	prefix, err := client.Prefix(64)
-	if err != nil {
-		return client
-	}
-	return prefix.Addr()
 }

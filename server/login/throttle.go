@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/coatcheck/coatcheck/internal/clientnet"
 )
 
 // Throttled is the error of an attempt that was not checked because too many earlier ones failed. An account that does not
@@ -183,16 +185,9 @@ func lookalikeBucket(canonical string) [16]byte {
 	return bucketOf("alike", []byte(skeleton(canonical)))
 }
 
-// addressBucket is the digest of the address; of an IPv6 address only the first 64 bits count, because a customer usually
-// gets a network of that size. An unknown address counts as one address.
+// addressBucket is the digest of the client's address or network. An unknown address counts as one client.
 func addressBucket(addr netip.Addr) [16]byte {
-	addr = addr.Unmap().WithZone("")
-	if addr.Is6() {
-		if p, err := addr.Prefix(64); err == nil {
-			addr = p.Addr()
-		}
-	}
-	return bucketOf("address", addr.AsSlice())
+	return bucketOf("address", clientnet.Of(addr).AsSlice())
 }
 
 func bucketOf(kind string, b []byte) [16]byte {

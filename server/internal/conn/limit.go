@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/coatcheck/coatcheck/internal/clientnet"
 )
 
 // connLimit counts the open connections of each client. Addresses that are not IP addresses, as of a Unix socket, are not
@@ -22,7 +24,7 @@ func (l *connLimit) acquire(addr netip.Addr, now time.Time) (ok, warn bool) {
 	if l.max == 0 || !addr.IsValid() {
 		return true, false
 	}
-	client := clientOf(addr)
+	client := clientnet.Of(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open[client] >= l.max {
@@ -45,20 +47,10 @@ func (l *connLimit) release(addr netip.Addr) {
 	if l.max == 0 || !addr.IsValid() {
 		return
 	}
-	client := clientOf(addr)
+	client := clientnet.Of(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open[client]--; l.open[client] == 0 {
 		delete(l.open, client)
 	}
-}
-
-// clientOf returns the address that stands for the client at addr: for IPv6 its /64, the smallest network that one client
-// has.
-func clientOf(addr netip.Addr) netip.Addr {
-	if addr.Is4() {
-		return addr
-	}
-	network, _ := addr.Prefix(64) // fails only for an address that is not valid
-	return network.Addr()
 }
