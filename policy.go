@@ -24,7 +24,7 @@ type Policy struct {
 	RotationGrace time.Duration
 	// MaxPerUser is how many sessions of one user may live; a login beyond it ends the oldest. Zero: 100. Negative: no limit.
 	MaxPerUser int
-	// MaxWatchers is how many watchers, see Watch, there may be at a time. Zero: 10,000. Negative: none.
+	// MaxWatchers is how many watchers, see Watch, there may be at a time. Zero: the constant MaxWatchers. Negative: none.
 	MaxWatchers int
 	// NotBefore makes sessions that were created before it dead. The zero time: none. Manager.SetNotBefore changes it.
 	NotBefore time.Time
@@ -42,6 +42,9 @@ type Policy struct {
 	// Now is the clock that commits read. Nil: time.Now.
 	Now func() time.Time
 }
+
+// MaxWatchers is the default of Policy.MaxWatchers.
+const MaxWatchers = 10_000
 
 // minTombstone is the minimum time for which a session that was ended is remembered.
 const minTombstone = time.Second
@@ -79,7 +82,7 @@ func (p Policy) withDefaults() Policy {
 	p.BoundTTL = orDefault(p.BoundTTL, 10*time.Minute)
 	p.RetryFor = orDefault(p.RetryFor, 500*time.Millisecond)
 	p.MaxPerUser = max(-1, orDefault(p.MaxPerUser, 100))
-	p.MaxWatchers = max(-1, orDefault(p.MaxWatchers, 10_000))
+	p.MaxWatchers = max(-1, orDefault(p.MaxWatchers, MaxWatchers))
 	if p.Now == nil {
 		p.Now = time.Now
 	}

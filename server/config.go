@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -161,6 +162,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.MaxConns > 0 { // a watcher's connection is never closed to make room, so watchers leave half of all to others
+		c.Policy.MaxWatchers = min(cmp.Or(c.Policy.MaxWatchers, coatcheck.MaxWatchers), max(1, c.MaxConns/2))
 	}
 	return c
 }

@@ -22,6 +22,7 @@ var watchRules = []rule{
 	{name: "HEAD", transport: true, check: checkWatchHead},
 	{name: "ten watchers of a session", check: checkWatchersOfASession},
 	{name: "all watchers", config: func(cfg *server.Config) { cfg.Policy.MaxWatchers = 1 }, transport: true, check: checkAllWatchers},
+	{name: "watchers leave connections to others", config: func(cfg *server.Config) { cfg.MaxConns = 6 }, transport: true, check: checkWatchersShare},
 	{name: "HTTP/1.0", transport: true, check: checkWatchOldClient},
 	{name: "a stop ends the stream", unserved: true, transport: true, check: checkWatchStop},
 }
@@ -155,6 +156,14 @@ func checkAllWatchers(h *harness) {
 	resp := h.Get("/auth/watch", h.Cookie(h.Login(h.User())))
 	assert.Equal(h, answer{Status: 503, Code: "too_many_watchers"}, h.Answer(resp))
 	assert.Equal(h, "1", resp.Header.Get("Retry-After"))
+}
+
+func checkWatchersShare(h *harness) {
+	for range 3 {
+		h.watch(h.Login(h.User()))
+	}
+	resp := h.Get("/auth/watch", h.Cookie(h.Login(h.User())))
+	assert.Equal(h, answer{Status: 503, Code: "too_many_watchers"}, h.Answer(resp))
 }
 
 // A client of HTTP/1.0, such as nginx by default, gets the events without chunks.

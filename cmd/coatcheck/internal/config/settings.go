@@ -251,7 +251,7 @@ func sessionSettings(c *Config) []setting {
 		},
 		{
 			name: "max-watchers", kind: count(&p.MaxWatchers, -1), def: "10000",
-			help: "responses of GET /auth/watch that are open at a time, at most; 0: none",
+			help: "responses of GET /auth/watch that are open at a time, at most, and no more than half of max-conns; 0: none",
 		},
 		{
 			name: "sessions-not-before", kind: moment(&c.NotBefore),

@@ -15,8 +15,9 @@ import (
 // firstInherited is the first descriptor that systemd hands over (sd_listen_fds(3)).
 const firstInherited = 3
 
-// inherited returns the listeners that systemd hands over by socket activation: that of the name "admin", or the second one, is
-// the admin listener, the other the public one. Without socket activation both are nil.
+// inherited returns the listeners that systemd hands over by socket activation: that of the name "admin" is the admin listener,
+// another one the public one. The order says nothing: systemd hands over the sockets of several units in an order of its own. Without
+// socket activation both are nil.
 //
 // The socket stays open when this process stops, so that a restart refuses nobody: what has not been accepted waits for the next
 // process. So nothing may be done to the socket at a stop, and its type is hidden from package conn, which would empty its backlog
@@ -32,10 +33,7 @@ func inherited(c *config.Config) (public, admin net.Listener, err error) {
 			return public, admin, errors.Join(err, fmt.Errorf("socket activation: descriptor %d is no listening socket: %w", fd, lnErr))
 		}
 		shared := struct{ net.Listener }{ln}
-		isAdmin := i == 1
-		if i < len(names) {
-			isAdmin = names[i] == "admin"
-		}
+		isAdmin := i < len(names) && names[i] == "admin"
 		switch {
 		case isAdmin && admin == nil && c.AdminListen != "off":
 			admin = shared
@@ -64,9 +62,6 @@ func inheritedCount() (n int, names []string) {
 	}
 	if text := os.Getenv("LISTEN_FDNAMES"); text != "" && strings.Count(text, ":") == n-1 {
 		names = strings.Split(text, ":")
-	}
-	if len(names) == n && n > 0 && strings.HasSuffix(names[0], ".socket") { // systemd's own names say nothing
-		names = nil
 	}
 	return n, names
 }
