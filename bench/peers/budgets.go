@@ -22,9 +22,9 @@ func budgets() []budget {
 		{own, "actix", me, memory, 0, 1},
 		{"coatcheck-cached", ceiling, me, redis, 0.90, 0},
 		{"coatcheck-warm", ceiling, me, redis, 0.90, 0},
-		{"coatcheck-nethttp", "nethttp", me, memory, 0.95, 0},
-		{"nethttp-map", "nethttp", me, memory, 0, 0}, // for the two rows around it
-		{"coatcheck-nethttp", "nethttp-map", me, memory, 0, 0},
+		{"coatcheck-nethttp", "nethttp", me, memory, 0, 0},
+		{"nethttp-map", "nethttp", me, memory, 0, 0},
+		{"coatcheck-nethttp", "nethttp-map", me, memory, 0.90, 0}, // decision 49
 		{"coatcheck-nethttp", "scs", me, memory, 2, 0},
 
 		{"coatcheck-full", ceiling, login, memory, 0, 1 / 0.65},
