@@ -111,34 +111,46 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	for _, o := range cfg.TrustedOrigins {
 		s.origins[o] = o
 	}
-	s.public = s.newApp(cfg.MaxHeader)
+	if err := s.makeApps(cfg); err != nil {
+		return nil, err
+	}
+	s.makeListeners(cfg)
+	return s, nil
+}
+
+// makeApps makes the public application and the admin one.
+func (s *Server) makeApps(cfg Config) error {
 	document, err := openAPIOf(cfg.Cookie)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	page, err := s.devicesPage(cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	s.public = s.newApp(cfg.MaxHeader)
 	s.routes(page, document)
 	if s.requests, err = newRequests(s.public); err != nil {
-		return nil, err
+		return err
 	}
 	s.prepare(s.public, s.cors(s.public.Handler()), s.requests)
 	shown, err := s.gatherer(cfg.Collectors)
 	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
+		return fmt.Errorf("metrics: %w", err)
 	}
 	s.admin = s.newApp(cfg.MaxHeader)
 	s.adminRoutes(shown)
 	s.prepare(s.admin, s.admin.Handler(), nil)
+	return nil
+}
+
+func (s *Server) makeListeners(cfg Config) {
 	opts := conn.Options{RequestTimeout: cfg.ReadTimeout, IdleTimeout: cfg.IdleTimeout, Log: s.log}
 	opts.MaxConns = MaxAdminConns
 	s.listeners[1] = conn.New(s.admin.Server(), opts)
 	opts.MaxConns = cfg.MaxConns
 	opts.MaxPerClient, opts.Refusal = cfg.MaxConnsPerIP, func() []byte { return s.refusal(problemTooManyConns) }
 	s.listeners[0] = conn.New(s.public.Server(), opts)
-	return s, nil
 }
 
 // routes registers all routes of the public contract.

@@ -5,20 +5,29 @@ import (
 	"time"
 )
 
-// evictCheck is how often a listener looks for room while no connection is idle.
-const evictCheck = 2 * time.Millisecond
+const (
+	// evictCheck is how often, at most, a listener looks for room while no connection is idle.
+	evictCheck = 2 * time.Millisecond
+	// evictShare bounds the time that looking takes to one part in so many: a pass over tens of thousands of connections that are all
+	// in the middle of a request takes milliseconds, and clients can keep them there.
+	evictShare = 20
+)
 
-// makeRoom is called after the connection next was accepted. While there are more than may be open it closes those that have been idle
-// longest, new ones that have sent nothing included, and waits for one to become idle: the next connections wait in the
-// kernel's backlog meanwhile.
+// makeRoom is called after the connection next was accepted. While more are open than may be, it closes those that have been idle
+// longest, new ones that have sent nothing included, and waits for one to become idle. The next connections wait in the kernel's
+// backlog meanwhile.
 func (l *listener) makeRoom(next *trackedConn) {
-	for !l.closed.Load() && !l.server.evict(next) {
-		time.Sleep(evictCheck)
+	for !l.closed.Load() {
+		began := time.Now()
+		if l.server.evict(next) {
+			return
+		}
+		time.Sleep(max(evictCheck, evictShare*time.Since(began)))
 	}
 }
 
-// evict begins to close as many idle connections, other than next, as there are too many, and reports whether there is room then. Looking for the
-// longest idle ones takes a pass over all, so it closes one in a hundred at once.
+// evict begins to close as many idle connections, other than next, as there are too many, and reports whether there is room
+// then. Looking for the longest idle ones takes a pass over all, so it closes one in a hundred at once.
 func (s *Server) evict(next *trackedConn) (room bool) {
 	most := s.opts.MaxConns
 	s.mu.Lock()
