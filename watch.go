@@ -34,7 +34,7 @@ const (
 
 // watches are the sessions of a manager that are being watched. One goroutine looks at all of them in turn while there is one:
 // a session may end on another node, by its expiry, or because its user was removed, and none of these has an event here.
-// Looking renews no session, and a store with a cache is read only when the cached record does not admit the token any more.
+// Looking renews no session. A store with a cache answers from it, until an invalidation or the age of the record makes it read anew.
 type watches struct {
 	mu        sync.Mutex
 	all       map[*watch]struct{} // guarded by mu
