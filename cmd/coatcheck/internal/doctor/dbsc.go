@@ -27,19 +27,33 @@ func (d *doctor) dbsc() {
 }
 
 // dbscArrives reports whether the headers and the cookie of device-bound sessions arrive through the proxies. It asks as a
-// browser does that could not renew its token; no session has the name.
+// browser does that could not renew its token, and once more with a proof of the length that one with an RSA key has: such a
+// request is not held up. No session has the name. What a proxy does to the headers of answers shows only to a browser that
+// logs in.
 func (d *doctor) dbscArrives(ctx context.Context) {
 	if !d.c.Server.DBSC || d.url.Scheme != "https" {
 		return
 	}
-	name := strings.Repeat("A", 21) + "Q"
-	got, err := d.fetch(ctx, http.MethodGet, "/auth/me", dbsc.HeaderSkipped, "server_error", "Cookie", d.c.Server.Cookie.Name+"-name="+name)
+	head := []string{dbsc.HeaderSkipped, "server_error", "Cookie", d.c.Server.Cookie.Name + "-name=" + strings.Repeat("A", 21) + "Q"}
+	pending, err := d.fetch(ctx, http.MethodGet, "/auth/me", head...)
+	if err != nil {
+		d.say("dbsc", Problem, "%s %s", d.url, cause.Of(err))
+		return
+	}
+	if pending.status != http.StatusTooManyRequests {
+		d.say("dbsc", Problem, "the header %s, or the cookie %s-name, does not arrive: what is between drops it, or the server runs with another configuration", dbsc.HeaderSkipped, d.c.Server.Cookie.Name)
+		return
+	}
+	proved, err := d.fetch(ctx, http.MethodGet, "/auth/me", append(head, dbsc.HeaderProof, strings.Repeat("A", rsaProof))...)
 	switch {
 	case err != nil:
 		d.say("dbsc", Problem, "%s %s", d.url, cause.Of(err))
-	case got.status != http.StatusTooManyRequests:
-		d.say("dbsc", Problem, "the header %s, or the cookie %s-name, does not arrive: what is between drops it, or the server runs with another configuration", dbsc.HeaderSkipped, d.c.Server.Cookie.Name)
+	case proved.status != http.StatusOK:
+		d.say("dbsc", Problem, "the header %s with %d bytes does not arrive (%d): what is between drops it, or allows too few bytes of headers", dbsc.HeaderProof, rsaProof, proved.status)
 	default:
 		d.say("dbsc", Fine, "the headers and the cookie of device-bound sessions arrive")
 	}
 }
+
+// rsaProof is the length of a proof that brings an RSA key of 2048 bits.
+const rsaProof = 900
