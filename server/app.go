@@ -26,11 +26,10 @@ type Server struct {
 	sessions       *fasthttpsession.Sessions
 	proxies        middleware.Proxies
 	mode           login.Mode
-	decidesAtOnce  bool              // a login begins with its commit
+	traits         login.Traits      // of mode
 	keys           *login.Keys       // of the admin listener; nil: none
 	origins        map[string]string // the trusted origins, each mapped to itself
 	base           *baseHeaders
-	claims         bool // a login's body may have claims
 	remember       time.Duration
 	reauth         time.Duration
 	audit          *audit
@@ -75,19 +74,18 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		manager:       manager,
-		proxies:       cfg.TrustedProxies,
-		mode:          cfg.Login,
-		decidesAtOnce: login.DecidesAtOnce(cfg.Login),
-		keys:          cfg.AdminKeys,
-		origins:       make(map[string]string, len(cfg.TrustedOrigins)),
-		base:          newBaseHeaders(len(cfg.TrustedOrigins) > 0),
-		claims:        login.TakesClaims(cfg.Login),
-		remember:      cfg.RememberTTL,
-		reauth:        cfg.ReauthWithin,
-		audit:         newAudit(cfg.Logger, manager.Now, counts),
-		metrics:       counts,
-		log:           cfg.Logger,
+		manager:  manager,
+		proxies:  cfg.TrustedProxies,
+		mode:     cfg.Login,
+		traits:   cfg.Login.Traits(),
+		keys:     cfg.AdminKeys,
+		origins:  make(map[string]string, len(cfg.TrustedOrigins)),
+		base:     newBaseHeaders(len(cfg.TrustedOrigins) > 0),
+		remember: cfg.RememberTTL,
+		reauth:   cfg.ReauthWithin,
+		audit:    newAudit(cfg.Logger, manager.Now, counts),
+		metrics:  counts,
+		log:      cfg.Logger,
 
 		loginPage: newLoginPage(cfg),
 		returns:   newReturnOrigins(cfg),
@@ -161,7 +159,7 @@ func (s *Server) routes(devices fiber.Handler, document []byte) {
 	} else {
 		app.Post("/auth/login", s.sameSite, s.withLogin(s.login))
 	}
-	if login.FormOf(s.mode) != login.NoForm {
+	if s.traits.Form != login.NoForm {
 		app.Get("/auth/login", s.withLogin(s.signInPage))
 	}
 	app.Get("/auth/me", with(s.me))

@@ -27,7 +27,7 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	attempt.Client = r.Client().IP
 	var beginning error
 	user, err := login.Check(ctx, s.mode, attempt, func(user string) error {
-		if !s.decidesAtOnce {
+		if !s.traits.DecidesAtOnce {
 			beginning = r.BeginLogin(ctx, user)
 		}
 		return beginning
@@ -82,7 +82,7 @@ func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, user string, err err
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(throttled.Seconds()))
 		return problemLoginThrottled
 	case errors.Is(err, login.ErrRefused):
-		if login.TakesKeys(s.mode) {
+		if s.traits.TakesKeys {
 			c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="coatcheck"`)
 		}
 		return problemLoginRefused

@@ -38,7 +38,7 @@ const pageCSP = "default-src 'none'; script-src 'self'; style-src 'self'; connec
 // signInURL returns where the devices page sends people to sign in: the page that the operator has named, or our own. It is
 // empty where neither is known.
 func signInURL(cfg Config) string {
-	if cfg.VerifyLoginURL == "" && login.FormOf(cfg.Login) != login.NoForm {
+	if cfg.VerifyLoginURL == "" && cfg.Login.Traits().Form != login.NoForm {
 		return "login"
 	}
 	return cfg.VerifyLoginURL

@@ -22,7 +22,7 @@ func (s *Server) readLogin(req *fasthttp.Request) (a *login.Attempt, remember bo
 		return nil, false, problemMediaType
 	}
 	known := []string{"user_id", "password", "remember", "claims"}
-	if !s.claims {
+	if !s.traits.TakesClaims {
 		known = known[:len(known)-1]
 	}
 	members, ok := readObject(req.Body(), known...)

@@ -36,7 +36,7 @@ func (s *Server) signInPage(c *fiber.Ctx, r *coatcheck.Request) error {
 		c.Status(fiber.StatusSeeOther)
 		return nil
 	}
-	form := login.FormOf(s.mode)
+	form := s.traits.Form
 	data := struct {
 		Provider, Password, Remember bool
 		Return, Target               string

@@ -213,6 +213,8 @@ func TestPageLoginForm(t *testing.T) {
 type noForm struct{}
 
 func (noForm) Check(context.Context, *login.Attempt) (string, error) { return "", login.ErrRefused }
+func (noForm) UserOf(a *login.Attempt) string                        { return a.UserID }
+func (noForm) Traits() login.Traits                                  { return login.Traits{} }
 
 // How one signs in is said; a form there is only where any user ID is believed.
 func TestPageSignedOut(t *testing.T) {

@@ -18,7 +18,8 @@ import (
 // asking is a mode with a form for passwords, of which "right" is the right one.
 type asking struct{ throttled bool }
 
-func (*asking) Form() login.Form { return login.PasswordForm }
+func (*asking) UserOf(a *login.Attempt) string { return a.UserID }
+func (*asking) Traits() login.Traits           { return login.Traits{Form: login.PasswordForm} }
 
 func (m *asking) Check(_ context.Context, a *login.Attempt) (string, error) {
 	switch {

@@ -12,18 +12,6 @@ import (
 	"github.com/coatcheck/coatcheck/server/internal/remote"
 )
 
-// TakesClaims reports whether the mode believes the claims in the body of a login.
-func TakesClaims(m Mode) bool {
-	t, ok := m.(interface{ TakesClaims() bool })
-	return ok && t.TakesClaims()
-}
-
-// TakesClaims is true: whoever has a key is believed.
-func (*Trusted) TakesClaims() bool { return true }
-
-// TakesClaims is that of the mode.
-func (t *Throttle) TakesClaims() bool { return TakesClaims(t.mode) }
-
 // parseFields reads what stands behind the hash in a line of the users file: name=value, separated by blanks, each value
 // percent-encoded; that of groups is a list with commas between its entries, each of which is encoded by itself.
 func parseFields(user, fields string) (coatcheck.ClaimSet, error) {

@@ -115,24 +115,3 @@ func TestWebhookClaims(t *testing.T) {
 		assert.Equal(t, want.claims, string(a.Claims.JSON()), "%.80s", body)
 	}
 }
-
-// Only a caller with a key is believed about claims, behind throttling too.
-func TestTakesClaims(t *testing.T) {
-	ledger := login.NewMemoryLedger(login.AccountRule())
-	assert.True(t, login.TakesClaims(&login.Trusted{}))
-	assert.True(t, login.TakesClaims(login.NewThrottle(&login.Trusted{}, ledger, ledger, nil)))
-	for _, m := range []login.Guessable{&login.Users{}, &login.Webhook{}} {
-		assert.False(t, login.TakesClaims(m))
-		assert.False(t, login.TakesClaims(login.NewThrottle(m, ledger, ledger, nil)))
-	}
-	assert.False(t, login.TakesClaims(login.Open{}))
-}
-
-func TestTakesKeys(t *testing.T) {
-	ledger := login.NewMemoryLedger(login.AccountRule())
-	assert.True(t, login.TakesKeys(&login.Trusted{}))
-	assert.True(t, login.TakesKeys(login.NewThrottle(&login.Trusted{}, ledger, ledger, nil)))
-	for _, m := range []login.Mode{&login.Users{}, login.NewThrottle(&login.Webhook{}, ledger, ledger, nil), login.Open{}} {
-		assert.False(t, login.TakesKeys(m))
-	}
-}

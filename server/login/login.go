@@ -1,5 +1,5 @@
-// Package login decides who may log in. A Mode is one way of deciding: Open, Trusted, Users, Webhook; with Provider an OpenID Connect provider decides. Throttle wraps any of
-// them and slows down guessing.
+// Package login decides who may log in. A Mode is one way of deciding: Open, Trusted, Users, Webhook; with Provider an OpenID
+// Connect provider decides. Throttle wraps any of them and slows down guessing.
 package login
 
 import (
@@ -61,6 +61,11 @@ type Mode interface {
 	// Check returns the ID of the user that the attempt lets in, and sets the claims that it knows of the user; or ErrRefused,
 	// ErrUnavailable, ErrBusy, coatcheck.ErrClaimsTooLarge or a *Throttled.
 	Check(ctx context.Context, a *Attempt) (userID string, err error)
+	// UserOf returns the user that the attempt is for, before anything is checked, if the mode knows such a user, and else the
+	// name that was typed.
+	UserOf(a *Attempt) string
+	// Traits returns what the server has to know of the mode.
+	Traits() Traits
 }
 
 // Check asks the mode about the attempt. Before the mode sees it, but not if too many attempts like it have failed, begin is
@@ -70,7 +75,7 @@ func Check(ctx context.Context, mode Mode, a *Attempt, begin func(user string) e
 	if t, ok := mode.(*Throttle); ok {
 		return t.check(ctx, a, begin)
 	}
-	if err := begin(userOf(mode, a)); err != nil {
+	if err := begin(mode.UserOf(a)); err != nil {
 		return "", err
 	}
 	return mode.Check(ctx, a)
@@ -79,15 +84,11 @@ func Check(ctx context.Context, mode Mode, a *Attempt, begin func(user string) e
 // Open believes any user ID, as the recipe does: for development, and for a server that only your own back ends can reach.
 type Open struct{}
 
-// DecidesAtOnce reports whether no time passes between an attempt and the answer of the mode's Check, in which all sessions of
-// the user could be ended: such a login begins when its session does, and no mark of the user has to be read before.
-func DecidesAtOnce(m Mode) bool {
-	d, ok := m.(interface{ DecidesAtOnce() bool })
-	return ok && d.DecidesAtOnce()
-}
-
-// DecidesAtOnce is true.
-func (Open) DecidesAtOnce() bool { return true }
-
 // Check accepts every attempt.
 func (Open) Check(_ context.Context, a *Attempt) (string, error) { return a.UserID, nil }
+
+// UserOf is the name.
+func (Open) UserOf(a *Attempt) string { return a.UserID }
+
+// Traits are a decision at once, and a form with a name.
+func (Open) Traits() Traits { return Traits{DecidesAtOnce: true, Form: NameForm} }

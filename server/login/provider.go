@@ -8,5 +8,8 @@ type Provider struct{}
 // Check refuses every attempt.
 func (Provider) Check(context.Context, *Attempt) (string, error) { return "", ErrRefused }
 
-// Form is ProviderForm.
-func (Provider) Form() Form { return ProviderForm }
+// UserOf is the name.
+func (Provider) UserOf(a *Attempt) string { return a.UserID }
+
+// Traits are the form of a provider.
+func (Provider) Traits() Traits { return Traits{Form: ProviderForm} }

@@ -26,38 +26,30 @@ func (t *Throttled) Error() string { return "too many failed logins of this " + 
 // Seconds is RetryAfter as the header of that name has it: whole seconds, rounded up.
 func (t *Throttled) Seconds() int { return int((t.RetryAfter + time.Second - 1) / time.Second) }
 
-// Guesses says which secret an attacker has to guess to get past a mode.
-type Guesses int
-
-const (
-	// GuessesPassword is the password of an account: a failure counts against the account and against the client's address,
-	// and is counted before the check, so that parallel guesses count too. An attempt over the limit is not checked.
-	GuessesPassword Guesses = iota + 1
-	// GuessesKey is a key, which is too long to guess: only a failure counts, and only against the client's address. A
-	// right key passes even from a locked address, because a back end may share that address with clients without a key.
-	GuessesKey
-)
-
-// Guessable is a Mode that says what its secrets are.
-type Guessable interface {
-	Mode
-	Guesses() Guesses
-}
-
 // Throttle is a Mode that slows down guessing at another one. It is safe for concurrent use.
 type Throttle struct {
-	mode                Guessable
+	mode                Mode
 	accounts, addresses Ledger
 	now                 func() time.Time
 }
 
 // NewThrottle returns the mode with throttling around it. The ledgers count by account (AccountRule) and by client address
 // (AddressRule) and must be two ledgers, or keep their buckets apart. A nil now is time.Now.
-func NewThrottle(mode Guessable, accounts, addresses Ledger, now func() time.Time) *Throttle {
+func NewThrottle(mode Mode, accounts, addresses Ledger, now func() time.Time) *Throttle {
 	if now == nil {
 		now = time.Now
 	}
 	return &Throttle{mode: mode, accounts: accounts, addresses: addresses, now: now}
+}
+
+// UserOf is that of the mode.
+func (t *Throttle) UserOf(a *Attempt) string { return t.mode.UserOf(a) }
+
+// Traits are those of the mode. Only around a mode with keys nothing is counted before its Check, so that it decides at once.
+func (t *Throttle) Traits() Traits {
+	traits := t.mode.Traits()
+	traits.DecidesAtOnce = traits.DecidesAtOnce && traits.Guesses == GuessesKey
+	return traits
 }
 
 // Check returns what the mode's Check does, or a *Throttled. A success resets the account's failures, but of the address's
@@ -69,7 +61,7 @@ func (t *Throttle) Check(ctx context.Context, a *Attempt) (string, error) {
 }
 
 func (t *Throttle) check(ctx context.Context, a *Attempt, begin func(user string) error) (string, error) {
-	if t.mode.Guesses() == GuessesKey {
+	if t.mode.Traits().Guesses == GuessesKey {
 		return t.checkKey(ctx, a, begin)
 	}
 	if a.tooLong() {
@@ -80,7 +72,7 @@ func (t *Throttle) check(ctx context.Context, a *Attempt, begin func(user string
 	if err := t.reserve(ctx, address); err != nil {
 		return "", err
 	}
-	user := userOf(t.mode, a)
+	user := t.mode.UserOf(a)
 	alike := count{t.addresses, lookalikeBucket(a.canonicalName()), "account"}
 	if err := t.reserve(ctx, alike); err != nil {
 		return "", instead(err, address.giveBack(ctx))
@@ -109,11 +101,6 @@ func (t *Throttle) ask(ctx context.Context, a *Attempt, user string, begin func(
 		return "", err
 	}
 	return t.mode.Check(ctx, a)
-}
-
-// DecidesAtOnce reports whether the mode does. Around such a mode nothing is counted before its Check.
-func (t *Throttle) DecidesAtOnce() bool {
-	return t.mode.Guesses() == GuessesKey && DecidesAtOnce(t.mode)
 }
 
 // checkKey counts a refusal after it has happened. Parallel guesses go uncounted for a moment, which is harmless because a

@@ -26,7 +26,8 @@ type guessed struct {
 	during  func() // every check
 }
 
-func (g *guessed) Guesses() login.Guesses { return g.what }
+func (*guessed) UserOf(a *login.Attempt) string { return a.UserID }
+func (g *guessed) Traits() login.Traits         { return login.Traits{Guesses: g.what} }
 
 func (g *guessed) Check(_ context.Context, a *login.Attempt) (string, error) {
 	g.checked.Add(1)
@@ -151,11 +152,11 @@ func TestThrottleAliases(t *testing.T) {
 // aliased is a mode that knows names which do not look alike.
 type aliased struct{ guessed }
 
-func (*aliased) UserOf(name string) string {
-	if name == "alice@example.com" {
+func (*aliased) UserOf(a *login.Attempt) string {
+	if a.UserID == "alice@example.com" {
 		return "17"
 	}
-	return name
+	return a.UserID
 }
 
 func TestThrottleKnownNames(t *testing.T) {

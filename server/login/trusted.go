@@ -23,24 +23,15 @@ func (t *Trusted) Check(_ context.Context, a *Attempt) (string, error) {
 	return a.UserID, nil
 }
 
-// DecidesAtOnce is Open's: a key is compared with those in memory.
-func (*Trusted) DecidesAtOnce() bool { return true }
+// UserOf is the name.
+func (*Trusted) UserOf(a *Attempt) string { return a.UserID }
+
+// Traits say that the secret is a key, because a caller without one must not be able to lock the accounts of those that have
+// one; that it is compared at once with those in memory; and that whoever has one is believed about claims.
+func (*Trusted) Traits() Traits {
+	return Traits{Guesses: GuessesKey, DecidesAtOnce: true, TakesClaims: true, TakesKeys: true}
+}
 
 // Reload reads the key file again; on an error the keys stay unchanged. A removed key is refused from then on; sessions
 // that were begun with it live on.
 func (t *Trusted) Reload() error { return t.keys.Reload() }
-
-// Guesses is GuessesKey: a caller without a key must not be able to lock the accounts of those that have one.
-func (*Trusted) Guesses() Guesses { return GuessesKey }
-
-// TakesKeys reports whether a caller of the mode presents a key as a Bearer token, with throttling around the mode or without.
-func TakesKeys(m Mode) bool {
-	t, ok := m.(interface{ TakesKeys() bool })
-	return ok && t.TakesKeys()
-}
-
-// TakesKeys is true.
-func (*Trusted) TakesKeys() bool { return true }
-
-// TakesKeys is that of the mode.
-func (t *Throttle) TakesKeys() bool { return TakesKeys(t.mode) }

@@ -76,8 +76,17 @@ func newUsers(file string, opt UsersOptions, c cost, derive deriveFunc) (*Users,
 	return u, nil
 }
 
-// Guesses is GuessesPassword.
-func (*Users) Guesses() Guesses { return GuessesPassword }
+// UserOf returns the name, as it stands in the file, of the user that the attempt is for, and for an unknown user the name
+// itself.
+func (u *Users) UserOf(a *Attempt) string {
+	if found := u.people.Load().byCanonical[a.canonicalName()]; found != nil {
+		return found.name
+	}
+	return a.UserID
+}
+
+// Traits are the secret and the form of a password.
+func (*Users) Traits() Traits { return Traits{Guesses: GuessesPassword, Form: PasswordForm} }
 
 // Check returns the name, as it stands in the file, of the user with this password. A refusal takes the same work whatever
 // its reason, except for a password over MaxPassword bytes and a name over coatcheck.MaxUserID, whose lengths the client knows

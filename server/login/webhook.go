@@ -102,8 +102,8 @@ func onlyLoopback(_, address string, _ syscall.RawConn) error {
 
 var errNotLoopback = errors.New("the host is not on loopback")
 
-// Guesses is GuessesPassword.
-func (*Webhook) Guesses() Guesses { return GuessesPassword }
+// Traits are the secret of a password.
+func (*Webhook) Traits() Traits { return Traits{Guesses: GuessesPassword} }
 
 // Check asks the back end.
 func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
@@ -143,9 +143,9 @@ func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
 	return user, nil
 }
 
-// UserOf returns the user that a login by this name let in last, which is most likely the user that it is for: a name may
-// be an e-mail address, and the user ID a number. If that is not known, it returns the name itself.
-func (w *Webhook) UserOf(name string) string { return w.aliases.userOf(name) }
+// UserOf returns the user that a login by the attempt's name let in last, which is most likely the user that it is for: a name
+// may be an e-mail address, and the user ID a number. If that is not known, it returns the name itself.
+func (w *Webhook) UserOf(a *Attempt) string { return w.aliases.userOf(a.UserID) }
 
 // unanswered is ErrUnavailable for a request that failed. It quotes neither the address, which may hold a secret, nor anything
 // that the back end sent, which may be the password.

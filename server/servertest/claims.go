@@ -34,7 +34,7 @@ var claimRules = []rule{
 // believer is a mode that believes a login's claims, as trusted does.
 type believer struct{ modeFunc }
 
-func (believer) TakesClaims() bool { return true }
+func (believer) Traits() login.Traits { return login.Traits{TakesClaims: true} }
 
 func takingClaims(cfg *server.Config) {
 	cfg.Login = believer{func(a *login.Attempt) (string, error) {

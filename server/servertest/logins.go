@@ -36,6 +36,8 @@ var loginRules = []rule{
 type modeFunc func(*login.Attempt) (string, error)
 
 func (f modeFunc) Check(_ context.Context, a *login.Attempt) (string, error) { return f(a) }
+func (modeFunc) UserOf(a *login.Attempt) string                              { return a.UserID }
+func (modeFunc) Traits() login.Traits                                        { return login.Traits{} }
 
 // believing decides as login.Open does, but may have taken its time: the server reads the user's mark before.
 var believing = modeFunc(func(a *login.Attempt) (string, error) { return a.UserID, nil })
@@ -117,7 +119,7 @@ type knowing struct {
 	user string
 }
 
-func (k knowing) UserOf(string) string { return k.user }
+func (k knowing) UserOf(*login.Attempt) string { return k.user }
 
 func checkLoginRevoked(h *harness) {
 	user := h.User()

@@ -14,8 +14,10 @@ import (
 // panicMode panics for some users.
 type panicMode struct{}
 
-// Form gives the mode the page to sign in on, so that it has every route.
-func (panicMode) Form() login.Form { return login.NameForm }
+// Traits give the mode the page to sign in on, so that it has every route.
+func (panicMode) Traits() login.Traits { return login.Traits{Form: login.NameForm} }
+
+func (panicMode) UserOf(a *login.Attempt) string { return a.UserID }
 
 func (panicMode) Check(_ context.Context, a *login.Attempt) (string, error) {
 	switch a.UserID {

@@ -37,6 +37,9 @@ type mode struct {
 	during func() // called while a login is under way; nil: nothing is
 }
 
+func (*mode) UserOf(a *login.Attempt) string { return a.UserID }
+func (*mode) Traits() login.Traits           { return login.Traits{} }
+
 func (m *mode) Check(_ context.Context, a *login.Attempt) (string, error) {
 	switch {
 	case strings.HasPrefix(a.UserID, "refused"), strings.HasPrefix(a.UserID, "unknown"):

@@ -28,7 +28,7 @@ type formed struct {
 	form login.Form
 }
 
-func (f formed) Form() login.Form { return f.form }
+func (f formed) Traits() login.Traits { return login.Traits{Form: f.form} }
 
 func checkSignInOpen(h *harness) {
 	page := h.Get("/auth/login")

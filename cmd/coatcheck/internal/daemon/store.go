@@ -42,8 +42,7 @@ func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
 // throttled puts throttling around a login mode if its secrets can be guessed at. A store that other nodes share also keeps
 // the counts, so that the nodes share them.
 func throttled(mode login.Mode, store coatcheck.Store) login.Mode {
-	guessable, ok := mode.(login.Guessable)
-	if !ok {
+	if mode.Traits().Guesses == login.GuessesNothing {
 		return mode
 	}
 	ofAccounts, ofAddresses := login.AccountRule(), login.AddressRule()
@@ -54,7 +53,7 @@ func throttled(mode login.Mode, store coatcheck.Store) login.Mode {
 	} else {
 		accounts, addresses = login.NewMemoryLedger(ofAccounts), login.NewMemoryLedger(ofAddresses)
 	}
-	return login.NewThrottle(guessable, accounts, addresses, nil)
+	return login.NewThrottle(mode, accounts, addresses, nil)
 }
 
 // providerIndex returns the index that nodes share with a store which they share; nil: the server has its own.

@@ -1,0 +1,43 @@
+package login
+
+// Traits are what the server has to know of a mode beside its decisions. They do not change. The zero value is that of a mode
+// whose secrets nobody can guess at, which asks a back end that takes its time, and of which no page knows how people log in.
+type Traits struct {
+	// Guesses says which secret an attacker has to guess to get past the mode. NewThrottle is for modes that have one.
+	Guesses Guesses
+	// DecidesAtOnce says that no time passes between an attempt and the answer of Check, in which all sessions of the user could
+	// be ended: such a login begins when its session does, and no mark of the user has to be read before.
+	DecidesAtOnce bool
+	// TakesClaims says that the mode believes the claims in the body of a login.
+	TakesClaims bool
+	// TakesKeys says that a caller of the mode presents a key as a Bearer token.
+	TakesKeys bool
+	// Form is what the login page asks a person for.
+	Form Form
+}
+
+// Guesses says which secret an attacker has to guess to get past a mode.
+type Guesses int
+
+// The secrets.
+const (
+	// GuessesNothing means that there is no secret, or that somebody else guards it.
+	GuessesNothing Guesses = iota
+	// GuessesPassword is the password of an account: a failure counts against the account and against the client's address,
+	// and is counted before the check, so that parallel guesses count too. An attempt over the limit is not checked.
+	GuessesPassword
+	// GuessesKey is a key, which is too long to guess: only a failure counts, and only against the client's address. A
+	// right key passes even from a locked address, because a back end may share that address with clients without a key.
+	GuessesKey
+)
+
+// Form is what a page asks a person for who logs in.
+type Form int
+
+// The forms. Modes of which only a back end knows how people log in have no form.
+const (
+	NoForm Form = iota
+	NameForm
+	PasswordForm // a name and a password
+	ProviderForm // nothing: an OpenID Connect provider asks
+)
