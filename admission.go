@@ -37,3 +37,12 @@ func (r *Record) Standing(id ID, now time.Time) Standing {
 		return Reused
 	}
 }
+
+// tooOld reports whether the last proof of the device is so long ago that the tokens of its session open nothing.
+func (m *Manager) tooOld(r *Record, now time.Time) bool {
+	if len(r.binding) == 0 || !r.binding.used() {
+		return false
+	}
+	ttl := m.policy.BoundTTL
+	return now.UnixMilli()-r.binding.provedAt() > (ttl + max(ttl/10, time.Second)).Milliseconds()
+}

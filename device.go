@@ -50,15 +50,6 @@ func (r *Request) OnlyTooOld() bool {
 // KeepCookies makes the response touch no cookie, whatever the request carried.
 func (r *Request) KeepCookies() { r.stale = false }
 
-// tooOld reports whether the last proof of the device is so long ago that the tokens of its session open nothing.
-func (m *Manager) tooOld(r *Record, now time.Time) bool {
-	if len(r.binding) == 0 || !r.binding.used() {
-		return false
-	}
-	ttl := m.policy.BoundTTL
-	return now.UnixMilli()-r.binding.provedAt() > (ttl + max(ttl/10, time.Second)).Milliseconds()
-}
-
 // OpenNamed begins r as the request of a device: it reads the session at key, without a secret, and past any cache. Until Bind
 // or Prove has succeeded the request has no session. OpenNamed reports whether the request also carried a token that does not
 // open this session. ErrNotFound: no such session lives. Any other error means that nothing is known about it.

@@ -3,7 +3,6 @@ package coatcheck_test
 import (
 	"bytes"
 	"context"
-	"slices"
 	"testing"
 	"time"
 
@@ -84,120 +83,6 @@ func (w *world) bound() string {
 func (w *world) use(token string) answer {
 	w.t.Helper()
 	return w.do(token, func(*coatcheck.Session) {})
-}
-
-// The bytes of a binding, by other code than binding.go's. Version 2 is written only where there is something to bind.
-func TestBindingIsEncoded(t *testing.T) {
-	w := newWorld(t)
-	assert.Equal(t, byte(0xC1), w.data.raw(key(t, w.login("plain")))[0])
-
-	token, c := w.offered("u")
-	k := key(t, token)
-	extension := func() []byte {
-		raw := w.data.raw(k)
-		require.Equal(t, byte(0xC2), raw[0])
-		at := extensionAt(raw)
-		return raw[at+2 : at+2+int(raw[at])<<8+int(raw[at+1])]
-	}
-	assert.Equal(t, part(1, "\x00"+string(c[:])), extension())
-	assert.False(t, w.record(token).Bound())
-
-	a, err := w.bind(token, aKey, c)
-	require.NoError(t, err)
-	next := func() string {
-		r, err := w.named(token)
-		require.NoError(t, err)
-		_, c, err := r.DeviceKey()
-		require.NoError(t, err)
-		return string(c[:])
-	}
-	at := func() string { return string(millis(w.clock.Now())) }
-	first := next()
-	assert.NotEqual(t, string(c[:]), first)
-	boundAt := at()
-	assert.Equal(t, part(1, "\x01"+first+boundAt+string(aKey.Bytes)+string(c[:])), extension())
-	assert.True(t, w.record(token).Bound())
-	w.use(a.token)
-	assert.Equal(t, part(1, "\x81"+first+boundAt+string(aKey.Bytes)), extension(), "used")
-
-	w.clock.Step(time.Minute)
-	w.prove(token)
-	assert.NotEqual(t, first, next())
-	assert.Equal(t, part(1, "\x81"+next()+at()+string(aKey.Bytes)), extension())
-	assert.Equal(t, w.clock.Now().UnixMilli(), w.record(token).ProvedAt().UnixMilli())
-	assert.Zero(t, w.record(w.login("plain")).ProvedAt())
-}
-
-func millis(t time.Time) []byte {
-	b := make([]byte, 8)
-	for i := range b {
-		b[i] = byte(t.UnixMilli() >> (56 - 8*i))
-	}
-	return b
-}
-
-// A part of a later release is kept, before and after the binding.
-func TestBindingKeepsOtherParts(t *testing.T) {
-	w := newWorld(t)
-	token, c := w.offered("u")
-	k := key(t, token)
-	raw := w.data.raw(k)
-	at := extensionAt(raw)
-	mine := raw[at+2 : at+2+int(raw[at+1])]
-	before, after := part(0, "before"), part(9, "after")
-	parts := slices.Concat(before, mine, after)
-	w.data.put(k, slices.Concat(raw[:at], []byte{0, byte(len(parts))}, parts, raw[at+2+len(mine):]))
-	check := func() {
-		t.Helper()
-		raw := w.data.raw(k)
-		at := extensionAt(raw)
-		parts := raw[at+2 : at+2+int(raw[at])<<8+int(raw[at+1])]
-		assert.True(t, bytes.HasPrefix(parts, before))
-		assert.True(t, bytes.HasSuffix(parts, after))
-	}
-	a, err := w.bind(token, aKey, c)
-	require.NoError(t, err)
-	check()
-	w.use(a.token)
-	check()
-	w.prove(token)
-	check()
-}
-
-func TestDamagedBindings(t *testing.T) {
-	raw := encode(t, example())
-	c, at, k := string(make([]byte, 16)), string(make([]byte, 8)), string(make([]byte, 33))
-	for name, tt := range map[string]struct {
-		content string
-		ok      bool
-	}{
-		"offered": {"\x00" + c, true}, "offered, with more": {"\x00" + c + at, false}, "used and not bound": {"\x80" + c, false}, "empty": {"", false},
-		"bound": {"\x01" + c + at + k + c, true}, "bound without its challenge": {"\x01" + c + at + k, false},
-		"used": {"\x81" + c + at + k, true}, "used, with a challenge": {"\x81" + c + at + k + c, false}, "a key cut": {"\x81" + c + at + k[1:], false},
-		"RSA": {"\x82" + c + at + string(make([]byte, 256)), true}, "RSA cut": {"\x82" + c + at + k, false}, "another algorithm": {"\x83" + c + at + k, false},
-		"no time": {"\x81" + c, false},
-	} {
-		err := new(coatcheck.Record).Read(someKey, extended(raw, part(1, tt.content)))
-		if tt.ok {
-			assert.NoError(t, err, name)
-		} else {
-			assert.ErrorIs(t, err, coatcheck.ErrDamaged, name)
-		}
-	}
-}
-
-// The largest of everything fits a record.
-func TestBindingFits(t *testing.T) {
-	w := newWorld(t)
-	r := w.open()
-	r.OfferBinding()
-	require.NoError(t, r.Authenticate(string(bytes.Repeat([]byte("u"), 256))))
-	require.NoError(t, r.Insert("n", string(bytes.Repeat([]byte("v"), 3066))))
-	token := w.finish(r).token
-	_, c, _ := r.Offered()
-	a, err := w.bind(token, coatcheck.PublicKey{Algorithm: coatcheck.RS256, Bytes: bytes.Repeat([]byte{9}, 256)}, c)
-	require.NoError(t, err)
-	assert.NotEmpty(t, w.user(a.token))
 }
 
 func TestWhoMayBind(t *testing.T) {
@@ -285,80 +170,6 @@ func TestOnlyOfferedSessionsAreBound(t *testing.T) {
 	require.ErrorIs(t, r.Commit(context.Background()), coatcheck.ErrRevoked)
 	_, _, ok = r.Offered()
 	assert.False(t, ok, "the login was refused")
-}
-
-// A token is too old when the last proof is, and then it is cleared; the name stays, because the device can still prove.
-func TestTokenOfABoundSessionGetsTooOld(t *testing.T) {
-	w := newWorld(t)
-	token := w.bound()
-	w.clock.Step(tooOld - time.Millisecond)
-	assert.Equal(t, answer{}, w.use(token))
-	assert.Equal(t, "u", w.user(token), "within the leeway")
-	w.clock.Step(time.Millisecond)
-	r := w.open(token)
-	assert.Empty(t, r.UserID())
-	assert.Equal(t, coatcheck.Reuse{Key: key(t, token), ID: w.record(token).ID, User: "u"}, r.Report().TooOld)
-	assert.Zero(t, r.Report().Reused)
-	require.NoError(t, r.Insert("a", 1))
-	assert.Equal(t, coatcheck.ClearCookie, w.finish(r).cookie)
-	assert.True(t, r.OnlyTooOld())
-	assert.Equal(t, 1, r.Report().Dropped, "a session for the value would take the place of the bound one")
-
-	renewed := w.prove(token)
-	assert.Equal(t, "u", w.user(renewed.token))
-	assert.Equal(t, "u", w.user(token), "requests on their way")
-	w.use(renewed.token)
-	w.clock.Step(grace)
-	assert.Empty(t, w.user(token))
-	assert.Equal(t, "u", w.user(renewed.token))
-	dead := w.login("v")
-	w.logout(dead)
-	w.clock.Step(tooOld)
-	r = w.open(renewed.token, dead)
-	assert.Equal(t, coatcheck.ClearCookie, w.finish(r).cookie)
-	assert.True(t, r.OnlyTooOld())
-	alive := w.login("v")
-	r = w.open(renewed.token, alive)
-	assert.Equal(t, "v", r.UserID())
-	assert.Equal(t, coatcheck.KeepCookie, w.finish(r).cookie)
-	assert.False(t, r.OnlyTooOld())
-}
-
-// The leeway is a tenth, and at least a second.
-func TestLeeway(t *testing.T) {
-	w := newWorld(t, func(p *coatcheck.Policy) { p.BoundTTL = 2 * time.Second })
-	token := w.bound()
-	w.clock.Step(3 * time.Second)
-	assert.Equal(t, "u", w.user(token))
-	w.clock.Step(time.Millisecond)
-	assert.Empty(t, w.user(token))
-	for ttl, ok := range map[time.Duration]bool{time.Second: true, time.Second - 1: false, -time.Second: false} {
-		assert.Equal(t, ok, coatcheck.Policy{BoundTTL: ttl}.Validate() == nil, ttl)
-	}
-}
-
-// A browser that takes the cookie of a registration and rejects the rest is not signed out.
-func TestAgeIsEnforcedOnceTheBindingWasUsed(t *testing.T) {
-	w := newWorld(t)
-	token, c := w.offered("u")
-	a, err := w.bind(token, aKey, c)
-	require.NoError(t, err)
-	w.clock.Step(25 * time.Minute)
-	assert.Equal(t, "u", w.user(token))
-	assert.Equal(t, "u", w.user(a.token))
-	w.use(token)
-	w.clock.Step(25 * time.Minute)
-	assert.Equal(t, "u", w.user(token), "it uses the token of the login only")
-	w.use(a.token)
-	assert.Empty(t, w.user(a.token), "it presented the bound token")
-	assert.Equal(t, "u", w.user(w.prove(token).token))
-
-	token, c = w.offered("v")
-	_, err = w.bind(token, aKey, c)
-	require.NoError(t, err)
-	w.prove(token)
-	w.clock.Step(tooOld)
-	assert.Empty(t, w.user(token), "a refresh has proved")
 }
 
 // A change of privilege before the first use does not lift the rule.
@@ -514,37 +325,4 @@ func TestProofRenews(t *testing.T) {
 	token = w.prove(token).token
 	w.clock.Step(boundTTL)
 	assert.Equal(t, "u", w.user(token))
-}
-
-// A store may answer from a cache that has not seen the last proof: only what stands in the store itself is too old.
-func TestTooOldIsReadPastTheCache(t *testing.T) {
-	w := newWorld(t)
-	token := w.bound()
-	cached := w.data.raw(key(t, token))
-	renewAt := func() string { w.clock.Step(tooOld); return w.prove(token, token).token }
-	renewed := renewAt()
-	store := &staleStore{Store: w.data, stale: cached}
-	m, err := coatcheck.NewManager(store, w.m.Policy())
-	require.NoError(t, err)
-	r := new(coatcheck.Request)
-	require.NoError(t, m.Open(context.Background(), r, presented(token), coatcheck.Client{}, w.clock.Now()))
-	assert.Equal(t, "u", r.UserID())
-	require.NoError(t, m.Open(context.Background(), r, presented(renewed), coatcheck.Client{}, w.clock.Now()))
-	assert.Equal(t, "u", r.UserID())
-	w.clock.Step(tooOld)
-	require.NoError(t, m.Open(context.Background(), r, presented(token), coatcheck.Client{}, w.clock.Now()))
-	assert.Empty(t, r.UserID())
-}
-
-// staleStore has a cache that holds one record for good.
-type staleStore struct {
-	coatcheck.Store
-	stale []byte
-}
-
-func (s *staleStore) Load(ctx context.Context, key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) error {
-	if rec.Read(key, s.stale) == nil && rec.Standing(id, now).Admitted() {
-		return nil
-	}
-	return s.Store.Load(ctx, key, id, now, rec)
 }

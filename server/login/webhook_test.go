@@ -310,7 +310,3 @@ func TestWebhookLearnsNames(t *testing.T) {
 	check("a@example.com")
 	assert.Equal(t, "43", userOf("a@example.com"), "an address may change hands")
 }
-
-func TestAliasesAreBounded(t *testing.T) {
-	assert.LessOrEqual(t, login.LearnedAliases(20_000), 8192)
-}

@@ -1,0 +1,63 @@
+package oidc_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/server/oidc"
+	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
+)
+
+// Keys are fetched again for one that is not known, but no more than once a minute, and documents are kept as they say.
+func TestKeysAreFetched(t *testing.T) {
+	p := oidctest.New(t)
+	now := time.Now()
+	p.Edit(func(b *oidctest.Behaviour) { b.Now = func() time.Time { return now } })
+	c := newClient(t, p, func(o *oidc.Options) { o.Now = func() time.Time { return now } })
+	for range 3 {
+		_, err := login(t, c, oidc.Wanted{})
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 1, p.Calls("/keys"))
+	assert.Equal(t, 1, p.Calls("/.well-known/openid-configuration"))
+	signer, public := oidctest.NewKey("second")
+	p.Edit(func(b *oidctest.Behaviour) { b.Signer, b.Keys = signer, append(b.Keys, public) })
+	_, err := login(t, c, oidc.Wanted{})
+	require.Error(t, err, "a minute has not passed")
+	assert.Equal(t, 1, p.Calls("/keys"))
+	now = now.Add(time.Minute)
+	for range 3 {
+		_, err = login(t, c, oidc.Wanted{})
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 2, p.Calls("/keys"))
+	for range 5 {
+		_, err = c.Logout(t.Context(), oidctest.Signed(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: signer.Key.(jose.JSONWebKey).Key, KeyID: "made up"}}, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+		require.Error(t, err)
+	}
+	assert.Equal(t, 2, p.Calls("/keys"), "strangers cannot make it fetch")
+	now = now.Add(time.Hour)
+	_, err = login(t, c, oidc.Wanted{})
+	require.NoError(t, err)
+	assert.Equal(t, 3, p.Calls("/keys"))
+	assert.Equal(t, 2, p.Calls("/.well-known/openid-configuration"))
+
+	p.Edit(func(b *oidctest.Behaviour) {
+		b.Handlers = map[string]http.HandlerFunc{"/.well-known/openid-configuration": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }}
+	})
+	now = now.Add(2 * time.Hour)
+	for range 5 {
+		_, err = login(t, c, oidc.Wanted{})
+		assert.Equal(t, oidc.Unavailable, kindOf(t, err), "down")
+	}
+	assert.Equal(t, 3, p.Calls("/.well-known/openid-configuration"), "a provider that is away is asked once a second")
+	p.Edit(func(b *oidctest.Behaviour) { b.Handlers = nil })
+	now = now.Add(time.Second)
+	_, err = login(t, c, oidc.Wanted{})
+	require.NoError(t, err, "and back")
+}

@@ -1,0 +1,85 @@
+package oidc_test
+
+import (
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/server/oidc"
+	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
+)
+
+func TestLogin(t *testing.T) {
+	p := oidctest.New(t)
+	c := newClient(t, p, nil)
+	id, err := login(t, c, oidc.Wanted{Return: "/x"})
+	require.NoError(t, err)
+	assert.Equal(t, "sub-ann", id.User)
+	assert.Equal(t, "session-1", id.Session)
+	assert.Equal(t, `{"name":"Ann","email":"ann@example.com","groups":["staff","ops"]}`, string(id.Claims.JSON()))
+	for name, key := range map[string]func(string) (jose.SigningKey, jose.JSONWebKey){"RSA": oidctest.NewKey, "EC": oidctest.NewECKey, "Ed25519": oidctest.NewEdKey} {
+		signer, public := key(name)
+		q := oidctest.New(t)
+		q.Edit(func(b *oidctest.Behaviour) { b.Signer, b.Keys = signer, []jose.JSONWebKey{public} })
+		_, err := login(t, newClient(t, q, nil), oidc.Wanted{})
+		require.NoError(t, err, name)
+	}
+	public := newClient(t, p, func(o *oidc.Options) { o.Secret = nil })
+	p.Edit(func(b *oidctest.Behaviour) { b.AnyCode = true })
+	_, err = login(t, public, oidc.Wanted{})
+	require.NoError(t, err, "a public client")
+}
+
+// A code, a nonce and a state of another login are refused, even by a provider that takes any code.
+func TestReplays(t *testing.T) {
+	p := oidctest.New(t)
+	c := newClient(t, p, nil)
+	begin := func() (url.Values, []oidc.Cookie) {
+		location, cookies, err := c.Begin(t.Context(), oidc.Wanted{}, nil)
+		require.NoError(t, err)
+		return browse(t, location), cookies
+	}
+	mine, cookies := begin()
+	theirs, theirCookies := begin()
+	identity := func(q url.Values, cookies []oidc.Cookie) error {
+		a, err := c.Answer(q, cookies)
+		if err != nil {
+			return err
+		}
+		_, err = a.Identity(t.Context())
+		return err
+	}
+	assert.Equal(t, oidc.BadState, kindOf(t, identity(theirs, cookies)), "the state of another browser")
+	swapped := url.Values{"state": mine["state"], "code": theirs["code"], "iss": mine["iss"]}
+	assert.Equal(t, oidc.BadCode, kindOf(t, identity(swapped, cookies)), "PKCE: the code of another login")
+	p.Edit(func(b *oidctest.Behaviour) { b.AnyCode = true })
+	assert.Equal(t, oidc.BadToken, kindOf(t, identity(swapped, cookies)), "the nonce, where a provider does not check the code")
+	p.Edit(func(b *oidctest.Behaviour) { b.AnyCode = false })
+	require.NoError(t, identity(theirs, theirCookies))
+	assert.Equal(t, oidc.BadCode, kindOf(t, identity(theirs, theirCookies)), "a code again")
+}
+
+func TestReauth(t *testing.T) {
+	p := oidctest.New(t)
+	c := newClient(t, p, nil)
+	for name, tt := range map[string]struct {
+		authTime any
+		good     bool
+	}{"now": {time.Now().Unix(), true}, "long ago": {time.Now().Add(-time.Hour).Unix(), false}, "never": {nil, false}} {
+		p.Edit(func(b *oidctest.Behaviour) {
+			b.Token = func(claims map[string]any) {
+				if claims["auth_time"] = tt.authTime; tt.authTime == nil {
+					delete(claims, "auth_time")
+				}
+			}
+		})
+		_, err := login(t, c, oidc.Wanted{Reauth: true})
+		assert.Equal(t, tt.good, err == nil, "%s: %v", name, err)
+		_, err = login(t, c, oidc.Wanted{})
+		require.NoError(t, err, "%s: not asked for", name)
+	}
+}
