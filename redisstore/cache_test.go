@@ -208,7 +208,7 @@ func TestSessionInUseStaysInTheCache(t *testing.T) {
 	misses := s.Stats().Misses
 	var got coatcheck.Record
 	require.NoError(t, s.Load(context.Background(), used.Key, used.ID, over.Add(-ttl*6/10), &got))
-	time.Sleep(2 * time.Millisecond) // so that a read is later than over was taken
+	nextMillisecond() // so that a read is later than over was taken
 	assert.False(t, s.Cached(used.Key, used.ID, over), "it is too early")
 	require.NoError(t, s.Load(context.Background(), used.Key, used.ID, over.Add(-time.Minute), &got))
 	redistest.Eventually(t, time.Minute, "the session to be read again", func() bool { return s.Cached(used.Key, used.ID, over) })

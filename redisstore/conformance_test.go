@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -38,6 +39,13 @@ func quickly(n int) int {
 		return n / 10
 	}
 	return n
+}
+
+// nextMillisecond returns when the clock, by which sessions are ordered, shows another millisecond.
+func nextMillisecond() {
+	for began := time.Now().UnixMilli(); time.Now().UnixMilli() == began; {
+		runtime.Gosched()
+	}
 }
 
 // conform runs the suite of storetest against stores with these options.

@@ -70,7 +70,7 @@ func loseSwap(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 func loseCreate(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 	user := fmt.Sprintf("user %d", rand.Uint64())
 	oldest := add(t, s, user)
-	time.Sleep(2 * time.Millisecond) // so that this session is the oldest
+	nextMillisecond() // so that this session is the oldest
 	old := next(t, add(t, s, user))
 	require.NoError(t, swap(s, old))
 	add(t, s, user)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -20,7 +19,7 @@ var socketRules = []rule{
 	{name: "malformed requests", transport: true, check: checkMalformed},
 	{name: "pipelined requests", transport: true, check: checkPipelined},
 	{name: "drips are cut", config: hasty, transport: true, check: checkDrips},
-	{name: "many drips do not hold others up", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Second }, transport: true, alone: true, check: checkManyDrips},
+	{name: "many drips do not hold others up", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Hour }, transport: true, check: checkManyDrips},
 	{name: "idle connections are closed", config: hasty, transport: true, check: checkIdleConnections},
 	{name: "large requests are not waited for", transport: true, check: checkLargeNotRead},
 	{name: "an early answer is seen", transport: true, check: checkEarlyAnswers},
@@ -200,49 +199,36 @@ func checkDrips(h *harness) {
 	}
 }
 
+// checkManyDrips wants answers while requests that nobody completes are open, each of which is answered once it is complete.
 func checkManyDrips(h *harness) {
 	user := h.User()
 	token := h.Login(user)
-	const n = 400
-	var cut atomic.Int32
-	stop := make(chan struct{})
-	drips := make([]*httpcontract.Conn, n)
+	drips := make([]*httpcontract.Conn, 400)
 	for i := range drips {
 		drips[i] = h.Wire.Open(h)
+		_, err := io.WriteString(drips[i], "GET /auth/me HTTP/1.1\r\nX: ")
+		require.NoError(h, err)
 	}
-	go func() {
-		defer close(stop)
-		h.AtOnce(n, func(i int) {
-			_, _ = io.WriteString(drips[i], "GET /auth/me HTTP/1.1\r\nX: ")
-			if _, closed := drips[i].Statuses(patience); closed {
-				cut.Add(1)
-			}
-		})
-	}()
-	for waiting := true; waiting; {
-		start := time.Now()
+	for range 20 {
 		require.Equal(h, user, h.Me(token))
-		assert.Less(h, time.Since(start), 2*time.Second)
-		select {
-		case <-stop:
-			waiting = false
-		default:
-		}
 	}
-	assert.EqualValues(h, n, cut.Load())
+	for _, drip := range drips {
+		resp, err := drip.RoundTrip("GET", "y\r\nHost: x\r\n\r\n")
+		require.NoError(h, err)
+		require.Equal(h, 200, resp.Status)
+	}
 }
 
 func checkIdleConnections(h *harness) {
 	c := h.Wire.Open(h)
+	start := time.Now() // before the server answers, which is when its timer begins
 	resp, err := c.RoundTrip("GET", request{Method: "GET", Path: "/auth/me", Head: nil, Body: ""}.Text("x"))
 	require.NoError(h, err)
 	require.False(h, resp.Close)
-	start := time.Now()
 	statuses, closed := c.Statuses(patience)
 	assert.True(h, closed)
 	assert.Empty(h, statuses, "nothing is said on an idle connection")
-	took := time.Since(start)
-	assert.GreaterOrEqual(h, took, idleTimeout-10*time.Millisecond, "the answer was on its way for a while")
+	assert.GreaterOrEqual(h, time.Since(start), idleTimeout)
 }
 
 // DOS-03: the answer comes while most of the request is still to be sent.
