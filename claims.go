@@ -46,13 +46,7 @@ type ClaimSet struct {
 // login. The result may be kept.
 func Claims(s *Session) ClaimSet {
 	raw, _ := s.Raw(claimsName)
-	return ClaimSet{bytes.Clone(raw)}
-}
-
-// RawClaims is Claims without an allocation: the result is valid until the session changes or the request ends.
-func (r *Request) RawClaims() ClaimSet {
-	raw, _ := r.Raw(claimsName)
-	return ClaimSet{raw}
+	return keptClaims(raw)
 }
 
 // AuthenticateWith is Authenticate for a login that said something about its user. A login by Authenticate has no claims,
@@ -209,7 +203,10 @@ func (c ClaimSet) Names() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for rest := c.json; len(rest) > 1; {
 			name, _, more := cutMember(rest[1:])
-			if text, _ := cutString(name); name == nil || !yield(string(text)) {
+			if name == nil {
+				return
+			}
+			if text, _ := cutString(name); !yield(string(text)) {
 				return
 			}
 			rest = more

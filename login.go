@@ -17,7 +17,7 @@ func (r *Request) authenticate(user string, c ClaimSet) error {
 		return ErrHeaderSent
 	}
 	login, before, destroy, claims := r.login, r.user, r.destroy, r.claims
-	r.login, r.user, r.destroy, r.claims = true, user, false, c.json
+	r.login, r.user, r.destroy, r.claims = true, user, false, c.kept()
 	err := r.rebuild()
 	if err != nil {
 		r.login, r.user, r.destroy, r.claims = login, before, destroy, claims

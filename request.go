@@ -44,7 +44,7 @@ type Request struct {
 	fresh    Token // the token that the rotation leads to, once made
 	login    bool
 	user     string
-	claims   []byte // of the login
+	claims   []byte // of the login, as the session keeps them
 	lifetime time.Duration
 	ending   []target
 	destroy  bool

@@ -198,6 +198,8 @@ func FuzzVerify(f *testing.F) {
 		"POST /auth/verify HTTP/1.1\nHost: x\nAuthorization: Basic YTpi\nContent-Length: 2\n\n{}", "GET /auth/verify HTTP/1.1\nHost: x\nAccept: text/html\nX-Original-URL: https://login.example//evil.example\n\n",
 		"OPTIONS /auth/verify HTTP/1.1\nHost: x\nX-Forwarded-Method: OPTIONS\nRemote-User: admin\nRemote_User: admin\n\n", "HEAD /auth/verify HTTP/1.1\nHost: x\nUser-Agent: kube-probe\nX-Forwarded-For: 127.0.0.1\nCookie: {N}={D}\n\n",
 		"GET /auth/verify HTTP/1.1\nHost: x\nAccept: text/html\nX-Forwarded-Proto: https\nX-Forwarded-Host: login.example\nX-Forwarded-Uri: /%255c%09/evil.example\n\n",
+		"GET /auth/verify?group=staff HTTP/1.1\nHost: x\n\n", "GET /auth/verify?group=staff,%61 HTTP/1.1\nHost: x\nRemote-Groups: staff\nCookie: {N}={D}\n\n",
+		"GET /auth/verify?group=staff&group=admins HTTP/1.1\nHost: x\nAccept: text/html\nX-Forwarded-Proto: https\nX-Forwarded-Host: app.example\nX-Forwarded-Uri: /?group=staff\n\n",
 	} {
 		f.Add(seed)
 	}

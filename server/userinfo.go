@@ -13,7 +13,7 @@ func (s *Server) userInfo(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	body := append([]byte(nil), `{"sub":`...)
 	body = appendJSONString(body, r.RawUserID())
-	if claims := r.RawClaims().JSON(); len(claims) > 2 && claims[0] == '{' {
+	if claims := coatcheck.Claims(&r.Session).JSON(); len(claims) > 2 && claims[0] == '{' {
 		body = append(append(body, ','), claims[1:]...)
 	} else {
 		body = append(body, '}')

@@ -6,6 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/percent"
 	"github.com/coatcheck/coatcheck/server/internal/remote"
 )
 
@@ -26,23 +27,23 @@ func (s *Server) verify(c *fiber.Ctx, r *coatcheck.Request) error {
 		}
 		return problemUnauthenticated
 	}
-	claims := r.RawClaims()
-	if groups != nil && !inOneOf(groups, claims) {
+	claims := r.EncodedClaims()
+	if groups != nil && !inOneOf(groups, claims.Groups) {
 		return problemGroupRequired
 	}
 	var space [1024]byte
-	shown := remote.Append(space[:0], user)
+	shown := percent.Append(space[:0], user)
 	if s.remoteUser != "" {
-		if shown = remote.AppendText(space[:0], claims, s.remoteUser); len(shown) == 0 {
+		if shown = remote.Claim(space[:0], claims, s.remoteUser); len(shown) == 0 {
 			return problemUnauthenticated // the session began when another claim was shown
 		}
 	}
 	h := &ctx.Response.Header
 	// All of them, always: a proxy that hands on what it gets then never leaves a client's own line of that name in place.
 	h.SetCanonical(headerRemoteUser, shown)
-	h.SetCanonical(headerRemoteName, remote.AppendText(space[:0], claims, coatcheck.ClaimName))
-	h.SetCanonical(headerRemoteEmail, remote.AppendText(space[:0], claims, coatcheck.ClaimEmail))
-	h.SetCanonical(headerRemoteGroups, remote.AppendGroups(space[:0], claims))
+	h.SetCanonical(headerRemoteName, claims.Name)
+	h.SetCanonical(headerRemoteEmail, claims.Email)
+	h.SetCanonical(headerRemoteGroups, claims.Groups)
 	id, _ := r.ID().AppendText(space[:0]) // never fails
 	h.SetCanonical(headerRemoteSession, id)
 	return nil
@@ -66,58 +67,26 @@ func readRule(query []byte) (list []byte, ok bool) {
 	for rest, more := list, true; more; n++ {
 		var one []byte
 		one, rest, more = bytes.Cut(rest, []byte{','})
-		if len(one) == 0 || n == maxRule || !validEncoding(one) {
+		if len(one) == 0 || n == maxRule || !percent.Valid(one) {
 			return nil, false
 		}
 	}
 	return list, true
 }
 
-// validEncoding reports whether each percent sign begins the encoding of a byte.
-func validEncoding(s []byte) bool {
-	for i, c := range s {
-		if c == '%' && (len(s) < i+3 || !isHex(s[i+1]) || !isHex(s[i+2])) {
-			return false
-		}
-	}
-	return true
-}
-
-func isHex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
-
-// inOneOf reports whether the claims hold one of the groups in the list that readRule returned.
-func inOneOf(list []byte, claims coatcheck.ClaimSet) (found bool) {
-	claims.Each(coatcheck.ClaimGroups, func(group []byte) bool {
-		for rest, more := list, true; more && !found; {
+// inOneOf reports whether one of the groups is in the list that readRule returned.
+func inOneOf(list, groups []byte) bool {
+	for len(groups) > 0 {
+		var group []byte
+		group, groups, _ = bytes.Cut(groups, []byte{','})
+		for rest, more := list, true; more; {
 			var one []byte
-			one, rest, more = bytes.Cut(rest, []byte{','})
-			found = decodesTo(one, group)
+			if one, rest, more = bytes.Cut(rest, []byte{','}); percent.Same(one, group) {
+				return true
+			}
 		}
-		return !found
-	})
-	return found
-}
-
-// decodesTo reports whether the text is the group when it is percent-decoded once.
-func decodesTo(encoded, group []byte) bool {
-	for len(encoded) > 0 && len(group) > 0 {
-		c, n := encoded[0], 1
-		if c == '%' {
-			c, n = unhex(encoded[1])<<4|unhex(encoded[2]), 3
-		}
-		if c != group[0] {
-			return false
-		}
-		encoded, group = encoded[n:], group[1:]
 	}
-	return len(encoded) == 0 && len(group) == 0
-}
-
-func unhex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c | 0x20 - 'a' + 10
+	return false
 }
 
 // noFragment refuses a request target with a #: no valid target has one, and servers disagree about the path of such a

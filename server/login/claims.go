@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/percent"
 	"github.com/coatcheck/coatcheck/server/internal/remote"
 )
 
@@ -103,6 +104,6 @@ func (f Fields) String() string {
 
 // encodeField percent-encodes what would end a field, an entry of a list or the name of a line, and what Append encodes.
 func encodeField(s string) string {
-	text := string(remote.Append(nil, []byte(s)))
+	text := string(percent.Append(nil, []byte(s)))
 	return strings.NewReplacer(",", "%2C", ":", "%3A", "=", "%3D").Replace(text)
 }
