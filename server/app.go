@@ -15,6 +15,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/fasthttpsession"
 	"github.com/coatcheck/coatcheck/internal/middleware"
+	"github.com/coatcheck/coatcheck/internal/perminute"
 	"github.com/coatcheck/coatcheck/server/internal/conn"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/server/oidc"
@@ -33,8 +34,8 @@ type Server struct {
 	remember       time.Duration
 	reauth         time.Duration
 	audit          *audit
-	endOthersLimit endLimit
-	endOneLimit    endLimit
+	endOthersLimit *perminute.Counts[coatcheck.Key]
+	endOneLimit    *perminute.Counts[coatcheck.Key]
 	access         *accessLog // nil: off
 	metrics        *metrics
 	requests       *requests // of the public listener
@@ -91,8 +92,8 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		returns:   newReturnOrigins(cfg),
 		trace:     cfg.Trace,
 
-		endOthersLimit: endLimit{perMinute: endOthersPerMinute},
-		endOneLimit:    endLimit{perMinute: endOnePerMinute},
+		endOthersLimit: perminute.New[coatcheck.Key](endOthersPerMinute, endLimitSessions),
+		endOneLimit:    perminute.New[coatcheck.Key](endOnePerMinute, endLimitSessions),
 
 		refused: cfg.WritesRefused, reloadFailed: cfg.ReloadFailed,
 	}

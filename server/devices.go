@@ -12,6 +12,7 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/middleware"
+	"github.com/coatcheck/coatcheck/internal/perminute"
 )
 
 // sessionView is a session as its user, or an administrator, sees it.
@@ -84,9 +85,20 @@ func (s *Server) mayEndOthers(r *coatcheck.Request) error {
 	return nil
 }
 
+// A session may end others of its user only so often, because the holder of a stolen session must not be able to sign its owner
+// out again and again, and because each try reads the user's list of sessions.
+const (
+	// endOthersPerMinute is how often a session may end all others in a minute.
+	endOthersPerMinute = 6
+	// endOnePerMinute is how often it may end, or try to end, a single one.
+	endOnePerMinute = 60
+	// endLimitSessions bounds the memory of these counts. Each key is a session of a user.
+	endLimitSessions = 100_000
+)
+
 // mayEndNow counts a request against the limit of its session, or refuses it.
-func (s *Server) mayEndNow(c *fiber.Ctx, r *coatcheck.Request, limit *endLimit) error {
-	wait := limit.allow(r.Key(), s.manager.Now())
+func (s *Server) mayEndNow(c *fiber.Ctx, r *coatcheck.Request, limit *perminute.Counts[coatcheck.Key]) error {
+	wait := limit.Allow(r.Key(), s.manager.Now())
 	if wait == 0 {
 		return nil
 	}
@@ -126,7 +138,7 @@ func (s *Server) endSession(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	ctx, name := s.context(c.Context()), c.Params("id")
 	if name != r.ID().String() && name != r.Key().Handle().String() { // a session may always end itself
-		if err := s.mayEndNow(c, r, &s.endOneLimit); err != nil {
+		if err := s.mayEndNow(c, r, s.endOneLimit); err != nil {
 			return err
 		}
 	}
@@ -172,7 +184,7 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 	if err := s.mayEndOthers(r); err != nil {
 		return err
 	}
-	if err := s.mayEndNow(c, r, &s.endOthersLimit); err != nil {
+	if err := s.mayEndNow(c, r, s.endOthersLimit); err != nil {
 		return err
 	}
 	ctx, id, keep := s.context(c.Context()), r.ID().String(), r.Key()

@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck/internal/middleware"
+	"github.com/coatcheck/coatcheck/internal/ownpath"
 )
 
 // loginPage is where verify redirects browsers that have no live session, with the requested address if that is on one of our
@@ -61,14 +62,11 @@ func (o returnOrigins) target(c *fiber.Ctx) string {
 		return ""
 	}
 	rd := string(given[0])
-	if strings.HasPrefix(rd, "/") {
-		if !plainPath(rd) {
-			return ""
-		}
+	if ownpath.Stays(rd) {
 		return rd
 	}
 	origin, path := splitOrigin(rd)
-	if !o[origin] || !plainPath(path) {
+	if !o[origin] || !ownpath.Stays(path) {
 		return ""
 	}
 	return rd
@@ -201,7 +199,7 @@ func requested(h *fasthttp.RequestHeader) string {
 func (l *loginPage) admit(address string) string {
 	origin, path := splitOrigin(address)
 	switch {
-	case path == "" || !plainPath(path):
+	case !ownpath.Stays(path):
 		return ""
 	case origin == l.origin:
 		return path
@@ -210,52 +208,4 @@ func (l *loginPage) admit(address string) string {
 	default:
 		return ""
 	}
-}
-
-// plainPath reports whether a path with its query remains one however often a careless login page decodes it: it has no
-// control bytes, and no "//" or backslash after which the rest would name a host.
-func plainPath(path string) bool {
-	if strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r > '~' || r == '#' }) {
-		return false
-	}
-	path, query, _ := strings.Cut(path, "?")
-	for range 5 {
-		if strings.Contains(path, "//") || strings.Contains(path, `\`) || hasControl(path) || hasControl(query) {
-			return false
-		}
-		p, q := decoded(path), decoded(query)
-		if p == path && q == query {
-			return true
-		}
-		path, query = p, q
-	}
-	return false
-}
-
-func hasControl(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] == 0x7f {
-			return true
-		}
-	}
-	return false
-}
-
-// decoded undoes percent-encoding once. Invalid encodings stay as they are.
-func decoded(s string) string {
-	if !strings.Contains(s, "%") {
-		return s
-	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if c, err := url.PathUnescape(s[i : i+3]); err == nil {
-				b = append(b, c...)
-				i += 2
-				continue
-			}
-		}
-		b = append(b, s[i])
-	}
-	return string(b)
 }

@@ -62,14 +62,14 @@ func (c *Cookie) Find(line []byte, p *coatcheck.Presented) {
 			pair = pair[1:]
 		}
 		if bytes.HasPrefix(pair, c.pair) {
-			p.Add(unquoted(pair[len(c.pair):]))
+			p.Add(Unquoted(pair[len(c.pair):]))
 		}
 	}
 }
 
-// unquoted returns a value without the pair of DQUOTE that may stand around it (RFC 6265, section 4.1.1), as Java's cookie
-// managers send it.
-func unquoted(value []byte) []byte {
+// Unquoted returns a value without the pair of DQUOTE that may stand around it: that of a cookie (RFC 6265, section 4.1.1), as
+// Java's cookie managers send it, or of a header line (RFC 9651, section 3.3.3).
+func Unquoted(value []byte) []byte {
 	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
 		return value[1 : n-1]
 	}

@@ -43,7 +43,7 @@ func (c *Cookie) FindName(lines []string) (coatcheck.Key, bool) {
 			if !ok {
 				continue
 			}
-			one, ok := coatcheck.ParseKey(unquoted(value))
+			one, ok := coatcheck.ParseKey(Unquoted(value))
 			if !ok || one.IsZero() || !key.IsZero() && key != one {
 				return coatcheck.Key{}, false
 			}

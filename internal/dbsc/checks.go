@@ -3,11 +3,11 @@ package dbsc
 import (
 	"net/netip"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/clientnet"
+	"github.com/coatcheck/coatcheck/internal/perminute"
 )
 
 const (
@@ -22,10 +22,8 @@ const (
 // Checks bounds the work of checking signatures: so many at a time in all, and FailuresPerMinute failures of one client for
 // one session. Failures of other clients, and of other sessions, never refuse a proof. Safe for concurrent use.
 type Checks struct {
-	slots chan struct{}
-
-	mu       sync.Mutex
-	failures map[proving]minute // guarded by mu
+	slots    chan struct{}
+	failures *perminute.Counts[proving]
 }
 
 // proving is a client that proves the key of a session.
@@ -34,17 +32,11 @@ type proving struct {
 	client  netip.Addr // the first of its network
 }
 
-// minute is how many proofs have failed in the minute that began then.
-type minute struct {
-	began time.Time
-	n     int
-}
-
 // NewChecks returns Checks that use at most half of the processors, and at least one.
 func NewChecks() *Checks {
 	return &Checks{
 		slots:    make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		failures: make(map[proving]minute),
+		failures: perminute.New[proving](FailuresPerMinute, failuresKept),
 	}
 }
 
@@ -70,32 +62,10 @@ func (c *Checks) End() { <-c.slots }
 
 // Throttled reports whether too many proofs of this client have failed for this session.
 func (c *Checks) Throttled(session coatcheck.Key, client netip.Addr, now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	m := c.failures[proving{session, clientnet.Of(client)}]
-	return m.n >= FailuresPerMinute && m.within(now)
+	return c.failures.Wait(proving{session, clientnet.Of(client)}, now) > 0
 }
 
 // Failed counts a proof that failed.
 func (c *Checks) Failed(session coatcheck.Key, client netip.Addr, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	who := proving{session, clientnet.Of(client)}
-	m, known := c.failures[who]
-	if !m.within(now) {
-		m = minute{began: now}
-	}
-	if !known && len(c.failures) >= failuresKept {
-		for other := range c.failures { // a full map must not free this client from its limit
-			delete(c.failures, other)
-			break
-		}
-	}
-	m.n++
-	c.failures[who] = m
-}
-
-func (m minute) within(now time.Time) bool {
-	passed := now.Sub(m.began)
-	return 0 <= passed && passed < time.Minute
+	c.failures.Add(proving{session, clientnet.Of(client)}, now)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/cookie"
 )
 
 // The headers of the protocol.
@@ -42,21 +43,15 @@ func ParseChallenge(text []byte) (coatcheck.Key, coatcheck.Challenge, bool) {
 	return key, c, ok && ok2 && !key.IsZero()
 }
 
-// ParseName reads the value of HeaderName, which may stand in quotes (RFC 9651, section 3.3.3).
+// ParseName reads the value of HeaderName, which may stand in quotes.
 func ParseName(value []byte) (coatcheck.Key, bool) {
-	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
-		value = value[1 : n-1]
-	}
-	key, ok := coatcheck.ParseKey(value)
+	key, ok := coatcheck.ParseKey(cookie.Unquoted(value))
 	return key, ok && !key.IsZero()
 }
 
 // ParseProof reads the value of HeaderProof, which may stand in quotes too.
 func ParseProof(value []byte) (*Proof, error) {
-	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
-		value = value[1 : n-1]
-	}
-	return Parse(value)
+	return Parse(cookie.Unquoted(value))
 }
 
 // AppendRegistration appends the value of HeaderRegistration for a session that was begun. path is that of RegisterPath.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/dbsc"
+	"github.com/coatcheck/coatcheck/internal/ownpath"
 )
 
 // DeviceRoute is one of the two routes of device-bound sessions.
@@ -273,14 +274,9 @@ func (m *Middleware) Early(x *Exchange, q EarlyRequest) *Early {
 		}
 	}
 	if x.OnlyTooOld() && q.Method == "GET" && q.Header("Sec-Fetch-Mode") == "navigate" {
-		if target := q.Target(); isOwnPath(target) {
+		if target := q.Target(); ownpath.Is(target) {
 			return &Early{Location: target}
 		}
 	}
 	return nil
-}
-
-// isOwnPath reports whether a request target is a path on this host in the eyes of every browser.
-func isOwnPath(target string) bool {
-	return strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "//") && !strings.HasPrefix(target, `/\`)
 }
