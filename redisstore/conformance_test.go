@@ -71,7 +71,7 @@ func TestConformance(t *testing.T) {
 
 func TestConformanceOnCluster(t *testing.T) {
 	t.Parallel()
-	cluster := redistest.StartCluster(t, false, "user coatcheck "+aclUser(t))
+	cluster := undisturbedCluster(t)
 	opt := redisstore.Options{URL: as(cluster.URL())}
 	conform(t, opt)
 	t.Run("own writes are seen", func(t *testing.T) { ownWritesAreSeen(t, opened(t, opt), quickly(2000)) })
@@ -85,5 +85,5 @@ func TestConformanceOnCluster(t *testing.T) {
 
 func TestConformanceUnderSentinel(t *testing.T) {
 	t.Parallel()
-	conform(t, redisstore.Options{URL: redistest.StartSentinel(t).URL()})
+	conform(t, redisstore.Options{URL: undisturbedSentinel(t).URL()})
 }

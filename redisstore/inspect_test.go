@@ -85,7 +85,7 @@ func TestInspect(t *testing.T) {
 
 func TestInspectCluster(t *testing.T) {
 	t.Parallel()
-	assert.Empty(t, bad(inspected(t, redisstore.Options{URL: redistest.StartCluster(t, false).URL()})))
+	assert.Empty(t, bad(inspected(t, redisstore.Options{URL: undisturbedCluster(t).URL()})))
 }
 
 // If a command that docs/redis.md grants is not granted, Inspect names it.

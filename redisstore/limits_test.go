@@ -214,7 +214,7 @@ func TestFullMemory(t *testing.T) {
 }
 
 // aclUser returns the user that docs/redis.md tells an operator to create.
-func aclUser(t *testing.T) string {
+func aclUser(t testing.TB) string {
 	t.Helper()
 	doc, err := os.ReadFile("../docs/redis.md")
 	require.NoError(t, err)

@@ -10,7 +10,7 @@ import (
 // slots, and for five before it closes connections to nodes that have left.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(
-		m,
+		cleaning{m},
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"),
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient).redirectOrNew.func1"),

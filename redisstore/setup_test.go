@@ -96,7 +96,7 @@ func logged(t *testing.T, opt redisstore.Options) string {
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	assert.Empty(t, logged(t, redisstore.Options{URL: redistest.Start(t).URL()}), "nothing is wrong with the defaults")
-	assert.Empty(t, logged(t, redisstore.Options{URL: redistest.StartSentinel(t).URL()}))
+	assert.Empty(t, logged(t, redisstore.Options{URL: undisturbedSentinel(t).URL()}))
 	assert.Contains(t, logged(t, redisstore.Options{URL: redistest.Start(t, "maxmemory-policy allkeys-lru").URL()}), "may evict sessions")
 	assert.Contains(t, logged(t, redisstore.Options{URL: redistest.Start(t, "maxmemory-policy volatile-ttl").URL()}), "may evict sessions")
 

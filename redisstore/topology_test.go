@@ -52,8 +52,7 @@ func TestPrimaryThatLostItsCluster(t *testing.T) {
 // While the nodes agree, the cache stays as it is.
 func TestTopologyThatAgreesKeepsTheCache(t *testing.T) {
 	t.Parallel()
-	c := redistest.StartCluster(t, true)
-	s := opened(t, redisstore.Options{URL: c.URL()})
+	s := opened(t, redisstore.Options{URL: undisturbedCluster(t).URL()})
 	warm(t, s, add(t, s, "ada"))
 	s.Look(context.Background())
 	flushes := s.Stats().Flushes
@@ -66,7 +65,7 @@ func TestTopologyThatAgreesKeepsTheCache(t *testing.T) {
 // slotOf agrees with Redis.
 func TestSlots(t *testing.T) {
 	t.Parallel()
-	c := redistest.StartCluster(t, false)
+	c := undisturbedCluster(t)
 	for _, tag := range []string{"00000000", "00000001", "deadbeef", "ffffffff"} {
 		assert.Equal(t, c.Slot("x:{"+tag+"}:y"), fmt.Sprint(redisstore.SlotOf(tag)))
 	}
