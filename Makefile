@@ -45,6 +45,11 @@ test-real: tools ## Run the tests beside real proxies, clients, browsers and ear
 	@scripts/install-valkey
 	@scripts/test-real $(PACKAGES)
 
+.PHONY: docs-check
+docs-check: ## Run the commands that the pages show, in a clone of its own, and compare what they print with the pages
+	@scripts/install-tools curl:curl jq:jq openssl:openssl git:git unshare:util-linux ip:iproute2
+	@scripts/docs-check
+
 .PHONY: clients
 clients: ## Try other people's HTTP clients, and what is made out of the OpenAPI document (part of test-real)
 	@scripts/install-tools clients

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const page = "# A page\n\n```sh\n# a remark\necho 'one\ntwo' |\ncat\ntrue \\\n  --flag\n```\n\n```console\n$ echo a\na\n$ echo b\n```\n\n```go\nfunc f() {}\n```\n"
+
+func TestParse(t *testing.T) {
+	commands, mistakes := parse("p.md", page)
+	assert.Empty(t, mistakes)
+	assert.Equal(t, []command{
+		{page: "p.md", number: 5, line: "echo 'one\ntwo' |\ncat"},
+		{page: "p.md", number: 8, line: "true \\\n  --flag"},
+		{page: "p.md", number: 13, line: "echo a", prints: "a\n", shown: true},
+		{page: "p.md", number: 15, line: "echo b", shown: true},
+	}, commands)
+	for text, mistake := range map[string]string{
+		"```\n$ coatcheck serve\n```":           "p.md:2: a command in a block without a language",
+		"```\nsudo systemctl stop x\n```":       "p.md:2: a command in a block without a language",
+		"```fish\ncoatcheck serve\n```":         "p.md:1: blocks of fish are not known",
+		"```console\ncoatcheck serve\n```":      "p.md:2: a console block begins with a command",
+		"x\n\n```\ncoatcheck / ceiling  1\n```": "",
+	} {
+		_, mistakes := parse("p.md", text)
+		assert.Equal(t, mistake != "", len(mistakes) == 1, "%q: %q", text, mistakes)
+		assert.True(t, strings.HasPrefix(strings.Join(mistakes, ""), mistake), "%q: %q", text, mistakes)
+	}
+}
+
+// A page whose commands fail, print something else, or are not there any more.
+func TestRunPage(t *testing.T) {
+	commands, _ := parse("p.md", page)
+	ran, mistakes := runPage(t.TempDir(), "p.md", commands)
+	assert.Equal(t, 4, ran)
+	require.Len(t, mistakes, 1, "%q", mistakes)
+	assert.Equal(t, "p.md:15: echo b\n\tthe page says\n\t\n\tand it prints\n\tb", mistakes[0])
+
+	commands, _ = parse("p.md", "```sh\necho said; exit 3\n```\n```console\n$ echo '\"session_id\":\"abcdefghijklmnopqrstuv\"'\n\"session_id\":\"ABCDEFGHIJKLMNOPQRSTUV\"\n```\n")
+	ran, mistakes = runPage(t.TempDir(), "p.md", commands)
+	assert.Equal(t, 2, ran)
+	require.Len(t, mistakes, 1, "%q", mistakes)
+	assert.Equal(t, "p.md:2: echo said; exit 3\n\texit status 3\n\tsaid\n\t", mistakes[0])
+}
+
+// Every rule is about one command of the pages as they are.
+func TestRules(t *testing.T) {
+	var commands []command
+	for _, of := range []string{"README.md", "CONTRIBUTING.md", "docs/*.md"} {
+		paths, err := filepath.Glob("../../" + of)
+		require.NoError(t, err)
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			found, mistakes := parse(strings.TrimPrefix(path, "../../"), string(text))
+			assert.Empty(t, mistakes)
+			commands = append(commands, found...)
+		}
+	}
+	assert.Empty(t, unused(commands))
+	assert.NotEmpty(t, unused(commands[1:]), "of the first command, which is gone")
+	assert.NotEmpty(t, unused(append(commands, commands[0])), "of the first command, which is there twice")
+}
+
+// What a command needs before it, beside it and after it.
+func TestTry(t *testing.T) {
+	for name, tt := range map[string]struct {
+		line  string
+		r     rule
+		fails string
+	}{
+		"input":         {"read -r x; [ \"$x\" = hello ]", rule{input: "hello\n"}, ""},
+		"replaced":      {"cat /etc/nothing", rule{replace: []string{"/etc/nothing", "mine"}, before: "echo hi >mine"}, ""},
+		"variables":     {"[ \"$A\" = 1 ]", rule{before: "echo A=1 >env"}, ""},
+		"no variable":   {"echo \"$A\"", rule{}, "unbound variable"},
+		"beside it":     {"echo on; until [ -e there ]; do sleep 0.01; done", rule{once: "on\n", then: "touch there"}, ""},
+		"ends too soon": {"echo off", rule{once: "on\n", then: "touch there"}, "it ended early"},
+		"before fails":  {"true", rule{before: "echo no; false"}, "before it: exit status 1\nno"},
+		"after fails":   {"true", rule{after: "echo no; false"}, "after it, echo no; false: exit status 1\nno"},
+		"a pipe fails":  {"false | cat", rule{}, "exit status 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			err := (&terminal{dir: dir, env: append(os.Environ(), "SCRATCH="+dir)}).try(command{line: tt.line}, tt.r)
+			if tt.fails == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorContains(t, err, tt.fails)
+			}
+		})
+	}
+}
