@@ -47,6 +47,7 @@ type Server struct {
 	provider      *oidc.Provider // nil: another mode
 	remoteUser    string         // the claim that Remote-User shows; empty: the user ID
 	providerIndex oidc.Index
+	providerLimit *login.ProviderLimit // nil without provider
 
 	trace func(TracedRequest) (context.Context, func(status int)) // nil: off
 
@@ -99,6 +100,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	}
 	if s.provider = cfg.OIDC; s.provider != nil {
 		s.remoteUser = s.provider.RemoteUserClaim()
+		s.providerLimit = login.NewProviderLimit(manager.Now)
 		if s.providerIndex, err = s.newProviderIndex(cfg); err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/server/oidc"
 )
 
@@ -113,7 +115,7 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 	if err := r.BeginLogin(ctx, wanted.Hint); err != nil {
 		return s.providerFailed(c, wanted.Hint, err, wanted.Return)
 	}
-	id, err := answer.Identity(ctx)
+	id, err := s.identity(ctx, c, answer)
 	if err == nil {
 		err = s.authenticate(r, id.User, id.Claims)
 	}
@@ -149,6 +151,19 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 	c.Set(fiber.HeaderLocation, target)
 	c.Status(fiber.StatusSeeOther)
 	return nil
+}
+
+// identity asks the provider who the person is, unless the client's address has had it asked too often. That is no count of
+// guesses: a code cannot be guessed.
+func (s *Server) identity(ctx context.Context, c *fiber.Ctx, answer *oidc.Answer) (oidc.Identity, error) {
+	end, err := s.providerLimit.Begin(s.client(c.Context()))
+	if err != nil {
+		return oidc.Identity{}, err
+	}
+	id, err := answer.Identity(ctx)
+	f := new(oidc.Failure)
+	end(errors.As(err, &f) && f.Kind == oidc.BadCode)
+	return id, err
 }
 
 // newProviderIndex returns the configured index, or one of this server alone that knows the sessions which the store holds already.
@@ -202,8 +217,11 @@ func (s *Server) indexSession(ctx context.Context, r *coatcheck.Request, session
 // providerFailed reports why a login did not succeed, and returns the answer.
 func (s *Server) providerFailed(c *fiber.Ctx, user string, err error, rd string) error {
 	s.audit.loginFailed(s.client(c.Context()), user, err)
-	f := new(oidc.Failure)
+	f, throttled := new(oidc.Failure), new(login.Throttled)
 	switch {
+	case errors.As(err, &throttled):
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(throttled.Seconds()))
+		err = problemLoginThrottled
 	case errors.As(err, &f):
 		err = providerProblems[f.Kind]
 	case errors.Is(err, coatcheck.ErrClaimsTooLarge):

@@ -34,6 +34,7 @@ var providerRules = []rule{
 	{name: "back-channel logout and the store", unserved: true, check: checkBackChannelStore},
 	{name: "an index that a restart has emptied", unserved: true, check: checkProviderRestart},
 	{name: "store failure", unserved: true, check: checkProviderStoreFailure},
+	{name: "an address that sends bad codes", unserved: true, check: checkProviderLimit},
 	{name: "routes of other modes", transport: true, check: checkNoProvider},
 }
 

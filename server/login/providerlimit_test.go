@@ -1,0 +1,61 @@
+package login_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/server/login"
+)
+
+// An address has half of the connections to the provider, however long its answers take, and one refused code in two seconds.
+func TestProviderLimit(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	l := login.NewProviderLimit(func() time.Time { return now })
+	ann, bob := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	throttled := func(by netip.Addr) {
+		t.Helper()
+		_, err := l.Begin(by)
+		var want *login.Throttled
+		require.ErrorAs(t, err, &want)
+		assert.Equal(t, "address", want.By)
+		assert.Equal(t, 2, want.Seconds())
+	}
+	for range 3 { // what succeeds, or fails for another reason than the code, leaves nothing behind
+		var ends []func(bool)
+		for range 32 {
+			end, err := l.Begin(ann)
+			require.NoError(t, err)
+			ends = append(ends, end)
+		}
+		throttled(ann)
+		for _, end := range ends {
+			end(false)
+		}
+	}
+	for range 32 {
+		end, err := l.Begin(ann)
+		require.NoError(t, err)
+		end(true)
+	}
+	throttled(ann)
+	end, err := l.Begin(bob)
+	require.NoError(t, err, "another client")
+	end(true)
+	for range 3 {
+		now = now.Add(2 * time.Second)
+		end, err := l.Begin(ann)
+		require.NoError(t, err)
+		end(true)
+		throttled(ann)
+	}
+	one, other := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::ffff:2")
+	for range 32 {
+		_, err = l.Begin(one)
+		require.NoError(t, err)
+	}
+	throttled(other)
+}
