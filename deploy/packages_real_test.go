@@ -3,7 +3,6 @@
 package deploy_test
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"os"
@@ -24,19 +23,25 @@ type machine struct {
 	address string // the server's
 }
 
-// boot lays an empty folder over the Debian that scripts/install-tools keeps, and takes it away when the test ends.
-func boot(t *testing.T) *machine {
+// laid is the root folder of a machine: an empty one over a Debian that scripts/install-tools keeps. It goes away when the test ends.
+func laid(t *testing.T, debian string) (root string) {
 	t.Helper()
 	require.Zero(t, os.Geteuid(), "only root can mount a root folder and install packages in it")
 	dir := t.TempDir()
-	m := &machine{T: t, root: filepath.Join(dir, "root"), address: "127.0.0.1:" + freePort(t)}
+	root = filepath.Join(dir, "root")
 	for _, name := range []string{"root", "upper", "work"} {
 		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o755))
 	}
-	base, err := filepath.EvalSymlinks(downloaded("debian"))
+	base, err := filepath.EvalSymlinks(downloaded(debian))
 	require.NoError(t, err)
-	require.NoError(t, syscall.Mount("overlay", m.root, "overlay", 0, "lowerdir="+base+",upperdir="+dir+"/upper,workdir="+dir+"/work"))
-	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(m.root, syscall.MNT_DETACH)) })
+	require.NoError(t, syscall.Mount("overlay", root, "overlay", 0, "lowerdir="+base+",upperdir="+dir+"/upper,workdir="+dir+"/work"))
+	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(root, syscall.MNT_DETACH)) })
+	return root
+}
+
+func boot(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{T: t, root: laid(t, "debian"), address: "127.0.0.1:" + freePort(t)}
 	// The server finds itself there, to start the process that hashes passwords.
 	require.NoError(t, syscall.Mount("proc", filepath.Join(m.root, "proc"), "proc", 0, ""))
 	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(filepath.Join(m.root, "proc"), syscall.MNT_DETACH)) })
@@ -154,19 +159,6 @@ func (m *machine) send(method, path, cookie, body string) (*http.Response, strin
 	require.NoError(m, err)
 	require.NoError(m, resp.Body.Close())
 	return resp, string(text)
-}
-
-// packaged makes the packages of a version, and returns the path of the one in this format.
-func packaged(t *testing.T, version, format string) string {
-	t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "../scripts/package", version, "amd64", format)
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	name := map[string]string{"deb": "coatcheck_" + version + "_amd64.deb", "rpm": "coatcheck-" + version + "-1.x86_64.rpm"}[format]
-	made := filepath.Join("../bin/package", name)
-	path := filepath.Join(t.TempDir(), name)
-	require.NoError(t, os.Rename(made, path))
-	return path
 }
 
 // A package is installed, started, upgraded and removed on a machine that knew nothing of coatcheck: what was edited and the
