@@ -89,9 +89,7 @@ bench-once: tools ## Run each benchmark for one iteration, with small stores, to
 
 .PHONY: cover
 cover: tools ## Write coverage.html and print the total
-	go test -coverpkg=./... -coverprofile=coverage.out ./...
-	go tool cover -html=coverage.out -o coverage.html
-	@go tool cover -func=coverage.out | tail -1
+	@scripts/cover
 
 .PHONY: tools
 tools: ## Install the programs that the tests need where they are missing: curl, redis-server, nginx

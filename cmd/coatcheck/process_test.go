@@ -94,7 +94,11 @@ func (p *process) keepOutput(t *testing.T) {
 // environment is that of the processes, without the settings of whoever runs the tests. The race detector's wait for late
 // reports would make each exit take a second.
 func environment(more ...string) []string {
-	return append([]string{"GORACE=atexit_sleep_ms=0"}, more...)
+	all := append([]string{"GORACE=atexit_sleep_ms=0"}, more...)
+	if dir, ok := os.LookupEnv("GOCOVERDIR"); ok { // scripts/cover
+		all = append(all, "GOCOVERDIR="+dir)
+	}
+	return all
 }
 
 func (p *process) ended() bool {
