@@ -43,8 +43,12 @@ type Policy struct {
 	Now func() time.Time
 }
 
-// MaxWatchers is the default of Policy.MaxWatchers.
-const MaxWatchers = 10_000
+// These are the defaults of the fields of a Policy.
+const (
+	DefaultTTL         = 30 * time.Minute
+	DefaultMaxLifetime = 12 * time.Hour
+	MaxWatchers        = 10_000
+)
 
 // minTombstone is the minimum time for which a session that was ended is remembered.
 const minTombstone = time.Second
@@ -70,12 +74,12 @@ func (p Policy) Validate() error {
 func (p Policy) withDefaults() Policy {
 	// Defaults are fitted to the fields that were set.
 	if p.TTL == 0 {
-		p.TTL = 30 * time.Minute
+		p.TTL = DefaultTTL
 		if p.MaxLifetime > 0 {
 			p.TTL = min(p.TTL, p.MaxLifetime)
 		}
 	}
-	p.MaxLifetime = orDefault(p.MaxLifetime, max(12*time.Hour, p.TTL))
+	p.MaxLifetime = orDefault(p.MaxLifetime, max(DefaultMaxLifetime, p.TTL))
 	// Settings that are turned off stay negative, so that the policy in force, given to another manager, is the same policy.
 	p.RenewEvery = max(-1, orDefault(p.RenewEvery, p.TTL/10))
 	p.RotationGrace = max(-1, orDefault(p.RotationGrace, min(10*time.Second, p.TTL/2)))

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/internal/testoutput"
+	"github.com/coatcheck/coatcheck/internal/testserver"
 	"github.com/coatcheck/coatcheck/redisstore"
 )
 
@@ -37,40 +38,27 @@ func TestUnknownCommandsAreNotQuoted(t *testing.T) {
 // unknowing returns the address of a server that does not know any command but those that are named.
 func unknowing(t *testing.T, known string) string {
 	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, ln.Close()) })
-	go func() {
+	return testserver.Serve(t, func(conn net.Conn) {
+		in := bufio.NewReader(conn)
 		for {
-			conn, err := ln.Accept()
+			command, err := readCommand(in)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer func() { _ = conn.Close() }()
-				in := bufio.NewReader(conn)
-				for {
-					command, err := readCommand(in)
-					if err != nil {
-						return
-					}
-					name := strings.ToUpper(command[0])
-					answer := fmt.Sprintf("-ERR unknown command '%s', with args beginning with: '%s' \r\n", command[0], strings.Join(command[1:], "' '"))
-					switch {
-					case !strings.Contains(known, name):
-					case name == "HELLO":
-						answer = "%2\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:3\r\n"
-					default:
-						answer = "+OK\r\n"
-					}
-					if _, err := io.WriteString(conn, answer); err != nil {
-						return
-					}
-				}
-			}()
+			name := strings.ToUpper(command[0])
+			answer := fmt.Sprintf("-ERR unknown command '%s', with args beginning with: '%s' \r\n", command[0], strings.Join(command[1:], "' '"))
+			switch {
+			case !strings.Contains(known, name):
+			case name == "HELLO":
+				answer = "%2\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:3\r\n"
+			default:
+				answer = "+OK\r\n"
+			}
+			if _, err := io.WriteString(conn, answer); err != nil {
+				return
+			}
 		}
-	}()
-	return ln.Addr().String()
+	})
 }
 
 // readCommand reads a command as clients send it: a line of words, or an array of bulk strings.

@@ -18,95 +18,142 @@ const (
 	exitUsage  = 2
 )
 
-const usage = `coatcheck keeps sessions: an opaque ticket in a cookie, looked up in memory, revoked at once.
+// subcommand is a command of the program.
+type subcommand struct {
+	manual.Command
+	usage string // its lines of usage
+	run   func(invocation) int
+}
 
-Usage:
-  coatcheck serve [flags]                   start the server; "coatcheck serve --dev" to try it out
-  coatcheck hash-password --user NAME       print the line of --users-file for a password, from the terminal or stdin; the
-                                            user's claims by --groups A,B, --email and --name
-  coatcheck data verify DIR                 check what a server left in --data-dir, and count its sessions
-  coatcheck doctor [flags]                  check a configuration and the server that runs with it
-  coatcheck healthcheck [flags]             ask the running server whether it is alive; for containers
-  coatcheck sessions list [USER]            show the sessions of a user, or of all, of a running server
-  coatcheck sessions revoke USER [ID]       end all of them, or one
-  coatcheck completion bash|zsh|fish        print the script by which a shell completes command lines
-  coatcheck man                             print the manual page, for man -l -
-  coatcheck version                         print the version
+// invocation is what a command is run with.
+type invocation struct {
+	args, environ  []string
+	signals        daemon.Signals
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
 
-"coatcheck serve --help" lists the flags.
-`
-
-// commands are those for people, in the order of usage; shells, the manual page and the suggestions for a wrong
-// word have them from here.
-var commands = []manual.Command{
-	{Name: "serve", Args: "[flags]", About: "start the server", Settings: true},
-	{
-		Name: "hash-password", Args: "--user NAME", About: "print the line of --users-file for a password, from the terminal or stdin",
-		Flags: []config.Info{
-			{Name: "user", Noun: "NAME", Help: "the user's name"},
-			{Name: "name", Noun: "TEXT", Help: "what others call the user"},
-			{Name: "email", Noun: "ADDRESS", Help: "the user's e-mail address"},
-			{Name: "groups", Noun: "A,B", Help: "the groups that the user is in"},
+// commands returns those for people, in the order of usage. Shells, the manual page and the suggestions for a wrong word have
+// them from here.
+func commands() []subcommand {
+	return []subcommand{
+		{
+			Command: manual.Command{Name: "serve", Args: "[flags]", About: "start the server", Settings: true},
+			usage:   `serve [flags]                   start the server; "coatcheck serve --dev" to try it out`,
+			run:     func(in invocation) int { return runServe(in.args, in.environ, in.signals, in.stdout, in.stderr) },
 		},
-	},
-	{Name: "data", Args: "verify DIR", About: "check what a server left in --data-dir, and count its sessions", Words: []string{"verify"}, Settings: true},
-	{
-		Name: "doctor", Args: "[flags]", About: "check a configuration and the server that runs with it", Settings: true,
-		Flags: []config.Info{{Name: "url", Noun: "URL", Help: "where browsers reach the server"}, {Name: "json", Help: "print JSON"}},
-	},
-	{
-		Name: "healthcheck", Args: "[flags]", About: "ask the running server whether it is alive; for containers", Settings: true,
-		Flags: []config.Info{{Name: "ready", Help: "ask whether its store can be read, too"}},
-	},
-	{
-		Name: "sessions", Args: "list|revoke USER [ID]", About: "show or end the sessions of a user of a running server", Settings: true,
-		Words: []string{"list", "revoke"},
-		Flags: []config.Info{{Name: "admin-url", Noun: "URL", Help: "where the server has its admin listener"}, {Name: "json", Help: "print JSON"}},
-	},
-	{Name: "completion", Args: "bash|zsh|fish", About: "print the script by which a shell completes command lines", Words: manual.Shells},
-	{Name: "man", About: "print the manual page, for man -l -"},
-	{Name: "version", About: "print the version"},
-	{Name: "help", About: "print the commands"},
+		{
+			Command: manual.Command{
+				Name: "hash-password", Args: "--user NAME", About: "print the line of --users-file for a password, from the terminal or stdin",
+				Flags: []config.Info{
+					{Name: "user", Noun: "NAME", Help: "the user's name"},
+					{Name: "name", Noun: "TEXT", Help: "what others call the user"},
+					{Name: "email", Noun: "ADDRESS", Help: "the user's e-mail address"},
+					{Name: "groups", Noun: "A,B", Help: "the groups that the user is in"},
+				},
+			},
+			usage: `hash-password --user NAME       print the line of --users-file for a password, from the terminal or stdin; the
+                                            user's claims by --groups A,B, --email and --name`,
+			run: func(in invocation) int { return runHashPassword(in.args, in.stdin, in.stdout, in.stderr) },
+		},
+		{
+			Command: manual.Command{
+				Name: "data", Args: "verify DIR", About: "check what a server left in --data-dir, and count its sessions", Words: []string{"verify"}, Settings: true,
+			},
+			usage: `data verify DIR                 check what a server left in --data-dir, and count its sessions`,
+			run:   func(in invocation) int { return runData(in.args, in.environ, in.stdout, in.stderr) },
+		},
+		{
+			Command: manual.Command{
+				Name: "doctor", Args: "[flags]", About: "check a configuration and the server that runs with it", Settings: true,
+				Flags: []config.Info{{Name: "url", Noun: "URL", Help: "where browsers reach the server"}, {Name: "json", Help: "print JSON"}},
+			},
+			usage: `doctor [flags]                  check a configuration and the server that runs with it`,
+			run:   func(in invocation) int { return runDoctor(in.args, in.environ, in.stdout, in.stderr) },
+		},
+		{
+			Command: manual.Command{
+				Name: "healthcheck", Args: "[flags]", About: "ask the running server whether it is alive; for containers", Settings: true,
+				Flags: []config.Info{{Name: "ready", Help: "ask whether its store can be read, too"}},
+			},
+			usage: `healthcheck [flags]             ask the running server whether it is alive; for containers`,
+			run:   func(in invocation) int { return runHealthcheck(in.args, in.environ, in.stdout, in.stderr) },
+		},
+		{
+			Command: manual.Command{
+				Name: "sessions", Args: "list|revoke USER [ID]", About: "show or end the sessions of a user of a running server", Settings: true,
+				Words: []string{"list", "revoke"},
+				Flags: []config.Info{{Name: "admin-url", Noun: "URL", Help: "where the server has its admin listener"}, {Name: "json", Help: "print JSON"}},
+			},
+			usage: `sessions list [USER]            show the sessions of a user, or of all, of a running server
+  coatcheck sessions revoke USER [ID]       end all of them, or one`,
+			run: func(in invocation) int { return runSessions(in.args, in.environ, in.stdout, in.stderr) },
+		},
+		{
+			Command: manual.Command{Name: "completion", Args: "bash|zsh|fish", About: "print the script by which a shell completes command lines", Words: manual.Shells},
+			usage:   `completion bash|zsh|fish        print the script by which a shell completes command lines`,
+			run:     func(in invocation) int { return runCompletion(in.args, in.stdout, in.stderr) },
+		},
+		{
+			Command: manual.Command{Name: "man", About: "print the manual page, for man -l -"},
+			usage:   `man                             print the manual page, for man -l -`,
+			run:     func(in invocation) int { return runMan(in.args, in.stdout) },
+		},
+		{
+			Command: manual.Command{Name: "version", About: "print the version"},
+			usage:   `version                         print the version`,
+			run:     func(in invocation) int { return runVersion(in.args, in.stdout) },
+		},
+		{
+			Command: manual.Command{Name: "help", About: "print the commands"},
+			run:     func(in invocation) int { return say(in.stdout, usage()) },
+		},
+	}
+}
+
+// described returns what shells and the manual page know of the commands.
+func described() []manual.Command {
+	var all []manual.Command
+	for _, c := range commands() {
+		all = append(all, c.Command)
+	}
+	return all
+}
+
+// usage returns what the program prints about itself.
+func usage() string {
+	text := "coatcheck keeps sessions: an opaque ticket in a cookie, looked up in memory, revoked at once.\n\nUsage:\n"
+	for _, c := range commands() {
+		if c.usage != "" {
+			text += "  coatcheck " + c.usage + "\n"
+		}
+	}
+	return text + "\n\"coatcheck serve --help\" lists the flags.\n"
 }
 
 // run is main with the process's arguments, environment, signals and streams as parameters.
 func run(args, environ []string, signals daemon.Signals, stdin io.Reader, stdout, stderr io.Writer) int {
-	command := ""
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
+	if len(args) == 0 || args[0] == "" {
+		say(stderr, usage())
+		return exitUsage
 	}
-	switch command {
-	case "serve":
-		return runServe(args, environ, signals, stdout, stderr)
-	case "hash-password":
-		return runHashPassword(args, stdin, stdout, stderr)
-	case "data":
-		return runData(args, environ, stdout, stderr)
-	case "doctor":
-		return runDoctor(args, environ, stdout, stderr)
-	case "healthcheck":
-		return runHealthcheck(args, environ, stdout, stderr)
-	case "sessions":
-		return runSessions(args, environ, stdout, stderr)
-	case "completion":
-		return runCompletion(args, stdout, stderr)
-	case "man":
-		return runMan(args, stdout)
+	name := args[0]
+	switch name {
+	case "--version":
+		name = "version"
+	case "--help", "-h":
+		name = "help"
 	case hashJobs:
 		return runHashJobs(stdin, stdout, stderr)
-	case "version", "--version":
-		return runVersion(args, stdout)
-	case "help", "--help", "-h":
-		return say(stdout, usage)
-	case "":
-		say(stderr, usage)
-	default:
-		var known []string
-		for i := range commands {
-			known = append(known, commands[i].Name)
-		}
-		say(stderr, fmt.Sprintf("coatcheck: %.40q is no command%s\n\n%s", command, suggest.DidYouMean(command, "", known), usage))
 	}
+	var known []string
+	for _, c := range commands() {
+		if c.Name == name {
+			return c.run(invocation{args: args[1:], environ: environ, signals: signals, stdin: stdin, stdout: stdout, stderr: stderr})
+		}
+		known = append(known, c.Name)
+	}
+	say(stderr, fmt.Sprintf("coatcheck: %.40q is no command%s\n\n%s", name, suggest.DidYouMean(name, "", known), usage()))
 	return exitUsage
 }
 

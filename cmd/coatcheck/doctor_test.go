@@ -14,78 +14,40 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor/doctortest"
 )
 
-// diagnosis is what doctor said.
-type diagnosis struct {
-	t     *testing.T
-	by    map[string]doctor.Verdict
-	texts string
-	code  int
-}
-
 // examined runs doctor with --json, on a server that does not run unless the arguments name one.
-func examined(t *testing.T, args ...string) diagnosis {
+func examined(t *testing.T, args ...string) doctortest.Diagnosis {
 	t.Helper()
 	code, out, errs := command(t, nil, append([]string{"doctor", "--json", "--admin-listen=127.0.0.1:1"}, args...)...)
 	require.Empty(t, errs)
 	return diagnosed(t, code, out)
 }
 
-func diagnosed(t *testing.T, code int, out string) diagnosis {
+func diagnosed(t *testing.T, code int, out string) doctortest.Diagnosis {
 	t.Helper()
 	var answer struct {
 		Checks             []doctor.Verdict
 		Problems, Warnings int
 	}
 	require.NoError(t, json.Unmarshal([]byte(out), &answer), out)
-	d := diagnosis{t: t, by: make(map[string]doctor.Verdict), texts: out, code: code}
-	for _, v := range answer.Checks {
-		require.NotContains(t, d.by, v.Check, "said once")
-		require.Contains(t, []string{doctor.Fine, doctor.Warning, doctor.Problem}, v.Result)
-		require.NotEmpty(t, v.Text)
-		d.by[v.Check] = v
-	}
+	d := doctortest.Of(t, answer.Checks, out)
 	wantCode := exitOK
 	if answer.Problems > 0 {
 		wantCode = exitFailed
 	}
 	require.Equal(t, wantCode, code)
-	require.Len(t, d.with(doctor.Problem), answer.Problems)
-	require.Len(t, d.with(doctor.Warning), answer.Warnings)
+	require.Len(t, d.With(doctor.Problem), answer.Problems)
+	require.Len(t, d.With(doctor.Warning), answer.Warnings)
 	return d
-}
-
-func (d diagnosis) with(result string) (checks []string) {
-	for name, v := range d.by {
-		if v.Result == result {
-			checks = append(checks, name)
-		}
-	}
-	return checks
-}
-
-// says asserts what a check came to.
-func (d diagnosis) says(check, result, text string) {
-	d.t.Helper()
-	assert.Equal(d.t, result, d.by[check].Result, "%s: %s", check, d.by[check].Text)
-	assert.Contains(d.t, d.by[check].Text, text, check)
 }
 
 const secret = "a-key-of-more-than-thirty-two-characters"
 
-func keyFile(t *testing.T, mode os.FileMode) string { return withMode(t, secret+"\n", mode) }
+func keyFile(t *testing.T, mode os.FileMode) string { return doctortest.File(t, secret+"\n", mode) }
 
-func configFile(t *testing.T, text string) string { return withMode(t, text, 0o600) }
-
-// withMode writes a file whose mode the umask does not touch.
-func withMode(t *testing.T, text string, mode os.FileMode) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "file")
-	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-	require.NoError(t, os.Chmod(path, mode))
-	return path
-}
+func configFile(t *testing.T, text string) string { return doctortest.File(t, text, 0o600) }
 
 func TestDoctorExitCodes(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -127,19 +89,19 @@ func TestDoctorOnDataDir(t *testing.T) {
 	require.NoError(t, os.Chmod(filepath.Dir(parent), 0o755)) //nolint:gosec // so that others come as far as parent
 	dir := filepath.Join(parent, "data")
 	args := []string{"--dev", "--data-dir", dir}
-	examined(t, args...).says("data-dir", doctor.Fine, "is not there yet")
+	examined(t, args...).Says("data-dir", doctor.Fine, "is not there yet")
 
 	p := start(t, "--data-dir", dir)
 	p.logIn(t, "ada")
-	examined(t, args...).says("data-dir", doctor.Problem, "in use by another process")
+	examined(t, args...).Says("data-dir", doctor.Problem, "in use by another process")
 	code, out, _ := command(t, nil, "doctor", "--json", "--dev", "--data-dir", dir, "--admin-listen", strings.TrimPrefix(p.admin, "http://"))
-	diagnosed(t, code, out).says("data-dir", doctor.Fine, "by the running server")
+	diagnosed(t, code, out).Says("data-dir", doctor.Fine, "by the running server")
 	p.signal(t, syscall.SIGTERM)
 	require.Zero(t, p.wait(t))
-	examined(t, args...).says("data-dir", doctor.Fine, "is sound: 1 live sessions")
+	examined(t, args...).Says("data-dir", doctor.Fine, "is sound: 1 live sessions")
 
-	withoutRights(t, dir, args...).says("data-dir", doctor.Problem, "must own the folder")
-	withoutRights(t, parent, "--dev", "--data-dir", filepath.Join(parent, "other", "folder")).says("data-dir", doctor.Problem, "cannot be made")
+	withoutRights(t, dir, args...).Says("data-dir", doctor.Problem, "must own the folder")
+	withoutRights(t, parent, "--dev", "--data-dir", filepath.Join(parent, "other", "folder")).Says("data-dir", doctor.Problem, "cannot be made")
 
 	journal, err := filepath.Glob(filepath.Join(dir, "journal*"))
 	require.NoError(t, err)
@@ -148,11 +110,11 @@ func TestDoctorOnDataDir(t *testing.T) {
 	require.NoError(t, err)
 	text[0] ^= 1
 	require.NoError(t, os.WriteFile(journal[0], text, 0o600))
-	examined(t, "--dev", "--data-dir", dir).says("data-dir", doctor.Problem, "will not start")
+	examined(t, "--dev", "--data-dir", dir).Says("data-dir", doctor.Problem, "will not start")
 }
 
 // withoutRights runs the built program as somebody who may not write to the folder: root may always, so as nobody then.
-func withoutRights(t *testing.T, folder string, args ...string) diagnosis {
+func withoutRights(t *testing.T, folder string, args ...string) doctortest.Diagnosis {
 	t.Helper()
 	path := program(t)
 	cmd := exec.CommandContext(t.Context(), path, append([]string{"doctor", "--json", "--admin-listen=127.0.0.1:1"}, args...)...)
@@ -173,13 +135,13 @@ func withoutRights(t *testing.T, folder string, args ...string) diagnosis {
 
 func TestDoctorOnDescriptors(t *testing.T) {
 	t.Parallel()
-	with := func(limit string) diagnosis {
+	with := func(limit string) doctortest.Diagnosis {
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", "ulimit -n "+limit+` && exec "$0" doctor --json --dev --admin-listen=127.0.0.1:1`, program(t))
 		cmd.Env = environment()
 		out, _ := cmd.Output() // the exit code says it
 		return diagnosed(t, cmd.ProcessState.ExitCode(), string(out))
 	}
-	with("512").says("descriptors", doctor.Problem, "may have 512")
-	with("4096").says("descriptors", doctor.Warning, "may have 4096")
-	with("10000").says("descriptors", doctor.Fine, "may have 10000")
+	with("512").Says("descriptors", doctor.Problem, "may have 512")
+	with("4096").Says("descriptors", doctor.Warning, "may have 4096")
+	with("10000").Says("descriptors", doctor.Fine, "may have 10000")
 }

@@ -50,8 +50,8 @@ func TestDoctorOnHeadersOfDevices(t *testing.T) {
 				require.Empty(t, string(exit.Stderr))
 			}
 			d := diagnosed(t, cmd.ProcessState.ExitCode(), string(out))
-			d.says("dbsc", tt.result, tt.text)
-			d.says("url-cookie", doctor.Fine, "") // nothing else is wrong
+			d.Says("dbsc", tt.result, tt.text)
+			d.Says("url-cookie", doctor.Fine, "") // nothing else is wrong
 			assert.NotContains(t, server.stderr.String(), "event=device", "nobody seems to attack")
 		})
 	}

@@ -30,6 +30,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/daemon"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor/doctortest"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
@@ -53,22 +54,22 @@ func TestDoctorOnAServer(t *testing.T) {
 	t.Parallel()
 	p := start(t)
 	admin := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
-	through := func(at string, more ...string) diagnosis {
+	through := func(at string, more ...string) doctortest.Diagnosis {
 		code, out, errs := command(t, nil, append([]string{"doctor", "--json", "--dev", admin, "--url", at}, more...)...)
 		require.Empty(t, errs)
 		return diagnosed(t, code, out)
 	}
 	d := through(p.url)
-	assert.Empty(t, d.with(doctor.Problem), d.texts)
-	d.says("server", doctor.Fine, "is ready")
+	assert.Empty(t, d.With(doctor.Problem), d.Texts)
+	d.Says("server", doctor.Fine, "is ready")
 	for _, check := range []string{"server-writes", "server-reload"} {
-		assert.NotContains(t, d.by, check)
+		assert.NotContains(t, d.By, check)
 	}
-	d.says("url-proxy", doctor.Fine, "nothing between")
+	d.Says("url-proxy", doctor.Fine, "nothing between")
 	for _, check := range []string{"url", "url-cache", "url-cookie", "url-admin"} {
-		d.says(check, doctor.Fine, "")
+		d.Says(check, doctor.Fine, "")
 	}
-	assert.Empty(t, through(between(t, p, func(*http.Response) {})).with(doctor.Problem))
+	assert.Empty(t, through(between(t, p, func(*http.Response) {})).With(doctor.Problem))
 
 	for name, tt := range map[string]struct {
 		spoil       func(*http.Response)
@@ -108,10 +109,10 @@ func TestDoctorOnAServer(t *testing.T) {
 		},
 	} {
 		d := through(between(t, p, tt.spoil), tt.args...)
-		d.says(tt.check, doctor.Problem, tt.text)
-		assert.Equal(t, []string{tt.check}, d.with(doctor.Problem), name)
+		d.Says(tt.check, doctor.Problem, tt.text)
+		assert.Equal(t, []string{tt.check}, d.With(doctor.Problem), name)
 	}
-	through(between(t, p, func(r *http.Response) { r.Header.Set("Via", "1.1 varnish") }), "--trusted-proxies=127.0.0.1").says("url-proxy", doctor.Fine, "varnish")
+	through(between(t, p, func(r *http.Response) { r.Header.Set("Via", "1.1 varnish") }), "--trusted-proxies=127.0.0.1").Says("url-proxy", doctor.Fine, "varnish")
 
 	both := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		target, err := url.Parse(p.url)
@@ -124,9 +125,9 @@ func TestDoctorOnAServer(t *testing.T) {
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(both.Close)
-	through(both.URL).says("url-admin", doctor.Problem, "the public address leads to the admin listener")
+	through(both.URL).Says("url-admin", doctor.Problem, "the public address leads to the admin listener")
 
-	through("http://127.0.0.1:1").says("url", doctor.Problem, "refuses connections")
+	through("http://127.0.0.1:1").Says("url", doctor.Problem, "refuses connections")
 	assert.NotContains(t, p.stderr.String(), "event=logout", "nobody was logged out")
 }
 
@@ -177,7 +178,7 @@ func TestDoctorOnCertificates(t *testing.T) {
 		out, _ := cmd.Output() // the exit code says it
 		front.Close()
 		t.Log(name)
-		diagnosed(t, cmd.ProcessState.ExitCode(), string(out)).says("url-tls", tt.result, tt.text)
+		diagnosed(t, cmd.ProcessState.ExitCode(), string(out)).Says("url-tls", tt.result, tt.text)
 	}
 }
 
@@ -187,9 +188,9 @@ func TestDoctorAndHealthcheckWithAKey(t *testing.T) {
 	p := start(t, "--admin-key-file", file)
 	admin := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
 	code, out, _ := command(t, nil, "doctor", "--json", "--dev", admin, "--admin-key-file", file)
-	diagnosed(t, code, out).says("server", doctor.Fine, "is ready")
+	diagnosed(t, code, out).Says("server", doctor.Fine, "is ready")
 	code, out, _ = command(t, nil, "doctor", "--json", "--dev", admin)
-	diagnosed(t, code, out).says("server", doctor.Problem, "asks for a key")
+	diagnosed(t, code, out).Says("server", doctor.Problem, "asks for a key")
 
 	code, out, _ = command(t, nil, "healthcheck", "--dev", admin, "--admin-key-file", file)
 	assert.Zero(t, code)
@@ -212,7 +213,7 @@ func TestHealthcheck(t *testing.T) {
 	assert.Equal(t, 1, code)
 	assert.Contains(t, errs, "The session store cannot be reached")
 	code, out, _ := command(t, environ, "doctor", "--json")
-	diagnosed(t, code, out).says("server", doctor.Problem, "The session store cannot be reached")
+	diagnosed(t, code, out).Says("server", doctor.Problem, "The session store cannot be reached")
 
 	p.signal(t, syscall.SIGTERM)
 	p.wait(t)

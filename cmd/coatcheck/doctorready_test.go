@@ -33,6 +33,6 @@ func TestDoctorReadsReadiness(t *testing.T) {
 		admin.Close()
 		require.Empty(t, errs)
 		d := diagnosed(t, code, out)
-		assert.Equal(t, want, [2]string{d.by["server-writes"].Result, d.by["server-reload"].Result}, body)
+		assert.Equal(t, want, [2]string{d.By["server-writes"].Result, d.By["server-reload"].Result}, body)
 	}
 }

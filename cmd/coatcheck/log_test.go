@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testserver"
 )
 
 // exchange sends bytes on a connection of its own and returns what comes back.
@@ -107,29 +109,19 @@ func TestHostileWebhookIsNotQuoted(t *testing.T) {
 		okay + "Content-Length: 15\r\n\r\n{" + canary + "}",
 	}
 	next := make(chan string, len(answers))
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, ln.Close()) })
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			in := bufio.NewReader(conn)
-			if req, err := http.ReadRequest(in); err == nil {
-				_, _ = io.Copy(io.Discard, req.Body)
-				_, _ = io.WriteString(conn, <-next)
-			}
-			if tcp, ok := conn.(*net.TCPConn); ok {
-				_ = tcp.CloseWrite() // what was sent arrives before the end
-			}
-			_, _ = io.Copy(io.Discard, in)
-			_ = conn.Close()
+	address := testserver.Serve(t, func(conn net.Conn) {
+		in := bufio.NewReader(conn)
+		if req, err := http.ReadRequest(in); err == nil {
+			_, _ = io.Copy(io.Discard, req.Body)
+			_, _ = io.WriteString(conn, <-next)
 		}
-	}()
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.CloseWrite() // what was sent arrives before the end
+		}
+		_, _ = io.Copy(io.Discard, in)
+	})
 	p := start(t, "--log-format=json", "--log-level=debug", "--login=webhook",
-		"--webhook-url=http://user:"+canary+"@"+ln.Addr().String()+"/"+canary+"?key="+canary)
+		"--webhook-url=http://user:"+canary+"@"+address+"/"+canary+"?key="+canary)
 	for i, answer := range answers {
 		next <- answer
 		body := fmt.Sprintf(`{"user_id":"user-%d","password":"%s"}`, i, canary)

@@ -32,7 +32,7 @@ func runCompletion(args []string, stdout, stderr io.Writer) int {
 		say(stderr, "coatcheck: completion: name one shell\n\n"+completionUsage)
 		return exitUsage
 	}
-	script, known := manual.Completion(args[0], commands)
+	script, known := manual.Completion(args[0], described())
 	if !known {
 		say(stderr, "coatcheck: completion: this shell is not known"+suggest.DidYouMean(args[0], "", manual.Shells)+"\n\n"+completionUsage)
 		return exitUsage
@@ -45,5 +45,5 @@ func runMan(args []string, stdout io.Writer) int {
 	if asksForHelp(args) {
 		return say(stdout, manUsage)
 	}
-	return say(stdout, manual.Page(buildVersion(version, buildInfo()), commands))
+	return say(stdout, manual.Page(buildVersion(version, buildInfo()), described()))
 }

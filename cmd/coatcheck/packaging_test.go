@@ -196,7 +196,7 @@ func TestCompose(t *testing.T) {
 	}
 	code, said, errs := command(t, environ, "doctor", "--json")
 	require.Empty(t, errs)
-	assert.Empty(t, diagnosed(t, code, said).with(doctor.Problem), said)
+	assert.Empty(t, diagnosed(t, code, said).With(doctor.Problem), said)
 }
 
 func freePort(t *testing.T) string {

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/internal/cause"
+	"github.com/coatcheck/coatcheck/internal/testserver"
 )
 
 func TestOf(t *testing.T) {
@@ -98,23 +99,12 @@ func hostile(text string) map[string]string {
 // answering returns the address of a server that answers each request with these bytes and closes the connection.
 func answering(t *testing.T, answer string) string {
 	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, ln.Close()) })
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-				_, _ = io.Copy(io.Discard, req.Body)
-				_, _ = io.WriteString(conn, answer)
-			}
-			_ = conn.Close()
+	return testserver.Serve(t, func(conn net.Conn) {
+		if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			_, _ = io.Copy(io.Discard, req.Body)
+			_, _ = io.WriteString(conn, answer)
 		}
-	}()
-	return ln.Addr().String()
+	})
 }
 
 // What a real TLS server does.

@@ -95,11 +95,7 @@ func (b *tab) anotherTab() *tab {
 func TestSecondUserOfADevice(t *testing.T) {
 	n := serveNodes(t, nil, memory(t))
 	b, _ := newDeviceBrowser(n, t.TempDir())
-	page := n.url("app.test", "/auth/devices")
-	b.visit(page)
-	b.loginAs("ann")
-	n.waitsBound(1)
-	require.Equal(t, "ann", b.me())
+	page := b.bound(n)
 	b.loginAs("bob")
 	n.waitsBound(2)
 	require.Equal(t, "bob", b.me())
@@ -119,6 +115,17 @@ func TestSecondUserOfADevice(t *testing.T) {
 	assert.Equal(t, "ann", b.me())
 }
 
+// bound signs ann in on the page of her devices, whose address it returns, and waits until the device has bound her session.
+func (b *tab) bound(n *nodes) (page string) {
+	b.Helper()
+	page = n.url("app.test", "/auth/devices")
+	b.visit(page)
+	b.loginAs("ann")
+	n.waitsBound(1)
+	require.Equal(b, "ann", b.me())
+	return page
+}
+
 func (b *tab) statusOfMe() int {
 	b.Helper()
 	status, _ := b.ask("GET", "/auth/me")
@@ -129,11 +136,7 @@ func (b *tab) statusOfMe() int {
 func TestRefreshesThatFail(t *testing.T) {
 	n := serveNodes(t, nil, memory(t))
 	b, _ := newDeviceBrowser(n, t.TempDir())
-	page := n.url("app.test", "/auth/devices")
-	b.visit(page)
-	b.loginAs("ann")
-	n.waitsBound(1)
-	require.Equal(t, "ann", b.me())
+	page := b.bound(n)
 	b.expire(page)
 	n.down[0].down.Store(true)
 	assert.Equal(t, 429, b.statusOfMe())
@@ -153,11 +156,7 @@ func TestDeviceStartsAgain(t *testing.T) {
 	n := serveNodes(t, nil, memory(t))
 	dir := t.TempDir()
 	b, end := newDeviceBrowser(n, dir)
-	page := n.url("app.test", "/auth/devices")
-	b.visit(page)
-	b.loginAs("ann")
-	n.waitsBound(1)
-	require.Equal(t, "ann", b.me())
+	page := b.bound(n)
 	time.Sleep(45 * time.Second) // the browser writes its sessions half a minute later
 	end()
 	b, _ = newDeviceBrowser(n, dir)
@@ -172,11 +171,7 @@ func TestDeviceStartsAgain(t *testing.T) {
 func TestKindsOfRequests(t *testing.T) {
 	n := serveNodes(t, nil, memory(t))
 	b, _ := newDeviceBrowser(n, t.TempDir())
-	page := n.url("app.test", "/auth/devices")
-	b.visit(page)
-	b.loginAs("ann")
-	n.waitsBound(1)
-	require.Equal(t, "ann", b.me())
+	page := b.bound(n)
 	for i, request := range []string{
 		`fetch("/auth/refresh", {method: "POST", body: "x".repeat(12000)}).then((r) => r.text())`,
 		`new Promise((done, failed) => {
@@ -248,11 +243,7 @@ func (s *loser) Swap(ctx context.Context, rec *coatcheck.Record, old uint64, now
 func TestQuotaOfSignatures(t *testing.T) {
 	n := serveNodes(t, nil, memory(t))
 	b, _ := newBrowserWith(n, t.TempDir(), "DeviceBoundSessions")
-	page := n.url("app.test", "/auth/devices")
-	b.visit(page)
-	b.loginAs("ann")
-	n.waitsBound(1)
-	require.Equal(t, "ann", b.me())
+	page := b.bound(n)
 	status := 200
 	for range 12 {
 		b.expire(page)
@@ -287,11 +278,7 @@ func TestDeviceInAPrivateWindow(t *testing.T) {
 func TestLinkFromAnotherSite(t *testing.T) {
 	n := serveNodes(t, nil, memory(t))
 	b, _ := newDeviceBrowser(n, t.TempDir())
-	page := n.url("app.test", "/auth/devices")
-	b.visit(page)
-	b.loginAs("ann")
-	n.waitsBound(1)
-	require.Equal(t, "ann", b.me())
+	page := b.bound(n)
 	b.expire(page)
 	me := n.url("app.test", "/auth/me")
 	b.elsewhere(n)

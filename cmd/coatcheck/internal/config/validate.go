@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/coatcheck/coatcheck"
 )
 
 // complete sets values that follow from several settings.
@@ -56,18 +58,13 @@ func (c *Config) noteLifetimes() {
 	ttl, most := c.given["ttl"], c.given["max-lifetime"]
 	p := c.Server.Policy
 	switch {
-	case most.from == fromDefault && p.TTL > defaultMaxLifetime:
+	case most.from == fromDefault && p.TTL > coatcheck.DefaultMaxLifetime:
 		c.Notes = append(c.Notes, fmt.Sprintf("--ttl %v (%s) is above the default of --max-lifetime, %v: sessions end %v after they began, used or not; say --max-lifetime if they may live longer",
-			p.TTL, ttl.from, defaultMaxLifetime, p.TTL))
-	case ttl.from == fromDefault && p.MaxLifetime > 0 && p.MaxLifetime < defaultTTL:
-		c.Notes = append(c.Notes, fmt.Sprintf("--max-lifetime %v (%s) is below the default of --ttl, %v, which is then %v", p.MaxLifetime, most.from, defaultTTL, p.MaxLifetime))
+			p.TTL, ttl.from, coatcheck.DefaultMaxLifetime, p.TTL))
+	case ttl.from == fromDefault && p.MaxLifetime > 0 && p.MaxLifetime < coatcheck.DefaultTTL:
+		c.Notes = append(c.Notes, fmt.Sprintf("--max-lifetime %v (%s) is below the default of --ttl, %v, which is then %v", p.MaxLifetime, most.from, coatcheck.DefaultTTL, p.MaxLifetime))
 	}
 }
-
-const (
-	defaultTTL         = 30 * time.Minute
-	defaultMaxLifetime = 12 * time.Hour
-)
 
 // validate yields the mistakes of settings taken together, each with the name of the setting that it is reported for. The
 // rules of a library's own validation are checked there and not repeated here.

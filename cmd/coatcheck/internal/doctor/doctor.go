@@ -37,7 +37,7 @@ type doctor struct {
 }
 
 func (d *doctor) say(check, result, format string, args ...any) {
-	d.found = append(d.found, Verdict{check, result, fmt.Sprintf(format, args...)})
+	d.found = append(d.found, Verdict{Check: check, Result: result, Text: fmt.Sprintf(format, args...)})
 }
 
 // PublicURL reads the public address of a server; the result for an empty text is nil.

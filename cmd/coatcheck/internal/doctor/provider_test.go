@@ -1,4 +1,4 @@
-package doctor
+package doctor_test
 
 import (
 	"testing"
@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
 	"github.com/coatcheck/coatcheck/server/oidc"
 	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
 )
@@ -16,20 +17,20 @@ func TestProvider(t *testing.T) {
 	p := oidctest.New(t)
 	c, err := config.Load([]string{"--admin-listen=127.0.0.1:1", "--login=oidc", "--oidc-issuer=" + p.URL, "--oidc-client-id=c", "--oidc-external-url=http://localhost:3000"}, nil)
 	require.NoError(t, err)
-	for ahead, want := range map[time.Duration]string{0: Fine, 2 * time.Minute: Problem} {
+	for ahead, want := range map[time.Duration]string{0: doctor.Fine, 2 * time.Minute: doctor.Problem} {
 		provider, err := oidc.New(oidc.Options{
 			Issuer: p.URL, ClientID: "c", ExternalURL: "http://localhost:3000", StateKeys: oidc.RandomStateKey(), Now: func() time.Time { return time.Now().Add(ahead) },
 		})
 		require.NoError(t, err)
-		address, err := PublicURL("https://other.example")
+		address, err := doctor.PublicURL("https://other.example")
 		require.NoError(t, err)
 		found := make(map[string]string)
-		for _, v := range Examine(t.Context(), c, provider, nil, address) {
+		for _, v := range doctor.Examine(t.Context(), c, provider, nil, address) {
 			found[v.Check] = v.Result
 		}
 		assert.Equal(t, want, found["provider-clock"])
-		assert.Equal(t, Fine, found["provider"])
-		assert.Equal(t, Fine, found["provider-client"])
-		assert.Equal(t, Warning, found["provider-redirect"], "--url is another address")
+		assert.Equal(t, doctor.Fine, found["provider"])
+		assert.Equal(t, doctor.Fine, found["provider-client"])
+		assert.Equal(t, doctor.Warning, found["provider-redirect"], "--url is another address")
 	}
 }

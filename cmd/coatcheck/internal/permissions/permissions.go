@@ -39,11 +39,11 @@ func Judge(c *config.Config) (found []Finding) {
 	for _, f := range files(c) {
 		if f.path != "" {
 			level, text := judgeFile(f.path, f.secret)
-			found = append(found, Finding{f.setting, level, text})
+			found = append(found, Finding{Setting: f.setting, Level: level, Text: text})
 		}
 	}
 	if level, text := judgeFolder(c.DataDir); text != "" {
-		found = append(found, Finding{"data-dir", level, text})
+		found = append(found, Finding{Setting: "data-dir", Level: level, Text: text})
 	}
 	return found
 }

@@ -1,0 +1,4 @@
+package doctor
+
+// Gauge is gauge.
+var Gauge = gauge
