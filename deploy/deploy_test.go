@@ -43,6 +43,7 @@ const (
 type site struct {
 	*testing.T
 	proxy     string     // where it listens
+	behind    string     // where coatcheck listens, or what is asked in its place
 	outermost *testing.T // what T is outside of with
 	coatcheck *exec.Cmd
 	roots     *x509.CertPool
@@ -87,6 +88,7 @@ func (how proxied) flags(t *testing.T) []string {
 type variant struct {
 	asked *asked // instead of coatcheck; nil: the program
 	app   string // the application's address; empty: an application of the test's own
+	flags []string
 	edit  func(config string) string
 }
 
@@ -198,10 +200,11 @@ func open(t *testing.T, how proxied, with variant) *site {
 		require.NoError(t, err)
 		s.coatcheck = start(t, port, append([]string{
 			program, "serve", "--dev", "--listen=" + behind, "--admin-listen=off", "--cookie-name=" + cookie, "--cookie-secure", "--data-dir=" + t.TempDir(),
-		}, how.flags(t)...)...)
+		}, append(how.flags(t), with.flags...)...)...)
 	} else {
 		behind = strings.TrimPrefix(with.asked.serve(t).URL, "http://")
 	}
+	s.behind = behind
 
 	dir := t.TempDir()
 	cert, key := certificate(t)
