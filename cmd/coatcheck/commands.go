@@ -18,8 +18,8 @@ const (
 	exitUsage  = 2
 )
 
-// subcommand is a command of the program.
-type subcommand struct {
+// namedCommand is a command of the program.
+type namedCommand struct {
 	manual.Command
 	usage string // its lines of usage
 	run   func(invocation) int
@@ -35,8 +35,8 @@ type invocation struct {
 
 // commands returns those for people, in the order of usage. Shells, the manual page and the suggestions for a wrong word have
 // them from here.
-func commands() []subcommand {
-	return []subcommand{
+func commands() []namedCommand {
+	return []namedCommand{
 		{
 			Command: manual.Command{Name: "serve", Args: "[flags]", About: "start the server", Settings: true},
 			usage:   `serve [flags]                   start the server; "coatcheck serve --dev" to try it out`,
