@@ -15,7 +15,8 @@ import (
 )
 
 // listenUnix listens on a Unix socket. A file that a server left which was killed is replaced; one on which somebody listens, or
-// that is no socket, is not. The file is removed when the listener is closed.
+// that is no socket, is not. The file is removed when the listener is closed. Until it has its owner and its mode nobody but root may
+// connect.
 func listenUnix(s config.UnixSocket) (net.Listener, error) {
 	uid, gid, err := ownerOf(s)
 	if err != nil {
@@ -24,12 +25,15 @@ func listenUnix(s config.UnixSocket) (net.Listener, error) {
 	if err := removeStale(s.Path); err != nil {
 		return nil, err
 	}
-	ln, err := new(net.ListenConfig).Listen(context.Background(), "unix", s.Path)
+	ln, err := listenClosed(s.Path)
 	if err != nil {
 		return nil, err
 	}
-	if err = os.Chmod(s.Path, s.Mode); err == nil && (uid >= 0 || gid >= 0) {
+	if uid >= 0 || gid >= 0 {
 		err = os.Chown(s.Path, uid, gid)
+	}
+	if err == nil {
+		err = os.Chmod(s.Path, s.Mode)
 	}
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())

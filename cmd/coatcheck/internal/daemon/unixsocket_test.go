@@ -4,6 +4,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -46,6 +48,42 @@ func TestUnixSocket(t *testing.T) {
 	_, err = listenAt("unix:" + path + "2?owner=nobody-of-that-name")
 	require.ErrorContains(t, err, "nobody-of-that-name")
 	assert.NoFileExists(t, path+"2")
+}
+
+// At no moment does the file allow more than it is to allow in the end, whatever the umask.
+func TestUnixSocketIsNeverOpenToOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	defer syscall.Umask(syscall.Umask(0))
+	ln, err := listenClosed(path)
+	require.NoError(t, err)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Zero(t, info.Mode().Perm(), "it is to be made accessible once its owner is right")
+	require.NoError(t, ln.Close())
+
+	var seen atomic.Uint32
+	done, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if info, err := os.Stat(path); err == nil {
+				seen.Or(uint32(info.Mode().Perm()))
+			}
+		}
+	}()
+	for range 300 {
+		ln, err := listenAt("unix:" + path + "?mode=0600")
+		require.NoError(t, err)
+		require.NoError(t, ln.Close())
+	}
+	close(done)
+	<-watched
+	assert.Zero(t, seen.Load()&^0o600, "%o", seen.Load())
 }
 
 func TestConnectionsForDescriptors(t *testing.T) {
