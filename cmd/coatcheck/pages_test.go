@@ -23,8 +23,8 @@ var (
 func TestCommandsOfThePages(t *testing.T) {
 	t.Parallel()
 	_, usage, _ := command(t, nil, "--help")
-	// What every program has, and what is Chromium's and dpkg's.
-	flags := map[string]bool{"--help": true, "--enable-features": true, "--ignore-certificate-errors-spki-list": true, "--ignore-certificate-errors": true, "--force-confold": true}
+	// What every program has, and what is Chromium's, dpkg's and curl's.
+	flags := map[string]bool{"--help": true, "--resolve": true, "--enable-features": true, "--ignore-certificate-errors-spki-list": true, "--ignore-certificate-errors": true, "--force-confold": true}
 	commands := map[string]bool{"hash-jobs": true} // which the server starts
 	for _, m := range regexp.MustCompile(`(?m)^  coatcheck ([a-z-]+)`).FindAllStringSubmatch(usage, -1) {
 		commands[m[1]] = true

@@ -95,7 +95,7 @@ func (p *process) keepOutput(t *testing.T) {
 // reports would make each exit take a second.
 func environment(more ...string) []string {
 	all := append([]string{"GORACE=atexit_sleep_ms=0"}, more...)
-	if dir, ok := os.LookupEnv("GOCOVERDIR"); ok { // scripts/cover
+	if dir, ok := os.LookupEnv("COATCHECK_TEST_COUNTERS"); ok { // scripts/cover; go test sets GOCOVERDIR itself
 		all = append(all, "GOCOVERDIR="+dir)
 	}
 	return all
