@@ -107,7 +107,11 @@ func TestWhoMayBind(t *testing.T) {
 			bindTo(aKey, false)(w, token, c)
 			w.clock.Step(3 * time.Minute)
 		}, aKey, false, coatcheck.ErrChallenge},
-		"the same key after a refresh's proof": {func(w *world, token string, c coatcheck.Challenge) { bindTo(aKey, false)(w, token, c); w.prove(token) }, aKey, false, coatcheck.ErrBound},
+		"the same key after a refresh's proof": {func(w *world, token string, c coatcheck.Challenge) {
+			bindTo(aKey, false)(w, token,
+				c)
+			w.prove(token)
+		}, aKey, false, coatcheck.ErrBound},
 		"same bytes, but of another algorithm": {bindTo(aKey, false), coatcheck.PublicKey{Algorithm: coatcheck.RS256, Bytes: aKey.Bytes}, false, coatcheck.ErrBound},
 	} {
 		t.Run(name, func(t *testing.T) {

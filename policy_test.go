@@ -51,17 +51,20 @@ func TestPolicyMistakes(t *testing.T) {
 		policy coatcheck.Policy
 		want   []string // parts of the error; none: valid
 	}{
-		"zero":                     {coatcheck.Policy{}, nil},
-		"short ttl":                {coatcheck.Policy{TTL: time.Microsecond}, []string{"ttl"}},
-		"negative ttl":             {coatcheck.Policy{TTL: -time.Hour}, []string{"ttl"}},
-		"lifetime below ttl":       {coatcheck.Policy{TTL: time.Hour, MaxLifetime: time.Minute}, []string{"max-lifetime"}},
-		"lifetime as ttl":          {coatcheck.Policy{TTL: time.Hour, MaxLifetime: time.Hour}, nil},
-		"ttl beyond default life":  {coatcheck.Policy{TTL: 24 * time.Hour}, nil},
-		"life below default ttl":   {coatcheck.Policy{MaxLifetime: 5 * time.Second}, nil},
-		"renew-every as ttl":       {coatcheck.Policy{TTL: time.Hour, RenewEvery: time.Hour}, []string{"renew-every"}},
-		"grace as ttl":             {coatcheck.Policy{TTL: time.Hour, RotationGrace: time.Hour}, []string{"rotation-grace"}},
-		"negative retry time":      {coatcheck.Policy{RetryFor: -1}, []string{"retry"}},
-		"all at once":              {coatcheck.Policy{TTL: 1, MaxLifetime: -1, RenewEvery: 2, RotationGrace: 2, RetryFor: -1}, []string{"ttl", "max-lifetime", "renew-every", "rotation-grace", "retry"}},
+		"zero":                    {coatcheck.Policy{}, nil},
+		"short ttl":               {coatcheck.Policy{TTL: time.Microsecond}, []string{"ttl"}},
+		"negative ttl":            {coatcheck.Policy{TTL: -time.Hour}, []string{"ttl"}},
+		"lifetime below ttl":      {coatcheck.Policy{TTL: time.Hour, MaxLifetime: time.Minute}, []string{"max-lifetime"}},
+		"lifetime as ttl":         {coatcheck.Policy{TTL: time.Hour, MaxLifetime: time.Hour}, nil},
+		"ttl beyond default life": {coatcheck.Policy{TTL: 24 * time.Hour}, nil},
+		"life below default ttl":  {coatcheck.Policy{MaxLifetime: 5 * time.Second}, nil},
+		"renew-every as ttl":      {coatcheck.Policy{TTL: time.Hour, RenewEvery: time.Hour}, []string{"renew-every"}},
+		"grace as ttl":            {coatcheck.Policy{TTL: time.Hour, RotationGrace: time.Hour}, []string{"rotation-grace"}},
+		"negative retry time":     {coatcheck.Policy{RetryFor: -1}, []string{"retry"}},
+		"all at once": {coatcheck.Policy{TTL: 1, MaxLifetime: -1, RenewEvery: 2, RotationGrace: 2, RetryFor: -1}, []string{
+			"ttl",
+			"max-lifetime", "renew-every", "rotation-grace", "retry",
+		}},
 		"negative means off":       {coatcheck.Policy{RenewEvery: -1, RotationGrace: -1, MaxPerUser: -1}, nil},
 		"default grace, short ttl": {coatcheck.Policy{TTL: 5 * time.Second}, nil},
 	}

@@ -24,11 +24,15 @@ var uploaded int64 = 4 << 20
 // C3.
 func (s *site) checkWebSocket() {
 	conn := func(head ...string) (tunnel, *http.Response) {
-		c, err := (&tls.Dialer{Config: &tls.Config{RootCAs: s.roots, ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}}).DialContext(s.Context(), "tcp", s.proxy)
+		c, err := (&tls.Dialer{Config: &tls.Config{
+			RootCAs: s.roots, ServerName: host, MinVersion: tls.VersionTLS12,
+			NextProtos: []string{"http/1.1"},
+		}}).DialContext(s.Context(), "tcp", s.proxy)
 		require.NoError(s, err)
 		s.Cleanup(func() { _ = c.Close() })
 		require.NoError(s, c.SetDeadline(time.Now().Add(patience)))
-		_, err = fmt.Fprintf(c, "GET /socket HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n\r\n", host, strings.Join(head, "\r\n"))
+		_, err = fmt.Fprintf(c, "GET /socket HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: "+
+			"13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n\r\n", host, strings.Join(head, "\r\n"))
 		require.NoError(s, err)
 		in := bufio.NewReader(c)
 		resp, err := http.ReadResponse(in, &http.Request{Method: http.MethodGet})

@@ -36,7 +36,8 @@ var others = map[string]proxied{
 		paths: map[string]string{"/etc/caddy/tls/": "/"},
 		idle:  []string{"keepalive 30s", "keepalive 1s"},
 		reload: func(s *site) {
-			out, err := exec.CommandContext(s.Context(), "caddy", "reload", "--force", "--adapter", "caddyfile", "--config", s.dir+"/Caddyfile", "--address", "unix/"+s.dir+"/admin").CombinedOutput()
+			out, err := exec.CommandContext(s.Context(), "caddy", "reload", "--force", "--adapter", "caddyfile", "--config", s.dir+"/Caddyfile",
+				"--address", "unix/"+s.dir+"/admin").CombinedOutput()
 			require.NoError(s, err, "%s", out)
 		},
 	},

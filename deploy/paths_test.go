@@ -38,12 +38,15 @@ var spellings = []string{
 	// NUL and other control bytes.
 	"/login%00", "/login%00/admin/users/1", "/admin/users/1%00/../login", "/login\x00", "/login%0a", "/login%0d%0aX:y", "/login\x01", "/login%7f",
 	// Fragments and queries.
-	"/login#/../admin/users/1", "/admin/users/1#/../login", "/login%23/../admin/users/1", "/login?/../admin/users/1", "/admin/users/1?/../login", "/login%3f/../admin/users/1", "/login?x#y",
+	"/login#/../admin/users/1", "/admin/users/1#/../login", "/login%23/../admin/users/1", "/login?/../admin/users/1", "/admin/users/1?/../login",
+	"/login%3f/../admin/users/1", "/login?x#y",
 	// Overlong UTF-8, other Unicode, and what is no percent-encoding.
-	"/admin/%c0%ae%c0%ae/login", "/admin/..%c0%aflogin", "/admin/%e0%80%ae%e0%80%ae/login", "/admin/%f0%80%80%ae/login", "/login\xc0\xaf..\xc0\xafadmin", "/login%ef%bc%8f..%ef%bc%8fadmin",
+	"/admin/%c0%ae%c0%ae/login", "/admin/..%c0%aflogin", "/admin/%e0%80%ae%e0%80%ae/login", "/admin/%f0%80%80%ae/login",
+	"/login\xc0\xaf..\xc0\xafadmin", "/login%ef%bc%8f..%ef%bc%8fadmin",
 	"/admin/%u002e%u002e/login", "/login%", "/login%2", "/login%zz", "/admin/%%32%65%%32%65/login",
 	// Absolute form, and what is no path.
-	"http://" + host + "/login", "https://" + host + "/login", "http://" + host + "/admin/../login", "http://" + host + "/admin/users/1", "http://evil.example/login", "https://" + host + ":443//login",
+	"http://" + host + "/login", "https://" + host + "/login", "http://" + host + "/admin/../login", "http://" + host + "/admin/users/1",
+	"http://evil.example/login", "https://" + host + ":443//login",
 	"login", "*", "?/login", "https:/login", "/https://" + host + "/login",
 }
 
@@ -173,7 +176,10 @@ func checkAsked(s *site, asked func() []*http.Request) {
 	} {
 		for _, head := range [][]string{
 			{"Cookie: " + cookie + "=live"},
-			{"Cookie: a=1; " + cookie + "=live; b=" + strings.Repeat("x", 7000), "Authorization: Bearer " + strings.Repeat("x", 4000), "X-Forwarded-Uri: /?group=a", "X-Original-Url: /?group=a"},
+			{
+				"Cookie: a=1; " + cookie + "=live; b=" + strings.Repeat("x", 7000), "Authorization: Bearer " + strings.Repeat("x", 4000),
+				"X-Forwarded-Uri: /?group=a", "X-Original-Url: /?group=a",
+			},
 		} {
 			resp := s.ask("GET", target, head...) //nolint:bodyclose // read and closed by ask
 			requests := asked()

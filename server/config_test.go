@@ -25,7 +25,10 @@ func TestConfigValidation(t *testing.T) {
 		"headers, too small":   {server.Config{MaxHeader: 1023}, []string{"max-header 1023"}},
 		"headers, too large":   {server.Config{MaxHeader: 64<<10 + 1}, []string{"max-header 65537"}},
 		"idle beyond absolute": {server.Config{Policy: coatcheck.Policy{TTL: 2 * time.Hour, MaxLifetime: time.Hour}}, []string{"max-lifetime"}},
-		"policy and cookie":    {server.Config{Policy: coatcheck.Policy{TTL: time.Minute, RotationGrace: time.Minute}, Cookie: server.Cookie{Name: " "}}, []string{"rotation-grace", "cookie-name"}},
+		"policy and cookie": {server.Config{
+			Policy: coatcheck.Policy{TTL: time.Minute, RotationGrace: time.Minute},
+			Cookie: server.Cookie{Name: " "},
+		}, []string{"rotation-grace", "cookie-name"}},
 		"origin with a path":   {server.Config{TrustedOrigins: []string{"https://a.example/"}}, []string{"trusted-origins"}},
 		"origin null":          {server.Config{TrustedOrigins: []string{"null"}}, []string{"trusted-origins"}},
 		"origin *":             {server.Config{TrustedOrigins: []string{"*"}}, []string{"trusted-origins"}},

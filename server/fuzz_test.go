@@ -21,8 +21,10 @@ import (
 // the same status and the same user ID.
 func FuzzLoginBody(f *testing.F) {
 	for _, seed := range []string{
-		`{"user_id":"user-42"}`, `{"user_id":"a","password":"b"}`, ` { "password" : null , "user_id" : "\ud83d\ude00" } `, `{"user_id":"\ud83d"}`, `{"user_id":"\\ud83d"}`, `{"user\u005fid":"x"}`,
-		`{"user_id":"a","user_id":"b"}`, `{"user_id":1e5}`, `{"user_id":[-0.1E+2,{}]}`, `{"user_id":"\u0000"}`, `{"user_id":"a"} x`, `[]`, `{"a":"\ude00\ud83d"}`, "{\"user_id\":\"\xff\"}", "\ufeff{}", `{"user_id":"` + strings.Repeat("x", 257) + `"}`,
+		`{"user_id":"user-42"}`, `{"user_id":"a","password":"b"}`, ` { "password" : null , "user_id" : "\ud83d\ude00" } `, `{"user_id":"\ud83d"}`,
+		`{"user_id":"\\ud83d"}`, `{"user\u005fid":"x"}`,
+		`{"user_id":"a","user_id":"b"}`, `{"user_id":1e5}`, `{"user_id":[-0.1E+2,{}]}`, `{"user_id":"\u0000"}`, `{"user_id":"a"} x`, `[]`,
+		`{"a":"\ude00\ud83d"}`, "{\"user_id\":\"\xff\"}", "\ufeff{}", `{"user_id":"` + strings.Repeat("x", 257) + `"}`,
 		`{"user_id":"x","password":{"a":[true,false,null,{"b":"\ud83d\ude00"}]}}`, `{"user_id":"\"\/\b\f\n\r\t"}`,
 	} {
 		f.Add([]byte(seed))
@@ -53,7 +55,8 @@ func FuzzLoginBody(f *testing.F) {
 // FuzzCookieHeader: whatever the Cookie lines, the server sees what a plain reading of them sees.
 func FuzzCookieHeader(f *testing.F) {
 	for _, seed := range []string{
-		"{N}={T}", "a=1; {N}={T}", "{N}={T}; {N}={T}", "{N}={T}; {N}={O}", "{N}={D}", "{N}={E}; {N}={D}", "{N}={W}\n{N}={T}", "a=\"; {N}={T}; b=\"", "{N} = {T}", "{N}=\"{T}\"", " \t{N}={T} ", "={N}={T}", "{N}", "{N}=",
+		"{N}={T}", "a=1; {N}={T}", "{N}={T}; {N}={T}", "{N}={T}; {N}={O}", "{N}={D}", "{N}={E}; {N}={D}", "{N}={W}\n{N}={T}", "a=\"; {N}={T}; b=\"",
+		"{N} = {T}", "{N}=\"{T}\"", " \t{N}={T} ", "={N}={T}", "{N}", "{N}=",
 		"\u00a0{N}={T}", "{N}={D};{N}={E};{N}={W};{N}={T}", "x{N}={T};;;{N}={T}x", "{N}={T}\t; a", "$Version=1; {N}={T}", "{N}={D}\n\n{N}=x",
 	} {
 		f.Add(seed)
@@ -129,7 +132,8 @@ func readCookiesPlainly(lines []string, known map[string]string) (user string, c
 // FuzzUserID is CKE-06: no user ID adds a header, a line or a cookie attribute to any answer.
 func FuzzUserID(f *testing.F) {
 	for _, seed := range []string{
-		"user-42", "a\r\nSet-Cookie: x=y", "a\nb", "a; Path=/x", "a, b", "a\x00b", "Jürgen", "🧥", "\u0085\u2028", "\xff\xfe", "%0d%0a", `"\`, "a=b", "\t", "\x7f", strings.Repeat("é", 128),
+		"user-42", "a\r\nSet-Cookie: x=y", "a\nb", "a; Path=/x", "a, b", "a\x00b", "Jürgen", "🧥", "\u0085\u2028", "\xff\xfe", "%0d%0a", `"\`,
+		"a=b", "\t", "\x7f", strings.Repeat("é", 128),
 	} {
 		f.Add(seed)
 	}
@@ -194,9 +198,12 @@ func decodedUser(t *testing.T, body []byte) string {
 // with nothing but a path or a listed origin (FWD-08).
 func FuzzVerify(f *testing.F) {
 	for _, seed := range []string{
-		"GET /auth/verify HTTP/1.1\nHost: x\n\n", "GET /auth/verify?a HTTP/1.1\nHost: x\nAccept: text/html\nX-Forwarded-Proto: https\nX-Forwarded-Host: app.example\nX-Forwarded-Uri: /x\n\n",
-		"POST /auth/verify HTTP/1.1\nHost: x\nAuthorization: Basic YTpi\nContent-Length: 2\n\n{}", "GET /auth/verify HTTP/1.1\nHost: x\nAccept: text/html\nX-Original-URL: https://login.example//evil.example\n\n",
-		"OPTIONS /auth/verify HTTP/1.1\nHost: x\nX-Forwarded-Method: OPTIONS\nRemote-User: admin\nRemote_User: admin\n\n", "HEAD /auth/verify HTTP/1.1\nHost: x\nUser-Agent: kube-probe\nX-Forwarded-For: 127.0.0.1\nCookie: {N}={D}\n\n",
+		"GET /auth/verify HTTP/1.1\nHost: x\n\n", "GET /auth/verify?a HTTP/1.1\nHost: x\nAccept: text/html\nX-Forwarded-Proto: " +
+			"https\nX-Forwarded-Host: app.example\nX-Forwarded-Uri: /x\n\n",
+		"POST /auth/verify HTTP/1.1\nHost: x\nAuthorization: Basic YTpi\nContent-Length: 2\n\n{}",
+		"GET /auth/verify HTTP/1.1\nHost: x\nAccept: text/html\nX-Original-URL: https://login.example//evil.example\n\n",
+		"OPTIONS /auth/verify HTTP/1.1\nHost: x\nX-Forwarded-Method: OPTIONS\nRemote-User: admin\nRemote_User: admin\n\n",
+		"HEAD /auth/verify HTTP/1.1\nHost: x\nUser-Agent: kube-probe\nX-Forwarded-For: 127.0.0.1\nCookie: {N}={D}\n\n",
 		"GET /auth/verify HTTP/1.1\nHost: x\nAccept: text/html\nX-Forwarded-Proto: https\nX-Forwarded-Host: login.example\nX-Forwarded-Uri: /%255c%09/evil.example\n\n",
 		"GET /auth/verify?group=staff HTTP/1.1\nHost: x\n\n", "GET /auth/verify?group=staff,%61 HTTP/1.1\nHost: x\nRemote-Groups: staff\nCookie: {N}={D}\n\n",
 		"GET /auth/verify?group=staff&group=admins HTTP/1.1\nHost: x\nAccept: text/html\nX-Forwarded-Proto: https\nX-Forwarded-Host: app.example\nX-Forwarded-Uri: /?group=staff\n\n",

@@ -88,7 +88,8 @@ func newMetrics() *metrics {
 	}
 	m.devices = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "coatcheck_dbsc_requests_total",
-		Help: "Requests of devices, by route (register, refresh) and outcome: ok; challenge (a refresh that was told what to sign); refused (a wrong or old proof); bound (already); gone (no such session); throttled; unavailable.",
+		Help: "Requests of devices, by route (register, refresh) and outcome: ok; challenge (a refresh that was told what to sign); refused (a " +
+			"wrong or old proof); bound (already); gone (no such session); throttled; unavailable.",
 	}, []string{"route", "outcome"})
 	for _, route := range []middleware.DeviceRoute{middleware.DeviceRegister, middleware.DeviceRefresh} {
 		for _, outcome := range middleware.DeviceOutcomes(route) {

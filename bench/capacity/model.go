@@ -65,7 +65,8 @@ type Prediction struct {
 // A session's record is written when it is renewed (the first request after RenewEvery), refreshed, or ended. Each write ends
 // an interval in which the record stayed as it was: Redis then tells every node that has read it, and the next request on
 // each of these nodes is a miss. Within an interval a node misses at its first request, and once more at the first request
-// after readAgain of each CacheTTL, whether that request has to wait for it or not. A refresh is two writes: the rotation, and the first use of the new token, which is always a miss.
+// after readAgain of each CacheTTL, whether that request has to wait for it or not. A refresh is two writes: the rotation, and the first use
+// of the new token, which is always a miss.
 func (c *Constants) Predict(l Load) Prediction {
 	rate, reached := 1/l.Every, float64(l.Reached)
 	p := Prediction{

@@ -70,7 +70,8 @@ func (r *Result) comparison() string {
 func (c *Constants) worked() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("| sessions | nodes, primaries | requests/s | renewals/s | misses/s | Redis commands/s | invalidations/s | MB/s from Redis | Redis cores | node cores, all | Redis memory, GB | cache a node, MiB |")
+	p("| sessions | nodes, primaries | requests/s | renewals/s | misses/s | Redis commands/s | invalidations/s | MB/s from Redis | Redis cores | " +
+		"node cores, all | Redis memory, GB | cache a node, MiB |")
 	p("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
 	for _, row := range []struct {
 		sessions                  float64

@@ -16,7 +16,8 @@ func TestEveryCommandKnowsHelp(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{
 		"serve", "serve --ttl=x", "hash-password", "hash-password --user=u", "data", "data verify", "data verify /none", "data repair", "doctor", "doctor --json",
-		"healthcheck", "healthcheck --ready", "sessions", "sessions list", "sessions list ada", "sessions revoke ada x", "sessions nothing", "version", "help", "completion", "completion bash", "completion sh", "man",
+		"healthcheck", "healthcheck --ready", "sessions", "sessions list", "sessions list ada", "sessions revoke ada x", "sessions nothing",
+		"version", "help", "completion", "completion bash", "completion sh", "man",
 	} {
 		for _, flag := range []string{"--help", "-h"} {
 			code, out, errs := command(t, []string{"COATCHECK_CONFIG=/none", "COATCHECK_TTL=x"}, append(strings.Fields(line), flag)...)
@@ -44,8 +45,11 @@ func TestSessionsReadsTheConfiguration(t *testing.T) {
 		"flags":                     {args: []string{"--admin-listen", admin, "--admin-key-file", key}},
 		"variables before the file": {args: []string{"--config", wrong}, env: []string{"COATCHECK_ADMIN_LISTEN=" + admin, "COATCHECK_ADMIN_KEY_FILE=" + key}},
 		"flags before the file":     {args: []string{"--config", wrong, "--admin-url", p.admin, "--admin-key-file", key}},
-		"flags before variables":    {args: []string{"--admin-url", p.admin, "--admin-key-file", key}, env: []string{"COATCHECK_ADMIN_LISTEN=127.0.0.1:1", "COATCHECK_ADMIN_KEY_FILE=/none"}},
-		"flags of serve":            {args: []string{"--dev", "--config", file, "--login=users", "--users-file=/none", "--max-sessions=x"}},
+		"flags before variables": {
+			args: []string{"--admin-url", p.admin, "--admin-key-file", key},
+			env:  []string{"COATCHECK_ADMIN_LISTEN=127.0.0.1:1", "COATCHECK_ADMIN_KEY_FILE=/none"},
+		},
+		"flags of serve": {args: []string{"--dev", "--config", file, "--login=users", "--users-file=/none", "--max-sessions=x"}},
 	} {
 		p.logIn(t, name)
 		code, out, errs := command(t, tt.env, append([]string{"sessions", "list", name}, tt.args...)...)

@@ -28,7 +28,8 @@ import (
 func launch(t *testing.T, script string, files []*os.File, args ...string) (p *process, stop func()) {
 	t.Helper()
 	p = &process{stdout: new(testoutput.Buffer), stderr: new(testoutput.Buffer), exited: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.Background(), "/bin/sh", append([]string{"-c", script + `exec "$@"`, "sh", program(t), "serve", "--dev"}, args...)...) //nolint:gosec // a script of this file
+	p.cmd = exec.CommandContext(context.Background(), "/bin/sh", append([]string{"-c", script + `exec "$@"`, "sh", program(t), "serve", "--dev"},
+		args...)...) //nolint:gosec // a script of this file
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = environment(), p.stdout, p.stderr, files
 	require.NoError(t, p.cmd.Start())
 	go func() {
@@ -110,7 +111,8 @@ func TestIdleConnectionsLeaveDescriptors(t *testing.T) {
 		require.NoError(t, err, "each of them is answered")
 	}
 	var stdout, stderr bytes.Buffer
-	assert.Equal(t, exitOK, run([]string{"healthcheck", "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")}, nil, daemon.Signals{}, strings.NewReader(""), &stdout, &stderr), "%s", &stderr)
+	assert.Equal(t, exitOK, run([]string{"healthcheck", "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")}, nil, daemon.Signals{},
+		strings.NewReader(""), &stdout, &stderr), "%s", &stderr)
 	assert.Equal(t, exitOK, run([]string{"sessions", "revoke", "user-42", "--admin-url=" + p.admin}, nil, daemon.Signals{}, strings.NewReader(""), &stdout, &stderr), "%s", &stderr)
 	p.signal(t, syscall.SIGHUP)
 	p.logged(t, "re-read")
@@ -131,7 +133,8 @@ func TestSocketActivation(t *testing.T) {
 	require.NoError(t, ln.Close())
 	defer func() { _ = file.Close() }()
 	serve := func() (*process, func()) {
-		return launch(t, "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=coatcheck.socket\nexport LISTEN_PID LISTEN_FDS LISTEN_FDNAMES\n", []*os.File{file}, "--admin-listen=off", "--listen=127.0.0.1:1")
+		return launch(t, "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=coatcheck.socket\nexport LISTEN_PID LISTEN_FDS LISTEN_FDNAMES\n",
+			[]*os.File{file}, "--admin-listen=off", "--listen=127.0.0.1:1")
 	}
 	p, stop := serve()
 	require.Contains(t, p.stdout.String(), ln.Addr().String())

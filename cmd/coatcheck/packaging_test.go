@@ -164,7 +164,8 @@ func TestCompose(t *testing.T) {
 	// What the comment tells to do first, in a folder of ours; then Redis' own command, with its paths and port put right.
 	dir := t.TempDir()
 	port := freePort(t)
-	unescape := strings.NewReplacer("$$", "$", "/run/secrets/", dir+"/secrets/", "dir /data", "dir "+dir+"\nport "+port+"\nbind 127.0.0.1", "redis-cli ping", "redis-cli -p "+port+" ping")
+	unescape := strings.NewReplacer("$$", "$", "/run/secrets/", dir+"/secrets/", "dir /data", "dir "+dir+"\nport "+port+"\nbind 127.0.0.1",
+		"redis-cli ping", "redis-cli -p "+port+" ping")
 	var prepare strings.Builder
 	for _, m := range regexp.MustCompile(`(?m)^#   (.*secrets.*)$`).FindAllStringSubmatch(text, -1) {
 		prepare.WriteString(m[1] + "\n")

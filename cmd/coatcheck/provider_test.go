@@ -101,7 +101,8 @@ func TestProviderOnTwoNodes(t *testing.T) {
 	}
 	require.Contains(t, user(one, first), "sub-ann")
 	end := func(base string, claims map[string]any) int {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/auth/oidc/backchannel-logout", strings.NewReader(url.Values{"logout_token": {p.LogoutToken(claims)}}.Encode()))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/auth/oidc/backchannel-logout",
+			strings.NewReader(url.Values{"logout_token": {p.LogoutToken(claims)}}.Encode()))
 		require.NoError(t, err)
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		resp, err := person(t).Do(req)

@@ -36,10 +36,13 @@ func checkVariants(h *Harness) {
 		}
 	}
 	for name, value := range map[string]string{
-		"padded": token + "=", "padded twice": token + "==", "quoted twice": `""` + token + `""`, "quote before": `"` + token, "percent": "%" + strings.ToUpper(hex(token[0])) + token[1:],
-		"twice": token + token, "with its ID": token + h.IDOf(token), "blank before": " " + token, "tab before": "\t" + token, "blank inside": token[:20] + " " + token[20:],
-		"cut": token[:42], "cut at the front": token[1:], "one more": token + "A", "one more before": "A" + token, "half": token[:22], "upper": strings.ToUpper(token), "lower": strings.ToLower(token),
-		"dot": token + ".", "signed": "s:" + token, "comma": token + ",", "trailing bits": NonCanonical(token), "NBSP": token + "\u00a0", "obs-text": token + "\xff", "equals before": "=" + token,
+		"padded": token + "=", "padded twice": token + "==", "quoted twice": `""` + token + `""`, "quote before": `"` + token,
+		"percent": "%" + strings.ToUpper(hex(token[0])) + token[1:],
+		"twice":   token + token, "with its ID": token + h.IDOf(token), "blank before": " " + token, "tab before": "\t" + token, "blank inside": token[:20] + " " + token[20:],
+		"cut": token[:42], "cut at the front": token[1:], "one more": token + "A", "one more before": "A" + token, "half": token[:22],
+		"upper": strings.ToUpper(token), "lower": strings.ToLower(token),
+		"dot": token + ".", "signed": "s:" + token, "comma": token + ",", "trailing bits": NonCanonical(token), "NBSP": token + "\u00a0",
+		"obs-text": token + "\xff", "equals before": "=" + token,
 	} {
 		resp := h.Do(h.Probe.Method, h.Probe.Path, h.Cookie(value))
 		assert.Equal(h, "", h.Probe.User(h, resp), name)
@@ -56,7 +59,8 @@ func checkMalformedNoCall(h *Harness) {
 	token := MadeUp()
 	for _, value := range []string{
 		"", "x", token[:42], token + "A", token + "=", `""` + token + `""`, strings.Repeat("A", 42), strings.Repeat("A", 44), strings.Repeat("A", 4000), NonCanonical(token),
-		strings.Replace(token, token[:1], "+", 1), strings.Replace(token, token[:1], "/", 1), strings.Replace(token, token[:1], "%", 1), token[:20] + "=" + token[21:], token[:42] + "\x7f", token[:42] + "\xff",
+		strings.Replace(token, token[:1], "+", 1), strings.Replace(token, token[:1], "/", 1), strings.Replace(token, token[:1], "%", 1),
+		token[:20] + "=" + token[21:], token[:42] + "\x7f", token[:42] + "\xff",
 	} {
 		for _, route := range h.Routes {
 			method, path, _ := strings.Cut(route, " ")
@@ -70,8 +74,10 @@ func checkMalformedNoCall(h *Harness) {
 func checkOnlyCookie(h *Harness) {
 	token := h.Login(h.User())
 	for _, line := range []string{
-		"Authorization: Bearer " + token, "Authorization: " + token, "X-Session-Id: " + token, "X-Coatcheck: " + token, h.CookieName + ": " + token, "Cookie2: " + h.CookieName + "=" + token,
-		"Set-Cookie: " + h.CookieName + "=" + token, "X-Cookie: " + h.CookieName + "=" + token, "Remote-Session-Id: " + token, "Cookie: session=" + token, "Cookie: " + token, "X-Auth-Token: " + token,
+		"Authorization: Bearer " + token, "Authorization: " + token, "X-Session-Id: " + token, "X-Coatcheck: " + token, h.CookieName + ": " + token,
+		"Cookie2: " + h.CookieName + "=" + token,
+		"Set-Cookie: " + h.CookieName + "=" + token, "X-Cookie: " + h.CookieName + "=" + token, "Remote-Session-Id: " + token,
+		"Cookie: session=" + token, "Cookie: " + token, "X-Auth-Token: " + token,
 	} {
 		h.nobody(line)
 		assert.Equal(h, AnonymousView, h.Post("/auth/refresh", line).Body, line)

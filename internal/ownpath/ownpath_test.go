@@ -18,7 +18,8 @@ const (
 )
 
 var paths = map[string]int{
-	"": no, "x": no, "//evil.example": no, `/\evil.example`: no, `\evil.example`: no, "https://evil.example/": no, "?x": no, "/a b": no, "/\t/evil.example": no, "/\r\nX: y": no, "/ü": no, "/a#b": no,
+	"": no, "x": no, "//evil.example": no, `/\evil.example`: no, `\evil.example`: no, "https://evil.example/": no, "?x": no, "/a b": no,
+	"/\t/evil.example": no, "/\r\nX: y": no, "/ü": no, "/a#b": no,
 	"/a\x00": no, "/\x7f": no,
 	"/%2fevil.example": is, "/%5cevil.example": is, "/%252fevil.example": is, "/a//b": is, `/a\b`: is, "/a?b=%0d%0a": is, "/%00": is, "/%25252525252f": is,
 	"/": stays, "/a": stays, "/a?b=//c&d=%2F": stays, "/%zz": stays, "/%20": stays,

@@ -227,7 +227,8 @@ func TestLooks(t *testing.T) {
 				b.look(scheme, width)
 				assert.Empty(t, eval[[]string](b, lowContrast), at)
 				assert.LessOrEqual(t, eval[int64](b, "document.documentElement.scrollWidth"), width, "%s: nothing to scroll sideways", at)
-				assert.GreaterOrEqual(t, eval[float64](b, "Math.min(...[...document.querySelectorAll('button, input')].filter((e) => e.checkVisibility()).map((e) => e.getBoundingClientRect().height))"), 44.0, at)
+				assert.GreaterOrEqual(t, eval[float64](b, "Math.min(...[...document.querySelectorAll('button, input')].filter((e) => "+
+					"e.checkVisibility()).map((e) => e.getBoundingClientRect().height))"), 44.0, at)
 				b.shoot(at)
 			}
 		}

@@ -75,7 +75,8 @@ func serveNodes(t *testing.T, edit func(*server.Config), stores ...coatcheck.Sto
 		part := make(chan net.Conn)
 		parts = append(parts, part)
 		served.Go(func() {
-			assert.NoError(t, srv.Serve(tls.NewListener(&partListener{ln, part, make(chan struct{}), sync.Once{}}, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})))
+			assert.NoError(t, srv.Serve(tls.NewListener(&partListener{ln, part, make(chan struct{}), sync.Once{}},
+				&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})))
 		})
 		t.Cleanup(func() {
 			ctx, cancel := context.WithCancel(context.Background())
@@ -153,7 +154,10 @@ func (n *nodes) waitsBound(times int) {
 // asCopy returns what a client that has a copy of the cookie is told by me.
 func (n *nodes) asCopy(token string) string {
 	n.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a certificate that the test made for itself
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+	}} //nolint:gosec // a certificate that the test made for itself
 	req, err := http.NewRequestWithContext(n.Context(), http.MethodGet, "https://127.0.0.1:"+n.port+"/auth/me", http.NoBody)
 	require.NoError(n, err)
 	req.Header.Set("Cookie", "__Host-coatcheck="+token)

@@ -345,5 +345,6 @@ func TestUsersMemory(t *testing.T) {
 		}
 	}
 	t.Logf("at most %d MiB in use", peak>>20)
-	assert.Less(t, peak, uint64(120<<20), "one hash is 19 MiB, and the collector lets as much again become garbage, and more where it gets little of the processor; all eight at once were 152")
+	assert.Less(t, peak, uint64(120<<20), "one hash is 19 MiB, and the collector lets as much again become garbage, and more where it gets "+
+		"little of the processor; all eight at once were 152")
 }

@@ -36,7 +36,10 @@ func TestUsersFile(t *testing.T) {
 			want: map[string]string{"ann": a, "bob": b},
 		},
 		{name: "a name with colons and spaces, as it stands", file: "urn:Ann Lee:1:" + a, want: map[string]string{"urn:Ann Lee:1": a}},
-		{name: "other prefixes of bcrypt", file: "a:$2a" + b[3:] + "\nb:$2b" + b[3:] + "\nc:$2y" + b[3:], want: map[string]string{"a": "$2a" + b[3:], "b": "$2b" + b[3:], "c": "$2y" + b[3:]}},
+		{
+			name: "other prefixes of bcrypt", file: "a:$2a" + b[3:] + "\nb:$2b" + b[3:] + "\nc:$2y" + b[3:],
+			want: map[string]string{"a": "$2a" + b[3:], "b": "$2b" + b[3:], "c": "$2y" + b[3:]},
+		},
 
 		{name: "no colon", file: "hunter2\n", wrong: []string{"users:1: not of the form"}},
 		{name: "no name", file: ":" + a, wrong: []string{`users:1: user "": a user ID must not be empty`}},

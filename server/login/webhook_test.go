@@ -254,7 +254,10 @@ func TestWebhookHasNoProxy(t *testing.T) {
 
 // localhost is where the resolver says; a password in clear text goes to loopback only.
 func TestWebhookOnlyLoopback(t *testing.T) {
-	for address, want := range map[string]bool{"127.0.0.1:80": true, "127.1.2.3:80": true, "[::1]:80": true, "[::ffff:127.0.0.1]:80": true, "10.0.0.1:80": false, "[2001:db8::1]:80": false, "0.0.0.0:80": false, "x": false} {
+	for address, want := range map[string]bool{
+		"127.0.0.1:80": true, "127.1.2.3:80": true, "[::1]:80": true, "[::ffff:127.0.0.1]:80": true,
+		"10.0.0.1:80": false, "[2001:db8::1]:80": false, "0.0.0.0:80": false, "x": false,
+	} {
 		assert.Equal(t, want, login.OnlyLoopback("tcp", address, nil) == nil, address)
 	}
 }

@@ -18,21 +18,52 @@ func TestIdentity(t *testing.T) {
 		want     string
 		fails    oidc.Kind
 	}{
-		"groups by patterns":         {edit: func(o *oidc.Options) { o.Groups = []string{"team-*", "x*y*z", "ops"} }, claims: map[string]any{"groups": []string{"team-a", "teams", "x1y2z", "xyz1", "ops", "ops2", ""}}, want: `{"groups":["team-a","x1y2z","ops"]}`},
-		"names mapped":               {edit: func(o *oidc.Options) { o.Claims = []string{"groups=roles", "email=mail", "name"} }, claims: map[string]any{"roles": []string{"a"}, "mail": "m", "groups": []string{"no"}, "name": "N"}, want: `{"name":"N","email":"m","groups":["a"]}`},
-		"one group as a text":        {claims: map[string]any{"groups": "a"}, want: `{"groups":["a"]}`},
-		"userinfo over the token":    {claims: map[string]any{"name": "old", "email": "e"}, userInfo: map[string]any{"name": "new", "groups": []string{"g"}}, want: `{"name":"new","email":"e","groups":["g"]}`},
-		"other kinds":                {edit: func(o *oidc.Options) { o.Claims = []string{"age", "vip", "l"} }, claims: map[string]any{"age": 42, "vip": true, "l": []string{"x"}}, want: `{"age":"42","l":["x"],"vip":"true"}`},
-		"nothing":                    {claims: map[string]any{"name": nil}, want: ""},
-		"allowed by a group":         {edit: func(o *oidc.Options) { o.Allow, o.Groups = []string{"groups=admins", "groups=staff"}, []string{"x"} }, claims: map[string]any{"groups": []string{"staff"}}, want: `{"groups":[]}`},
-		"allowed by none":            {edit: func(o *oidc.Options) { o.Allow = []string{"groups=admins"} }, claims: map[string]any{"groups": []string{"staff"}}, fails: oidc.NotAllowed},
-		"allowed by the address":     {edit: func(o *oidc.Options) { o.Allow, o.Claims = []string{"email=*@example.com"}, []string{"name"} }, claims: map[string]any{"email": "a@Example.com", "email_verified": "true"}, want: ""},
-		"another domain":             {edit: func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} }, claims: map[string]any{"email": "a@example.com.evil", "email_verified": true}, fails: oidc.NotAllowed},
-		"not verified":               {edit: func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} }, claims: map[string]any{"email": "a@example.com"}, fails: oidc.NotAllowed},
-		"verified by another source": {edit: func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} }, claims: map[string]any{"email": "a@x", "email_verified": true}, userInfo: map[string]any{"email": "a@example.com"}, fails: oidc.NotAllowed},
-		"allowed by sub":             {edit: func(o *oidc.Options) { o.Allow = []string{"sub=sub-*"} }, want: ""},
-		"remote user":                {edit: func(o *oidc.Options) { o.RemoteUser = "preferred_username" }, claims: map[string]any{"preferred_username": "ann"}, want: `{"preferred_username":"ann"}`},
-		"remote user missing":        {edit: func(o *oidc.Options) { o.RemoteUser = "preferred_username" }, fails: oidc.NotVerified},
+		"groups by patterns": {
+			edit:   func(o *oidc.Options) { o.Groups = []string{"team-*", "x*y*z", "ops"} },
+			claims: map[string]any{"groups": []string{"team-a", "teams", "x1y2z", "xyz1", "ops", "ops2", ""}}, want: `{"groups":["team-a","x1y2z","ops"]}`,
+		},
+		"names mapped": {
+			edit:   func(o *oidc.Options) { o.Claims = []string{"groups=roles", "email=mail", "name"} },
+			claims: map[string]any{"roles": []string{"a"}, "mail": "m", "groups": []string{"no"}, "name": "N"},
+			want:   `{"name":"N","email":"m","groups":["a"]}`,
+		},
+		"one group as a text": {claims: map[string]any{"groups": "a"}, want: `{"groups":["a"]}`},
+		"userinfo over the token": {claims: map[string]any{"name": "old", "email": "e"}, userInfo: map[string]any{
+			"name":   "new",
+			"groups": []string{"g"},
+		}, want: `{"name":"new","email":"e","groups":["g"]}`},
+		"other kinds": {edit: func(o *oidc.Options) { o.Claims = []string{"age", "vip", "l"} }, claims: map[string]any{
+			"age": 42,
+			"vip": true, "l": []string{"x"},
+		}, want: `{"age":"42","l":["x"],"vip":"true"}`},
+		"nothing": {claims: map[string]any{"name": nil}, want: ""},
+		"allowed by a group": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Groups = []string{"groups=admins", "groups=staff"}, []string{"x"} },
+			claims: map[string]any{"groups": []string{"staff"}}, want: `{"groups":[]}`,
+		},
+		"allowed by none": {edit: func(o *oidc.Options) { o.Allow = []string{"groups=admins"} }, claims: map[string]any{"groups": []string{"staff"}}, fails: oidc.NotAllowed},
+		"allowed by the address": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"email=*@example.com"}, []string{"name"} },
+			claims: map[string]any{"email": "a@Example.com", "email_verified": "true"}, want: "",
+		},
+		"another domain": {
+			edit:   func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} },
+			claims: map[string]any{"email": "a@example.com.evil", "email_verified": true}, fails: oidc.NotAllowed,
+		},
+		"not verified": {
+			edit:   func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} },
+			claims: map[string]any{"email": "a@example.com"}, fails: oidc.NotAllowed,
+		},
+		"verified by another source": {
+			edit:   func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} },
+			claims: map[string]any{"email": "a@x", "email_verified": true}, userInfo: map[string]any{"email": "a@example.com"}, fails: oidc.NotAllowed,
+		},
+		"allowed by sub": {edit: func(o *oidc.Options) { o.Allow = []string{"sub=sub-*"} }, want: ""},
+		"remote user": {
+			edit:   func(o *oidc.Options) { o.RemoteUser = "preferred_username" },
+			claims: map[string]any{"preferred_username": "ann"}, want: `{"preferred_username":"ann"}`,
+		},
+		"remote user missing": {edit: func(o *oidc.Options) { o.RemoteUser = "preferred_username" }, fails: oidc.NotVerified},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := oidctest.New(t)

@@ -37,7 +37,10 @@ func TestKeysAreFetched(t *testing.T) {
 	}
 	assert.Equal(t, 2, p.Calls("/keys"))
 	for range 5 {
-		_, err = c.Logout(t.Context(), oidctest.Signed(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: signer.Key.(jose.JSONWebKey).Key, KeyID: "made up"}}, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+		_, err = c.Logout(t.Context(), oidctest.Signed(jose.SigningKey{
+			Algorithm: jose.RS256,
+			Key:       jose.JSONWebKey{Key: signer.Key.(jose.JSONWebKey).Key, KeyID: "made up"},
+		}, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
 		require.Error(t, err)
 	}
 	assert.Equal(t, 2, p.Calls("/keys"), "strangers cannot make it fetch")

@@ -129,7 +129,8 @@ func checkAdminEnd(h *harness) {
 
 func checkAdminNames(h *harness) {
 	for _, user := range []string{
-		"a/b", "/", "//", "a/sessions", "a/sessions/b", "..", ".", "a%2Fb", "%", "%25", "100%", "a b", "a+b", "a?b", "a#b", "a&b=c", "Jürgen", "🧥", `a"b`, "a\\b", "a;b", ":user_id", "*", "-", "a-b.c", "sessions",
+		"a/b", "/", "//", "a/sessions", "a/sessions/b", "..", ".", "a%2Fb", "%", "%25", "100%", "a b", "a+b", "a?b", "a#b", "a&b=c", "Jürgen",
+		"🧥", `a"b`, "a\\b", "a;b", ":user_id", "*", "-", "a-b.c", "sessions",
 		strings.Repeat("ü", 128), "\u00a0", "~", "a:b", "a@b", "users/sessions",
 	} {
 		token := h.Login(user)
@@ -186,7 +187,10 @@ func checkAdminRebinding(h *harness) {
 		{"Host: localhost", "Origin: http://localhost"},
 		{"Host: evil.example", "X-Forwarded-Host: localhost"},
 	} {
-		for _, route := range []string{"GET /healthz", "GET /readyz", "GET /metrics", "GET /debug/pprof/", "GET /debug/pprof/heap", "GET " + path, "DELETE " + path, "DELETE " + path + "/" + h.IDOf(token), "GET /nowhere"} {
+		for _, route := range []string{
+			"GET /healthz", "GET /readyz", "GET /metrics", "GET /debug/pprof/", "GET /debug/pprof/heap", "GET " + path,
+			"DELETE " + path, "DELETE " + path + "/" + h.IDOf(token), "GET /nowhere",
+		} {
 			method, path, _ := strings.Cut(route, " ")
 			resp := h.adminDo(method, path, head...)
 			assert.Contains(h, []int{400, 403}, resp.Status, "%s: %q", route, head)
@@ -201,13 +205,18 @@ func checkAdminRebinding(h *harness) {
 
 func checkAdminBad(h *harness) {
 	for path, status := range map[string]int{
-		"/": 404, "/nowhere": 404, "/healthz/": 404, "/Healthz": 404, "/admin/users//sessions": 404, "/admin/users/x/sessions/": 404, "/admin/users/x": 404, "/admin/users/x/Sessions": 404, "/auth/me": 404, "/auth/verify": 404,
+		"/": 404, "/nowhere": 404, "/healthz/": 404, "/Healthz": 404, "/admin/users//sessions": 404, "/admin/users/x/sessions/": 404,
+		"/admin/users/x": 404, "/admin/users/x/Sessions": 404, "/auth/me": 404, "/auth/verify": 404,
 		"/admin/users/%zz/sessions": 400, "/admin/users/%/sessions": 400, "/admin/users/%2/sessions": 400,
 	} {
 		assert.Equal(h, status, h.adminDo("GET", path).Status, path)
 	}
 	for route, allow := range map[string][]string{
-		"POST /healthz": {"GET", "HEAD"}, "DELETE /readyz": {"GET", "HEAD"}, "POST /metrics": {"GET", "HEAD"}, "POST /debug/pprof/heap": {"GET", "HEAD"}, "POST /admin/users/x/sessions": {"GET", "HEAD", "DELETE"}, "GET /admin/users/x/sessions/y": {"DELETE"}, "PROPFIND /healthz": {"GET", "HEAD"},
+		"POST /healthz": {"GET", "HEAD"}, "DELETE /readyz": {"GET", "HEAD"}, "POST /metrics": {"GET", "HEAD"}, "POST /debug/pprof/heap": {
+			"GET",
+			"HEAD",
+		}, "POST /admin/users/x/sessions": {"GET", "HEAD", "DELETE"}, "GET /admin/users/x/sessions/y": {"DELETE"},
+		"PROPFIND /healthz": {"GET", "HEAD"},
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		resp := h.adminDo(method, path)

@@ -35,9 +35,15 @@ func checkBodyLimit(h *harness) {
 			want.Code = ""
 		}
 		for name, req := range map[string]request{
-			"length":    {Method: method, Path: path, Head: []string{asJSON, h.Cookie(token)}, Body: strings.Repeat(" ", 16<<10+1)},
-			"chunked":   {Method: method, Path: path, Head: []string{asJSON, h.Cookie(token), "Transfer-Encoding: chunked"}, Body: fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", 16<<10+1, strings.Repeat(" ", 16<<10+1))},
-			"chunks":    {Method: method, Path: path, Head: []string{asJSON, h.Cookie(token), "Transfer-Encoding: chunked"}, Body: strings.Repeat("400\r\n"+strings.Repeat(" ", 1024)+"\r\n", 17) + "0\r\n\r\n"},
+			"length": {Method: method, Path: path, Head: []string{asJSON, h.Cookie(token)}, Body: strings.Repeat(" ", 16<<10+1)},
+			"chunked": {
+				Method: method, Path: path, Head: []string{asJSON, h.Cookie(token), "Transfer-Encoding: chunked"},
+				Body: fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", 16<<10+1, strings.Repeat(" ", 16<<10+1)),
+			},
+			"chunks": {
+				Method: method, Path: path, Head: []string{asJSON, h.Cookie(token), "Transfer-Encoding: chunked"},
+				Body: strings.Repeat("400\r\n"+strings.Repeat(" ", 1024)+"\r\n", 17) + "0\r\n\r\n",
+			},
 			"huge":      {Method: method, Path: path, Head: []string{asJSON, h.Cookie(token), "Content-Length: 99999999999"}, Body: ""},
 			"multipart": {Method: method, Path: path, Head: []string{"Content-Type: multipart/form-data; boundary=x", h.Cookie(token)}, Body: strings.Repeat("x", 16<<10+1)},
 		} {
@@ -85,7 +91,8 @@ func checkHeaderLimit(h *harness) {
 func checkMethods(h *harness) {
 	token := h.Login(h.User())
 	allowed := map[string][]string{
-		"/auth/login": {"GET", "HEAD", "POST"}, "/auth/login.js": {"GET", "HEAD"}, "/auth/userinfo": {"GET", "HEAD"}, "/auth/me": {"GET", "HEAD"}, "/auth/refresh": {"POST"}, "/auth/logout": {"POST"},
+		"/auth/login": {"GET", "HEAD", "POST"}, "/auth/login.js": {"GET", "HEAD"}, "/auth/userinfo": {"GET", "HEAD"}, "/auth/me": {"GET", "HEAD"},
+		"/auth/refresh": {"POST"}, "/auth/logout": {"POST"},
 		"/auth/sessions": {"GET", "HEAD", "DELETE"}, "/auth/sessions/abc": {"DELETE"},
 		"/auth/devices": {"GET", "HEAD"}, "/auth/devices.js": {"GET", "HEAD"}, "/auth/devices.css": {"GET", "HEAD"}, "/openapi.yaml": {"GET", "HEAD"},
 	}
@@ -112,7 +119,9 @@ func checkPaths(h *harness) {
 	for _, path := range []string{
 		"/", "/auth", "/auth/", "/nowhere", "/favicon.ico", "/auth/me/", "/auth/me/x", "/Auth/me", "/AUTH/ME", "/auth/Me", "/auth//me", "//auth/me", "/auth/./me",
 		"/auth/x/../me", "/auth/%6de", "/auth%2Fme", "/%61uth/me", "/auth/me%20", "/auth/me;x=1", "/auth/me,", "/auth\\me", "/auth/sessions/", "/auth/sessions//", "/auth/sessions/a/b",
-		"/auth/devices/", "/auth/Devices", "/auth/devices.html", "/auth/devices.js/", "/auth/devices.map", "/page/devices.js", "/devices", "/openapi", "/openapi.yaml/", "/OpenAPI.yaml", "/openapi.yml", "/auth/login/", "/auth/logout/", "/auth/refresh/", "/auth/verify/", "/auth/sessions/%2F/x",
+		"/auth/devices/", "/auth/Devices", "/auth/devices.html", "/auth/devices.js/", "/auth/devices.map", "/page/devices.js", "/devices",
+		"/openapi", "/openapi.yaml/", "/OpenAPI.yaml", "/openapi.yml", "/auth/login/", "/auth/logout/", "/auth/refresh/", "/auth/verify/",
+		"/auth/sessions/%2F/x",
 		"/healthz", "/readyz", "/metrics", "/debug/pprof/", "/admin/users/x/sessions",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE", "HEAD", "PROPFIND"} {

@@ -39,14 +39,15 @@ func checkEarlyAnswers(h *harness) {
 		text string
 		want answer
 	}{
-		"chunks":        {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + body + "\r\n0\r\n\r\n", answer{Status: 413, Code: "body_too_large"}},
-		"a header":      {"GET /auth/me HTTP/1.1\r\nHost: x\r\nX: " + body + "\r\n\r\n", answer{Status: 431, Code: "header_too_large"}},
-		"many headers":  {"GET /auth/me HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("a:\r\n", megabyte/4) + "\r\n", answer{Status: 431, Code: "header_too_large"}},
-		"a target":      {"GET /" + body + " HTTP/1.1\r\nHost: x\r\n\r\n", answer{Status: 431, Code: "header_too_large"}},
-		"no HTTP":       {"\x00\r\n" + body, answer{Status: 400, Code: "bad_request"}},
-		"a bad length":  {"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n" + body, answer{Status: 400, Code: "bad_request"}},
-		"a bad chunk":   {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n" + body, answer{Status: 400, Code: "bad_request"}},
-		"many trailers": {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + strings.Repeat("a:\r\n", megabyte/4) + "\r\n", answer{Status: 431, Code: "header_too_large"}},
+		"chunks":       {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + body + "\r\n0\r\n\r\n", answer{Status: 413, Code: "body_too_large"}},
+		"a header":     {"GET /auth/me HTTP/1.1\r\nHost: x\r\nX: " + body + "\r\n\r\n", answer{Status: 431, Code: "header_too_large"}},
+		"many headers": {"GET /auth/me HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("a:\r\n", megabyte/4) + "\r\n", answer{Status: 431, Code: "header_too_large"}},
+		"a target":     {"GET /" + body + " HTTP/1.1\r\nHost: x\r\n\r\n", answer{Status: 431, Code: "header_too_large"}},
+		"no HTTP":      {"\x00\r\n" + body, answer{Status: 400, Code: "bad_request"}},
+		"a bad length": {"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n" + body, answer{Status: 400, Code: "bad_request"}},
+		"a bad chunk":  {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n" + body, answer{Status: 400, Code: "bad_request"}},
+		"many trailers": {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + strings.Repeat("a:\r\n",
+			megabyte/4) + "\r\n", answer{Status: 431, Code: "header_too_large"}},
 	} {
 		h.checkEarly(h.Wire, name, c.text, c.want)
 	}
@@ -114,7 +115,8 @@ func checkTrailers(h *harness) {
 	const chunked = "Transfer-Encoding: chunked\r\n\r\n0\r\n"
 	tooMany := answer{Status: 431, Code: "header_too_large"}
 	for name, trailers := range map[string]string{
-		"cross-site": "Sec-Fetch-Site: cross-site\r\n", "origin": "Origin: https://evil.example\r\n", "most": strings.Repeat("a:\r\n", 128), "long": "a: " + strings.Repeat("x", 8000) + "\r\n",
+		"cross-site": "Sec-Fetch-Site: cross-site\r\n", "origin": "Origin: https://evil.example\r\n", "most": strings.Repeat("a:\r\n", 128),
+		"long": "a: " + strings.Repeat("x", 8000) + "\r\n",
 	} {
 		c := h.Wire.Open(h)
 		for range 2 {
@@ -125,7 +127,8 @@ func checkTrailers(h *harness) {
 		}
 	}
 	for name, trailers := range map[string]string{
-		"one more": strings.Repeat("a:\r\n", 129) + "\r\n", "different": "b:\r\n" + strings.Repeat("a:\r\n", 128) + "\r\n", "no end": strings.Repeat("a:\r\n", 129), "too long": "a: " + strings.Repeat("x", 9000) + "\r\n\r\n",
+		"one more": strings.Repeat("a:\r\n", 129) + "\r\n", "different": "b:\r\n" + strings.Repeat("a:\r\n", 128) + "\r\n",
+		"no end": strings.Repeat("a:\r\n", 129), "too long": "a: " + strings.Repeat("x", 9000) + "\r\n\r\n",
 	} {
 		resp := h.sendAll(h.Wire, "POST /auth/logout HTTP/1.1\r\nHost: x\r\n"+chunked+trailers, name)
 		assert.Equal(h, tooMany, h.Answer(resp), name)

@@ -30,13 +30,15 @@ func (h *harness) loginBody(body string, head ...string) response {
 func checkMediaType(h *harness) {
 	body := `{"user_id":"u"}`
 	for _, good := range []string{
-		"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8", "APPLICATION/JSON", "Application/Json ; q=1", "application/json;", "application/json; a=\";\"",
+		"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8", "APPLICATION/JSON", "Application/Json ; q=1",
+		"application/json;", "application/json; a=\";\"",
 	} {
 		assert.Equal(h, 200, h.loginBody(body, "Content-Type: "+good).Status, good)
 	}
 	for _, bad := range []string{
 		"text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonp", "application/json5", "application/json-patch+json",
-		"application/problem+json", "application/vnd.api+json", "json", "application / json", "application/json,text/plain", "*/*", "text/plain; application/json", "xapplication/json", "application",
+		"application/problem+json", "application/vnd.api+json", "json", "application / json", "application/json,text/plain", "*/*",
+		"text/plain; application/json", "xapplication/json", "application",
 	} {
 		assert.Equal(h, answer{Status: 415, Code: "unsupported_media_type"}, h.Answer(h.loginBody(body, "Content-Type: "+bad)), bad)
 	}

@@ -201,7 +201,10 @@ func checkReturnAddress(h *harness) {
 	for _, line := range twice {
 		assert.Empty(h, h.returned(append([]string{line}, twice...)...), "twice: %s", line)
 	}
-	other := []string{"X_Forwarded_Proto: https", "X_Forwarded_Host: app.example", "X_Forwarded_Uri: /x", "Forwarded: proto=https;host=app.example", "X-Rewrite-Url: https://app.example/x"}
+	other := []string{
+		"X_Forwarded_Proto: https", "X_Forwarded_Host: app.example", "X_Forwarded_Uri: /x",
+		"Forwarded: proto=https;host=app.example", "X-Rewrite-Url: https://app.example/x",
+	}
 	assert.Empty(h, h.returned(other...), "other headers are not read")
 	alias := []string{"X_Forwarded_Host: evil.example", "X-Forwarded_Host: evil.example", "X-Forwarded-Port: 8443", "X-Forwarded-Prefix: /evil", "X-Forwarded-Ssl: off"}
 	assert.Equal(h, "https://app.example/x", h.returned(append(alias, twice...)...), "nor do they add to one")

@@ -23,8 +23,10 @@ var logRules = []rule{
 }
 
 var hostile = map[string]string{
-	"CR LF": "\r\n{\"event\":\"login\"}", "LF": "a\nb", "ESC": "\x1b[31mred\x1b[0m", "NUL": "\x00", "quotes": `","event":"logout","x":"`, "backslash": `\`, "invalid UTF-8": "\xff\xfe\xed\xa0\x80",
-	"bidi": "\u202e\u2066", "line separator": "\u2028\u2029", "8 KiB": strings.Repeat("x", 7000), "8 KiB of quotes": strings.Repeat(`"`, 7000), "C1": "\u0085\u009b31m", "format": "%s%d%!(EXTRA)", "JSON": `{"a":1}`,
+	"CR LF": "\r\n{\"event\":\"login\"}", "LF": "a\nb", "ESC": "\x1b[31mred\x1b[0m", "NUL": "\x00", "quotes": `","event":"logout","x":"`,
+	"backslash": `\`, "invalid UTF-8": "\xff\xfe\xed\xa0\x80",
+	"bidi": "\u202e\u2066", "line separator": "\u2028\u2029", "8 KiB": strings.Repeat("x", 7000), "8 KiB of quotes": strings.Repeat(`"`, 7000),
+	"C1": "\u0085\u009b31m", "format": "%s%d%!(EXTRA)", "JSON": `{"a":1}`,
 }
 
 // LOG-03: in the user name, the user agent, the path, the origin and the administrator's path.

@@ -219,7 +219,10 @@ func checkProfiles(h *harness) {
 	assert.Contains(h, stacks, "goroutine profile: total", "stacks without arguments")
 	for path, want := range map[string]answer{
 		"nothing": {Status: 404, Code: "not_found", Cookie: ""}, "cmdline": {Status: 404, Code: "not_found", Cookie: ""}, "symbol": {Status: 404, Code: "not_found", Cookie: ""},
-		"profile?seconds=0": {Status: 400, Code: "malformed_query", Cookie: ""}, "profile?seconds=301": {Status: 400, Code: "malformed_query", Cookie: ""}, "trace?seconds=NaN": {Status: 400, Code: "malformed_query", Cookie: ""},
+		"profile?seconds=0": {Status: 400, Code: "malformed_query", Cookie: ""}, "profile?seconds=301": {
+			Status: 400, Code: "malformed_query",
+			Cookie: "",
+		}, "trace?seconds=NaN": {Status: 400, Code: "malformed_query", Cookie: ""},
 	} {
 		assert.Equal(h, want, h.Answer(h.adminDo("GET", "/debug/pprof/"+path)), path)
 	}

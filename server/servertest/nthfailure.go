@@ -198,7 +198,10 @@ func stubborn(h *harness) (faults []string) {
 // DOS-06: if the store panics, at whichever operation, the answer is 500 and the process lives.
 func checkStorePanics(h *harness) {
 	for _, v := range visits {
-		for _, op := range []string{httpcontract.OpLoad, httpcontract.OpMark, httpcontract.OpCreate, httpcontract.OpSwap, httpcontract.OpEnd, httpcontract.OpList, httpcontract.OpEndUser} {
+		for _, op := range []string{
+			httpcontract.OpLoad, httpcontract.OpMark, httpcontract.OpCreate, httpcontract.OpSwap, httpcontract.OpEnd,
+			httpcontract.OpList, httpcontract.OpEndUser,
+		} {
 			user, token, other := h.visitors()
 			did := false
 			h.Store.On(func(got string) error {

@@ -149,7 +149,8 @@ func checkProviderLogin(h *harness) {
 	require.NoError(h, err)
 	q := u.Query()
 	for name, want := range map[string]string{
-		"response_type": "code", "client_id": oidctest.ClientID, "redirect_uri": externalURL + "/auth/oidc/callback", "scope": "openid profile email", "code_challenge_method": "S256", "prompt": "",
+		"response_type": "code", "client_id": oidctest.ClientID, "redirect_uri": externalURL + "/auth/oidc/callback",
+		"scope": "openid profile email", "code_challenge_method": "S256", "prompt": "",
 	} {
 		assert.Equal(h, want, q.Get(name), name)
 	}

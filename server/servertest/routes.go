@@ -285,7 +285,10 @@ func checkLogoutAnonymous(h *harness) {
 
 func checkHead(h *harness) {
 	token := h.Login(h.User())
-	for _, path := range []string{"/auth/me", "/auth/sessions", "/auth/verify", "/auth/devices", "/auth/devices.js", "/auth/login", "/auth/login?rd=/x", "/auth/login.js", "/auth/userinfo", "/openapi.yaml"} {
+	for _, path := range []string{
+		"/auth/me", "/auth/sessions", "/auth/verify", "/auth/devices", "/auth/devices.js", "/auth/login",
+		"/auth/login?rd=/x", "/auth/login.js", "/auth/userinfo", "/openapi.yaml",
+	} {
 		for _, line := range []string{h.Cookie(token), "X-None: 1", h.Cookie("dead")} {
 			get, head := h.Get(path, line), h.Do("HEAD", path, line)
 			assert.Equal(h, get.Status, head.Status, path)

@@ -58,7 +58,8 @@ func checkNoSignIn(h *harness) {
 func checkSignedIn(h *harness) {
 	token := h.Login(h.User())
 	for query, want := range map[string]string{
-		"": "/auth/devices", "?rd=" + url.QueryEscape("/a?b=c&d=%2F"): "/a?b=c&d=%2F", "?rd=https%3A%2F%2Fapp.example%2Fx": "https://app.example/x", "?rd=//evil.example": "/auth/devices",
+		"": "/auth/devices", "?rd=" + url.QueryEscape("/a?b=c&d=%2F"): "/a?b=c&d=%2F", "?rd=https%3A%2F%2Fapp.example%2Fx": "https://app.example/x",
+		"?rd=//evil.example": "/auth/devices",
 	} {
 		resp := h.Get("/auth/login"+query, h.Cookie(token))
 		assert.Equal(h, answer{Status: 303}, h.Answer(resp), query)
@@ -85,9 +86,12 @@ func checkSignInReturn(h *harness) {
 		assert.Equal(h, want, returned("rd="+url.QueryEscape(rd)), rd)
 	}
 	for _, rd := range []string{
-		"", "x", "//evil.example", `/\evil.example`, "/%2fevil.example", "/%5cevil.example", "/%252fevil.example", "/%09/evil.example", "/x//y", `\evil.example`, "/x#y", "/a b", "/ü", "/\x00",
-		"/%0d%0ax", "https://evil.example/x", "https://app.example", "https://app.example.evil.example/", "https://app.example@evil.example/", "https://APP.example/x", "https://app.example//x",
-		"http://app.example/x", "http://plain.example/x", "javascript:alert(1)", "javascript://app.example/%0aalert(1)", "data:text/html,x", "https:app.example/x", " https://app.example/x",
+		"", "x", "//evil.example", `/\evil.example`, "/%2fevil.example", "/%5cevil.example", "/%252fevil.example", "/%09/evil.example", "/x//y",
+		`\evil.example`, "/x#y", "/a b", "/ü", "/\x00",
+		"/%0d%0ax", "https://evil.example/x", "https://app.example", "https://app.example.evil.example/", "https://app.example@evil.example/",
+		"https://APP.example/x", "https://app.example//x",
+		"http://app.example/x", "http://plain.example/x", "javascript:alert(1)", "javascript://app.example/%0aalert(1)", "data:text/html,x",
+		"https:app.example/x", " https://app.example/x",
 		"?rd=/x", "/" + strings.Repeat("x", 3000),
 	} {
 		assert.Equal(h, "/auth/devices", returned("rd="+url.QueryEscape(rd)), rd)

@@ -280,7 +280,8 @@ func checkConnsPerIP(h *harness) {
 	refused, err := c.Read("GET")
 	require.NoError(h, err)
 	h.checkAnswer(h.Wire, request{}, refused)
-	early := h.sendAll(h.Wire, "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n"+strings.Repeat("x", megabyte), "a request that is sent before the refusal is seen")
+	early := h.sendAll(h.Wire, "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n"+strings.Repeat("x", megabyte),
+		"a request that is sent before the refusal is seen")
 	assert.Equal(h, answer{Status: 429, Code: "too_many_connections"}, h.Answer(early))
 	assert.Equal(h, answer{Status: 429, Code: "too_many_connections"}, h.Answer(refused))
 	assert.Equal(h, []string{"1"}, refused.Header["Retry-After"])

@@ -123,7 +123,10 @@ func checkVerifyIgnores(h *harness) {
 	for _, path := range []string{"/auth/verify?" + h.CookieName + "=" + token, "/auth/verify?session_id=" + token} {
 		assert.Equal(h, 400, h.Get(path).Status, path)
 	}
-	for _, path := range []string{"/auth/verify/", "/auth/verify/x", "/auth//verify", "//auth/verify", "/auth/./verify", "/x/../auth/verify", "/auth/verify;x", "/auth/%76erify", "/Auth/verify", "/auth/verify%00", "/auth/verify%2F"} {
+	for _, path := range []string{
+		"/auth/verify/", "/auth/verify/x", "/auth//verify", "//auth/verify", "/auth/./verify", "/x/../auth/verify",
+		"/auth/verify;x", "/auth/%76erify", "/Auth/verify", "/auth/verify%00", "/auth/verify%2F",
+	} {
 		assert.Equal(h, 404, h.Get(path, h.Cookie(token)).Status, path)
 	}
 }
@@ -148,7 +151,10 @@ func checkVerifyMalformed(h *harness) {
 			require.NoError(h, c.Close())
 		}
 	}
-	for _, line := range []string{"X-Forwarded-Uri: /public", "X-Forwarded-Uri: //x\r\nX-Forwarded-Uri: /y", "X-Forwarded-Host: a\r\nX-Forwarded-Host: b", "X-Forwarded-Method: OPTIONS", "X-Original-Url: /healthz", "X-Forwarded-Proto:"} {
+	for _, line := range []string{
+		"X-Forwarded-Uri: /public", "X-Forwarded-Uri: //x\r\nX-Forwarded-Uri: /y",
+		"X-Forwarded-Host: a\r\nX-Forwarded-Host: b", "X-Forwarded-Method: OPTIONS", "X-Original-Url: /healthz", "X-Forwarded-Proto:",
+	} {
 		assert.Equal(h, 401, h.Get("/auth/verify", line).Status, line)
 		assert.Equal(h, 200, h.Get("/auth/verify", line, h.Cookie(token)).Status, "metadata takes nobody's session away, either: %s", line)
 	}
@@ -158,7 +164,10 @@ func checkVerifyMalformed(h *harness) {
 func checkVerifyAliases(h *harness) {
 	token := h.Login(h.User())
 	pair := h.CookieName + "=" + token
-	for _, name := range []string{"Cookie_", "_Cookie", "Cookie-", "Cookies", "Coo-kie", "X-Cookie", "Set-Cookie", "Cookie2", "HTTP_COOKIE", "Http-Cookie", "Proxy-Cookie", "Cook\u0131e"} {
+	for _, name := range []string{
+		"Cookie_", "_Cookie", "Cookie-", "Cookies", "Coo-kie", "X-Cookie", "Set-Cookie", "Cookie2", "HTTP_COOKIE",
+		"Http-Cookie", "Proxy-Cookie", "Cook\u0131e",
+	} {
 		resp, err := h.Wire.Send(request{Method: "GET", Path: "/auth/verify", Head: []string{name + ": " + pair}, Body: ""})
 		if assert.NoError(h, err, name) {
 			assert.Contains(h, []int{400, 401}, resp.Status, name)

@@ -17,5 +17,6 @@
 // where the server speaks TLS.
 //
 // Locks: Server.mu and connLimit.mu; neither is held while the other is taken, nor while a connection is read, written or closed.
-// docs/decisions/0039-what-a-connection-costs.md says why buffers.go, lines.go and discard.go are as they are; 0034-connections.md has the measurements behind deadline.go, 0028-a-stop-resets-nobody.md those behind draining.
+// docs/decisions/0039-what-a-connection-costs.md says why buffers.go, lines.go and discard.go are as they are; 0034-connections.md has the
+// measurements behind deadline.go, 0028-a-stop-resets-nobody.md those behind draining.
 package conn

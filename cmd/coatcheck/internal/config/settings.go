@@ -97,7 +97,8 @@ func loginSettings(c *Config) []setting {
 	return []setting{
 		{
 			name: "login", kind: word(&c.Login, []string{"open", "trusted", "users", "webhook", "oidc"}), dev: "open",
-			unset: "must be named", help: "who may log in: anybody as anybody (open), whom a back end with a key names (trusted), who knows his password (users), whom your own back end lets in (webhook), whom an OpenID Connect provider lets in (oidc)",
+			unset: "must be named", help: "who may log in: anybody as anybody (open), whom a back end with a key names (trusted), who knows his " +
+				"password (users), whom your own back end lets in (webhook), whom an OpenID Connect provider lets in (oidc)",
 		},
 		{
 			name: "allow-open-login", kind: onOff(&c.AllowOpenLogin), def: "false",
@@ -335,7 +336,8 @@ func connectionSettings(c *Config) []setting {
 		},
 		{
 			name: "max-header", kind: size(&c.Server.MaxHeader), def: "8KiB",
-			help: "how large a request's line and headers may be, and its trailers; 1KiB to 64KiB. Above 8KiB a connection that waits keeps no buffers, and a request takes one more system call",
+			help: "how large a request's line and headers may be, and its trailers; 1KiB to 64KiB. Above 8KiB a connection that waits keeps no " +
+				"buffers, and a request takes one more system call",
 		},
 		{
 			name: "max-conns", kind: count(&c.Server.MaxConns, 0), unset: "what the descriptors allow, less what other parts of the server may need",

@@ -59,10 +59,12 @@ func (c *Config) noteLifetimes() {
 	p := c.Server.Policy
 	switch {
 	case most.from == fromDefault && p.TTL > coatcheck.DefaultMaxLifetime:
-		c.Notes = append(c.Notes, fmt.Sprintf("--ttl %v (%s) is above the default of --max-lifetime, %v: sessions end %v after they began, used or not; say --max-lifetime if they may live longer",
+		c.Notes = append(c.Notes, fmt.Sprintf("--ttl %v (%s) is above the default of --max-lifetime, %v: sessions end %v after they began, used or "+
+			"not; say --max-lifetime if they may live longer",
 			p.TTL, ttl.from, coatcheck.DefaultMaxLifetime, p.TTL))
 	case ttl.from == fromDefault && p.MaxLifetime > 0 && p.MaxLifetime < coatcheck.DefaultTTL:
-		c.Notes = append(c.Notes, fmt.Sprintf("--max-lifetime %v (%s) is below the default of --ttl, %v, which is then %v", p.MaxLifetime, most.from, coatcheck.DefaultTTL, p.MaxLifetime))
+		c.Notes = append(c.Notes, fmt.Sprintf("--max-lifetime %v (%s) is below the default of --ttl, %v, which is then %v", p.MaxLifetime,
+			most.from, coatcheck.DefaultTTL, p.MaxLifetime))
 	}
 }
 

@@ -27,10 +27,16 @@ func TestCertificateMistakes(t *testing.T) {
 		args []string
 		want string
 	}{
-		"only a certificate":   {[]string{"--tls-cert", good.Cert}, "--tls-key: --tls-cert needs it"},
-		"only a key":           {[]string{"--tls-key", good.Key}, "--tls-cert: --tls-key needs it"},
-		"no such file":         {[]string{"--tls-cert=/nowhere/tls.crt", "--tls-key", good.Key}, `--tls-cert "/nowhere/tls.crt": open /nowhere/tls.crt: no such file or directory (command line)`},
-		"no such key":          {[]string{"--tls-cert", good.Cert, "--tls-key=/nowhere/tls.key"}, `--tls-key "/nowhere/tls.key": open /nowhere/tls.key: no such file or directory (command line)`},
+		"only a certificate": {[]string{"--tls-cert", good.Cert}, "--tls-key: --tls-cert needs it"},
+		"only a key":         {[]string{"--tls-key", good.Key}, "--tls-cert: --tls-key needs it"},
+		"no such file": {
+			[]string{"--tls-cert=/nowhere/tls.crt", "--tls-key", good.Key},
+			`--tls-cert "/nowhere/tls.crt": open /nowhere/tls.crt: no such file or directory (command line)`,
+		},
+		"no such key": {
+			[]string{"--tls-cert", good.Cert, "--tls-key=/nowhere/tls.key"},
+			`--tls-key "/nowhere/tls.key": open /nowhere/tls.key: no such file or directory (command line)`,
+		},
 		"a directory":          {[]string{"--tls-cert", filepath.Dir(good.Cert), "--tls-key", good.Key}, "is a directory"},
 		"no PEM":               {[]string{"--tls-cert", other.Cert, "--tls-key", good.Key}, "holds no certificate in PEM"},
 		"a key as well":        {[]string{"--tls-cert", good.Key, "--tls-key", good.Key}, "holds no certificate in PEM"},

@@ -50,7 +50,8 @@ func (d *doctor) cookieDomain() {
 	suffix, _ := publicsuffix.PublicSuffix(domain)
 	switch {
 	case net.ParseIP(host) != nil && domain != host, domain != host && !strings.HasSuffix(host, "."+domain):
-		d.say("cookie-domain", Problem, "browsers take no cookie for %s from %s: nobody stays logged in; leave --cookie-domain empty, or name a parent domain of the address", domain, host)
+		d.say("cookie-domain", Problem, "browsers take no cookie for %s from %s: nobody stays logged in; leave --cookie-domain empty, or name a "+
+			"parent domain of the address", domain, host)
 	case suffix == domain && domain != host:
 		d.say("cookie-domain", Problem, "%s is a public suffix, for which browsers take no cookie: nobody stays logged in; name your own domain, or none", domain)
 	default:
@@ -82,7 +83,8 @@ func (d *doctor) cookieSameSite() {
 	case mode == "none":
 		d.say("cookie-same-site", Warning, "%s is another site, and browsers that block third-party cookies send none from there; serve it from a subdomain of the same site", which)
 	default:
-		d.say("cookie-same-site", Problem, "%s is another site, and from its pages browsers send no SameSite=%s cookie: everybody is anonymous there; serve it from a subdomain of the same site, or use --cookie-same-site=none", which, mode)
+		d.say("cookie-same-site", Problem, "%s is another site, and from its pages browsers send no SameSite=%s cookie: everybody is anonymous "+
+			"there; serve it from a subdomain of the same site, or use --cookie-same-site=none", which, mode)
 	}
 }
 

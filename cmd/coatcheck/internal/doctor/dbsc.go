@@ -16,7 +16,8 @@ func (d *doctor) dbsc() {
 		return
 	}
 	if d.c.Server.Policy.BoundTTL < config.MinBoundTTL {
-		d.say("dbsc-ttl", Warning, "%v: browsers renew a token from two minutes before its end on, and below %v they run out of the signatures that they allow a site; leave --dbsc-ttl at 10m", d.c.Server.Policy.BoundTTL, config.MinBoundTTL)
+		d.say("dbsc-ttl", Warning, "%v: browsers renew a token from two minutes before its end on, and below %v they run out of the signatures that "+
+			"they allow a site; leave --dbsc-ttl at 10m", d.c.Server.Policy.BoundTTL, config.MinBoundTTL)
 	}
 	switch {
 	case d.url == nil:
@@ -41,7 +42,8 @@ func (d *doctor) dbscArrives(ctx context.Context) {
 		return
 	}
 	if pending.status != http.StatusTooManyRequests {
-		d.say("dbsc", Problem, "the header %s, or the cookie %s-name, does not arrive: what is between drops it, or the server runs with another configuration", dbsc.HeaderSkipped, d.c.Server.Cookie.Name)
+		d.say("dbsc", Problem, "the header %s, or the cookie %s-name, does not arrive: what is between drops it, or the server runs with another "+
+			"configuration", dbsc.HeaderSkipped, d.c.Server.Cookie.Name)
 		return
 	}
 	proved, err := d.fetch(ctx, http.MethodGet, "/auth/me", append(head, dbsc.HeaderProof, strings.Repeat("A", rsaProof))...)
@@ -49,7 +51,8 @@ func (d *doctor) dbscArrives(ctx context.Context) {
 	case err != nil:
 		d.say("dbsc", Problem, "%s %s", d.url, cause.Of(err))
 	case proved.status != http.StatusOK:
-		d.say("dbsc", Problem, "the header %s with %d bytes does not arrive (%d): what is between drops it, or allows too few bytes of headers", dbsc.HeaderProof, rsaProof, proved.status)
+		d.say("dbsc", Problem, "the header %s with %d bytes does not arrive (%d): what is between drops it, or allows too few bytes of headers",
+			dbsc.HeaderProof, rsaProof, proved.status)
 	default:
 		d.say("dbsc", Fine, "the headers and the cookie of device-bound sessions arrive")
 	}

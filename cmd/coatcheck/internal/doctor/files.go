@@ -93,7 +93,8 @@ func (d *doctor) unused(dir string) {
 	case err != nil:
 		d.say("data-dir", Problem, "%v", err)
 	case len(others) > 0:
-		d.say("data-dir", Warning, "%s holds files and no sessions, and the server would put its own beside them: see that it is the right folder, and that no copy lacks its journal", dir)
+		d.say("data-dir", Warning, "%s holds files and no sessions, and the server would put its own beside them: see that it is the right folder, "+
+			"and that no copy lacks its journal", dir)
 	default:
 		if err := writable(dir); err != nil {
 			d.say("data-dir", Problem, "%s cannot be written: %v", dir, err)

@@ -45,7 +45,8 @@ func (d *doctor) public(ctx context.Context) {
 func (d *doctor) between(h http.Header) {
 	switch {
 	case h.Get("Age") != "" || !strings.Contains(h.Get("Cache-Control"), "no-store"):
-		d.say("url-cache", Problem, "what is between stores answers, or lets browsers store them (Cache-Control %q, Age %q): one person may get another's; turn caching off for these paths", adminclient.Printable(h.Get("Cache-Control")), adminclient.Printable(h.Get("Age")))
+		d.say("url-cache", Problem, "what is between stores answers, or lets browsers store them (Cache-Control %q, Age %q): one person may get "+
+			"another's; turn caching off for these paths", adminclient.Printable(h.Get("Cache-Control")), adminclient.Printable(h.Get("Age")))
 	default:
 		d.say("url-cache", Fine, "answers are not stored on the way")
 	}
@@ -57,7 +58,8 @@ func (d *doctor) between(h http.Header) {
 	case proxy == "":
 		d.say("url-proxy", Fine, "nothing between has named itself")
 	case len(d.c.Server.TrustedProxies) == 0:
-		d.say("url-proxy", Problem, "%q is between, and --trusted-proxies is empty: everybody seems to come from its address, so that ten failed logins of one lock out all; name its address", adminclient.Printable(proxy))
+		d.say("url-proxy", Problem, "%q is between, and --trusted-proxies is empty: everybody seems to come from its address, so that ten failed "+
+			"logins of one lock out all; name its address", adminclient.Printable(proxy))
 	default:
 		d.say("url-proxy", Fine, "%q is between, and --trusted-proxies is set", adminclient.Printable(proxy))
 	}

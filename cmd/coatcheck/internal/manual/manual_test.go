@@ -14,7 +14,10 @@ import (
 
 var commands = []manual.Command{
 	{Name: "serve", Args: "[flags]", About: "start the server; it's easy: try [--dev]", Settings: true},
-	{Name: "sessions", Args: "list|revoke USER", About: "show or end", Words: []string{"list", "revoke"}, Flags: []config.Info{{Name: "json", Help: "print JSON"}, {Name: "admin-url", Noun: "URL", Help: "where"}}},
+	{Name: "sessions", Args: "list|revoke USER", About: "show or end", Words: []string{"list", "revoke"}, Flags: []config.Info{{
+		Name: "json",
+		Help: "print JSON",
+	}, {Name: "admin-url", Noun: "URL", Help: "where"}}},
 	{Name: "version", About: "print the version"},
 }
 

@@ -8,11 +8,13 @@ import (
 // zsh is a script for zsh's completion system.
 func zsh(commands []Command) string {
 	var b strings.Builder
-	b.WriteString("#compdef coatcheck\n# zsh completion for coatcheck: coatcheck completion zsh > /usr/share/zsh/vendor-completions/_coatcheck\n_coatcheck() {\n  local -a commands\n  commands=(\n")
+	b.WriteString("#compdef coatcheck\n# zsh completion for coatcheck: coatcheck completion zsh > " +
+		"/usr/share/zsh/vendor-completions/_coatcheck\n_coatcheck() {\n  local -a commands\n  commands=(\n")
 	for i := range commands {
 		fmt.Fprintf(&b, "    %s\n", zshQuote(commands[i].Name+":"+commands[i].About))
 	}
-	b.WriteString("  )\n  if ((CURRENT == 2)); then\n    _describe command commands\n    return\n  fi\n  local command=$words[2]\n  words=(\"${(@)words[2,-1]}\")\n  ((CURRENT--))\n  case $command in\n")
+	b.WriteString("  )\n  if ((CURRENT == 2)); then\n    _describe command commands\n    return\n  fi\n  local command=$words[2]\n  " +
+		"words=(\"${(@)words[2,-1]}\")\n  ((CURRENT--))\n  case $command in\n")
 	for i := range commands {
 		c := &commands[i]
 		fmt.Fprintf(&b, "  %s)\n    _arguments", c.Name)
