@@ -62,7 +62,6 @@ type Server struct {
 
 // New returns a server for the store, or all mistakes of the configuration. The caller closes the store.
 func New(store coatcheck.Store, cfg Config) (*Server, error) {
-	counts := newMetrics()
 	err := cfg.Validate()
 	if cfg.Login == nil {
 		err = errors.Join(err, errors.New("login: a mode must be named"))
@@ -71,6 +70,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	counts := newMetrics()
 	manager, err := coatcheck.NewManager(counts.store.around(store), cfg.Policy)
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		mode:     cfg.Login,
 		traits:   cfg.Login.Traits(),
 		keys:     cfg.AdminKeys,
-		origins:  make(map[string]string, len(cfg.TrustedOrigins)),
+		origins:  setOf(cfg.TrustedOrigins),
 		base:     newBaseHeaders(len(cfg.TrustedOrigins) > 0),
 		remember: cfg.RememberTTL,
 		reauth:   cfg.ReauthWithin,
@@ -98,25 +98,27 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 
 		refused: cfg.WritesRefused, reloadFailed: cfg.ReloadFailed,
 	}
-	if s.provider = cfg.OIDC; s.provider != nil {
-		s.remoteUser = s.provider.RemoteUserClaim()
-		s.providerLimit = login.NewProviderLimit(manager.Now)
-		if s.providerIndex, err = s.newProviderIndex(cfg); err != nil {
-			return nil, err
-		}
+	s.access = newAccessLog(cfg.Logger, s.client)
+	if err := s.useProvider(cfg); err != nil {
+		return nil, err
 	}
 	if s.sessions, err = s.newSessions(cfg); err != nil {
 		return nil, err
-	}
-	s.access = newAccessLog(cfg.Logger, s.client)
-	for _, o := range cfg.TrustedOrigins {
-		s.origins[o] = o
 	}
 	if err := s.makeApps(cfg); err != nil {
 		return nil, err
 	}
 	s.makeListeners(cfg)
 	return s, nil
+}
+
+// setOf maps each origin to itself.
+func setOf(origins []string) map[string]string {
+	set := make(map[string]string, len(origins))
+	for _, origin := range origins {
+		set[origin] = origin
+	}
+	return set
 }
 
 // makeApps makes the public application and the admin one.

@@ -28,8 +28,7 @@ var (
 	problemLoginRefused    = middleware.NewProblem(401, "login_refused", "The login was refused.")
 	problemOIDCDenied      = middleware.NewProblem(403, "oidc_denied", "The provider did not let you in.")
 	problemOIDCNotAllowed  = middleware.NewProblem(403, "oidc_not_allowed", "You may not sign in here.")
-	problemOIDCNotVerified = middleware.NewProblem(403, "oidc_not_verified", "The provider does not say who you are in the form that is needed "+
-		"here, such as a verified e-mail address.")
+	problemOIDCNotVerified = middleware.NewProblem(403, "oidc_not_verified", "The provider does not say who you are in the form that is needed here, such as a verified e-mail address.")
 	problemClaimsTooLarge  = middleware.NewProblem(403, "claims_too_large", "What is known of the user does not fit a session.")
 	problemGroupRequired   = middleware.NewProblem(403, "group_required", "The user is in none of the groups that may come here.")
 	problemReauth          = middleware.NewProblem(403, "reauth_required", "The login is too old for this; log in again.")
@@ -42,8 +41,7 @@ var (
 	problemBodyTooLarge    = middleware.NewProblem(413, "body_too_large", "The body is larger than 16 KiB.")
 	problemMediaType       = middleware.NewProblem(415, "unsupported_media_type", "The body must be application/json without content encoding.")
 	problemUserID          = middleware.NewProblem(422, "invalid_user_id", "user_id must be a string of 1 to 256 bytes without control characters.")
-	problemClaims          = middleware.NewProblem(422, "invalid_claims", "claims must be an object of strings and of lists of strings; name and "+
-		"email are strings, groups a list, and sub is the user ID's.")
+	problemClaims          = middleware.NewProblem(422, "invalid_claims", "claims must be an object of strings and of lists of strings; name and email are strings, groups a list, and sub is the user ID's.")
 	problemHeaderTooLarge  = middleware.NewProblem(431, "header_too_large", "The header block is larger than the server reads, or has more than 128 lines.")
 	problemLoginThrottled  = middleware.NewProblem(429, "login_throttled", "Too many logins failed. Try again later.")
 	problemTooManyEnds     = middleware.NewProblem(429, "too_many_requests", "The session has ended others too often. Try again later.")

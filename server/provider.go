@@ -97,6 +97,17 @@ func (s *Server) setAttempt(c *fiber.Ctx, cookie oidc.Cookie) {
 	c.Context().Response.Header.Add(fiber.HeaderSetCookie, line)
 }
 
+// useProvider makes the server one of mode oidc if the configuration has a provider.
+func (s *Server) useProvider(cfg Config) (err error) {
+	if s.provider = cfg.OIDC; s.provider == nil {
+		return nil
+	}
+	s.remoteUser = s.provider.RemoteUserClaim()
+	s.providerLimit = login.NewProviderLimit(s.manager.Now)
+	s.providerIndex, err = s.newProviderIndex(cfg)
+	return err
+}
+
 // oidcCallback begins the session of a person whom the provider sends back, and leads to where the person wanted to go. The login
 // begins here: how long the person took at the provider does not matter.
 func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
@@ -144,13 +155,7 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 	s.audit.began(r)
 	s.audit.replaced(r, carriedUser, carried)
 	s.metrics.login(outcomeOK)
-	target := wanted.Return
-	if target == "" {
-		target = afterSignIn
-	}
-	c.Set(fiber.HeaderLocation, target)
-	c.Status(fiber.StatusSeeOther)
-	return nil
+	return sendOn(c, wanted.Return)
 }
 
 // identity asks the provider who the person is, unless the client's address has had it asked too often. That is no count of

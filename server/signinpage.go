@@ -29,12 +29,7 @@ const afterSignIn = "/auth/devices"
 func (s *Server) signInPage(c *fiber.Ctx, r *coatcheck.Request) error {
 	target := s.returns.target(c)
 	if len(r.RawUserID()) > 0 {
-		if target == "" {
-			target = afterSignIn
-		}
-		c.Set(fiber.HeaderLocation, target)
-		c.Status(fiber.StatusSeeOther)
-		return nil
+		return sendOn(c, target)
 	}
 	form := s.traits.Form
 	data := struct {
@@ -50,4 +45,14 @@ func (s *Server) signInPage(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	c.Set(fiber.HeaderContentSecurityPolicy, pageCSP)
 	return static(typeHTML, b.Bytes())(c)
+}
+
+// sendOn leads a person who is signed in to the target, or to where a person goes who has come for nothing else.
+func sendOn(c *fiber.Ctx, target string) error {
+	if target == "" {
+		target = afterSignIn
+	}
+	c.Set(fiber.HeaderLocation, target)
+	c.Status(fiber.StatusSeeOther)
+	return nil
 }

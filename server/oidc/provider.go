@@ -89,16 +89,36 @@ const usualDocument = time.Hour
 // New returns a provider, or all mistakes of the options, each of which begins with the name of its flag. It asks the provider
 // nothing yet.
 func New(opt Options) (*Provider, error) {
-	p := &Provider{opt: opt}
-	if p.opt.Now == nil {
-		p.opt.Now = time.Now
+	p := &Provider{opt: opt.withDefaults()}
+	if err := p.take(p.opt); err != nil {
+		return nil, err
 	}
-	if p.opt.Timeout == 0 {
-		p.opt.Timeout = requestTimeout
+	p.client = newClient(opt.RootCAs, p.opt.Timeout)
+	p.keys = &keys{now: p.opt.Now, fetch: func(ctx context.Context, into *jose.JSONWebKeySet) (time.Duration, error) {
+		doc, err := p.discover(ctx)
+		if err != nil {
+			return 0, err
+		}
+		return fetch(ctx, p.client, doc.Keys, into, usualKeys)
+	}}
+	return p, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
 	}
-	if len(p.opt.Scopes) == 0 {
-		p.opt.Scopes = []string{"openid", "profile", "email"}
+	if o.Timeout == 0 {
+		o.Timeout = requestTimeout
 	}
+	if len(o.Scopes) == 0 {
+		o.Scopes = []string{"openid", "profile", "email"}
+	}
+	return o
+}
+
+// take sets what the provider has from its options, or returns all mistakes of them.
+func (p *Provider) take(opt Options) error {
 	var errs []error
 	wrong := func(flag, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("oidc-"+flag+": "+format, args...))
@@ -120,7 +140,7 @@ func New(opt Options) (*Provider, error) {
 	default:
 		p.external = &url.URL{Scheme: external.Scheme, Host: external.Host}
 	}
-	if !slices.Contains(p.opt.Scopes, "openid") {
+	if !slices.Contains(opt.Scopes, "openid") {
 		wrong("scopes", "must contain openid")
 	}
 	if opt.StateKeys == nil {
@@ -136,15 +156,7 @@ func New(opt Options) (*Provider, error) {
 	if p.RemoteUserClaim() != "" && !slices.ContainsFunc(p.kept, func(m mapping) bool { return m.ours == opt.RemoteUser }) {
 		p.kept = append(p.kept, mapping{opt.RemoteUser, opt.RemoteUser})
 	}
-	p.client = newClient(opt.RootCAs, p.opt.Timeout)
-	p.keys = &keys{now: p.opt.Now, fetch: func(ctx context.Context, into *jose.JSONWebKeySet) (time.Duration, error) {
-		doc, err := p.discover(ctx)
-		if err != nil {
-			return 0, err
-		}
-		return fetch(ctx, p.client, doc.Keys, into, usualKeys)
-	}}
-	return p, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // Close closes the connections that are idle.
