@@ -109,6 +109,13 @@ func TestRaceProofAndEnd(t *testing.T) {
 				}
 			}
 		},
+		"revoke all others": func(w *world, _, _ string) (actor, func(t *testing.T)) {
+			elsewhere := w.login("u")
+			return func(ctx context.Context) { _, _ = w.m.EndOthers(ctx, "u", key(w.t, elsewhere)) }, func(t *testing.T) {
+				assert.Equal(t, "u", w.user(elsewhere))
+				w.logout(elsewhere)
+			}
+		},
 		"login of the same user": func(w *world, token, _ string) (actor, func(t *testing.T)) {
 			r := &request{w: w, cookie: token, handler: func(s *coatcheck.Session) { authenticate("u")(s) }}
 			return r.run, func(t *testing.T) {
@@ -188,67 +195,6 @@ func TestRaceProofAndRequest(t *testing.T) {
 			})
 		}
 	}
-}
-
-// A registration beside another request with the token of the login.
-func TestRaceRegistrationAndRequest(t *testing.T) {
-	for name, handler := range map[string]func(*coatcheck.Session){
-		"nothing": func(*coatcheck.Session) {},
-		"value":   insert("x", 1),
-		"refresh": refreshing(t),
-		"logout":  (*coatcheck.Session).Destroy,
-	} {
-		t.Run(name, func(t *testing.T) {
-			explore(t, func(t *testing.T) (*world, []actor, func(*testing.T)) {
-				w := newWorld(t)
-				token, c := w.offered("u")
-				w.clock.Step(time.Second)
-				bind := &device{w: w, token: token, challenge: c, bind: &aKey}
-				other := &request{w: w, cookie: token, handler: handler}
-				return w, []actor{bind.run, other.run}, func(t *testing.T) {
-					require.NoError(t, other.err)
-					if name == "logout" {
-						assert.Zero(t, w.data.live(w.clock.Now()))
-						assert.Empty(t, w.user(bind.ans.token))
-						return
-					}
-					require.NoError(t, bind.err)
-					assert.Equal(t, "u", w.user(bind.ans.token))
-					assert.Equal(t, "u", w.user(token), "requests on their way")
-				}
-			})
-		})
-	}
-}
-
-// Two devices race for one session: one is bound, and the other is refused.
-func TestRaceRegistrations(t *testing.T) {
-	explore(t, func(t *testing.T) (*world, []actor, func(*testing.T)) {
-		w := newWorld(t)
-		token, c := w.offered("u")
-		one := &device{w: w, token: token, challenge: c, bind: &aKey}
-		two := &device{w: w, token: token, challenge: c, bind: &anotherKey}
-		return w, []actor{one.run, two.run}, func(t *testing.T) {
-			won, lost := one, two
-			if one.err != nil {
-				won, lost = two, one
-			}
-			require.NoError(t, won.err)
-			require.ErrorIs(t, lost.err, coatcheck.ErrBound)
-			k, _, err := w.prover(token).openKey()
-			require.NoError(t, err)
-			assert.True(t, k.Equal(*won.bind))
-			assert.Equal(t, "u", w.user(won.ans.token))
-		}
-	})
-}
-
-func (d *device) openKey() (coatcheck.PublicKey, coatcheck.Challenge, error) {
-	r, err := d.w.named(d.token)
-	if err != nil {
-		return coatcheck.PublicKey{}, coatcheck.Challenge{}, err
-	}
-	return r.DeviceKey()
 }
 
 // Each store operation of a registration and of a proof fails in turn, before or after it happened: no cookie is set, and the
