@@ -56,7 +56,7 @@ func TestRaceRegistrations(t *testing.T) {
 			}
 			require.NoError(t, won.err)
 			require.ErrorIs(t, lost.err, coatcheck.ErrBound)
-			k, _, err := w.prover(token).openKey()
+			k, err := w.prover(token).boundKey()
 			require.NoError(t, err)
 			assert.True(t, k.Equal(*won.bind))
 			assert.Equal(t, "u", w.user(won.ans.token))
@@ -64,12 +64,14 @@ func TestRaceRegistrations(t *testing.T) {
 	})
 }
 
-func (d *device) openKey() (coatcheck.PublicKey, coatcheck.Challenge, error) {
+// boundKey returns the key that the session is bound to.
+func (d *device) boundKey() (coatcheck.PublicKey, error) {
 	r, err := d.w.named(d.token)
 	if err != nil {
-		return coatcheck.PublicKey{}, coatcheck.Challenge{}, err
+		return coatcheck.PublicKey{}, err
 	}
-	return r.DeviceKey()
+	k, _, err := r.DeviceKey()
+	return k, err
 }
 
 // A browser that has lost the answer of its registration registers again, beside the first: both are done. The token that was
@@ -105,7 +107,7 @@ func TestRaceProofAndRegistration(t *testing.T) {
 				proof := w.prover(a.token)
 				bind := &device{w: w, token: login, challenge: c, bind: &again}
 				return w, []actor{proof.run, bind.run}, func(t *testing.T) {
-					k, _, err := w.prover(a.token).openKey()
+					k, err := w.prover(a.token).boundKey()
 					require.NoError(t, err)
 					assert.True(t, k.Equal(aKey))
 					last := proof.ans

@@ -8,25 +8,23 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/network"
-	cdppage "github.com/chromedp/cdproto/page"
-	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/testoutput"
+	"github.com/coatcheck/coatcheck/redisstore"
+	"github.com/coatcheck/coatcheck/redisstore/redistest"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/shardstore"
@@ -38,15 +36,84 @@ const tooOld = 11*time.Minute + time.Second
 // nodes are servers that share a store, at one address: each connection goes to another one.
 type nodes struct {
 	*testing.T
-	port  string
-	spki  string // of their certificate, as Chromium's flag wants it
-	clock *clock
-	log   *testoutput.Buffer
-	down  []*store
+	port    string
+	direct  string // the port without a front
+	spki    string // of their certificate, as Chromium's flag wants it
+	pair    tls.Certificate
+	clock   *clock
+	log     *testoutput.Buffer
+	stores  []coatcheck.Store // as the nodes see them
+	trouble trouble
 }
 
-// serveNodes starts a server for each store.
-func serveNodes(t *testing.T, edit func(*server.Config), stores ...coatcheck.Store) *nodes {
+// trouble is what goes wrong with the stores of all nodes.
+type trouble struct {
+	down   atomic.Bool  // nothing can be read
+	losing atomic.Int32 // so many of the next Swaps lose their answers; they happened
+}
+
+type troubledStore struct {
+	coatcheck.Store
+	*trouble
+}
+
+func (s troubledStore) Load(ctx context.Context, key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) error {
+	if s.down.Load() {
+		return coatcheck.ErrUnavailable
+	}
+	return s.Store.Load(ctx, key, id, now, rec)
+}
+
+func (s troubledStore) Swap(ctx context.Context, rec *coatcheck.Record, old uint64, now time.Time, cur *coatcheck.Record) error {
+	err := s.Store.Swap(ctx, rec, old, now, cur)
+	if err == nil && s.losing.Load() > 0 {
+		s.losing.Add(-1)
+		return coatcheck.ErrUnavailable
+	}
+	return err
+}
+
+// openStores opens the stores of the nodes of a scenario, by the scenario's name.
+var openStores = map[string]func(t *testing.T) []coatcheck.Store{
+	"memory":                 func(t *testing.T) []coatcheck.Store { return []coatcheck.Store{memory(t)} },
+	"Redis":                  func(t *testing.T) []coatcheck.Store { return onRedis(t, 1) },
+	"two nodes on one Redis": func(t *testing.T) []coatcheck.Store { return onRedis(t, 2) },
+}
+
+// everywhere runs a scenario in memory, on Redis, and with two nodes on one Redis, each with a browser of its own that binds
+// sessions.
+func everywhere(t *testing.T, scenario func(t *testing.T, n *nodes, b *deviceBrowser)) {
+	t.Helper()
+	everywhereWith(t, nil, scenario)
+}
+
+// everywhereWith is everywhere with settings of the nodes.
+func everywhereWith(t *testing.T, edit func(*server.Config), scenario func(t *testing.T, n *nodes, b *deviceBrowser)) {
+	t.Helper()
+	for name, open := range openStores {
+		t.Run(name, func(t *testing.T) {
+			n := serveNodes(t, edit, open(t)...)
+			b, _ := newDeviceBrowser(n, t.TempDir())
+			scenario(t, n, b)
+		})
+	}
+}
+
+// onRedis opens stores for so many nodes on one Redis.
+func onRedis(t *testing.T, nodes int) (all []coatcheck.Store) {
+	t.Helper()
+	redis := redistest.Start(t)
+	for range nodes {
+		s, err := redisstore.New(t.Context(), redisstore.Options{URL: redis.URL(), Timeout: 3 * time.Second})
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, s.Close()) })
+		all = append(all, s)
+	}
+	return all
+}
+
+// newNodes returns nodes that nobody serves yet, with their certificate.
+func newNodes(t *testing.T) *nodes {
 	t.Helper()
 	cert, key, err := fasthttp.GenerateTestCertificate("localhost")
 	require.NoError(t, err)
@@ -55,17 +122,46 @@ func serveNodes(t *testing.T, edit func(*server.Config), stores ...coatcheck.Sto
 	leaf, err := x509.ParseCertificate(pair.Certificate[0])
 	require.NoError(t, err)
 	sum := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	require.NoError(t, err)
-	n := &nodes{T: t, port: port, spki: base64.StdEncoding.EncodeToString(sum[:]), clock: new(clock), log: new(testoutput.Buffer)}
+	return &nodes{T: t, spki: base64.StdEncoding.EncodeToString(sum[:]), pair: pair, clock: new(clock), log: new(testoutput.Buffer)}
+}
+
+// listen takes a port, which is where browsers find the nodes from then on.
+func (n *nodes) listen() net.Listener {
+	n.Helper()
+	ln, err := new(net.ListenConfig).Listen(n.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(n, err)
+	_, n.port, err = net.SplitHostPort(ln.Addr().String())
+	require.NoError(n, err)
+	return ln
+}
+
+func (n *nodes) tls() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{n.pair}, MinVersion: tls.VersionTLS12}
+}
+
+// believing returns a client's transport that asks for no authority, and connects for each request.
+func believing() *http.Transport {
+	//nolint:gosec // it meets the certificate that the test made for itself
+	return &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+}
+
+// logger writes what the nodes say, for events.
+func (n *nodes) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// serveNodes starts a server for each store.
+func serveNodes(t *testing.T, edit func(*server.Config), stores ...coatcheck.Store) *nodes {
+	t.Helper()
+	n := newNodes(t)
+	ln := n.listen()
+	n.direct = n.port
 	var served sync.WaitGroup
 	var parts []chan net.Conn
 	for _, under := range stores {
-		s := &store{Store: under}
-		n.down = append(n.down, s)
-		cfg := server.Config{Login: login.Open{}, DBSC: true, Logger: slog.New(slog.NewJSONHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+		s := troubledStore{under, &n.trouble}
+		n.stores = append(n.stores, s)
+		cfg := server.Config{Login: login.Open{}, DBSC: true, Logger: n.logger()}
 		cfg.Policy.Now = n.clock.now
 		if edit != nil {
 			edit(&cfg)
@@ -75,8 +171,7 @@ func serveNodes(t *testing.T, edit func(*server.Config), stores ...coatcheck.Sto
 		part := make(chan net.Conn)
 		parts = append(parts, part)
 		served.Go(func() {
-			assert.NoError(t, srv.Serve(tls.NewListener(&partListener{ln, part, make(chan struct{}), sync.Once{}},
-				&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})))
+			assert.NoError(t, srv.Serve(tls.NewListener(&partListener{ln, part, make(chan struct{}), sync.Once{}}, n.tls())))
 		})
 		t.Cleanup(func() {
 			ctx, cancel := context.WithCancel(context.Background())
@@ -84,6 +179,12 @@ func serveNodes(t *testing.T, edit func(*server.Config), stores ...coatcheck.Sto
 			_ = srv.Shutdown(ctx)
 		})
 	}
+	n.share(ln, parts)
+	return n
+}
+
+// share gives each connection of a listener to another part.
+func (n *nodes) share(ln net.Listener, parts []chan net.Conn) {
 	stop := make(chan struct{})
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
@@ -99,13 +200,11 @@ func serveNodes(t *testing.T, edit func(*server.Config), stores ...coatcheck.Sto
 			}
 		}
 	})
-	t.Cleanup(func() { // the first of all
+	n.Cleanup(func() { // the first of all
 		close(stop)
 		_ = ln.Close()
 		accepting.Wait()
 	})
-	t.Cleanup(func() { _ = ln.Close() })
-	return n
 }
 
 // partListener is the part of a listener's connections that come from a channel.
@@ -149,90 +248,4 @@ func (n *nodes) events(name string) int {
 func (n *nodes) waitsBound(times int) {
 	n.Helper()
 	require.Eventually(n, func() bool { return n.events("device_bound") >= times }, patience, 20*time.Millisecond, "%s", n.log)
-}
-
-// asCopy returns what a client that has a copy of the cookie is told by me.
-func (n *nodes) asCopy(token string) string {
-	n.Helper()
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
-	}} //nolint:gosec // a certificate that the test made for itself
-	req, err := http.NewRequestWithContext(n.Context(), http.MethodGet, "https://127.0.0.1:"+n.port+"/auth/me", http.NoBody)
-	require.NoError(n, err)
-	req.Header.Set("Cookie", "__Host-coatcheck="+token)
-	resp, err := client.Do(req)
-	require.NoError(n, err)
-	body, err := io.ReadAll(resp.Body)
-	require.NoError(n, err)
-	require.NoError(n, resp.Body.Close())
-	return string(body)
-}
-
-// newDeviceBrowser starts a browser that binds sessions and renews as often as it needs to, with a profile in dir; end closes it
-// as a user does.
-func newDeviceBrowser(n *nodes, dir string) (b *tab, end func()) {
-	n.Helper()
-	return newBrowserWith(n, dir, "DeviceBoundSessions:RefreshQuota/false")
-}
-
-func newBrowserWith(n *nodes, dir, feature string) (b *tab, end func()) {
-	n.Helper()
-	said := new(testoutput.Buffer)
-	alloc, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.NoSandbox,
-		chromedp.UserDataDir(dir),
-		chromedp.Flag("ignore-certificate-errors-spki-list", n.spki),
-		chromedp.Flag("host-resolver-rules", "MAP * 127.0.0.1"),
-		chromedp.Flag("enable-features", feature+",EnableBoundSessionCredentialsSoftwareKeysForManualTesting"),
-		chromedp.Flag("password-store", "basic"),
-		chromedp.CombinedOutput(said))...)
-	ctx, cancel := chromedp.NewContext(alloc)
-	require.NoError(n, chromedp.Do(ctx), "%s", said)
-	var once sync.Once
-	end = func() {
-		once.Do(func() {
-			assert.NoError(n, chromedp.Cancel(ctx))
-			cancel()
-			stop()
-		})
-	}
-	n.Cleanup(end)
-	return &tab{n.T, ctx}, end
-}
-
-// expire takes the token from the browser, as its end does.
-func (b *tab) expire(url string) {
-	b.Helper()
-	call(b, network.DeleteCookies, network.DeleteCookiesParams{Name: "__Host-coatcheck", URL: url})
-}
-
-// elsewhere visits another site, whose pages may ask for what they like.
-func (b *tab) elsewhere(n *nodes) {
-	b.Helper()
-	call(b, cdppage.SetBypassCSP, cdppage.SetBypassCSPParams{Enabled: true})
-	b.visit(n.url("other.example", "/auth/devices"))
-}
-
-// token returns the value of the browser's session cookie.
-func (b *tab) token() string {
-	b.Helper()
-	for _, c := range b.cookies() {
-		if c.Name == "__Host-coatcheck" {
-			return c.Value
-		}
-	}
-	return ""
-}
-
-func (b *tab) loginAs(user string) {
-	b.Helper()
-	status, text := b.ask("POST", "/auth/login", fmt.Sprintf(`{"user_id":%q}`, user))
-	require.Equal(b, 200, status, text)
-}
-
-// fourAtOnce asks me four times at once.
-func (b *tab) fourAtOnce() []string {
-	b.Helper()
-	return eval[[]string](b, `Promise.all([1, 2, 3, 4].map(() => fetch("/auth/me").then((r) => r.json()).then((v) => v.user_id || "nobody")))`)
 }
