@@ -46,3 +46,14 @@ func (m *Manager) tooOld(r *Record, now time.Time) bool {
 	ttl := m.policy.BoundTTL
 	return now.UnixMilli()-r.binding.provedAt() > (ttl + max(ttl/10, time.Second)).Milliseconds()
 }
+
+// Lives reports whether the session is within both of its expiries.
+func (r *Record) Lives(now time.Time) bool {
+	ms := now.UnixMilli()
+	return ms < r.IdleExpiry && ms < r.AbsoluteExpiry
+}
+
+// void reports whether a record in the store is not a valid session, because of its age or its user.
+func (m *Manager) void(r *Record) bool {
+	return r.CreatedAt < m.since.Load() || m.policy.Admits != nil && len(r.user) > 0 && !m.policy.Admits(r.user)
+}

@@ -9,9 +9,8 @@
 // order:
 //
 //	token.go      the token in the cookie, and the key, tag, ID and handle that come from it
-//	open.go       opening the session of a request by its token; reuse of an old one
-//	candidates.go a request with several tokens
-//	admission.go  whether a record admits the token that was presented, and when that of a bound session is too old
+//	open.go       opening the session of a request by its token, or one of several; reuse of an old one
+//	admission.go  whether a session lives, and whether its record admits the token that was presented
 //	request.go    Request: what a middleware does with a request, and what became of it
 //	session.go    Session: what a handler may do
 //	values.go     the values of a session, and the changes that a request makes to them

@@ -70,11 +70,6 @@ func (m *Manager) SetNotBefore(t time.Time) {
 	m.since.Store(ms)
 }
 
-// void reports whether a record in the store is not a valid session, because of its age or its user.
-func (m *Manager) void(r *Record) bool {
-	return r.CreatedAt < m.since.Load() || m.policy.Admits != nil && len(r.user) > 0 && !m.policy.Admits(r.user)
-}
-
 // unavailable maps a store's error to ErrUnavailable, unless the error is more specific.
 func unavailable(err error) error {
 	if errors.Is(err, ErrNewer) || errors.Is(err, ErrUnavailable) {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 	"net/netip"
-	"time"
 )
 
 // PrevOpen is a Header.PrevUntil without end: the successor's token has not been presented yet.
@@ -95,12 +94,6 @@ func (r *Record) SetLastIP(addr netip.Addr) {
 
 // UserAgent returns the user agent that began the session, as it was sent, cut to MaxUserAgent bytes.
 func (r *Record) UserAgent() []byte { return r.agent }
-
-// Lives reports whether the session is within both of its expiries.
-func (r *Record) Lives(now time.Time) bool {
-	ms := now.UnixMilli()
-	return ms < r.IdleExpiry && ms < r.AbsoluteExpiry
-}
 
 // Expiry returns the earlier of the two expiries, in Unix milliseconds.
 func (r *Record) Expiry() int64 { return min(r.IdleExpiry, r.AbsoluteExpiry) }

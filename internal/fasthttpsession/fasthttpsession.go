@@ -204,3 +204,37 @@ func linesOf(fctx *fasthttp.RequestCtx, name string) middleware.Lines {
 func (s *Sessions) Client(fctx *fasthttp.RequestCtx) netip.Addr {
 	return s.Proxies.Client(s.Peer(fctx), linesOf(fctx, fasthttp.HeaderXForwardedFor))
 }
+
+// early returns the answer in place of the handler's, nil if the handler is to be called.
+func (s *Sessions) early(fctx *fasthttp.RequestCtx, x *middleware.Exchange) *middleware.Early {
+	if !x.Key().IsZero() { // so that a live session pays for none of the following
+		return nil
+	}
+	h := &fctx.Request.Header
+	return s.Early(x, middleware.EarlyRequest{
+		Header:  func(name string) string { return string(h.Peek(name)) },
+		Cookies: linesOf(fctx, fasthttp.HeaderCookie),
+		Method:  string(h.Method()),
+		Target:  func() string { return string(h.RequestURI()) },
+	})
+}
+
+// answerEarly answers in place of an application's handler, and reports whether it did.
+func (s *Sessions) answerEarly(fctx *fasthttp.RequestCtx, x *middleware.Exchange) bool {
+	early := s.early(fctx, x)
+	switch {
+	case early == nil:
+		return false
+	case early.Problem != nil:
+		x.KeepCookies()
+		fail(fctx, early.Problem)
+	default:
+		redirect(fctx, early.Location)
+	}
+	return true
+}
+
+func redirect(fctx *fasthttp.RequestCtx, location string) {
+	fctx.SetStatusCode(fasthttp.StatusTemporaryRedirect)
+	fctx.Response.Header.Set(fasthttp.HeaderLocation, location)
+}
