@@ -66,7 +66,7 @@ lint: ## Check format, style, dependencies and known vulnerabilities (VULNCHECK_
 	@scripts/check-deps go.mod
 	go mod tidy -diff
 	$(GOTOOL) golangci-lint run ./...
-	@set -e; for module in bench/*/go.mod deploy/chart/test/go.mod fiber3session/go.mod; do (cd "$$(dirname $$module)" && go mod tidy -diff && go vet ./...); done
+	@set -e; for module in bench/*/go.mod deploy/chart/test/go.mod examples/migrating/scs/go.mod fiber3session/go.mod; do (cd "$$(dirname $$module)" && go mod tidy -diff && go vet ./...); done
 	@scripts/vulncheck
 
 .PHONY: fmt

@@ -67,3 +67,17 @@ func TestCommandsOfThePages(t *testing.T) {
 	}
 	assert.Greater(t, seen, 200, "the pages name so many")
 }
+
+// docs/migrating.md shows the code that examples/migrating tests.
+func TestMigratingPage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/migrating.md")
+	require.NoError(t, err)
+	for file, begins := range map[string]string{"express/carry.mjs": "// Carries ", "scs/carry.go": "// carrier carries "} {
+		code, err := os.ReadFile("../../examples/migrating/" + file)
+		require.NoError(t, err)
+		at := strings.Index(string(code), begins)
+		require.GreaterOrEqual(t, at, 0, file)
+		assert.Contains(t, string(page), "\n"+string(code[at:])+"```\n", file)
+	}
+}

@@ -1,0 +1,20 @@
+// The application before the change, with express-session, as it runs on while the new one is there.
+// Usage: old_test.mjs PORT REDIS-URL, with SESSION_SECRET in the environment.
+import express from 'express';
+import session from 'express-session';
+import { createClient } from 'redis';
+import { RedisStore } from 'connect-redis';
+import { forgetting } from './carry.mjs';
+
+const [port, url] = process.argv.slice(2);
+const redis = await createClient({ url }).connect();
+const app = express();
+let waiting = null;
+app.use(session({ store: forgetting(new RedisStore({ client: redis }), redis), secret: process.env.SESSION_SECRET, resave: false, saveUninitialized: false, rolling: true }));
+app.post('/login/:user', (req, res) => req.session.regenerate(() => { req.session.userId = req.params.user; res.sendStatus(204); }));
+app.get('/', (req, res) => res.send(req.session.userId ?? 'nobody'));
+// Has read the session, and writes it when it is told to go on.
+app.get('/slow', (req, res) => { waiting = () => { req.session.late = true; res.send(req.session.userId); }; });
+app.get('/waiting', (req, res) => res.send(String(waiting !== null)));
+app.post('/go', (req, res) => { waiting(); res.sendStatus(204); });
+app.listen(Number(port), '127.0.0.1');
