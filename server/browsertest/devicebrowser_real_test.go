@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/chromedp/cdproto/network"
@@ -22,8 +23,9 @@ import (
 // deviceBrowser is a tab of a browser that binds sessions, at a site.
 type deviceBrowser struct {
 	*tab
-	n    *nodes
-	said *deviceEvents
+	n      *nodes
+	said   *deviceEvents
+	killed bool
 }
 
 // deviceEvents is what a browser said of its bound sessions, in the words of its developer tools.
@@ -94,13 +96,25 @@ func newBrowserWith(n *nodes, dir, feature string) (b *deviceBrowser, end func()
 	var once sync.Once
 	end = func() {
 		once.Do(func() {
-			assert.NoError(n, chromedp.Cancel(ctx))
+			if err := chromedp.Cancel(ctx); !b.killed {
+				assert.NoError(n, err)
+			}
 			cancel()
 			stop()
 		})
 	}
 	n.Cleanup(end)
-	return n.watched(&tab{n.T, ctx}), end
+	b = n.watched(&tab{n.T, ctx})
+	return b, end
+}
+
+// kill ends the browser without giving it time to write anything.
+func (b *deviceBrowser) kill() {
+	b.Helper()
+	b.killed = true
+	process := chromedp.FromContext(b.ctx).Browser.Process()
+	require.NoError(b, process.Kill())
+	b.waits(func() bool { return b.ctx.Err() != nil || process.Signal(syscall.Signal(0)) != nil })
 }
 
 // watched returns a tab whose browser says what it does with bound sessions.

@@ -20,25 +20,39 @@ func TestDeviceStartsAgain(t *testing.T) {
 			dir := t.TempDir()
 			b, end := newDeviceBrowser(n, dir)
 			b.isBound()
-			b.waitsKept(dir)
 			end()
-			b, _ = newDeviceBrowser(n, dir)
-			b.expire()
-			n.clock.step(tooOld)
-			b.at("/auth/devices")
-			assert.Equal(t, "ann", b.me())
-			assert.Equal(t, 1, n.events("device_proved"))
+			n.goesOn(dir)
 		})
 	}
 }
 
-// waitsKept waits until the browser's profile has the bound session. Chromium writes it, in plain text, some time after the
-// registration, and not when it ends.
-func (b *deviceBrowser) waitsKept(profile string) {
-	b.Helper()
-	name := []byte(b.name())
+// So does a browser that was killed, if its profile had the session and its name by then.
+func TestDeviceIsKilled(t *testing.T) {
+	t.Parallel() // Chromium takes half a minute
+	n := serveNodes(t, nil, memory(t))
+	dir := t.TempDir()
+	b, _ := newDeviceBrowser(n, dir)
+	b.isBound()
 	b.waits(func() bool {
-		kept, err := os.ReadFile(filepath.Join(profile, "Default", "Device Bound Sessions"))
-		return err == nil && bytes.Contains(kept, name)
+		return inProfile(dir, "Device Bound Sessions", b.name()) && inProfile(dir, "Cookies", "__Host-coatcheck-name")
 	})
+	b.kill()
+	n.goesOn(dir)
+}
+
+// goesOn starts a browser with a profile after the token's end, and sees that it renews the token.
+func (n *nodes) goesOn(profile string) {
+	n.Helper()
+	n.clock.step(tooOld)
+	b, _ := newDeviceBrowser(n, profile)
+	b.expire()
+	b.at("/auth/devices")
+	assert.Equal(n, "ann", b.me())
+	assert.Equal(n, 1, n.events("device_proved"))
+}
+
+// inProfile reports whether a database of a profile has a text, which Chromium writes there some time after it has learnt it.
+func inProfile(profile, database, text string) bool {
+	kept, err := os.ReadFile(filepath.Join(profile, "Default", database))
+	return err == nil && bytes.Contains(kept, []byte(text))
 }
