@@ -50,7 +50,7 @@ func (s *site) send(method, path, cookie, body string, head ...string) reply {
 	}
 	resp, err := s.client.Do(req)
 	require.NoError(s, err)
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close() //nolint:errcheck // the body has been read
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(s, err)
 	return reply{resp.StatusCode, resp.Header, string(text)}

@@ -197,7 +197,7 @@ func (s *site) do(method, path, cookie string, body io.Reader) reply {
 	}
 	resp, err := s.client.Do(req)
 	require.NoError(s, err)
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close() //nolint:errcheck // the body has been read
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(s, err)
 	for name := range resp.Trailer {

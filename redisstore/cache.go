@@ -58,7 +58,7 @@ type cacheEntry struct {
 	bytes []byte               // msg's; never written into, so that load may read them without the lock
 	from  int64                // Unix milliseconds: a clock that shows less was set back since, and it must be read again
 	until int64                // Unix milliseconds; from then on it must be read again
-	again int64                // Unix milliseconds; who uses it from then on has it read again, and need not wait for that
+	again int64                // Unix milliseconds; a use from then on has it read again in the background
 	pos   int                  // where it stands in the ring
 	used  bool
 	asked bool // it is to be read again although it is fresh

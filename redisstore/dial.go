@@ -23,9 +23,9 @@ type dialFunc func(ctx context.Context, addr string, d *net.Dialer, conf *tls.Co
 // still be reached. A connection counts as made when the server has answered, because the kernel accepts connections even
 // for a server that hangs.
 type dialer struct {
-	base     dialFunc
-	patience time.Duration
-	made     func() // called for each new connection that may carry invalidations, before anything is sent over it
+	base       dialFunc
+	callerWait time.Duration
+	made       func() // called for each new connection that may carry invalidations, before anything is sent over it
 
 	ctx    context.Context //nolint:containedctx // the life of all dials; ended by close
 	cancel context.CancelFunc
@@ -45,11 +45,11 @@ type dialed struct {
 	err  error
 }
 
-func newDialer(base dialFunc, patience time.Duration, made func()) *dialer {
+func newDialer(base dialFunc, callerWait time.Duration, made func()) *dialer {
 	if base == nil {
 		base = dialTCP
 	}
-	d := &dialer{base: base, patience: patience, made: made, conns: make(map[*trackedConn]bool), late: make(map[string][]chan dialed)}
+	d := &dialer{base: base, callerWait: callerWait, made: made, conns: make(map[*trackedConn]bool), late: make(map[string][]chan dialed)}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
@@ -71,7 +71,7 @@ func (d *dialer) dial(ctx context.Context, addr string, nd *net.Dialer, conf *tl
 	}
 	var giveUp <-chan time.Time
 	if _, ok := ctx.Deadline(); ok {
-		timer := time.NewTimer(d.patience)
+		timer := time.NewTimer(d.callerWait)
 		defer timer.Stop()
 		giveUp = timer.C
 	}

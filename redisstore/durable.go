@@ -20,7 +20,7 @@ var errReplicas = errors.New("too few replicas have acknowledged the write")
 func (s *Store) sendDurable(ctx context.Context, op operation, cmd func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
 	defer s.stats.roundTrip(time.Now())
 	results := s.sendAlone(context.WithValue(ctx, aloneKey{}, true), cmd, func() rueidis.Completed {
-		return s.client.B().Wait().Numreplicas(int64(s.wait)).Timeout(s.patience(ctx)).Build().Pin()
+		return s.client.B().Wait().Numreplicas(int64(s.wait)).Timeout(s.waitLimit(ctx)).Build().Pin()
 	})
 	reply, err := parts(results[0])
 	if err != nil {
@@ -39,9 +39,9 @@ func (s *Store) sendDurable(ctx context.Context, op operation, cmd func() rueidi
 	return reply, nil
 }
 
-// patience is how long WAIT may take, in milliseconds: the time that is left, less some for the barrier and for Redis,
+// waitLimit is how long WAIT may take, in milliseconds: the time that is left, less some for the barrier and for Redis,
 // which looks at its clock only ten times a second when it is idle. It is never zero, which would mean no limit.
-func (s *Store) patience(ctx context.Context) int64 {
+func (s *Store) waitLimit(ctx context.Context) int64 {
 	left := s.timeout
 	if deadline, ok := ctx.Deadline(); ok {
 		left = time.Until(deadline)

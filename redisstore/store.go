@@ -90,7 +90,7 @@ func (s *Store) start(ctx context.Context, opt Options, found []Finding) error {
 	if err := s.tryOut(ctx); err != nil {
 		return err
 	}
-	s.look(ctx) // who serves what while all is well
+	s.look(ctx) // which node serves which slots before anything fails
 	s.watch()
 	return nil
 }

@@ -91,7 +91,7 @@ func (a *audit) loginFailed(client netip.Addr, user string, err error) {
 	a.Write(client, slog.LevelWarn, event, reason, attrs...)
 }
 
-// endedByProvider is ended for sessions that the provider's word has ended. It is written even if there were none any more.
+// endedByProvider is ended for sessions that a logout at the provider has ended. It is written even if there were none any more.
 func (a *audit) endedByProvider(client netip.Addr, user string, n int) {
 	a.Write(client, slog.LevelInfo, middleware.EventRevoke, "ok", slog.String("reason", "provider"), middleware.User(user), slog.Int("sessions", n))
 }

@@ -52,7 +52,7 @@ type Config struct {
 	// Cookie is what the session cookie looks like.
 	Cookie Cookie
 	// DBSC offers at each login to bind the session to the browser's device (Device Bound Session Credentials): the token in the
-	// cookie then opens the session for Policy.BoundTTL only, and who holds the device's key gets the next one. It needs a
+	// cookie then opens the session for Policy.BoundTTL only, and only the holder of the device's key gets the next one. It needs a
 	// Secure cookie without a Domain. False: no login offers it; sessions that are bound already are renewed nevertheless.
 	DBSC bool
 	// Logger receives audit events and errors. Nil: slog.Default().

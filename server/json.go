@@ -16,8 +16,8 @@ import (
 )
 
 // readLogin reads the body of a login request, or returns the problem with it; the checks have the order of the contract:
-// media type, JSON, user ID, claims. It leaves the size of the claims to those who may log in. It does not use Fiber's body parser, which
-// expands compressed bodies beyond any limit.
+// media type, JSON, user ID, claims. Claims that are too large are no problem yet: only a client that may log in is told so. It
+// does not use Fiber's body parser, which expands compressed bodies beyond any limit.
 func (s *Server) readLogin(req *fasthttp.Request) (a *login.Attempt, remember bool, err error) {
 	if !oneContentType(&req.Header) || !isJSON(req.Header.ContentType()) || len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
 		return nil, false, problemMediaType

@@ -21,7 +21,8 @@ import (
 	"github.com/coatcheck/coatcheck/server/oidc"
 )
 
-// The server begins sessions for people whom an OpenID Connect provider has authenticated, and ends them at its word.
+// The server begins sessions for people whom an OpenID Connect provider has authenticated, and ends them when the
+// provider reports a logout.
 
 // providerValue is the session value that names the provider's session, as a digest. An index that a restart has emptied is filled
 // again from it.
@@ -268,8 +269,8 @@ func (f *failedSignIn) showPage(ctx *fasthttp.RequestCtx, p *problem) {
 	ctx.Response.SetBody(b.Bytes())
 }
 
-// oidcLogout ends sessions at the provider's word (OpenID Connect Back-Channel Logout 1.0). A token that is wrong, or whose work
-// could not be done, is 400, as that says.
+// oidcLogout ends sessions when the provider reports a logout (OpenID Connect Back-Channel Logout 1.0). As that specification says,
+// the answer is 400 if the token is wrong, and if the sessions could not be ended.
 func (s *Server) oidcLogout(c *fiber.Ctx) error {
 	ended, user, err := s.endAtProvidersWord(s.context(c.Context()), c)
 	if err != nil {

@@ -22,10 +22,10 @@ var (
 	signInTemplate = template.Must(template.New("login").Parse(signInHTML))
 )
 
-// afterSignIn is where a person goes who has come for nothing else.
+// afterSignIn is where a login leads that was begun without a return address.
 const afterSignIn = "/auth/devices"
 
-// signInPage answers with the page, or sends who is signed in already straight to where they wanted to go.
+// signInPage answers with the page, or sends a person who is signed in already to the return address.
 func (s *Server) signInPage(c *fiber.Ctx, r *coatcheck.Request) error {
 	target := s.returns.target(c)
 	if len(r.RawUserID()) > 0 {
@@ -47,7 +47,7 @@ func (s *Server) signInPage(c *fiber.Ctx, r *coatcheck.Request) error {
 	return static(typeHTML, b.Bytes())(c)
 }
 
-// sendOn leads a person who is signed in to the target, or to where a person goes who has come for nothing else.
+// sendOn leads a person who is signed in to the target, or to afterSignIn if there is none.
 func sendOn(c *fiber.Ctx, target string) error {
 	if target == "" {
 		target = afterSignIn

@@ -30,8 +30,8 @@ type watcher struct {
 	chunked bool
 }
 
-// watch answers with server-sent events: the view, and word when the session that the request's token opens has ended. It is a
-// stream that belongs to the token: whoever has a newer one connects again.
+// watch answers with server-sent events: the view, and an event when the session that the request's token opens has ended. The
+// stream belongs to the token: a client that has a newer token connects again.
 func (s *Server) watch(c *fiber.Ctx, r *coatcheck.Request) error {
 	if len(r.RawUserID()) == 0 {
 		return problemUnauthenticated

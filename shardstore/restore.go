@@ -211,7 +211,7 @@ func (r *restore) each(in *frameReader, see func(payload []byte) error) error {
 	defer func() { r.hand(p) }()
 	for {
 		payload, err := in.next()
-		if err == io.EOF { //nolint:errorlint // next returns io.EOF itself
+		if err == io.EOF { //nolint:errorlint // frameReader.next returns io.EOF unwrapped
 			return nil
 		}
 		if err == nil {

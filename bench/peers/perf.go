@@ -32,7 +32,7 @@ func (m *measurement) sampled(ctx context.Context, p *peer) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer server.Stop() //nolint:errcheck // what was sampled counts
+	defer server.Stop() //nolint:errcheck // the samples count, not how the server ends
 	cookies, _, err := m.sessions(p, address, me)
 	if err != nil {
 		return nil, err

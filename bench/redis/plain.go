@@ -40,7 +40,7 @@ func pipeline(addr string, from, to int, command func(i int) []string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // all was read
+	defer conn.Close() //nolint:errcheck // every reply has been read
 	in := bufio.NewReader(conn)
 	var out strings.Builder
 	for from < to {

@@ -1,7 +1,7 @@
 package login
 
 // Traits are what the server has to know of a mode beside its decisions. They do not change. The zero value is that of a mode
-// whose secrets nobody can guess at, which asks a back end that takes its time, and of which no page knows how people log in.
+// without secrets to guess, which asks a back end that takes its time, and for which no page can ask people to log in.
 type Traits struct {
 	// Guesses says which secret an attacker has to guess to get past the mode. NewThrottle is for modes that have one.
 	Guesses Guesses
@@ -31,7 +31,7 @@ const (
 	GuessesKey
 )
 
-// Form is what a page asks a person for who logs in.
+// Form is what the login page asks a person for.
 type Form int
 
 // The forms. Modes of which only a back end knows how people log in have no form.

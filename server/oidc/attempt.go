@@ -35,7 +35,7 @@ const (
 
 var encoding = base64.RawURLEncoding.Strict()
 
-// derived returns a value of the attempt that nobody can guess who does not know its seed.
+// derived returns a value of the attempt that cannot be guessed without its seed.
 func (a *attempt) derived(what string) string {
 	sum := sha256.Sum256(append([]byte("coatcheck oidc "+what+"\x00"), a.seed[:]...))
 	return encoding.EncodeToString(sum[:])
@@ -100,8 +100,8 @@ func (p *Provider) open(c Cookie, now time.Time) (*attempt, bool) {
 	return a, age < attemptLife && age > -clockSkew && p.cookieName(a.state()) == c.Name
 }
 
-// begin returns a new attempt with its cookie, and clears of cookies of the request that must go for it: the oldest beyond the
-// limits, and those that are no attempts.
+// begin returns the cookie of a new attempt, and clears for those cookies of the request that it replaces: the oldest beyond the
+// limits, and those that hold no attempt.
 func (p *Provider) begin(a *attempt, carried []Cookie, now time.Time) []Cookie {
 	_, _ = rand.Read(a.seed[:]) // never fails
 	a.began = now

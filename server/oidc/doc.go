@@ -1,4 +1,4 @@
-// Package oidc logs users in at an OpenID Connect provider, and reads the provider's word that they have signed out. It knows no
+// Package oidc logs users in at an OpenID Connect provider, and reads the provider's reports that they have signed out. It knows no
 // sessions and no HTTP server: package server gives it what a request carries, and begins and ends the sessions.
 //
 //	provider.go  New, the configuration, and the provider's discovery document

@@ -15,9 +15,9 @@ type Failure struct {
 // Kind is one of the ways in which a login fails.
 type Kind int
 
-// What came is wrong: the request is not one that this server has sent anybody to make.
+// The request is wrong: this server has sent no browser to make it.
 const (
-	BadCallback Kind = iota + 1 // its parameters are none of OpenID Connect's
+	BadCallback Kind = iota + 1 // its parameters are not those of OpenID Connect
 	BadState                    // this browser has begun no such login, or too long ago
 	BadIssuer                   // it is the answer of another provider
 	BadCode                     // the provider does not take the code
@@ -25,7 +25,7 @@ const (
 	Denied      // by the provider
 	NotAllowed  // by --oidc-allow
 	NotVerified // the e-mail address that identifies the person is not verified, or the claim is missing
-	// The provider answered what it must not.
+	// The provider's answer is not allowed.
 	BadAnswer
 	BadToken
 	BadUserInfo

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Index knows which sessions began with which session of the provider, so that the provider's word on one that has ended reaches
-// the sessions of whichever node; and which logout tokens were taken. Session and token are digests. The signatures hold standard
+// Index knows which sessions began with which session of the provider, so that a logout that the provider reports reaches
+// the sessions of every node; and which logout tokens were taken. Session and token are digests. The signatures hold standard
 // types only, so that a store can have an Index without importing this package. Each method is atomic. Safe for concurrent use.
 type Index interface {
 	// Add notes a session of ours, until it can live no longer, and reports whether the provider's had been ended before. An entry
-	// is added once it has begun: of a login and a logout at once either the login sees that it was ended, or the logout sees the
-	// entry.
+	// is added when its session has begun: if a login and a logout come at the same time, either the login sees that the session
+	// was ended, or the logout sees the entry.
 	Add(ctx context.Context, session [16]byte, entry string, now, until time.Time) (ended bool, err error)
 	// End notes that the provider's session has ended, until the given time, and returns its entries. They stay, so that a logout
 	// whose work failed finds them again.

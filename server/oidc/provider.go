@@ -86,8 +86,8 @@ type document struct {
 // usualDocument is for how long a discovery document is kept whose answer does not say it.
 const usualDocument = time.Hour
 
-// New returns a provider, or all mistakes of the options, each of which begins with the name of its flag. It asks the provider
-// nothing yet.
+// New returns a provider, or all mistakes of the options, each of which begins with the name of its flag. It sends the
+// provider no request yet.
 func New(opt Options) (*Provider, error) {
 	p := &Provider{opt: opt.withDefaults()}
 	if err := p.take(p.opt); err != nil {

@@ -66,7 +66,7 @@ func (p *Provider) verifyToken(ctx context.Context, doc *document, raw string) (
 	return token, s, nil
 }
 
-// heard keeps the failure to fetch keys, of which the library makes a text.
+// heard keeps the error of fetching keys, because the library returns only its text.
 type heard struct {
 	*keys
 	err error

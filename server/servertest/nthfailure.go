@@ -42,8 +42,8 @@ var visits = []visit{
 	{route: "DELETE /auth/sessions/other", other: true},
 }
 
-// visitors returns a new user and the tokens of two devices, one of them in the middle of a rotation and due for renewal.
-func (h *harness) visitors() (user, token, other string) {
+// userWithDevices returns a new user and the tokens of two devices, one of them in the middle of a rotation and due for renewal.
+func (h *harness) userWithDevices() (user, token, other string) {
 	h.Helper()
 	user = h.User()
 	token, other = h.Refresh(h.Login(user)), h.Login(user)
@@ -95,7 +95,7 @@ func checkNthFails(h *harness) {
 	for _, v := range visits {
 		for _, done := range []bool{false, true} {
 			for n := 0; ; n++ {
-				user, token, other := h.visitors()
+				user, token, other := h.userWithDevices()
 				failed := h.failNth(n, done)
 				resp := h.Send(v.request(h, user, token, other))
 				h.Store.On(nil)
@@ -202,7 +202,7 @@ func checkStorePanics(h *harness) {
 			httpcontract.OpLoad, httpcontract.OpMark, httpcontract.OpCreate, httpcontract.OpSwap, httpcontract.OpEnd,
 			httpcontract.OpList, httpcontract.OpEndUser,
 		} {
-			user, token, other := h.visitors()
+			user, token, other := h.userWithDevices()
 			did := false
 			h.Store.On(func(got string) error {
 				if got == op {
@@ -235,7 +235,7 @@ func checkStorePanics(h *harness) {
 
 // A store that does not answer until the deadline delays no request that does not need it, and recovers.
 func checkStoreBlocks(h *harness) {
-	user, token, other := h.visitors()
+	user, token, other := h.userWithDevices()
 	blocked := make(chan struct{})
 	entered := make(chan struct{}, 64)
 	h.Store.On(func(string) error {

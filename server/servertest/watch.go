@@ -179,7 +179,7 @@ func checkWatchOldClient(h *harness) {
 	require.NoError(h, err)
 	assert.NotContains(h, string(head), "Transfer-Encoding")
 	s := &stream{h: h, resp: resp, in: bufio.NewReader(resp.Body)}
-	for s.line() != "" { //nolint:revive // the first event
+	for s.line() != "" { //nolint:revive // the loop only reads the lines of the first event
 	}
 	h.Post("/auth/logout", h.Cookie(token))
 	s.ends("ended")

@@ -160,7 +160,7 @@ func (p *Process) LogTail() string {
 // FreeAddress returns an address of the loopback interface at which nothing listens. A server that cannot say which port it
 // took has to be told one.
 func FreeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // the listener is closed at once
 	if err != nil {
 		return "", err
 	}

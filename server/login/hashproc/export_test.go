@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// SetPatience is how long a hash may take, whatever it costs.
-func (p *Pool) SetPatience(d time.Duration) { p.patience, p.longest = d, d }
+// SetTimeout is how long a hash may take, whatever it costs.
+func (p *Pool) SetTimeout(d time.Duration) { p.timeout, p.longest = d, d }
 
 // SetPause is how long no other process is started after one was given up.
 func (p *Pool) SetPause(d time.Duration) { p.pause = d }

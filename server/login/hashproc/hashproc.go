@@ -14,11 +14,11 @@ import (
 // Pool computes hashes in another process, which it starts for the first hash. It is safe for concurrent use; the caller
 // bounds how many hashes are computed at once.
 type Pool struct {
-	command  func() *exec.Cmd
-	log      *slog.Logger  // nil: slog.Default()
-	patience time.Duration // for a hash of the least cost
-	longest  time.Duration // the patience for the costliest hash
-	pause    time.Duration // after a process was given up, before another one is started
+	command func() *exec.Cmd
+	log     *slog.Logger  // nil: slog.Default()
+	timeout time.Duration // for a hash of the least cost
+	longest time.Duration // the timeout for the costliest hash
+	pause   time.Duration // after a process was given up, before another one is started
 
 	mu      sync.Mutex
 	process *process  // guarded by mu; nil: none
@@ -27,9 +27,9 @@ type Pool struct {
 }
 
 const (
-	// patience is a dozen times what a hash takes.
-	patience = 250 * time.Millisecond
-	// longest is the patience for the costliest hash.
+	// timeout is a dozen times what a hash takes.
+	timeout = 250 * time.Millisecond
+	// longest is the timeout for the costliest hash.
 	longest = 5 * time.Second
 	// pause is how long hashes are computed in this process when the other one is gone, or too slow because requests leave
 	// it no CPU time: killing and starting a process for each login would make that worse.
@@ -39,14 +39,14 @@ const (
 // New returns a pool whose process is started by the command, which has to call Serve with its standard input and output. A
 // nil log is slog.Default().
 func New(command func() *exec.Cmd, log *slog.Logger) *Pool {
-	return &Pool{command: command, log: log, patience: patience, longest: longest, pause: pause}
+	return &Pool{command: command, log: log, timeout: timeout, longest: longest, pause: pause}
 }
 
 // IDKey is argon2.IDKey, computed by the other process if it runs and answers in time, and by this one otherwise.
 func (p *Pool) IDKey(password, salt []byte, passes, memory uint32, threads uint8, keyLen uint32) []byte {
 	j := &job{Password: bytes.Clone(password), Salt: bytes.Clone(salt), Passes: passes, Memory: memory, Threads: threads, KeyLen: keyLen}
 	if there := p.running(); there != nil {
-		if tag := there.do(j, min(p.patience*j.size(), p.longest)); tag != nil {
+		if tag := there.do(j, min(p.timeout*j.size(), p.longest)); tag != nil {
 			return tag
 		}
 		p.discard(there)

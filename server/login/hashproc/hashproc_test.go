@@ -102,14 +102,14 @@ func little(p *hashproc.Pool, password string) []byte {
 
 func want(password string) []byte { return argon2.IDKey([]byte(password), salt, 2, 16, 1, 32) }
 
-// poolOf returns a pool whose process behaves so, and its log. No test is too slow for its patience, nor for the pause after a
+// poolOf returns a pool whose process behaves so, and its log. No test is too slow for its timeout, nor for the pause after a
 // process was given up.
 func poolOf(t *testing.T, how string) (*hashproc.Pool, *testoutput.Buffer) {
 	t.Helper()
 	log := new(testoutput.Buffer)
 	command := func() *exec.Cmd { return exec.CommandContext(context.Background(), os.Args[0], how) }
 	p := hashproc.New(command, slog.New(slog.NewTextHandler(log, nil)))
-	p.SetPatience(time.Hour)
+	p.SetTimeout(time.Hour)
 	p.SetPause(time.Hour)
 	t.Cleanup(func() {
 		_, ended := p.Process()
@@ -167,7 +167,7 @@ func TestFailures(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			p, log := poolOf(t, how)
 			if how == "silent" || how == "deaf" {
-				p.SetPatience(time.Millisecond)
+				p.SetTimeout(time.Millisecond)
 			}
 			for range 4 {
 				assert.Equal(t, want("a"), little(p, "a"))
@@ -189,10 +189,10 @@ func TestNoProgram(t *testing.T) {
 	p.Close()
 }
 
-// A process that takes no more, with more than a pipe holds under way, holds up nobody for longer than his patience.
+// A process that takes no more, with more than a pipe holds under way, holds up nobody for longer than the timeout.
 func TestFullPipe(t *testing.T) {
 	p, _ := poolOf(t, "deaf")
-	p.SetPatience(20 * time.Millisecond)
+	p.SetTimeout(20 * time.Millisecond)
 	long := strings.Repeat("p", 4096)
 	var all sync.WaitGroup
 	for range 40 {

@@ -90,8 +90,8 @@ func (p *process) answer(r *result) {
 }
 
 // do returns the job's tag, or nil if the process is gone, too slow, or wrong.
-func (p *process) do(j *job, patience time.Duration) []byte {
-	timer := time.NewTimer(patience)
+func (p *process) do(j *job, timeout time.Duration) []byte {
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	answer := p.expect(j)
 	select {

@@ -43,7 +43,7 @@ func (d *doctor) say(check, result, format string, args ...any) {
 // PublicURL reads the public address of a server; the result for an empty text is nil.
 func PublicURL(s string) (*url.URL, error) {
 	if s == "" {
-		return nil, nil //nolint:nilnil // not known is no mistake
+		return nil, nil //nolint:nilnil // an address that is not known is no mistake
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
