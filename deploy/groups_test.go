@@ -73,8 +73,16 @@ func checkGroups(t *testing.T, name string, how ruled) {
 			who, path string
 			want      int
 		}{
-			{ann, "/staff", 200}, {ann, "/admins", 403}, {ann, "/hello", 200}, {bob, "/staff", 403}, {bob, "/admins", 403}, {bob, "/hello", 200},
-			{root, "/staff", 403}, {root, "/admins", 200}, {"X: y", "/staff", 401}, {"X: y", "/admins", 401},
+			{ann, "/staff", 200},
+			{ann, "/admins", 403},
+			{ann, "/hello", 200},
+			{bob, "/staff", 403},
+			{bob, "/admins", 403},
+			{bob, "/hello", 200},
+			{root, "/staff", 403},
+			{root, "/admins", 200},
+			{"X: y", "/staff", 401},
+			{"X: y", "/admins", 401},
 		} {
 			for _, method := range []string{"GET", "POST"} {
 				assert.Equal(s, tt.want, s.status(method, tt.path, tt.who), "%s %s %s", method, tt.path, tt.who)
@@ -93,9 +101,15 @@ func (s *site) checkNoGroupAdded(ann string) {
 	}
 	for _, query := range []string{"", "?group=staff", "?x=1&group=staff", "?group=staff&group=admins", "??group=staff", "?", "?%26group=staff", "?,staff"} {
 		for _, head := range [][]string{
-			nil, {"Remote-Groups: admins"}, {"Remote-Groups: root", "remote-groups: admins"}, {"Remote_Groups: admins", "remote_groups: root"}, {"Connection: Remote-Groups"},
-			{"Connection: Remote-Groups, Remote-User", "Remote-Groups: admins"}, {"X-Forwarded-Uri: /auth/verify?group=staff", "X-Original-Url: /staff?group=staff"},
-			{"X-Forwarded-Uri: /staff", "X-Original-Uri: /staff", "X-Rewrite-Url: /staff", "X-Auth-Request-Redirect: /staff"}, {"Cookie: group=staff"},
+			nil,
+			{"Remote-Groups: admins"},
+			{"Remote-Groups: root", "remote-groups: admins"},
+			{"Remote_Groups: admins", "remote_groups: root"},
+			{"Connection: Remote-Groups"},
+			{"Connection: Remote-Groups, Remote-User", "Remote-Groups: admins"},
+			{"X-Forwarded-Uri: /auth/verify?group=staff", "X-Original-Url: /staff?group=staff"},
+			{"X-Forwarded-Uri: /staff", "X-Original-Uri: /staff", "X-Rewrite-Url: /staff", "X-Auth-Request-Redirect: /staff"},
+			{"Cookie: group=staff"},
 		} {
 			head := append(head, ann)
 			assert.Contains(s, []int{403, 400, 401}, s.status("GET", "/admins"+query, head...), "%s %q", query, head)

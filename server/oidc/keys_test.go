@@ -1,7 +1,11 @@
 package oidc_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"net/http"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -63,4 +67,31 @@ func TestKeysAreFetched(t *testing.T) {
 	now = now.Add(time.Second)
 	_, err = login(t, c, oidc.Wanted{})
 	require.NoError(t, err, "and back")
+}
+
+// Of a provider's keys the first 32 count, and none that is too short.
+func TestKeysThatAreNotTaken(t *testing.T) {
+	many := make([]jose.JSONWebKey, 40)
+	for i := range many {
+		_, many[i] = oidctest.NewEdKey(strconv.Itoa(i))
+	}
+	last, lastPublic := oidctest.NewEdKey("last")
+	weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // that is what is tested
+	require.NoError(t, err)
+	for name, tt := range map[string]struct {
+		keys   []jose.JSONWebKey
+		signer jose.SigningKey
+		good   bool
+	}{
+		"the 32nd": {append(slices.Clone(many[:31]), lastPublic), last, true},
+		"the 33rd": {append(slices.Clone(many[:32]), lastPublic), last, false},
+		"1024 bits": {
+			[]jose.JSONWebKey{{Key: weak.Public(), KeyID: "weak"}}, jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: weak, KeyID: "weak"}}, false,
+		},
+	} {
+		p := oidctest.New(t)
+		p.Edit(func(b *oidctest.Behaviour) { b.Keys, b.Signer = tt.keys, tt.signer })
+		_, err := login(t, newClient(t, p, nil), oidc.Wanted{})
+		assert.Equal(t, tt.good, err == nil, "%s: %v", name, err)
+	}
 }

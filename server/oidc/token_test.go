@@ -58,6 +58,13 @@ func TestHostileProvider(t *testing.T) {
 			http.Redirect(w, r, p.URL+r.URL.Path, http.StatusTemporaryRedirect)
 		}
 	}
+	signedBy := func(algorithm jose.SignatureAlgorithm) func(*oidctest.Behaviour) {
+		return func(b *oidctest.Behaviour) {
+			key := b.Keys[0]
+			key.Algorithm = "" // it can be used with any
+			b.Signer.Algorithm, b.Keys = algorithm, []jose.JSONWebKey{key}
+		}
+	}
 	good := oidctest.New(t)
 	for name, tt := range map[string]struct {
 		edit func(*oidctest.Behaviour)
@@ -83,6 +90,8 @@ func TestHostileProvider(t *testing.T) {
 				return oidctest.Signed(jose.SigningKey{Algorithm: jose.HS256, Key: jose.JSONWebKey{Key: key, KeyID: "k"}}, c)
 			}
 		}, oidc.BadToken},
+		"RS512":       {signedBy(jose.RS512), oidc.BadToken},
+		"PS256":       {signedBy(jose.PS256), oidc.BadToken},
 		"another key": {func(b *oidctest.Behaviour) { b.Signer = other }, oidc.BadToken},
 		"another key of that name": {func(b *oidctest.Behaviour) {
 			b.Signer = jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: other.Key.(jose.JSONWebKey).Key, KeyID: "first"}}
