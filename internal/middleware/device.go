@@ -261,9 +261,9 @@ type EarlyRequest struct {
 	Target  func() string // as it was received
 }
 
-// Early returns the answer in place of the handler's, nil if the handler is to be called. A navigation whose token is too old
-// is sent to where it wanted to go, without that token, so that the browser renews it on the way. A request whose browser says
-// that it could not renew the token is told to come back. A live session is never affected, and costs nothing.
+// Early returns the answer in place of the handler's, nil if the handler is to be called. A navigation whose token is too old is
+// redirected to its own address, without that token, so that the browser renews it on the way. A request whose browser says that it
+// could not renew the token is told to come back. A live session is never affected, and costs nothing.
 func (m *Middleware) Early(x *Exchange, q EarlyRequest) *Early {
 	if !x.Key().IsZero() {
 		return nil
