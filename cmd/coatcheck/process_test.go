@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,6 +64,13 @@ func startProgram(t *testing.T, path string, env []string, stderr io.Writer, arg
 		_ = p.cmd.Wait() // the exit code is read from ProcessState
 	}()
 	t.Cleanup(func() {
+		if os.Getenv("COATCHECK_TEST_COUNTERS") != "" { // a process that is killed writes no counters
+			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case <-p.exited:
+			case <-time.After(patience):
+			}
+		}
 		_ = p.cmd.Process.Kill() // it has usually ended by itself
 		<-p.exited
 		p.keepOutput(t)
