@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,8 @@ type proxied struct {
 	reload  func(s *site)                   // nil: it has no way to read its configuration again
 	// The proxy can take no cookie out of a header.
 	allCookies bool
+	// The sample has lines for a Unix socket.
+	socket bool
 }
 
 // flags returns those that the sample says coatcheck needs.
@@ -88,8 +91,10 @@ func (how proxied) flags(t *testing.T) []string {
 type variant struct {
 	asked *asked // instead of coatcheck; nil: the program
 	app   string // the application's address; empty: an application of the test's own
-	flags []string
 	edit  func(config string) string
+	flags []string // of coatcheck, beside those that the sample names
+	// coatcheck listens on a Unix socket, as the sample's commented lines have it.
+	socket bool
 }
 
 var nginx = map[string]proxied{
@@ -106,6 +111,7 @@ var nginx = map[string]proxied{
 		paths:  map[string]string{"/etc/nginx/tls/": "/"},
 		idle:   []string{"keepalive_timeout 30s", "keepalive_timeout 1s"},
 		reload: func(s *site) { require.NoError(s, s.process.Process.Signal(syscall.SIGHUP)) },
+		socket: true,
 	},
 }
 
@@ -142,7 +148,7 @@ func freePort(t *testing.T) string {
 	return ""
 }
 
-// start runs a program until the test ends, and waits until it listens. What it says is shown if the test fails.
+// start runs a program until the test ends, and waits until it listens on a port or, where that is a path, on a Unix socket. What it says is shown if the test fails.
 func start(t *testing.T, port string, args ...string) *exec.Cmd {
 	t.Helper()
 	logs, err := os.CreateTemp(t.TempDir(), "log")
@@ -162,7 +168,11 @@ func start(t *testing.T, port string, args ...string) *exec.Cmd {
 		_ = logs.Close()
 	})
 	require.Eventually(t, func() bool {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+port)
+		network, address := "tcp", "127.0.0.1:"+port
+		if strings.HasPrefix(port, "/") {
+			network, address = "unix", port
+		}
+		conn, err := new(net.Dialer).DialContext(t.Context(), network, address)
 		if err == nil {
 			_ = conn.Close()
 		}
@@ -183,6 +193,9 @@ func certificate(t *testing.T) (cert, key []byte) {
 	return cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
+// onSocket is a line of a sample with the commented one below it that takes its place where coatcheck listens on a Unix socket.
+var onSocket = regexp.MustCompile(`(?m)^([ \t]*)\S.*\n[ \t]*# Unix socket: (.*)$`)
+
 func open(t *testing.T, how proxied, with variant) *site {
 	t.Helper()
 	s := &site{T: t, outermost: t, roots: x509.NewCertPool(), allCookies: how.allCookies}
@@ -195,25 +208,29 @@ func open(t *testing.T, how proxied, with variant) *site {
 	port, front := freePort(t), freePort(t)
 	s.proxy = "127.0.0.1:" + front
 	behind := "127.0.0.1:" + port
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "auth.sock")
 	if with.asked == nil {
 		program, err := built()
 		require.NoError(t, err)
-		s.coatcheck = start(t, port, append([]string{
-			program, "serve", "--dev", "--listen=" + behind, "--admin-listen=off", "--cookie-name=" + cookie, "--cookie-secure", "--data-dir=" + t.TempDir(),
-		}, append(how.flags(t), with.flags...)...)...)
+		at, listen := port, behind
+		if with.socket {
+			at, listen = socket, "unix:"+socket
+		}
+		s.coatcheck = start(t, at, slices.Concat([]string{
+			program, "serve", "--dev", "--listen=" + listen, "--admin-listen=off", "--cookie-name=" + cookie, "--cookie-secure", "--data-dir=" + t.TempDir(),
+		}, how.flags(t), with.flags)...)
 	} else {
 		behind = strings.TrimPrefix(with.asked.serve(t).URL, "http://")
 	}
-	s.behind = behind
 
-	dir := t.TempDir()
 	cert, key := certificate(t)
 	require.True(t, s.roots.AppendCertsFromPEM(cert))
 	for name, content := range map[string][]byte{"app.crt": cert, "app.key": key, "app.pem": append(slices.Clone(cert), key...)} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
 	pairs := []string{
-		"127.0.0.1:3000", behind, "127.0.0.1:8000", app, "127.0.0.1:3080", "127.0.0.1:" + freePort(t),
+		"/run/coatcheck/coatcheck.sock", socket, "127.0.0.1:3000", behind, "127.0.0.1:8000", app, "127.0.0.1:3080", "127.0.0.1:" + freePort(t),
 		host + ":443", host + ":" + front, "listen 443", "listen 127.0.0.1:" + front, "bind :443", "bind 127.0.0.1:" + front,
 		`address: ":443"`, `address: "127.0.0.1:` + front + `"`,
 	}
@@ -232,6 +249,9 @@ func open(t *testing.T, how proxied, with variant) *site {
 		config := string(text)
 		if with.edit != nil {
 			config = with.edit(config)
+		}
+		if with.socket {
+			config = onSocket.ReplaceAllString(config, "$1$2")
 		}
 		config = replace.Replace(config)
 		if i == 0 && how.wrap != nil {

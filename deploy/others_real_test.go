@@ -40,6 +40,7 @@ var others = map[string]proxied{
 				"--address", "unix/"+s.dir+"/admin").CombinedOutput()
 			require.NoError(s, err, "%s", out)
 		},
+		socket: true,
 	},
 	"haproxy": {
 		sample: []string{"haproxy/haproxy.cfg", "haproxy/coatcheck.lua"},
@@ -48,6 +49,7 @@ var others = map[string]proxied{
 		paths:   map[string]string{"/etc/haproxy/tls/": "/", "/etc/haproxy/": "/"},
 		idle:    []string{"pool-purge-delay 5s", "pool-purge-delay 1s"},
 		reload:  func(s *site) { require.NoError(s, s.process.Process.Signal(syscall.SIGUSR2)) },
+		socket:  true,
 	},
 	"envoy": {
 		sample: []string{"envoy/envoy.yaml"},

@@ -43,6 +43,14 @@ func checkSamples(t *testing.T, samples map[string]proxied) {
 				t.Parallel()
 				open(t, how, variant{edit: withPreflights}).checkPreflight()
 			})
+			if how.socket {
+				t.Run("Unix socket", func(t *testing.T) {
+					t.Parallel()
+					s := open(t, how, variant{socket: true})
+					t.Run("live session", s.with((*site).checkLive))
+					t.Run("none", s.with((*site).checkNone))
+				})
+			}
 			t.Run("as it is", func(t *testing.T) {
 				t.Parallel()
 				s := open(t, how, variant{})

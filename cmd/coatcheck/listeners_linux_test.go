@@ -83,6 +83,14 @@ func TestUnixSockets(t *testing.T) {
 		require.Equal(t, exitOK, run(args, nil, daemon.Signals{}, strings.NewReader(""), &stdout, &stderr), "%s", &stderr)
 		return stdout.String()
 	}
+	jar := t.TempDir()
+	for _, line := range daemon.CurlLines("unix:" + public) {
+		try := exec.CommandContext(t.Context(), "sh", "-c", line)
+		try.Dir = jar
+		out, err := try.CombinedOutput()
+		assert.NoError(t, err, "%s\n%s", line, out)
+		assert.Regexp(t, ` 20[04]\n$`, string(out), line)
+	}
 	assert.Equal(t, "alive\n", command("healthcheck", "--admin-listen=unix:"+admin))
 	assert.Contains(t, command("sessions", "list", "user-42", "--admin-listen=unix:"+admin+"?mode=0600"), "192.0.2.7")
 	assert.Equal(t, "1 session ended\n", command("sessions", "revoke", "user-42", "--admin-url=unix:"+admin))

@@ -57,7 +57,9 @@ core.register_action("coatcheck", { "http-req" }, function(txn, url)
 			table.insert(ask[as], sent[header][i])
 		end
 	end
-	local answer = core.httpclient():get({ url = url, headers = ask, timeout = timeout })
+	-- unix@SOCKET:PATH for a Unix socket.
+	local socket, path = url:match("^(unix@[^:]*):(.*)$")
+	local answer = core.httpclient():get({ url = socket and "http://127.0.0.1" .. path or url, dst = socket, headers = ask, timeout = timeout })
 	if not answer or not answer.status or not answer.headers then
 		return
 	end

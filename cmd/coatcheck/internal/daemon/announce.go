@@ -59,7 +59,11 @@ func sharedCookie(c *config.Config, addr net.Addr) string {
 
 // CurlLines are four commands that show what the server does. README.md has the same, and a test runs them as they are.
 func CurlLines(url string) []string {
-	const curl = `curl -sS -b jar.txt -c jar.txt -w ' %{http_code}\n' `
+	curl := `curl -sS -b jar.txt -c jar.txt -w ' %{http_code}\n' `
+	if socket, ok := strings.CutPrefix(url, "unix:"); ok {
+		curl += "--unix-socket '" + socket + "' "
+		url = "http://localhost"
+	}
 	return []string{
 		curl + `-H 'Content-Type: application/json' -d '{"user_id":"user-42"}' ` + url + "/auth/login",
 		curl + url + "/auth/me",
