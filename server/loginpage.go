@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"errors"
-	"net/netip"
 	"net/url"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/internal/middleware"
 	"github.com/coatcheck/coatcheck/internal/ownpath"
+	"github.com/coatcheck/coatcheck/server/internal/loopback"
 )
 
 // loginPage is where verify redirects browsers that have no live session, with the requested address if that is on one of our
@@ -104,8 +104,7 @@ func confidential(u *url.URL) bool {
 	if u.Scheme != "http" {
 		return u.Scheme == "https"
 	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
+	return loopback.Host(u.Hostname())
 }
 
 // redirect redirects a browser that navigates, and reports whether it did. Scripts, images and programs get the 401.

@@ -115,9 +115,6 @@ func SmallLedger(rule Rule, sets int) *MemoryLedger { return newMemoryLedger(rul
 // Waiting is how many attempts wait for their turn.
 func (u *Users) Waiting() int { return int(u.gate.waiting.Load()) }
 
-// OnlyLoopback is what a webhook in clear text may connect to.
-var OnlyLoopback = onlyLoopback
-
 // Transport is what the webhook's requests go through.
 func (w *Webhook) Transport() *http.Transport { return w.client.Transport.(*http.Transport) }
 

@@ -11,15 +11,14 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/cause"
+	"github.com/coatcheck/coatcheck/server/internal/loopback"
 )
 
 // WebhookOptions says how Webhook works. The zero value works.
@@ -64,8 +63,8 @@ func NewWebhook(address string, opt WebhookOptions) (*Webhook, error) {
 		return nil, fmt.Errorf("webhook %.200q: has no host", shown)
 	case u.Fragment != "":
 		return nil, fmt.Errorf("webhook %.200q: must not have a fragment", shown)
-	case u.Scheme == "http" && isLoopback(u.Hostname()):
-		dialer.Control = onlyLoopback
+	case u.Scheme == "http" && loopback.Host(u.Hostname()):
+		dialer.Control = loopback.Only
 	case u.Scheme != "https":
 		return nil, fmt.Errorf("webhook %.200q: must be https, or http on loopback: passwords go there", shown)
 	}
@@ -84,23 +83,6 @@ func NewWebhook(address string, opt WebhookOptions) (*Webhook, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
-
-func isLoopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || (err == nil && addr.Unmap().IsLoopback())
-}
-
-// onlyLoopback refuses to connect in clear text to an address that is not loopback, even if a resolver gives it for
-// localhost.
-func onlyLoopback(_, address string, _ syscall.RawConn) error {
-	addr, err := netip.ParseAddrPort(address)
-	if err != nil || !addr.Addr().Unmap().IsLoopback() {
-		return errNotLoopback
-	}
-	return nil
-}
-
-var errNotLoopback = errors.New("the host is not on loopback")
 
 // Traits are the secret of a password.
 func (*Webhook) Traits() Traits { return Traits{Guesses: GuessesPassword} }
@@ -150,8 +132,8 @@ func (w *Webhook) UserOf(a *Attempt) string { return w.aliases.userOf(a.UserID) 
 // unanswered is ErrUnavailable for a request that failed. It quotes neither the address, which may hold a secret, nor anything
 // that the back end sent, which may be the password.
 func unanswered(err error) error {
-	if errors.Is(err, errNotLoopback) {
-		return fmt.Errorf("%w: %w", ErrUnavailable, errNotLoopback)
+	if errors.Is(err, loopback.ErrOther) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, loopback.ErrOther)
 	}
 	return fmt.Errorf("%w: the back end %s", ErrUnavailable, cause.Of(err))
 }

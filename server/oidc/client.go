@@ -10,14 +10,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/coatcheck/coatcheck/internal/cause"
+	"github.com/coatcheck/coatcheck/server/internal/loopback"
 )
 
 const (
@@ -42,7 +41,7 @@ func newClient(roots *x509.CertPool, timeout time.Duration) *http.Client {
 				MaxConnsPerHost: MaxConns, MaxIdleConnsPerHost: MaxConns, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 16 << 10,
 			},
 			plain: &http.Transport{
-				DialContext:     (&net.Dialer{Timeout: timeout, Control: onlyLoopback}).DialContext,
+				DialContext:     (&net.Dialer{Timeout: timeout, Control: loopback.Only}).DialContext,
 				MaxConnsPerHost: MaxConns, MaxIdleConnsPerHost: MaxConns, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 16 << 10,
 			},
 		},
@@ -86,26 +85,13 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errNotLoopback = errors.New("the host is not on loopback, and the URL is http")
-
-// onlyLoopback refuses to connect in clear text to an address that is not loopback, even if a resolver gives it for localhost.
-func onlyLoopback(_, address string, _ syscall.RawConn) error {
-	addr, err := netip.ParseAddrPort(address)
-	if err != nil || !addr.Addr().Unmap().IsLoopback() {
-		return errNotLoopback
-	}
-	return nil
-}
-
 // secureURL reads a URL that must be https, or http on a loopback address.
 func secureURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
 		return nil, errors.New("must be a URL with a host, without a user and a fragment")
 	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	loopback := u.Hostname() == "localhost" || err == nil && ip.Unmap().IsLoopback()
-	if u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback.Host(u.Hostname())) {
 		return nil, errors.New("must be https, or http on a loopback address")
 	}
 	return u, nil
@@ -161,7 +147,7 @@ func kept(h http.Header, usual time.Duration) time.Duration {
 // reasonOf says why a request to the provider got no answer that can be used. Nothing that the provider sent is quoted, see package
 // cause.
 func reasonOf(err error) error {
-	for _, ours := range []error{errTooLong, errNotLoopback} {
+	for _, ours := range []error{errTooLong, loopback.ErrOther} {
 		if errors.Is(err, ours) {
 			return ours
 		}
