@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
+	"github.com/coatcheck/coatcheck/server/oidc"
 	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
 )
 
@@ -115,4 +116,55 @@ func TestProviderOnTwoNodes(t *testing.T) {
 	assert.Contains(t, user(two, first), "sub-ann")
 	require.Equal(t, http.StatusOK, end(first, map[string]any{"sub": "sub-ann"}))
 	require.Eventually(t, func() bool { return !strings.Contains(user(two, second), "sub-ann") }, patience, 10*time.Millisecond)
+}
+
+// A state key is replaced at HUP: from then on the new one encrypts, and a login that began with the old one is finished.
+func TestStateKeyIsReplaced(t *testing.T) {
+	t.Parallel()
+	p := oidctest.New(t)
+	server, external, secret := atProvider(t, p)
+	file := filepath.Join(filepath.Dir(secret), "keys")
+	before, err := os.ReadFile(file)
+	require.NoError(t, err)
+	begin := func() (*http.Client, string) {
+		c := person(t)
+		c.CheckRedirect = func(req *http.Request, _ []*http.Request) error {
+			if req.URL.Path == oidc.CallbackPath {
+				return http.ErrUseLastResponse
+			}
+			return nil
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, external+"/auth/oidc/login?rd=/auth/me", http.NoBody)
+		require.NoError(t, err)
+		resp, err := c.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		return c, resp.Header.Get("Location")
+	}
+	ann, callback := begin()
+
+	after := strings.Repeat("n", 32) + "\n"
+	require.NoError(t, os.WriteFile(file, append([]byte(after), before...), 0o600))
+	server.signal(t, syscall.SIGHUP)
+	alone := filepath.Join(t.TempDir(), "keys")
+	require.NoError(t, os.WriteFile(alone, []byte(after), 0o600))
+	keys, err := oidc.LoadStateKeys(alone)
+	require.NoError(t, err)
+	node, err := oidc.New(oidc.Options{Issuer: p.URL, ClientID: oidctest.ClientID, ExternalURL: external, StateKeys: keys})
+	require.NoError(t, err)
+	t.Cleanup(node.Close)
+	require.Eventually(t, func() bool {
+		c, callback := begin()
+		u, err := url.Parse(callback)
+		require.NoError(t, err)
+		var carried []oidc.Cookie
+		for _, one := range c.Jar.Cookies(u) {
+			carried = append(carried, oidc.Cookie{Name: one.Name, Value: one.Value})
+		}
+		_, err = node.Answer(u.Query(), carried)
+		return err == nil
+	}, patience, 20*time.Millisecond, "the new key encrypts")
+	status, text := fetch(t, ann, callback)
+	assert.Equal(t, http.StatusOK, status)
+	assert.Contains(t, text, "sub-ann", "the answer of where the login leads to")
 }
