@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/largerequests"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 	"github.com/coatcheck/coatcheck/server"
@@ -82,7 +83,7 @@ func TestCostOfWatchers(t *testing.T) {
 	for i := range n {
 		conns[i] = dial(t, ln)
 		readers[i] = bufio.NewReaderSize(conns[i], 1024)
-		require.NoError(t, roundTrip(conns[i], readers[i], me))
+		require.NoError(t, largerequests.RoundTrip(conns[i], readers[i], me))
 	}
 	idle := held()
 	watchers := make([]*http.Response, n)

@@ -36,8 +36,8 @@ const chaosKey = "a-login-key-of-more-than-thirty-two-characters"
 // no session that was ended lives, no other was signed out, each event that a client was told of is in the log or counted as left
 // out, and the process holds what it held before. COATCHECK_CHAOS says for how long; `make chaos` asks for longer.
 //
-// The clock is not stepped: that takes a privilege, and the program asks the kernel in a way that no preloaded library sees. The tests
-// of the packages step the clocks that they hand in.
+// The clock is not stepped: it is the whole machine's, and the program asks the kernel in a way that no preloaded library sees.
+// server.TestClockSteps steps the one that it hands in, under the same kind of traffic.
 func TestChaos(t *testing.T) {
 	length, err := time.ParseDuration(cmp.Or(os.Getenv("COATCHECK_CHAOS"), "30s"))
 	require.NoError(t, err)

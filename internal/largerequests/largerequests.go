@@ -1,0 +1,67 @@
+// Package largerequests has the requests by which a connection makes a server keep as much memory as it can.
+package largerequests
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+)
+
+// All returns requests for a server with this --max-header. Each makes a server that keeps its buffers keep others: they are few, as
+// large as they may be, and of different shapes.
+func All(maxHeader int) []string {
+	const line = "GET /auth/me HTTP/1.1\r\nHost: x\r\n"
+	room := maxHeader - 200
+	short := "GET /auth/me HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("a:\r\n", 127) + "\r\n"
+	all := []string{
+		short,
+		line + "Cookie: " + strings.Repeat("a=;", room/3) + "\r\n\r\n",
+		"DELETE /auth/sessions?" + strings.Repeat("&a", room/2) + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /" + strings.Repeat("x", room) + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		line + "User-Agent: " + strings.Repeat("x", room) + "\r\n\r\n",
+		line + "Trailer: " + strings.Repeat("a,b,", room/4) + "c\r\n\r\n",
+		"POST /auth/logout HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + strings.Repeat("a:\r\n", 128) + "\r\n",
+		"POST /auth/logout HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\na: " + strings.Repeat("x", room) + "\r\n\r\n",
+		"POST /auth/logout HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 16384\r\n\r\n" + strings.Repeat("x", 16<<10),
+		"OPTIONS /auth/me HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: " +
+			"GET\r\nAccess-Control-Request-Headers: " + strings.Repeat("x", room) + "\r\n\r\n",
+	}
+	for i := range 16 { // each makes another line the long one, the last of them by its name
+		all = append(all, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat("x", room-4*i)+"\r\n\r\n", line+strings.Repeat("a:\r\n", i)+strings.Repeat("x", room-4*i)+":\r\n\r\n")
+	}
+	for i := range 60 { // the same with lines that are not large one by one
+		all = append(all, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat("x", 1000-4*i)+"\r\n\r\n")
+	}
+	return append(all, strings.Repeat(Small, 3))
+}
+
+// Small is a request as small as they come.
+const Small = "GET /auth/me HTTP/1.1\r\nHost: x\r\n\r\n"
+
+// RoundTrip sends requests and reads as many answers.
+func RoundTrip(conn net.Conn, in *bufio.Reader, text string) error {
+	if _, err := io.WriteString(conn, text); err != nil {
+		return err
+	}
+	for range max(1, strings.Count(text, "\r\n\r\nGET")+1) {
+		length := 0
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				return err
+			}
+			if strings.HasPrefix(line, "Content-Length: ") {
+				_, _ = fmt.Sscan(line[16:], &length)
+			}
+			if line == "\r\n" {
+				break
+			}
+		}
+		if _, err := in.Discard(length); err != nil {
+			return err
+		}
+	}
+	return nil
+}
