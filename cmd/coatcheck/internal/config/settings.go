@@ -97,7 +97,7 @@ func loginSettings(c *Config) []setting {
 	return []setting{
 		{
 			name: "login", kind: word(&c.Login, []string{"open", "trusted", "users", "webhook", "oidc"}), dev: "open",
-			unset: "must be named", help: "who may log in: anybody as anybody (open), whom a back end with a key names (trusted), who knows his " +
+			unset: "must be named", help: "who may log in: anybody as anybody (open), whom a back end with a key names (trusted), who knows the " +
 				"password (users), whom your own back end lets in (webhook), whom an OpenID Connect provider lets in (oidc)",
 		},
 		{
