@@ -116,7 +116,16 @@ func TestDockerfile(t *testing.T) {
 	build, err := os.ReadFile("../../go.mod")
 	require.NoError(t, err)
 	minor := regexp.MustCompile(`\ngo (1\.\d+)`).FindSubmatch(build)[1]
-	assert.Contains(t, text, "golang:"+string(minor)+"-")
+	assert.Contains(t, text, "\nARG GO_IMAGE=golang:"+string(minor)+"-")
+	assert.Equal(t, []string{"$GO_IMAGE", "scratch"}, basesOf(text), "none but the first can be pinned, and needs it")
+}
+
+// basesOf returns what the stages of a Dockerfile begin with.
+func basesOf(text string) (images []string) {
+	for _, m := range regexp.MustCompile(`(?m)^FROM (?:--\S+ )?(\S+)`).FindAllStringSubmatch(text, -1) {
+		images = append(images, m[1])
+	}
+	return images
 }
 
 func assertVariable(t *testing.T, name string) {
