@@ -38,8 +38,8 @@ const shortTTL = 15 * time.Second
 func TestManyWatchers(t *testing.T) {
 	n, err := strconv.Atoi(cmp.Or(os.Getenv("COATCHECK_WATCHERS"), "1000"))
 	require.NoError(t, err)
-	flags := append(unhurried, "--log-level=error", "--max-sessions-per-user=2", "--ttl="+shortTTL.String(), "--remember-ttl=10h",
-		"--max-conns="+strconv.Itoa(2*n+100))
+	flags := slices.Concat(unhurried, []string{"--log-level=error", "--max-sessions-per-user=2", "--ttl=" + shortTTL.String(), "--remember-ttl=10h",
+		"--max-conns=" + strconv.Itoa(2*n+100)})
 	t.Run("memory", func(t *testing.T) {
 		w := &watchers{nodes: []*process{startShipped(t, n, flags...)}}
 		w.measure(t, n, time.Second)
@@ -201,33 +201,34 @@ func (p *process) processorTime(t *testing.T) time.Duration {
 
 func (w *watchers) login(i int, remember bool) error {
 	w.users[i] = "user-" + strconv.Itoa(i)
-	resp, err := request(w.at(i).url+"/auth/login", http.MethodPost, "", fmt.Sprintf(`{"user_id":%q,"remember":%v}`, w.users[i], remember))
+	set, err := request(w.at(i).url+"/auth/login", http.MethodPost, "", fmt.Sprintf(`{"user_id":%q,"remember":%v}`, w.users[i], remember))
 	if err != nil {
 		return err
 	}
-	w.sids[i], _, _ = strings.Cut(resp.Header.Get("Set-Cookie"), ";")
+	w.sids[i] = set
 	return nil
 }
 
-// request sends a request on a connection of its own, so that none stays; the body of the answer is read.
-func request(url, method, cookie, body string) (*http.Response, error) {
+// request sends a request, and returns the cookie that the answer sets.
+func request(url, method, cookie, body string) (set string, err error) {
 	req, err := http.NewRequest(method, url, strings.NewReader(body)) //nolint:noctx // the client has a timeout
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Cookie", cookie)
 	client := http.Client{Timeout: patience}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer resp.Body.Close() //nolint:errcheck // nothing was written
 	text, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode >= 300 {
 		err = fmt.Errorf("%s %s: %s %s", method, url, resp.Status, text)
 	}
-	return resp, err
+	set, _, _ = strings.Cut(resp.Header.Get("Set-Cookie"), ";")
+	return set, err
 }
 
 // watch sends the request and reads up to the first event's end.
