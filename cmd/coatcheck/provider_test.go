@@ -168,3 +168,33 @@ func TestStateKeyIsReplaced(t *testing.T) {
 	assert.Equal(t, http.StatusOK, status)
 	assert.Contains(t, text, "sub-ann", "the answer of where the login leads to")
 }
+
+// Whatever is wrong with the provider's settings and files is listed at once, with where the value stands.
+func TestMistakesOfAProvider(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	code, stdout, stderr := command(t, nil, "serve", "--login=oidc", "--listen=127.0.0.1:0", "--admin-listen=off",
+		"--oidc-issuer=https://id.example/?tenant=a", "--oidc-client-id=coatcheck", "--oidc-external-url=https://app.example\x7f",
+		"--oidc-client-secret-file="+filepath.Join(dir, "missing"), "--oidc-state-key-file="+file("key", "too short\n"),
+		"--oidc-ca-file="+file("ca", "no certificate"))
+	assert.Equal(t, exitUsage, code)
+	assert.Empty(t, stdout)
+	for _, line := range []string{
+		`--oidc-client-secret-file "[^"]*": client secret: .*missing: no such file`,
+		`--oidc-state-key-file "[^"]*": .*key:1: a key of 9 bytes`, `--oidc-ca-file "[^"]*": .*ca: holds no certificate in PEM`,
+		`--oidc-issuer "[^"]*": must have no query`, `--oidc-external-url "[^"]*": must be a URL`,
+	} {
+		assert.Regexp(t, line, stderr)
+	}
+	code, _, stderr = command(t, nil, "serve", "--login=oidc", "--listen=127.0.0.1:0", "--admin-listen=off",
+		"--oidc-issuer=https://id.example", "--oidc-client-id=coatcheck", "--oidc-external-url=https://app.example",
+		"--oidc-client-secret-file="+file("secret", "a secret\n"), "--oidc-ca-file="+filepath.Join(dir, "nowhere"))
+	assert.Equal(t, exitUsage, code)
+	assert.Regexp(t, `--oidc-ca-file "[^"]*": authorities: .*nowhere: no such file`, stderr)
+	assert.NotContains(t, stderr, "a secret")
+}
