@@ -140,8 +140,8 @@ func (s *site) checkNone() {
 		resp := s.ask("GET", path, asBrowser) //nolint:bodyclose // read and closed by ask
 		assert.NotRegexp(s, `//evil|//[^/]*/.*(%2[fF]%2[fF]|%5[cC]|\\)`, resp.Header.Get("Location"), path)
 	}
-	resp := s.ask("GET", "/hello", asBrowser, "X-Forwarded-Uri: /evil", "X-Forwarded-Host: evil.example",
-		"X-Original-Url: https://evil.example/", "X-Forwarded-Method: POST") //nolint:bodyclose // read and closed by ask
+	resp := s.ask("GET", "/hello", asBrowser, "X-Forwarded-Uri: /evil", "X-Forwarded-Host: evil.example", //nolint:bodyclose // read and closed by ask
+		"X-Original-Url: https://evil.example/", "X-Forwarded-Method: POST")
 	assert.Equal(s, "https://"+host+"/login?rd=%2Fhello", resp.Header.Get("Location"), "what the client says of the request does not count")
 	assert.Equal(s, 404, s.status("GET", "/auth/verify"), "this is for the proxy to ask")
 	assert.Equal(s, 200, s.status("GET", "/auth/me"))
