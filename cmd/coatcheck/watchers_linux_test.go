@@ -38,8 +38,10 @@ const shortTTL = 15 * time.Second
 func TestManyWatchers(t *testing.T) {
 	n, err := strconv.Atoi(cmp.Or(os.Getenv("COATCHECK_WATCHERS"), "1000"))
 	require.NoError(t, err)
-	flags := slices.Concat(unhurried, []string{"--log-level=error", "--max-sessions-per-user=2", "--ttl=" + shortTTL.String(), "--remember-ttl=10h",
-		"--max-conns=" + strconv.Itoa(2*n+100)})
+	flags := slices.Concat(unhurried, []string{
+		"--log-level=error", "--max-sessions-per-user=2", "--ttl=" + shortTTL.String(), "--remember-ttl=10h",
+		"--max-conns=" + strconv.Itoa(2*n+100),
+	})
 	t.Run("memory", func(t *testing.T) {
 		w := &watchers{nodes: []*process{startShipped(t, n, flags...)}}
 		w.measure(t, n, time.Second)
