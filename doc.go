@@ -9,8 +9,8 @@
 // order:
 //
 //	token.go      the token in the cookie, and the key, tag, ID and handle that come from it
-//	open.go       opening the session of a request by its token, or one of several; reuse of an old one
-//	admission.go  whether a session lives, and whether its record admits the token that was presented
+//	open.go       opening the session of a request by its token, or one of several: whether it lives, whether its record admits
+//	              that token, and reuse of an old one
 //	request.go    Request: what a middleware does with a request, and what became of it
 //	session.go    Session: what a handler may do
 //	values.go     the values of a session, and the changes that a request makes to them

@@ -23,13 +23,12 @@
 //	slab.go          slots, the bytes of one session, tombstone or mark; and slabs of slots, in size classes
 //	hashtable.go     from hashes to slots
 //	timerwheel.go    which slot ends next
-//	shard.go         a lock, and one of each of these under it
+//	shard.go         a lock, one of each of these under it, and the frame in which an operation is written to the journal
 //
 // The disk:
 //
 //	datadir.go       opening, locking and closing the folder; when to sync and when to take a snapshot
 //	journal.go       the journal, and the batches in which it is written
-//	frame.go         what one operation writes to the journal
 //	snapshot.go      writing a snapshot
 //	restore.go       reading snapshot and journals at the start
 //	verify.go        Verify, which reads them and changes nothing

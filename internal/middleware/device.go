@@ -10,7 +10,6 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/dbsc"
-	"github.com/coatcheck/coatcheck/internal/ownpath"
 )
 
 // DeviceRoute is one of the two routes of device-bound sessions.
@@ -227,56 +226,4 @@ func outcomeOfCheck(err error, wrong *Problem) (DeviceOutcome, error) {
 		return DeviceThrottled, tooManyProofs
 	}
 	return DeviceRefused, wrong
-}
-
-// Beside calls add for each header that accompanies the session's Set-Cookie: the name cookie and the offer to bind the
-// session, or the clear of the name cookie. It is called where SetCookie returned a line.
-func (m *Middleware) Beside(x *Exchange, cookies Lines, add func(name, value string)) {
-	const setCookie = "Set-Cookie"
-	key, c, offered := x.Offered()
-	switch {
-	case offered:
-		add(setCookie, m.Cookie.NameLine(key, x.AbsoluteLeft(m.Manager.Now())))
-		add(dbsc.HeaderRegistration, string(dbsc.AppendRegistration(nil, m.dbsc+dbsc.RegisterPath, key, c)))
-	case x.Cookie() == coatcheck.ClearCookie && x.OnlyTooOld():
-		// The device can still renew the session, for which the browser needs the name.
-	case x.Cookie() == coatcheck.ClearCookie && m.dbsc != "",
-		// A browser that has another session's name would renew that one, and end up in it.
-		(x.Cookie() == coatcheck.ClearCookie || x.Report().Created > 0) && m.Cookie.CarriesName(cookies()):
-		add(setCookie, m.Cookie.ClearNameLine())
-	}
-}
-
-// Early is an answer in place of the handler's, for a request whose session waits for its device.
-type Early struct {
-	Location string   // where a 307 leads; empty: Problem is the answer
-	Problem  *Problem // which touches no cookie
-}
-
-// EarlyRequest is what decides about an Early. The funcs are called only where they are needed.
-type EarlyRequest struct {
-	Header  func(name string) string // the first line of a header
-	Cookies Lines
-	Method  string
-	Target  func() string // as it was received
-}
-
-// Early returns the answer in place of the handler's, nil if the handler is to be called. A navigation whose token is too old is
-// redirected to its own address, without that token, so that the browser renews it on the way. A request whose browser says that it
-// could not renew the token is told to come back. A live session is never affected, and costs nothing.
-func (m *Middleware) Early(x *Exchange, q EarlyRequest) *Early {
-	if !x.Key().IsZero() {
-		return nil
-	}
-	if q.Header(dbsc.HeaderSkipped) != "" && len(q.Header(dbsc.HeaderProof)) == 0 {
-		if _, ok := m.Cookie.FindName(q.Cookies()); ok {
-			return &Early{Problem: bindingPending}
-		}
-	}
-	if x.OnlyTooOld() && q.Method == "GET" && q.Header("Sec-Fetch-Mode") == "navigate" {
-		if target := q.Target(); ownpath.Is(target) {
-			return &Early{Location: target}
-		}
-	}
-	return nil
 }
