@@ -97,8 +97,7 @@ func TestIdleConnectionsAtTheLimit(t *testing.T) {
 	}
 }
 
-// C1: a request that is sent over a kept connection when its idle time is over, within 1.5 ms, is answered, or finds the connection
-// closed in order. It never meets a reset, after which a client cannot tell what became of an answer.
+// C1: a request that is sent over a kept connection within 1.5 ms of the idle timeout is answered.
 func TestNoResetAtTheIdleDeadline(t *testing.T) {
 	const tries, atOnce, idle = 500, 20, time.Second
 	s := open(t, nginx["nginx"], variant{flags: []string{"--idle-timeout=" + idle.String()}})
@@ -111,12 +110,13 @@ func TestNoResetAtTheIdleDeadline(t *testing.T) {
 				if !assert.NoError(t, err) || !assert.Equal(t, 200, status) {
 					return
 				}
+				heard := time.Now()
 				time.Sleep(idle - 1500*time.Microsecond + rand.N(3*time.Millisecond))
 				switch status, err = k.ask("POST", "/auth/logout"); {
 				case err == nil && status == 204:
 					answered.Add(1)
-				case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-					closed.Add(1)
+				case time.Since(heard) >= idle*21/20 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
+					closed.Add(1) // this machine was so late that the server had closed
 				default:
 					assert.Fail(t, "neither answered nor closed", "%d %v", status, err)
 				}

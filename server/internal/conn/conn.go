@@ -112,7 +112,7 @@ func setState(conn net.Conn, state fasthttp.ConnState) {
 		c.activate()
 	case fasthttp.StateIdle:
 		c.lines.begin()
-		c.wire.setTimeouts(c.server.opts.IdleTimeout, c.server.opts.RequestTimeout)
+		c.wire.setTimeouts(c.server.opts.untilIdleEnds(), c.server.opts.RequestTimeout)
 		c.state.Store(stateIdle)
 	}
 }

@@ -2,6 +2,7 @@ package conn
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -107,6 +108,24 @@ func expire(t *testing.T, c *trackedConn) {
 	t.Helper()
 	c.wire.reads.at, c.wire.reads.told = 1, 1
 	require.NoError(t, c.wire.SetReadDeadline(time.Unix(1, 0)))
+}
+
+// A connection outlasts the idle timeout by a twentieth, and by 100 ms at least, so that a proxy with the same timeout closes first.
+func TestIdleTimeoutHasAMargin(t *testing.T) {
+	for idle, kept := range map[time.Duration]time.Duration{
+		0: 0, time.Second: 1100 * time.Millisecond, time.Minute: 63 * time.Second,
+	} {
+		ln := listenLocal(t)
+		l := newListener(newServer(Options{IdleTimeout: idle}), ln, nil)
+		client := connect(t, ln)
+		conn, err := l.Accept()
+		require.NoError(t, err)
+		c := tracked(conn)
+		c.activate()
+		setState(conn, fasthttp.StateIdle)
+		assert.Equal(t, kept, c.wire.reads.timeout)
+		require.NoError(t, errors.Join(c.Close(), client.Close(), l.Close()))
+	}
 }
 
 // A request that has arrived when the time to wait for one is over is answered. It would be lost: its client believes that the

@@ -17,7 +17,8 @@ import (
 type Options struct {
 	// RequestTimeout bounds reading a request, a TLS handshake included, and writing a response. Zero: no bound.
 	RequestTimeout time.Duration
-	// IdleTimeout bounds the wait for the next request of a connection. Zero: no bound.
+	// IdleTimeout is how long a connection may wait for its next request. Zero: no bound. The connection is closed a twentieth of it
+	// later, at least 100 ms: a proxy that has the same timeout is then the one that closes, and loses no request.
 	IdleTimeout time.Duration
 	// MaxConns bounds the open connections, see evict.go. Zero: no bound.
 	MaxConns int
@@ -27,6 +28,14 @@ type Options struct {
 	Refusal func() []byte
 	// Log gets a line when connections cannot be accepted and when a client has too many. It must be set.
 	Log *slog.Logger
+}
+
+// untilIdleEnds is for how long a connection waits for its next request.
+func (o *Options) untilIdleEnds() time.Duration {
+	if o.IdleTimeout <= 0 {
+		return 0
+	}
+	return o.IdleTimeout + max(o.IdleTimeout/20, 100*time.Millisecond)
 }
 
 // Server accepts connections of any number of listeners for one fasthttp.Server, until it is drained.
