@@ -16,6 +16,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck/fibersession"
 	"github.com/coatcheck/coatcheck/shardstore"
@@ -153,7 +154,7 @@ func TestCSRFForms(t *testing.T) {
 	assert.Equal(t, 200, send(c, "HEAD", "/form", cookie, nil, "").status)
 }
 
-// A form of more than 1 MiB is not parsed, streamed or not: one of many small fields takes a hundred times its own memory.
+// A form of more than 1 MiB is not parsed: one of many small fields takes a hundred times its own memory.
 func TestCSRFLargeForm(t *testing.T) {
 	send := formApp(t)
 	c := newCSRF(t, csrfKey("a"))
@@ -163,6 +164,79 @@ func TestCSRFLargeForm(t *testing.T) {
 	body := func(n int) string { return "csrf_token=" + token + strings.Repeat("&a", n) }
 	assert.Equal(t, 200, send(c, "POST", "/form", cookie, form, body(1000)).status)
 	assert.Equal(t, 403, send(c, "POST", "/form", cookie, form, body(1<<19)).status)
+}
+
+// endless is a body that counts how much of it was read.
+type endless struct{ read int }
+
+func (b *endless) Read(p []byte) (int, error) {
+	b.read += len(p)
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}
+
+// streamed returns, of an application that hands on bodies before they have come, the cookie of a session, and a function that
+// sends a body to its Check and returns the answer's status. A body of length -1 announces none.
+func streamed(t *testing.T) (cookie string, send func(cookie, contentType string, body io.Reader, length int) int) {
+	t.Helper()
+	store, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	app := fiber.New(fiber.Config{DisableStartupMessage: true, StreamRequestBody: true})
+	sessions, err := fibersession.New(store, fibersession.Config{})
+	require.NoError(t, err)
+	app.Use(sessions)
+	app.Get("/in", func(c *fiber.Ctx) error { return fibersession.Get(c).Authenticate("u") })
+	app.Use(newCSRF(t, csrfKey("a")).Check)
+	resp, err := app.Test(httptest.NewRequestWithContext(t.Context(), "GET", "/in", http.NoBody))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return cookieOf(t, reply{cookies: resp.Cookies()}), func(cookie, contentType string, body io.Reader, length int) int {
+		var c fasthttp.RequestCtx
+		c.Init(new(fasthttp.Request), nil, nil)
+		c.Request.Header.SetMethod("POST")
+		c.Request.SetRequestURI("/form")
+		c.Request.Header.Set("Cookie", cookie)
+		c.Request.Header.SetContentType(contentType)
+		c.Request.SetBodyStream(body, length)
+		app.Handler()(&c)
+		return c.Response.StatusCode()
+	}
+}
+
+// CASES A18, with StreamRequestBody: who has no session makes the server read nothing, and who has one at most 1 MiB.
+func TestCSRFReadsLittle(t *testing.T) {
+	cookie, send := streamed(t)
+	const urlencoded, multipart = "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"
+	for name, tt := range map[string]struct {
+		cookie, contentType string
+		length, most        int
+	}{
+		"no session":             {"", urlencoded, 1 << 20, 0},
+		"no session, multipart":  {"", multipart, 1 << 20, 0},
+		"no session, no length":  {"", urlencoded, -1, 0},
+		"a made-up session":      {cookie[:len(cookie)-1], urlencoded, 1 << 20, 0},
+		"one of some length":     {cookie, urlencoded, 1 << 20, 1 << 20},
+		"multipart of a length":  {cookie, multipart, 1 << 20, 1 << 20},
+		"a long one":             {cookie, urlencoded, 1<<20 + 1, 0},
+		"multipart, long":        {cookie, multipart, 1<<20 + 1, 0},
+		"one of no length":       {cookie, urlencoded, -1, 0},
+		"multipart of no length": {cookie, multipart, -1, 0},
+		"one of another type":    {cookie, "application/octet-stream", 1 << 20, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := int64(tt.length)
+			if tt.length < 0 {
+				all = 1 << 24
+			}
+			body := new(endless)
+			assert.Equal(t, 403, send(tt.cookie, tt.contentType, io.LimitReader(body, all), tt.length))
+			assert.LessOrEqual(t, body.read, tt.most)
+			assert.Equal(t, tt.most > 0, body.read > 0)
+		})
+	}
 }
 
 // OPS-05: a key is replaced without refusing anything, and taking one out refuses what it signed and nothing else.
