@@ -36,8 +36,9 @@ func TestFiles(t *testing.T) {
 		"tls-key":                 func(c *config.Config, path string) { c.TLSKey = path },
 	}
 	public := map[string]func(*config.Config, string){
-		"config":   func(c *config.Config, path string) { c.File = path },
-		"tls-cert": func(c *config.Config, path string) { c.TLSCert = path },
+		"config":       func(c *config.Config, path string) { c.File = path },
+		"oidc-ca-file": func(c *config.Config, path string) { c.OIDC.CAFile = path },
+		"tls-cert":     func(c *config.Config, path string) { c.TLSCert = path },
 	}
 	for _, tt := range []struct {
 		mode, folder os.FileMode
