@@ -86,13 +86,13 @@ func TestEvictionBeginsLater(t *testing.T) {
 	var b bytes.Buffer
 	s := opened(t, redisstore.Options{URL: server.URL(), Logger: slog.New(slog.NewTextHandler(&b, nil))})
 	rec := add(t, s, "ada")
-	s.WatchPolicy()
+	s.WatchAMinute()
 	assert.Empty(t, b.String())
 	server.Must("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
-	s.WatchPolicy()
+	s.WatchAMinute()
 	assert.Contains(t, b.String(), "volatile-lru")
 	said := b.Len()
-	s.WatchPolicy()
+	s.WatchAMinute()
 	assert.Equal(t, said, b.Len(), "once")
 	for _, key := range allKeys(t, server) {
 		if strings.Contains(key, "}:u:") {

@@ -135,8 +135,20 @@ func (s *Store) LookAtClock() { s.clockAge.Store(-int64(clockEvery)) }
 // Look looks at the topology at once.
 func (s *Store) Look(ctx context.Context) { s.look(ctx) }
 
-// WatchPolicy looks at the eviction policy at once.
-func (s *Store) WatchPolicy() { s.watchPolicy(context.Background()) }
+// WatchAMinute does at once what the store does beside its callers in a minute.
+func (s *Store) WatchAMinute() {
+	s.watcher.stop()
+	for n := range policyEvery {
+		s.turn(context.Background(), n+1)
+	}
+	s.watch()
+}
+
+// RefusalOf is refusalOf of Redis' error with this text.
+func RefusalOf(text string) string {
+	m := message('-', []byte(text))
+	return refusalOf(m.Error())
+}
 
 // SlotOf is slotOf.
 var SlotOf = slotOf

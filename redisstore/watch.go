@@ -52,13 +52,18 @@ func (s *Store) watch() {
 				return
 			case <-tick.C:
 			}
-			s.look(ctx)
-			s.probe(ctx)
-			if n%policyEvery == 0 {
-				s.watchPolicy(ctx)
-			}
+			s.turn(ctx, n)
 		}
 	})
+}
+
+// turn is the nth watch.
+func (s *Store) turn(ctx context.Context, n int) {
+	s.look(ctx)
+	s.probe(ctx)
+	if n%policyEvery == 0 {
+		s.watchPolicy(ctx)
+	}
 }
 
 // stop ends what watch started.

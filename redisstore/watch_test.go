@@ -61,6 +61,30 @@ func TestWritesRefused(t *testing.T) {
 	}
 }
 
+// The same refusals are known in the words of Redis 6 as well, which puts the error of a script's command into one of its own.
+func TestRefusalOf(t *testing.T) {
+	t.Parallel()
+	const script, before = " script: 5d19e25827e8556e84feacc3b801c72f593d6b21, on @user_script:1.", "ERR Error running script (call to f_5d19): @user_script:1: "
+	for _, tt := range []struct{ reason, text string }{
+		{"READONLY", "READONLY You can't write against a read only replica." + script},
+		{"READONLY", before + "@user_script: 1: -READONLY You can't write against a read only replica."},
+		{"OOM", "OOM command not allowed when used memory > 'maxmemory'." + script},
+		{"OOM", before + "@user_script: 1: -OOM command not allowed when used memory > 'maxmemory'."},
+		{"MISCONF", "MISCONF Errors writing to the AOF file: No space left on device"},
+		{"MISCONF", before + "@user_script: 1: -MISCONF Errors writing to the AOF file: No space left on device"},
+		{"NOREPLICAS", "NOREPLICAS Not enough good replicas to write." + script},
+		{"NOREPLICAS", before + "@user_script: 1: -NOREPLICAS Not enough good replicas to write."},
+		{"NOPERM", "NOPERM this user has no permissions to run the 'evalsha' command"},
+		{"NOPERM", "ERR ACL failure in script: User default has no permissions to run the 'set' command" + script},
+		{"NOPERM", before + "@user_script: 1: The user executing the script can't run this command or subcommand"},
+		{"", "LOADING Redis is loading the dataset in memory"},
+		{"", "CLUSTERDOWN The cluster is down"},
+		{"", "ERR unknown command 'OOM'"},
+	} {
+		assert.Equal(t, tt.reason, redisstore.RefusalOf(tt.text), tt.text)
+	}
+}
+
 func config(name, value string) func(*testing.T, *redistest.Server) {
 	return command("CONFIG", "SET", name, value)
 }
@@ -86,7 +110,11 @@ func TestPrimaryBehindAStableAddress(t *testing.T) {
 				warm(t, s, rec)
 
 				next.Must("REPLICAOF", "NO", "ONE")
-				old.Must("REPLICAOF", "127.0.0.1", next.PortText())
+				if write {
+					old.Must("REPLICAOF", "127.0.0.1", next.PortText())
+				} else { // it does not reach the new primary: else it would be told of the end, and so would the cache
+					old.Must("REPLICAOF", "127.0.0.1", "1")
+				}
 				address.Lead(next.Addr())
 				late := lateness()
 				began := time.Now()
