@@ -191,6 +191,31 @@ func TestRedis(t *testing.T) {
 	require.Eventually(t, func() bool { return a.ready(t) == http.StatusServiceUnavailable }, patience, 5*time.Millisecond)
 }
 
+// While Redis refuses writes the server says so, in its log, the body of /readyz and a metric, and stays ready (CASES A11, A13).
+func TestRedisThatRefusesWrites(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	p := start(t, "--store", redis.URL())
+	cookie := p.logIn(t, "u")
+	saying := func(writes string) func() bool {
+		want := `{"status":"ready","writes":"` + writes + `","reload":"ok"}`
+		return func() bool {
+			status, body := p.askReady(t)
+			return status == http.StatusOK && body == want
+		}
+	}
+	redis.Must("CONFIG", "SET", "maxmemory", "1")
+	require.Eventually(t, saying("refused"), patience, 10*time.Millisecond)
+	p.logged(t, "Redis refuses writes")
+	_, page := p.scrape(t)
+	assert.Contains(t, page, "\ncoatcheck_store_writes_refused 1\n")
+	assert.Equal(t, "u", p.whose(t, cookie))
+	redis.Must("CONFIG", "SET", "maxmemory", "0")
+	require.Eventually(t, saying("ok"), patience, 10*time.Millisecond)
+	p.logged(t, "Redis accepts writes again")
+	p.logIn(t, "v")
+}
+
 // A Redis that may evict what finds a user's sessions is a mistake of the configuration (CASES A10).
 func TestRedisThatEvicts(t *testing.T) {
 	t.Parallel()
