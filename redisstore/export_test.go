@@ -133,7 +133,11 @@ func (s *Store) Cached(key coatcheck.Key, id coatcheck.ID, now time.Time) bool {
 func (s *Store) LookAtClock() { s.clockAge.Store(-int64(clockEvery)) }
 
 // Look looks at the topology at once.
-func (s *Store) Look(ctx context.Context) { s.look(ctx) }
+func (s *Store) Look(ctx context.Context) {
+	s.watcher.stop()
+	s.look(ctx)
+	s.watch()
+}
 
 // WatchAMinute does at once what the store does beside its callers in a minute.
 func (s *Store) WatchAMinute() {

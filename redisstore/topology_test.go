@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,6 +61,24 @@ func TestTopologyThatAgreesKeepsTheCache(t *testing.T) {
 		s.Look(context.Background())
 	}
 	assert.Equal(t, flushes, s.Stats().Flushes)
+}
+
+// Where most nodes do not answer, another one may have taken over the session's slot: nothing is served from the cache then.
+func TestTopologyThatNobodyKnowsEmptiesTheCache(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, false)
+	s := opened(t, redisstore.Options{URL: c.URL()})
+	var rec *coatcheck.Record
+	for i := 0; rec == nil || c.Owner(t, c.Slot(s.RecordKey(rec.Key))) != c.Primaries[0]; i++ {
+		rec = add(t, s, fmt.Sprintf("user %d", i))
+	}
+	warm(t, s, rec)
+	for _, server := range c.Primaries[1:] {
+		server.Signal(syscall.SIGSTOP)
+		t.Cleanup(func() { server.Signal(syscall.SIGCONT) })
+	}
+	s.Look(context.Background())
+	assert.False(t, s.Cached(rec.Key, rec.ID, time.Now()))
 }
 
 // slotOf agrees with Redis.
