@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// listenClosed listens on a Unix socket whose file has no permissions. It is called while the program starts, before others make files.
+// listenClosed listens on a Unix socket to which this program's user alone may connect. The umask is the whole process's, and this one
+// takes nothing from the files that the store may make meanwhile, which have mode 0600.
 func listenClosed(path string) (net.Listener, error) {
-	defer syscall.Umask(syscall.Umask(0o777))
+	defer syscall.Umask(syscall.Umask(0o177))
 	return new(net.ListenConfig).Listen(context.Background(), "unix", path)
 }

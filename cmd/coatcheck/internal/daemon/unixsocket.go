@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -29,16 +30,27 @@ func listenUnix(s config.UnixSocket) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if uid >= 0 || gid >= 0 {
-		err = os.Chown(s.Path, uid, gid)
-	}
-	if err == nil {
-		err = os.Chmod(s.Path, s.Mode)
-	}
-	if err != nil {
+	if err := handOver(s, uid, gid); err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
 	return ln, nil
+}
+
+// handOver gives the socket's file its owner and then its mode. If somebody who may write to the folder has put a symbolic link in its
+// place, nothing outside of the folder is changed.
+func handOver(s config.UnixSocket, uid, gid int) error {
+	folder, err := os.OpenRoot(filepath.Dir(s.Path))
+	if err != nil {
+		return err
+	}
+	defer folder.Close() //nolint:errcheck // nothing was written to it
+	name := filepath.Base(s.Path)
+	if uid >= 0 || gid >= 0 {
+		if err := folder.Lchown(name, uid, gid); err != nil {
+			return err
+		}
+	}
+	return folder.Chmod(name, s.Mode)
 }
 
 func removeStale(path string) error {
@@ -55,10 +67,16 @@ func removeStale(path string) error {
 	if err == nil {
 		return errors.Join(fmt.Errorf("somebody listens at %s", path), conn.Close())
 	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
+	if !isLeft(info.Mode().Perm(), err) {
 		return fmt.Errorf("%s is there, and nothing shows that nobody listens: %w", path, err)
 	}
 	return os.Remove(path)
+}
+
+// isLeft reports whether a socket's file was left by a server that was killed, by the file's permissions and the error of a connection to
+// it. Nobody but root can connect to a socket without permissions, which is one whose server was killed before it set them.
+func isLeft(mode fs.FileMode, err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || mode == 0 && errors.Is(err, fs.ErrPermission)
 }
 
 // ownerOf returns the numbers of a socket's owner; -1 stands for what is not to be changed.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -50,6 +51,26 @@ func TestUnixSocket(t *testing.T) {
 	assert.NoFileExists(t, path+"2")
 }
 
+// Somebody who may write to the folder can put a link in the socket's place. What it leads to keeps its mode and its owner.
+func TestLinkInTheSocketsPlace(t *testing.T) {
+	dir := t.TempDir()
+	target := filepath.Join(t.TempDir(), "shadow")
+	require.NoError(t, os.WriteFile(target, nil, 0o600))
+	require.NoError(t, os.Symlink(target, filepath.Join(dir, "s")))
+	require.Error(t, handOver(config.UnixSocket{Path: filepath.Join(dir, "s"), Mode: 0o666}, 1, 1))
+	info, err := os.Stat(target)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	assert.EqualValues(t, os.Getuid(), info.Sys().(*syscall.Stat_t).Uid)
+}
+
+func TestSocketThatWasLeft(t *testing.T) {
+	assert.True(t, isLeft(0o660, syscall.ECONNREFUSED))
+	assert.True(t, isLeft(0, syscall.EACCES), "its server was killed before it set the mode")
+	assert.False(t, isLeft(0o600, syscall.EACCES), "somebody else's")
+	assert.False(t, isLeft(0, syscall.EAGAIN), "its backlog is full")
+}
+
 // At no moment does the file allow more than it is to allow in the end, whatever the umask.
 func TestUnixSocketIsNeverOpenToOthers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
@@ -63,6 +84,8 @@ func TestUnixSocketIsNeverOpenToOthers(t *testing.T) {
 
 	var seen atomic.Uint32
 	done, watched := make(chan struct{}), make(chan struct{})
+	stop := sync.OnceFunc(func() { close(done) })
+	defer stop()
 	go func() {
 		defer close(watched)
 		for {
@@ -81,9 +104,10 @@ func TestUnixSocketIsNeverOpenToOthers(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, ln.Close())
 	}
-	close(done)
+	stop()
 	<-watched
 	assert.Zero(t, seen.Load()&^0o600, "%o", seen.Load())
+	assert.NotZero(t, seen.Load(), "the file was never seen")
 }
 
 func TestConnectionsForDescriptors(t *testing.T) {
