@@ -85,16 +85,20 @@ func TestSchemathesis(t *testing.T) {
 		// Nothing that ends the session, else the rest is anonymous.
 		{"with a session", session, append([]string{"--exclude-path-regex=^/auth/(oidc/.*|login|logout|refresh)$", "--exclude-method=DELETE"}, public...)},
 		// The mode that knows all members. It has no page at the same path; and how large the claims may be in all is no matter of a schema.
-		{"logging in", "[auth.openapi.login_key]\nbearer = \"" + key + "\"\n",
-			[]string{"--url=" + trusted.url, "--include-operation-id=login", "--exclude-checks=allow_header_conformance,positive_data_acceptance"}},
+		{
+			"logging in", "[auth.openapi.login_key]\nbearer = \"" + key + "\"\n",
+			[]string{"--url=" + trusted.url, "--include-operation-id=login", "--exclude-checks=allow_header_conformance,positive_data_acceptance"},
+		},
 		// A profile takes as long as it is asked to; and a cursor, an age or an address that is none is refused.
 		{"admin", "", []string{"--url=" + p.admin, "--include-tag=admin", "--exclude-path-regex=^/debug/pprof/", "--exclude-checks=positive_data_acceptance"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "schemathesis.toml"), []byte(tt.config), 0o600))
-			args := append([]string{"run", p.url + "/openapi.yaml", "--max-time=15", "--phases=examples,coverage,fuzzing", "--no-color", "--seed=24",
-				"--generation-database=none"}, tt.args...)
+			args := append([]string{
+				"run", p.url + "/openapi.yaml", "--max-time=15", "--phases=examples,coverage,fuzzing", "--no-color", "--seed=24",
+				"--generation-database=none",
+			}, tt.args...)
 			out := inFolder(t, dir, nil, bin, args...)
 			assert.NotContains(t, out, " 0 selected")
 			if tt.config == session {
