@@ -65,6 +65,8 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 	err := cfg.Validate()
 	if cfg.Login == nil {
 		err = errors.Join(err, errors.New("login: a mode must be named"))
+	} else {
+		err = errors.Join(err, cfg.Login.Traits().Validate())
 	}
 	if err != nil {
 		return nil, err

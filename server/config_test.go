@@ -65,6 +65,13 @@ func TestConfigValidation(t *testing.T) {
 	}
 	_, err := server.New(newStore(t), server.Config{})
 	assert.ErrorContains(t, err, "login: a mode must be named")
+	_, err = server.New(newStore(t), server.Config{Login: forgetful{}})
+	assert.ErrorContains(t, err, "login: Guesses")
 	_, err = server.New(nil, server.Config{Login: login.Open{}})
 	assert.Error(t, err)
 }
+
+// forgetful is a mode that does not say which secret there is to guess.
+type forgetful struct{ login.Open }
+
+func (forgetful) Traits() login.Traits { return login.Traits{Form: login.NameForm} }

@@ -214,7 +214,7 @@ type noForm struct{}
 
 func (noForm) Check(context.Context, *login.Attempt) (string, error) { return "", login.ErrRefused }
 func (noForm) UserOf(a *login.Attempt) string                        { return a.UserID }
-func (noForm) Traits() login.Traits                                  { return login.Traits{} }
+func (noForm) Traits() login.Traits                                  { return login.Traits{Guesses: login.GuessesNothing} }
 
 // How one signs in is said; a form there is only where any user ID is believed.
 func TestPageSignedOut(t *testing.T) {

@@ -19,7 +19,9 @@ import (
 type asking struct{ throttled bool }
 
 func (*asking) UserOf(a *login.Attempt) string { return a.UserID }
-func (*asking) Traits() login.Traits           { return login.Traits{Form: login.PasswordForm} }
+func (*asking) Traits() login.Traits {
+	return login.Traits{Guesses: login.GuessesNothing, Form: login.PasswordForm}
+}
 
 func (m *asking) Check(_ context.Context, a *login.Attempt) (string, error) {
 	switch {

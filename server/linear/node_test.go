@@ -34,7 +34,7 @@ type node struct {
 type desk struct{ asked sync.Map } // by the attempt's password: time.Time
 
 func (*desk) UserOf(a *login.Attempt) string { return a.UserID }
-func (*desk) Traits() login.Traits           { return login.Traits{} }
+func (*desk) Traits() login.Traits           { return login.Traits{Guesses: login.GuessesNothing} }
 
 func (d *desk) Check(_ context.Context, a *login.Attempt) (string, error) {
 	d.asked.Store(string(a.Password), time.Now())

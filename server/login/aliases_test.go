@@ -42,7 +42,7 @@ func (*aliased) UserOf(a *login.Attempt) string {
 
 func TestThrottleKnownNames(t *testing.T) {
 	m := &aliased{guessed{what: login.GuessesPassword}}
-	throttle := login.NewThrottle(m, login.NewMemoryLedger(login.AccountRule()), login.NewMemoryLedger(login.AddressRule()), nil)
+	throttle := around(t, m, login.NewMemoryLedger(login.AccountRule()), login.NewMemoryLedger(login.AddressRule()), nil)
 	for i, name := range []string{"alice@example.com", "17", "alice@example.com", "17", "alice@example.com"} {
 		a := &login.Attempt{UserID: name, Client: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}
 		_, err := throttle.Check(t.Context(), a)

@@ -29,7 +29,10 @@ func ExampleNewThrottle() {
 	if err != nil {
 		panic(err)
 	}
-	mode := login.NewThrottle(users, login.NewMemoryLedger(login.AccountRule()), login.NewMemoryLedger(login.AddressRule()), nil)
+	mode, err := login.NewThrottle(users, login.NewMemoryLedger(login.AccountRule()), login.NewMemoryLedger(login.AddressRule()), nil)
+	if err != nil {
+		panic(err)
+	}
 
 	user, err := mode.Check(context.Background(), &login.Attempt{UserID: "ADA", Password: []byte("correct horse battery staple")})
 	fmt.Println(user, err)

@@ -91,4 +91,6 @@ func (Open) Check(_ context.Context, a *Attempt) (string, error) { return a.User
 func (Open) UserOf(a *Attempt) string { return a.UserID }
 
 // Traits are a decision at once, and a form with a name.
-func (Open) Traits() Traits { return Traits{DecidesAtOnce: true, Form: NameForm} }
+func (Open) Traits() Traits {
+	return Traits{Guesses: GuessesNothing, DecidesAtOnce: true, Form: NameForm}
+}

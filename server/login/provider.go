@@ -12,4 +12,4 @@ func (Provider) Check(context.Context, *Attempt) (string, error) { return "", Er
 func (Provider) UserOf(a *Attempt) string { return a.UserID }
 
 // Traits are the form of a provider.
-func (Provider) Traits() Traits { return Traits{Form: ProviderForm} }
+func (Provider) Traits() Traits { return Traits{Guesses: GuessesNothing, Form: ProviderForm} }

@@ -34,12 +34,16 @@ type Throttle struct {
 }
 
 // NewThrottle returns the mode with throttling around it. The ledgers count by account (AccountRule) and by client address
-// (AddressRule) and must be two ledgers, or keep their buckets apart. A nil now is time.Now.
-func NewThrottle(mode Mode, accounts, addresses Ledger, now func() time.Time) *Throttle {
+// (AddressRule) and must be two ledgers, or keep their buckets apart. A nil now is time.Now. It is an error if the mode's Traits do not say
+// which secret there is to guess.
+func NewThrottle(mode Mode, accounts, addresses Ledger, now func() time.Time) (*Throttle, error) {
+	if err := mode.Traits().Validate(); err != nil {
+		return nil, err
+	}
 	if now == nil {
 		now = time.Now
 	}
-	return &Throttle{mode: mode, accounts: accounts, addresses: addresses, now: now}
+	return &Throttle{mode: mode, accounts: accounts, addresses: addresses, now: now}, nil
 }
 
 // UserOf is that of the mode.

@@ -52,7 +52,7 @@ type throttled struct {
 
 func newThrottled(t testing.TB, what login.Guesses) *throttled {
 	d := &throttled{TB: t, mode: &guessed{what: what}, now: time.UnixMilli(1_900_000_000_000)}
-	d.throttle = login.NewThrottle(d.mode, login.NewMemoryLedger(login.AccountRule()), login.NewMemoryLedger(login.AddressRule()), func() time.Time { return d.now })
+	d.throttle = around(t, d.mode, login.NewMemoryLedger(login.AccountRule()), login.NewMemoryLedger(login.AddressRule()), func() time.Time { return d.now })
 	return d
 }
 
@@ -345,7 +345,7 @@ func TestThrottleLedgerDown(t *testing.T) {
 	for calls := range int64(6) {
 		ledger := failing(login.NewMemoryLedger(login.AccountRule()), calls)
 		mode := &guessed{what: login.GuessesPassword}
-		user, err := login.NewThrottle(mode, ledger, ledger, nil).Check(t.Context(), &login.Attempt{UserID: "ann", Password: []byte("right")})
+		user, err := around(t, mode, ledger, ledger, nil).Check(t.Context(), &login.Attempt{UserID: "ann", Password: []byte("right")})
 		require.ErrorIs(t, err, login.ErrUnavailable)
 		require.ErrorIs(t, err, errDown)
 		assert.Empty(t, user)
@@ -355,18 +355,18 @@ func TestThrottleLedgerDown(t *testing.T) {
 		accounts := login.NewMemoryLedger(login.AccountRule())
 		fail(t, accounts, login.AccountBucket("ann"), 10, time.Now())
 		addresses := failing(login.NewMemoryLedger(login.AddressRule()), 2)
-		_, err := login.NewThrottle(&guessed{what: login.GuessesPassword}, accounts, addresses, nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
+		_, err := around(t, &guessed{what: login.GuessesPassword}, accounts, addresses, nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
 		assert.ErrorIs(t, err, errDown)
 	})
 	t.Run("undecided, and cannot be given back", func(t *testing.T) {
 		ledger := failing(login.NewMemoryLedger(login.AccountRule()), 3)
 		mode := &guessed{what: login.GuessesPassword, err: login.ErrBusy}
-		_, err := login.NewThrottle(mode, ledger, ledger, nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
+		_, err := around(t, mode, ledger, ledger, nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
 		require.ErrorIs(t, err, login.ErrBusy)
 		assert.ErrorIs(t, err, errDown)
 	})
 	t.Run("trusted", func(t *testing.T) {
-		_, err := login.NewThrottle(&guessed{what: login.GuessesKey}, nil, failing(nil, 0), nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
+		_, err := around(t, &guessed{what: login.GuessesKey}, nil, failing(nil, 0), nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
 		assert.ErrorIs(t, err, login.ErrUnavailable)
 	})
 }
@@ -385,7 +385,7 @@ func TestThrottleLockedAccountSparesAddress(t *testing.T) {
 func TestThrottleCancelled(t *testing.T) {
 	mode := &guessed{what: login.GuessesPassword}
 	ledgers := [2]*broken{failing(login.NewMemoryLedger(login.AccountRule()), 1000), failing(login.NewMemoryLedger(login.AddressRule()), 1000)}
-	throttle := login.NewThrottle(mode, ledgers[0], ledgers[1], nil)
+	throttle := around(t, mode, ledgers[0], ledgers[1], nil)
 	for i := range 30 {
 		mode.err = nil
 		if i%2 == 1 {

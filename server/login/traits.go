@@ -1,9 +1,12 @@
 package login
 
-// Traits are what the server has to know of a mode beside its decisions. They do not change. The zero value is that of a mode
-// without secrets to guess, which asks a back end that takes its time, and for which no page can ask people to log in.
+import "fmt"
+
+// Traits are what the server has to know of a mode beside its decisions. They do not change. Only Guesses has to be said. All
+// other zero values are those of a mode which asks a back end that takes its time, and for which no page can ask people to log in.
 type Traits struct {
-	// Guesses says which secret an attacker has to guess to get past the mode. NewThrottle is for modes that have one.
+	// Guesses says which secret an attacker has to guess to get past the mode, and has no default: server.New and NewThrottle refuse
+	// Traits that do not say it. NewThrottle is for modes that have one.
 	Guesses Guesses
 	// DecidesAtOnce says that no time passes between an attempt and the answer of Check, in which all sessions of the user could
 	// be ended: such a login begins when its session does, and no mark of the user has to be read before.
@@ -16,13 +19,13 @@ type Traits struct {
 	Form Form
 }
 
-// Guesses says which secret an attacker has to guess to get past a mode.
+// Guesses says which secret an attacker has to guess to get past a mode. Its zero value says nothing.
 type Guesses int
 
 // The secrets.
 const (
 	// GuessesNothing means that there is no secret, or that somebody else guards it.
-	GuessesNothing Guesses = iota
+	GuessesNothing Guesses = iota + 1
 	// GuessesPassword is the password of an account: a failure counts against the account and against the client's address,
 	// and is counted before the check, so that parallel guesses count too. An attempt over the limit is not checked.
 	GuessesPassword
@@ -30,6 +33,14 @@ const (
 	// right key passes even from a locked address, because a back end may share that address with clients without a key.
 	GuessesKey
 )
+
+// Validate returns the mistake of traits that do not say which secret there is to guess.
+func (t Traits) Validate() error {
+	if t.Guesses < GuessesNothing || t.Guesses > GuessesKey {
+		return fmt.Errorf("login: Guesses is %d in the Traits of the mode: must be GuessesNothing, GuessesPassword or GuessesKey", t.Guesses)
+	}
+	return nil
+}
 
 // Form is what the login page asks a person for.
 type Form int

@@ -34,7 +34,9 @@ var claimRules = []rule{
 // believer is a mode that believes a login's claims, as trusted does.
 type believer struct{ modeFunc }
 
-func (believer) Traits() login.Traits { return login.Traits{TakesClaims: true} }
+func (believer) Traits() login.Traits {
+	return login.Traits{Guesses: login.GuessesNothing, TakesClaims: true}
+}
 
 func takingClaims(cfg *server.Config) {
 	cfg.Login = believer{func(a *login.Attempt) (string, error) {

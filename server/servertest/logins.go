@@ -37,7 +37,7 @@ type modeFunc func(*login.Attempt) (string, error)
 
 func (f modeFunc) Check(_ context.Context, a *login.Attempt) (string, error) { return f(a) }
 func (modeFunc) UserOf(a *login.Attempt) string                              { return a.UserID }
-func (modeFunc) Traits() login.Traits                                        { return login.Traits{} }
+func (modeFunc) Traits() login.Traits                                        { return login.Traits{Guesses: login.GuessesNothing} }
 
 // believing decides as login.Open does, but may have taken its time: the server reads the user's mark before.
 var believing = modeFunc(func(a *login.Attempt) (string, error) { return a.UserID, nil })

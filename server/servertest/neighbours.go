@@ -178,7 +178,9 @@ func checkTrustedChallenge(h *harness) {
 	require.NoError(h, err)
 	ledger := login.NewMemoryLedger(login.AddressRule())
 	h.trusted = true
-	for _, mode := range []login.Mode{trusted, login.NewThrottle(trusted, ledger, ledger, nil)} { // the program has the second
+	throttle, err := login.NewThrottle(trusted, ledger, ledger, nil)
+	require.NoError(h, err)
+	for _, mode := range []login.Mode{trusted, throttle} { // the program has the second
 		h.serve(func(cfg *server.Config) { cfg.Login = mode })
 		assert.Equal(h, answer{Status: 401, Code: "login_refused"}, h.Answer(h.TryLogin("u")), "%T", mode)
 		assert.Equal(h, 200, h.TryLogin("u", "Authorization: Bearer "+key).Status, "%T", mode)

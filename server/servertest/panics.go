@@ -15,7 +15,9 @@ import (
 type panicMode struct{}
 
 // Traits give the mode the page to sign in on, so that it has every route.
-func (panicMode) Traits() login.Traits { return login.Traits{Form: login.NameForm} }
+func (panicMode) Traits() login.Traits {
+	return login.Traits{Guesses: login.GuessesNothing, Form: login.NameForm}
+}
 
 func (panicMode) UserOf(a *login.Attempt) string { return a.UserID }
 

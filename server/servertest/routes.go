@@ -38,7 +38,7 @@ type mode struct {
 }
 
 func (*mode) UserOf(a *login.Attempt) string { return a.UserID }
-func (*mode) Traits() login.Traits           { return login.Traits{} }
+func (*mode) Traits() login.Traits           { return login.Traits{Guesses: login.GuessesNothing} }
 
 func (m *mode) Check(_ context.Context, a *login.Attempt) (string, error) {
 	switch {

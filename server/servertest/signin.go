@@ -28,7 +28,9 @@ type formed struct {
 	form login.Form
 }
 
-func (f formed) Traits() login.Traits { return login.Traits{Form: f.form} }
+func (f formed) Traits() login.Traits {
+	return login.Traits{Guesses: login.GuessesNothing, Form: f.form}
+}
 
 func checkSignInOpen(h *harness) {
 	page := h.Get("/auth/login")

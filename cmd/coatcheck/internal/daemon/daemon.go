@@ -142,7 +142,11 @@ func (d *daemon) newServer(spans *traces.Traces, store coatcheck.Store) (*server
 	if c.OIDC = d.Credentials.Provider; c.OIDC != nil {
 		c.OIDCIndex = providerIndex(store)
 	}
-	c.Login, c.Policy.Admits, c.AdminKeys = throttled(d.Credentials.Login, store), d.Credentials.Admits, d.Credentials.AdminKeys
+	mode, err := throttled(d.Credentials.Login, store)
+	if err != nil {
+		return nil, err
+	}
+	c.Login, c.Policy.Admits, c.AdminKeys = mode, d.Credentials.Admits, d.Credentials.AdminKeys
 	c.Collectors = slices.Concat(c.Collectors, []prometheus.Collector{storeCollector(store), buildInfo(d.Version)}, d.rereads.collectors())
 	if cert := d.Credentials.Certificate; cert != nil {
 		c.Collectors = append(c.Collectors, certificateEnd(cert))

@@ -41,9 +41,9 @@ func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
 
 // throttled puts throttling around a login mode if its secrets can be guessed at. A store that other nodes share also keeps
 // the counts, so that the nodes share them.
-func throttled(mode login.Mode, store coatcheck.Store) login.Mode {
+func throttled(mode login.Mode, store coatcheck.Store) (login.Mode, error) {
 	if mode.Traits().Guesses == login.GuessesNothing {
-		return mode
+		return mode, nil
 	}
 	ofAccounts, ofAddresses := login.AccountRule(), login.AddressRule()
 	var accounts, addresses login.Ledger
