@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,16 +23,35 @@ func TestParse(t *testing.T) {
 		{page: "p.md", number: 15, line: "echo b", shown: true},
 	}, commands)
 	for text, mistake := range map[string]string{
-		"```\n$ coatcheck serve\n```":           "p.md:2: a command in a block without a language",
-		"```\nsudo systemctl stop x\n```":       "p.md:2: a command in a block without a language",
-		"```fish\ncoatcheck serve\n```":         "p.md:1: blocks of fish are not known",
-		"```console\ncoatcheck serve\n```":      "p.md:2: a console block begins with a command",
-		"x\n\n```\ncoatcheck / ceiling  1\n```": "",
+		"```Dockerfile\nFROM scratch\n```\n":           "p.md:1: docs-check does not understand this fence: ```Dockerfile",
+		"```c++\nint i;\n```\n":                        "p.md:1: docs-check does not understand this fence: ```c++",
+		"```sh title=x\nfalse\n```\n\n```go\nx\n```\n": "p.md:1: docs-check does not understand this fence: ```sh title=x",
+		"x\n\n\t```sh\n\tfalse\n\t```\n":               "p.md:3: docs-check does not understand this fence: \t```sh",
+		"~~~sh\nfalse\n```\n~~~\n":                     "p.md:1: docs-check does not understand this fence: ~~~sh",
+		"````\n```sh\nfalse\n```\n````\n":              "p.md:1: docs-check does not understand this fence: ````",
+		"- ```sh\n  false\n  ```\n":                    "p.md:1: docs-check does not understand this fence: - ```sh",
+		"> ```sh\n> false\n> ```\n":                    "p.md:1: docs-check does not understand this fence: > ```sh",
+		"1. ```sh\n   false\n   ```\n":                 "p.md:1: docs-check does not understand this fence: 1. ```sh",
+		"```sh\r\nfalse\r\n```\r\n":                    "p.md:1: docs-check does not understand this fence: ```sh\r",
+		"```code``` in a sentence\n":                   "p.md:1: docs-check does not understand this fence: ```code```",
+		"x\n\n```sh\nfalse\n":                          "p.md:3: the block that begins here has no end",
+		"```go\nx\n```sh\nfalse\n```\n":                "p.md:3: a fence within a block, which does not end it: ```sh",
+		"```go\nx\n```go\n```\n":                       "p.md:3: a fence within a block, which does not end it: ```go",
+		"```sh\ncat <<E\n~~~\nE\n```\n":                "",
+		"```\n$ coatcheck serve\n```":                  "p.md:2: a command in a block without a language",
+		"```\nsudo systemctl stop x\n```":              "p.md:2: a command in a block without a language",
+		"```fish\ncoatcheck serve\n```":                "p.md:1: blocks of fish are not known",
+		"```console\ncoatcheck serve\n```":             "p.md:2: a console block begins with a command",
+		"x\n\n```\ncoatcheck / ceiling  1\n```":        "",
 	} {
 		_, mistakes := parse("p.md", text)
 		assert.Equal(t, mistake != "", len(mistakes) == 1, "%q: %q", text, mistakes)
 		assert.True(t, strings.HasPrefix(strings.Join(mistakes, ""), mistake), "%q: %q", text, mistakes)
 	}
+
+	commands, mistakes = parse("p.md", "```sh title=x\nfalse\n```\n\n```sh\ntrue\n```\n\n```c++\n```\n\n```\tsh\nfalse\n")
+	assert.Equal(t, []command{{page: "p.md", number: 6, line: "true"}}, commands, "what follows such a fence is read as it is meant")
+	assert.Len(t, mistakes, 4, "%q", mistakes)
 }
 
 // A page whose commands fail, print something else, or are not there any more.
@@ -65,6 +85,8 @@ func TestRules(t *testing.T) {
 	}
 	assert.Empty(t, unused(commands))
 	assert.NotEmpty(t, unused(commands[1:]), "of the first command, which is gone")
+	others := slices.DeleteFunc(slices.Clone(commands), func(c command) bool { return c.page == "docs/install.md" })
+	assert.Equal(t, []string{"internal/docscheck/rules.go: no commands are on docs/install.md"}, unused(others))
 	assert.NotEmpty(t, unused(append(commands, commands[0])), "of the first command, which is there twice")
 }
 
@@ -94,5 +116,23 @@ func TestTry(t *testing.T) {
 				assert.ErrorContains(t, err, tt.fails)
 			}
 		})
+	}
+}
+
+// A page that would change the machine is read and not run.
+func TestUnrunPages(t *testing.T) {
+	clone := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(clone, "docs"), 0o755))
+	for name, text := range map[string]string{
+		"README.md": "", "CONTRIBUTING.md": "", "docs/other.md": "```sh\ntrue\n```\n", "docs/install.md": "```sh\nfalse\n```\n\n```sh x\n```\n",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(clone, name), []byte(text), 0o600))
+	}
+	ran, mistakes := check(clone)
+	assert.Equal(t, 1, ran)
+	require.NotEmpty(t, mistakes)
+	assert.Contains(t, mistakes[0], "docs/install.md:5: docs-check does not understand this fence")
+	for _, m := range mistakes[1:] { // about rules for pages that are not there
+		assert.Contains(t, m, "internal/docscheck/rules.go: ")
 	}
 }

@@ -25,24 +25,45 @@ var silent = []string{"go", "js", "json", "yaml", "ini", "lua", ""}
 // typed is what looks like a command.
 var typed = regexp.MustCompile(`^ *(\$ |(sudo |make |coatcheck )[a-z][a-z-]*( |$))`)
 
-var fence = regexp.MustCompile("^ *```([a-z]*)$")
+var (
+	// fence begins a block, or ends it if it is bare.
+	fence = regexp.MustCompile("^ *```([a-z]*)$")
+	// fenceLike is what Markdown may take for a fence, also within a list or a quotation: its marks, and what stands behind them.
+	fenceLike = regexp.MustCompile("^(?:[ \t>*+-]|[0-9]+[.)])*(```+|~~~+)(.*)$")
+)
 
-// parse returns the commands of a page's blocks, and what is wrong with the blocks.
+// parse returns the commands of a page's blocks, and what is wrong with the blocks. A fence that is not understood is a mistake, and
+// so is a block without an end: their commands would not be run, and nobody would hear of it.
 func parse(page, text string) (commands []command, mistakes []string) {
-	language, inside, begun := "", false, 0
+	wrong := func(i int, what string) { mistakes = append(mistakes, fmt.Sprintf("%s:%d: %s", page, i+1, what)) }
+	language, marks, begun := "", "", 0 // marks are those that end the block; there are none outside a block
+	understood := false                 // whether the block's beginning is
 	var block []string
 	for i, line := range strings.Split(text, "\n") {
-		m := fence.FindStringSubmatch(line)
+		m, like := fence.FindStringSubmatch(line), fenceLike.FindStringSubmatch(line)
 		switch {
-		case m != nil && !inside:
-			language, inside, begun, block = m[1], true, i+2, nil
-		case m != nil:
-			inside = false
-			found, wrong := parseBlock(page, language, begun, block)
-			commands, mistakes = append(commands, found...), append(mistakes, wrong...)
-		case inside:
+		case marks == "" && m != nil:
+			language, marks, begun, understood, block = m[1], "```", i+2, true, nil
+		case marks == "" && like != nil:
+			wrong(i, "docs-check does not understand this fence: "+line)
+			if !strings.Contains(like[2], "`") { // else it is code within a sentence
+				marks, begun, understood = like[1], i+2, false
+			}
+		case marks == "":
+		case understood && m != nil && m[1] == "":
+			marks = ""
+			found, wrongs := parseBlock(page, language, begun, block)
+			commands, mistakes = append(commands, found...), append(mistakes, wrongs...)
+		case understood && like != nil && strings.HasPrefix(like[1], "`"):
+			wrong(i, "a fence within a block, which does not end it: "+line)
+		case understood:
 			block = append(block, line)
+		case like != nil && like[1] == marks && strings.TrimSpace(like[2]) == "":
+			marks = ""
 		}
+	}
+	if marks != "" {
+		wrong(begun-2, "the block that begins here has no end")
 	}
 	return commands, mistakes
 }

@@ -15,6 +15,11 @@ type rule struct {
 // inClone are the pages whose commands are typed in a clone of the sources, and not anywhere.
 var inClone = map[string]bool{"README.md": true, "CONTRIBUTING.md": true}
 
+// unrunPages are the pages of which no command is run here, and why.
+var unrunPages = map[string]string{
+	"docs/install.md": "installs packages and changes the machine; deploy.TestInstallPage follows it on a Debian of its own",
+}
+
 // server is one that a page takes for granted.
 type server struct{ command, url string }
 
