@@ -47,7 +47,7 @@ test-real: tools ## Run the tests beside real proxies, clients, browsers and ear
 
 .PHONY: docs-check
 docs-check: ## Run the commands that the pages show, in a clone of its own, and compare what they print with the pages
-	@scripts/install-tools curl:curl jq:jq openssl:openssl git:git unshare:util-linux ip:iproute2
+	@scripts/install-tools curl:curl jq:jq openssl:openssl git:git unshare:util-linux setpriv:util-linux ip:iproute2
 	@scripts/docs-check
 
 .PHONY: clients
