@@ -165,6 +165,7 @@ func TestInstallPage(t *testing.T) {
 			typed = password + "\n"
 		}
 		if strings.Contains(b.text, "dpkg -i") {
+			assert.NotContains(t, b.text, "dpkg -r", "whoever pastes the block to upgrade would have no server")
 			if installed {
 				c.bring(packaged(t, "0.0.2", "deb"))
 			}
@@ -174,6 +175,7 @@ func TestInstallPage(t *testing.T) {
 		require.NoError(t, err, "%s\n%s", b.text, out)
 	}
 	require.True(t, installed)
+	assert.NoFileExists(t, filepath.Join(c.root, "usr/bin/coatcheck"))
 	assert.Equal(t, "inactive\n", c.must("systemctl is-active coatcheck || true"), "removed")
 	assert.FileExists(t, filepath.Join(c.root, "etc/coatcheck/users"))
 }
