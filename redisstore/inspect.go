@@ -262,9 +262,9 @@ func (s *Store) tryCommands(ctx context.Context) Finding {
 	first := errs[0].Error()
 	switch {
 	case strings.HasPrefix(first, "NOPERM") && strings.Contains(first, " key"):
-		text = fmt.Sprintf("the Redis user may not use keys that begin with %q; give him ~%s*", s.prefix, s.prefix)
+		text = fmt.Sprintf("the Redis user may not use keys that begin with %q; give the user ~%s*", s.prefix, s.prefix)
 	case strings.HasPrefix(first, "NOPERM"):
-		text = "the Redis user lacks commands; give him +" + strings.Join(refused, " +")
+		text = "the Redis user lacks commands; give the user +" + strings.Join(refused, " +")
 	}
 	return Finding{"commands", Problem, "", text, errs[0], false}
 }

@@ -109,14 +109,14 @@ func TestInspectNamesWhatTheUserLacks(t *testing.T) {
 		tried++
 		f := inspectAs(whole + " -" + command)["commands"]
 		assert.Equal(t, redisstore.Problem, f.Level, command)
-		assert.Equal(t, "the Redis user lacks commands; give him +"+command, f.Text)
+		assert.Equal(t, "the Redis user lacks commands; give the user +"+command, f.Text)
 		assert.ErrorContains(t, f.Err, "NOPERM")
 	}
 	assert.Equal(t, 17, tried)
 	f := inspectAs(whole + " -zadd -get -eval")["commands"]
-	assert.Equal(t, "the Redis user lacks commands; give him +get +eval +zadd", f.Text, "all at once")
+	assert.Equal(t, "the Redis user lacks commands; give the user +get +eval +zadd", f.Text, "all at once")
 	f = inspectAs(strings.Replace(whole, "~coatcheck:*", "~other:*", 1))["commands"]
-	assert.Equal(t, `the Redis user may not use keys that begin with "coatcheck:"; give him ~coatcheck:*`, f.Text)
+	assert.Equal(t, `the Redis user may not use keys that begin with "coatcheck:"; give the user ~coatcheck:*`, f.Text)
 	keys, err := server.Do("KEYS", "*").AsStrSlice()
 	require.NoError(t, err)
 	require.NotEmpty(t, keys, "where DEL was refused")

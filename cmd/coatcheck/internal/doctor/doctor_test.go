@@ -138,9 +138,9 @@ func TestOnRedis(t *testing.T) {
 		return on(strings.Replace(users.URL(), "redis://", "redis://"+user+":s3cret@", 1))
 	}
 	as("deaf").Says("redis-cache", doctor.Warning, "no client-side caching")
-	as("poor").Says("redis-commands", doctor.Problem, "give him +evalsha +zadd")
+	as("poor").Says("redis-commands", doctor.Problem, "give the user +evalsha +zadd")
 	as("astray").Says("redis-commands", doctor.Problem, "~coatcheck:*")
-	as("mute").Says("redis-commands", doctor.Problem, "give him +set +get")
+	as("mute").Says("redis-commands", doctor.Problem, "give the user +set +get")
 	on(users.URL()).Says("redis", doctor.Problem, "right user and password")
 	on(strings.Replace(users.URL(), "redis://", "redis://:wr0ng@", 1)).Says("redis", doctor.Problem, "right user and password")
 
