@@ -24,7 +24,7 @@ type Policy struct {
 	RotationGrace time.Duration
 	// MaxPerUser is how many sessions of one user may live; a login beyond it ends the oldest. Zero: 100. Negative: no limit.
 	MaxPerUser int
-	// MaxWatchers is how many watchers, see Watch, there may be at a time. Zero: the constant MaxWatchers. Negative: none.
+	// MaxWatchers is how many watchers, see Watch, there may be at a time. Zero: DefaultMaxWatchers. Negative: none.
 	MaxWatchers int
 	// NotBefore makes sessions that were created before it dead. The zero time: none. Manager.SetNotBefore changes it.
 	NotBefore time.Time
@@ -47,7 +47,7 @@ type Policy struct {
 const (
 	DefaultTTL         = 30 * time.Minute
 	DefaultMaxLifetime = 12 * time.Hour
-	MaxWatchers        = 10_000
+	DefaultMaxWatchers = 10_000
 )
 
 // minTombstone is the minimum time for which a session that was ended is remembered.
@@ -86,7 +86,7 @@ func (p Policy) withDefaults() Policy {
 	p.BoundTTL = orDefault(p.BoundTTL, 10*time.Minute)
 	p.RetryFor = orDefault(p.RetryFor, 500*time.Millisecond)
 	p.MaxPerUser = max(-1, orDefault(p.MaxPerUser, 100))
-	p.MaxWatchers = max(-1, orDefault(p.MaxWatchers, MaxWatchers))
+	p.MaxWatchers = max(-1, orDefault(p.MaxWatchers, DefaultMaxWatchers))
 	if p.Now == nil {
 		p.Now = time.Now
 	}

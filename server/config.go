@@ -164,7 +164,7 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.Default()
 	}
 	if c.MaxConns > 0 { // a watcher's connection is never closed to make room, so watchers leave half of all to others
-		c.Policy.MaxWatchers = min(cmp.Or(c.Policy.MaxWatchers, coatcheck.MaxWatchers), max(1, c.MaxConns/2))
+		c.Policy.MaxWatchers = min(cmp.Or(c.Policy.MaxWatchers, coatcheck.DefaultMaxWatchers), max(1, c.MaxConns/2))
 	}
 	return c
 }

@@ -132,8 +132,8 @@ func (w *Webhook) UserOf(a *Attempt) string { return w.aliases.userOf(a.UserID) 
 // unanswered is ErrUnavailable for a request that failed. It quotes neither the address, which may hold a secret, nor anything
 // that the back end sent, which may be the password.
 func unanswered(err error) error {
-	if errors.Is(err, loopback.ErrOther) {
-		return fmt.Errorf("%w: %w", ErrUnavailable, loopback.ErrOther)
+	if errors.Is(err, loopback.ErrNotLoopback) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, loopback.ErrNotLoopback)
 	}
 	return fmt.Errorf("%w: the back end %s", ErrUnavailable, cause.Of(err))
 }

@@ -256,7 +256,7 @@ func TestWebhookHasNoProxy(t *testing.T) {
 // A resolver may give any address for localhost; a password in clear text goes to loopback only.
 func TestWebhookConnectsToLoopbackOnly(t *testing.T) {
 	_, err := newWebhook(t, "http://localhost/login", login.WebhookOptions{}).Transport().DialContext(t.Context(), "tcp", "192.0.2.1:80")
-	assert.ErrorIs(t, err, loopback.ErrOther)
+	assert.ErrorIs(t, err, loopback.ErrNotLoopback)
 }
 
 func TestWebhookReusesConnections(t *testing.T) {

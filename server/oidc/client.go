@@ -147,7 +147,7 @@ func kept(h http.Header, usual time.Duration) time.Duration {
 // reasonOf says why a request to the provider got no answer that can be used. Nothing that the provider sent is quoted, see package
 // cause.
 func reasonOf(err error) error {
-	for _, ours := range []error{errTooLong, loopback.ErrOther} {
+	for _, ours := range []error{errTooLong, loopback.ErrNotLoopback} {
 		if errors.Is(err, ours) {
 			return ours
 		}

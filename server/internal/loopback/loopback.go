@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// ErrOther means that the host of a URL in clear text has an address that is not loopback.
-var ErrOther = errors.New("the host is not on loopback, and the URL is http")
+// ErrNotLoopback means that the host of a URL in clear text has an address that is not loopback.
+var ErrNotLoopback = errors.New("the host is not on loopback, and the URL is http")
 
 // Host reports whether the host of a URL, without its port, is localhost or a loopback address.
 func Host(host string) bool {
@@ -22,7 +22,7 @@ func Host(host string) bool {
 func Only(_, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil || !addr.Addr().Unmap().IsLoopback() {
-		return ErrOther
+		return ErrNotLoopback
 	}
 	return nil
 }
