@@ -13,7 +13,7 @@ import (
 )
 
 // loginKey is what the test logs users in with, as a back end that has claims of them.
-const loginKey = "the-key-of-a-back-end-in-this-test"
+const loginKey = "canary-key-of-a-back-end-in-this-test"
 
 // ruled is a sample with a part of the site for each of two groups, made as the sample says.
 type ruled struct {

@@ -29,7 +29,7 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-const chaosKey = "a-login-key-of-more-than-thirty-two-characters"
+const chaosKey = "canary-login-key-of-more-than-32-characters"
 
 // TestChaos runs the program under mixed traffic while everything around it fails, one part after the other and several at once:
 // re-reads find good and bad files, descriptors run out, the log's reader stalls, Redis hangs, is full, and is demoted. At the end
@@ -187,7 +187,7 @@ func (c *chaos) writeKeys(t *testing.T, text string) {
 
 // reread asks for re-reads of files that are right, and of ones that are not, which leave the keys as they were.
 func (c *chaos) reread(t *testing.T) {
-	for _, text := range []string{"short\n", chaosKey + "\n", "", chaosKey + "\nanother-key-of-more-than-thirty-two-characters\n"} {
+	for _, text := range []string{"short\n", chaosKey + "\n", "", chaosKey + "\nanother-canary-key-of-more-than-32-characters\n"} {
 		c.writeKeys(t, text)
 		assert.NoError(t, c.cmd.Process.Signal(syscall.SIGHUP))
 		c.pause(500 * time.Millisecond)

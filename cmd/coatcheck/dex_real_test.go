@@ -36,7 +36,7 @@ web: {http: %[2]q}
 oauth2: {skipApprovalScreen: true}
 sessions: {}
 staticClients:
-  - {id: coatcheck, name: coatcheck, secret: the-secret, redirectURIs: ['%[3]s/auth/oidc/callback'], postLogoutRedirectURIs: ['%[3]s/auth/login'], backchannelLogoutURI: '%[4]s/auth/oidc/backchannel-logout'}
+  - {id: coatcheck, name: coatcheck, secret: canary-secret, redirectURIs: ['%[3]s/auth/oidc/callback'], postLogoutRedirectURIs: ['%[3]s/auth/login'], backchannelLogoutURI: '%[4]s/auth/oidc/backchannel-logout'}
 enablePasswordDB: true
 staticPasswords:
   - {email: ann@example.com, hash: "$2a$10$2b2cU8CPhOTaGrs1HRQuAueS7JTT5ZHsHSzYiFPm1leZck7Mc8T4W", username: ann, name: Ann, emailVerified: true, groups: [team-a], userID: "08a8684b"}

@@ -32,7 +32,7 @@ type keycloak struct {
 const realm = `{
 	"realm": "shop", "enabled": true,
 	"clients": [{
-		"clientId": "coatcheck", "secret": "the-secret", "redirectUris": ["%[1]s/auth/oidc/callback"],
+		"clientId": "coatcheck", "secret": "canary-secret", "redirectUris": ["%[1]s/auth/oidc/callback"],
 		"attributes": {
 			"backchannel.logout.url": "%[2]s/auth/oidc/backchannel-logout", "backchannel.logout.session.required": "true",
 			"post.logout.redirect.uris": "%[1]s/auth/login"

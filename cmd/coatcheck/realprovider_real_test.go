@@ -87,12 +87,12 @@ type fleet struct {
 	nodes         []*process
 }
 
-// openFleet starts the nodes at these addresses, for a client that is called coatcheck and has a secret that is called so.
+// openFleet starts the nodes at these addresses, for a client that is called coatcheck, with the secret that the providers know.
 func openFleet(t *testing.T, addresses [2]string, issuer string, more ...string) *fleet {
 	t.Helper()
 	dir, redis := t.TempDir(), redistest.Start(t)
 	secret, keys := filepath.Join(dir, "secret"), filepath.Join(dir, "keys")
-	require.NoError(t, os.WriteFile(secret, []byte("the-secret\n"), 0o600))
+	require.NoError(t, os.WriteFile(secret, []byte("canary-secret\n"), 0o600))
 	require.NoError(t, os.WriteFile(keys, []byte(strings.Repeat("k", 32)+"\n"), 0o600))
 	f := &fleet{T: t, first: "http://" + addresses[0], second: "http://" + addresses[1]}
 	for _, address := range addresses {

@@ -72,7 +72,7 @@ web: {http: %q}
 oauth2: {skipApprovalScreen: true}
 sessions: {}
 staticClients:
-  - {id: coatcheck, name: coatcheck, secret: the-secret, redirectURIs: ['%s/auth/oidc/callback'], postLogoutRedirectURIs: ['%s/auth/login'], backchannelLogoutURI: '%s/auth/oidc/backchannel-logout'}
+  - {id: coatcheck, name: coatcheck, secret: canary-secret, redirectURIs: ['%s/auth/oidc/callback'], postLogoutRedirectURIs: ['%s/auth/login'], backchannelLogoutURI: '%s/auth/oidc/backchannel-logout'}
 enablePasswordDB: true
 staticPasswords:
   - {email: ann@example.com, hash: "$2a$10$2b2cU8CPhOTaGrs1HRQuAueS7JTT5ZHsHSzYiFPm1leZck7Mc8T4W", username: ann, name: Ann, emailVerified: true, groups: [team-a], userID: "08a8684b"}
@@ -132,7 +132,7 @@ func TestLoginAtDex(t *testing.T) {
 	t.Cleanup(app.Close)
 	issuer := startDex(t, external, external)
 	provider, err := oidc.New(oidc.Options{
-		Issuer: issuer, ClientID: "coatcheck", Secret: func() string { return "the-secret" }, ExternalURL: external, StateKeys: oidc.RandomStateKey(),
+		Issuer: issuer, ClientID: "coatcheck", Secret: func() string { return "canary-secret" }, ExternalURL: external, StateKeys: oidc.RandomStateKey(),
 		Scopes: []string{"openid", "profile", "email", "groups"}, RemoteUser: "email",
 	})
 	require.NoError(t, err)
