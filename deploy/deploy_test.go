@@ -44,7 +44,6 @@ const (
 type site struct {
 	*testing.T
 	proxy     string     // where it listens
-	behind    string     // where coatcheck listens, or what is asked in its place
 	outermost *testing.T // what T is outside of with
 	coatcheck *exec.Cmd
 	roots     *x509.CertPool

@@ -129,7 +129,7 @@ func (s *site) checkNoGroupAdded(ann string) {
 // loginWith logs a user in as a back end does, past the proxy.
 func (s *site) loginWith(user, claims string) (line string) {
 	s.Helper()
-	req, err := http.NewRequestWithContext(s.Context(), http.MethodPost, "http://"+s.behind+"/auth/login", strings.NewReader(fmt.Sprintf(`{"user_id":%q,"claims":%s}`, user, claims)))
+	req, err := http.NewRequestWithContext(s.Context(), http.MethodPost, "http://"+s.listens()+"/auth/login", strings.NewReader(fmt.Sprintf(`{"user_id":%q,"claims":%s}`, user, claims)))
 	require.NoError(s, err)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+loginKey)
