@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,6 +25,9 @@ type computer struct {
 	root string
 	pid  string // of systemd, here
 }
+
+// scriptPatience is how long a script may take, of which the longest install packages.
+const scriptPatience = 10 * time.Minute
 
 // turnOn starts a computer, and turns it off when the test ends.
 func turnOn(t *testing.T) *computer {
@@ -88,10 +92,17 @@ func ownGroup(t *testing.T) (dir string) {
 }
 
 // as runs a script for somebody who has just logged in at the computer; it returns what the script printed.
+// A script that never ends fails with what it has printed.
 func (c *computer) as(user, script, typed string) (output string, err error) {
-	cmd := exec.CommandContext(c.Context(), "nsenter", "--target", c.pid, "--all", "runuser", "--login", user, "--command", script)
+	ctx, cancel := context.WithTimeout(c.Context(), scriptPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "nsenter", "--target", c.pid, "--all", "runuser", "--login", user, "--command", script)
 	cmd.Stdin = strings.NewReader(typed)
+	cmd.WaitDelay = patience // what the script has started may hold the output open
 	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", err, ctx.Err())
+	}
 	return string(out), err
 }
 

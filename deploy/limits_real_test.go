@@ -71,17 +71,18 @@ func TestIdleConnectionsAtTheLimit(t *testing.T) {
 			}
 			asking.Wait()
 
-			begun, done := make(chan struct{}), make(chan struct{})
+			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				<-begun
 				for range 20 * limit {
 					_, status, err := s.keep()
-					assert.NoError(t, err, "a new connection is not served")
+					if !assert.NoError(t, err, "a new connection is not served") {
+						return
+					}
 					assert.Equal(t, 200, status)
 				}
 			}()
-			close(begun)
+			t.Cleanup(func() { <-done }) // it asserts, also where a request through the proxy has failed
 			for asked, over := 0, false; !over || asked < 100; asked++ {
 				resp, err := s.try("GET", "/hello", session) //nolint:bodyclose // read and closed by try
 				require.NoError(t, err, "through the proxy")
