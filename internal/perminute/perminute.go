@@ -50,6 +50,13 @@ func (c *Counts[K]) Allow(key K, now time.Time) (wait time.Duration) {
 	return wait
 }
 
+// Len returns the number of keys that are remembered.
+func (c *Counts[K]) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.counts)
+}
+
 // current returns the key's minute, which begins now if the last one is over, or if the clock was set back to before it.
 func (c *Counts[K]) current(key K, now time.Time) minute {
 	m := c.counts[key]
