@@ -5,5 +5,8 @@ import "time"
 // SetSinceBoot replaces the clock that measures how long a login takes.
 func (m *Manager) SetSinceBoot(clock func() time.Duration) { m.sinceBoot = clock }
 
+// SinceBoot reads that clock.
+func (m *Manager) SinceBoot() time.Duration { return m.sinceBoot() }
+
 // SetWatchEvery sets how often watched sessions are looked at.
 func (m *Manager) SetWatchEvery(every time.Duration) { m.watches.every = every }

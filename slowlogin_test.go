@@ -20,6 +20,7 @@ func TestSlowLoginIsRefused(t *testing.T) {
 		passes  time.Duration
 		refused bool
 	}{
+		"while the mark is read":        {opMark, coatcheck.MarkLife, true},
 		"while the password is checked": {"", coatcheck.MarkLife, true},
 		"on the way to the store":       {opCreate, coatcheck.MarkLife, true},
 		"just in time":                  {"", coatcheck.MarkLife - time.Millisecond, false},
@@ -31,11 +32,12 @@ func TestSlowLoginIsRefused(t *testing.T) {
 			w.m.SetSinceBoot(func() time.Duration { return sinceBoot })
 			ctx := context.Background()
 			s := w.open()
+			if where.op != "" {
+				w.store.once(where.op, func() { sinceBoot += where.passes })
+			}
 			require.NoError(t, s.BeginLogin(ctx, "u"))
 			if where.op == "" {
 				sinceBoot += where.passes
-			} else {
-				w.store.once(where.op, func() { sinceBoot += where.passes })
 			}
 			require.NoError(t, s.Authenticate("u"))
 			err := s.Finish(ctx)
@@ -47,6 +49,9 @@ func TestSlowLoginIsRefused(t *testing.T) {
 			require.ErrorIs(t, err, coatcheck.ErrRevoked)
 			assert.Empty(t, w.data.liveOf("u", w.clock.Now()))
 			assert.Equal(t, coatcheck.KeepCookie, s.Cookie())
+			if where.op != opCreate {
+				assert.NotContains(t, w.store.ops(), opCreate, "it would push out a session of a user who has as many as are allowed")
+			}
 		})
 	}
 }

@@ -51,7 +51,7 @@ var errSecondSignal = errors.New("a second signal ended the server at once; requ
 func Run(opt Options) error {
 	handler := func(w io.Writer) slog.Handler { return logHandler(opt.Config, w) }
 	out := asynclog.New(opt.Stderr, handler)
-	d := &daemon{Options: opt, log: slog.New(twoHandlers{kept: handler(out.Kept()), others: handler(out)}), rereads: newRereads()}
+	d := &daemon{Options: opt, log: newLog(out, handler), rereads: newRereads()}
 	slog.SetDefault(d.log) // also for code that was given no logger
 	takePackageLog(d.log)
 	d.Config.Server.Collectors = append(d.Config.Server.Collectors, droppedLines(out.Dropped))

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/asynclog"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
@@ -29,6 +30,11 @@ func logHandler(c *config.Config, w io.Writer) slog.Handler {
 		return slog.NewTextHandler(w, opt)
 	}
 	return slog.NewJSONHandler(w, opt)
+}
+
+// newLog returns a log that goes to out, in which no other lines push out what begins and ends sessions.
+func newLog(out *asynclog.Writer, handler func(io.Writer) slog.Handler) *slog.Logger {
+	return slog.New(twoHandlers{kept: handler(out.Kept()), others: handler(out)})
 }
 
 // twoHandlers gives the records that other lines must not push out of the log to one handler, and all others to another.

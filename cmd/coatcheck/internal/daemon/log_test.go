@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"io"
 	"log"
 	"log/slog"
 	"net/netip"
@@ -10,7 +11,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/asynclog"
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
@@ -43,4 +46,30 @@ func TestKeptRecords(t *testing.T) {
 	log.Warn("something else")
 	assert.Equal(t, 4, strings.Count(kept.String(), "a=1"), kept.String())
 	assert.Equal(t, 2, strings.Count(others.String(), "a=1"), others.String())
+}
+
+// While nobody reads the log, other lines push no login out of it (CASES A6).
+func TestLoginsAreNotPushedOutOfTheLog(t *testing.T) {
+	r, w := io.Pipe()
+	handler := func(to io.Writer) slog.Handler { return slog.NewTextHandler(to, nil) }
+	out := asynclog.New(w, handler)
+	log := newLog(out, handler)
+	events := middleware.NewEvents(log, time.Now)
+	const logins = 1000
+	for range logins {
+		for range 5 {
+			log.Warn(strings.Repeat("x", 1000))
+		}
+		events.Write(netip.Addr{}, slog.LevelInfo, middleware.EventLogin, "ok")
+	}
+	assert.Positive(t, out.Dropped())
+	read := make(chan string)
+	go func() {
+		all, err := io.ReadAll(r)
+		assert.NoError(t, err)
+		read <- string(all)
+	}()
+	assert.True(t, out.Close(time.Now().Add(2*time.Minute)))
+	require.NoError(t, w.Close())
+	assert.Equal(t, logins, strings.Count(<-read, "event=login"))
 }

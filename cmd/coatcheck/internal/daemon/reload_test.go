@@ -107,14 +107,17 @@ func TestEachIsRereadByItself(t *testing.T) {
 		"nothing is wrong":      {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRereading(func() (time.Time, error) { return moment, tt.notBefore },
-				credentials.Source{Name: "login-key-file", Read: func() ([]string, error) { return nil, tt.first }},
+			var r *rereading
+			var inForce time.Time
+			r = newRereading(func() (time.Time, error) { return moment, tt.notBefore },
+				credentials.Source{Name: "login-key-file", Read: func() ([]string, error) { inForce = r.server.notBefore; return nil, tt.first }},
 				credentials.Source{Name: "users-file", Read: func() ([]string, error) { return []string{"ann"}, nil }},
 			)
 			r.reload()
 			assert.Equal(t, []string{"ann"}, r.server.ended)
 			if tt.notBefore == nil {
 				assert.Equal(t, moment, r.server.notBefore)
+				assert.Equal(t, moment, inForce, "it waits for no file")
 			} else {
 				assert.Zero(t, r.server.notBefore)
 			}
