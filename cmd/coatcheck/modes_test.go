@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"os"
@@ -221,7 +222,9 @@ func TestRedisThatEvicts(t *testing.T) {
 	t.Parallel()
 	url := redistest.Start(t, "maxmemory 100mb", "maxmemory-policy allkeys-lru").URL()
 	args := []string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=off", "--store=" + url}
-	out, err := exec.CommandContext(t.Context(), program(t), args...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // a server that starts after all would not end
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program(t), args...).CombinedOutput()
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit, string(out))
 	assert.Equal(t, exitUsage, exit.ExitCode())
@@ -233,7 +236,9 @@ func TestRedisThatEvicts(t *testing.T) {
 func TestNoRedis(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), program(t), "serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=off", "--store=redis://:s3cret@127.0.0.1:1")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program(t), "serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=off", "--store=redis://:s3cret@127.0.0.1:1")
 	cmd.Env, cmd.Stderr = environment(), &stderr
 	require.Error(t, cmd.Run())
 	assert.Equal(t, exitFailed, cmd.ProcessState.ExitCode())
