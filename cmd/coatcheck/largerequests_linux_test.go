@@ -40,5 +40,6 @@ func TestResidentMemoryAfterLargeRequests(t *testing.T) {
 	small := p.resident(t)
 	t.Logf("resident: %.1f MiB when idle, %.1f MiB after the largest requests of %d connections, %.1f MiB after small ones: %.1f KiB each",
 		mib(idle), mib(after), n, mib(small), float64(small-idle)/float64(n)/1024)
-	assert.Less(t, small-idle, n*128<<10)
+	const itself = 16 << 20 // what the program takes for its own, however many connections there are, once it has work to do
+	assert.Less(t, small-idle, itself+n*128<<10)
 }
