@@ -121,7 +121,6 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 	if err != nil {
 		return s.providerFailed(c, "", err, "")
 	}
-	s.setAttempt(c, answer.Clear())
 	wanted := answer.Wanted()
 	carriedUser, carried := r.UserID(), r.ID()
 	if err := r.BeginLogin(ctx, wanted.Hint); err != nil {
@@ -159,16 +158,16 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 	return sendOn(c, wanted.Return)
 }
 
-// identity asks the provider who the person is, unless the client's address has had it asked too often. That is no count of
-// guesses: a code cannot be guessed.
+// identity asks the provider who the person is, unless logins of the client's address have failed there too often. That is no count
+// of guesses: a code cannot be guessed. The attempt is over as soon as it is admitted; one that was throttled can come again.
 func (s *Server) identity(ctx context.Context, c *fiber.Ctx, answer *oidc.Answer) (oidc.Identity, error) {
 	end, err := s.providerLimit.Begin(s.client(c.Context()))
 	if err != nil {
 		return oidc.Identity{}, err
 	}
+	s.setAttempt(c, answer.Clear())
 	id, err := answer.Identity(ctx)
-	f := new(oidc.Failure)
-	end(errors.As(err, &f) && f.Kind == oidc.BadCode)
+	end(err != nil && answer.Tried())
 	return id, err
 }
 

@@ -17,7 +17,8 @@ const (
 )
 
 // ProviderLimit bounds what one client's address can make the server ask of a provider: the logins whose code the provider is
-// asked about at the moment, and those whose code it did not take. Other failures are not the client's, and do not count. The
+// asked about at the moment, and those that failed after it had been asked, for whatever reason. A reason proves nothing of the
+// client: whoever sends a code can choose one that the provider answers with another error than the one for a bad code. The
 // bound is one of this server alone. Safe for concurrent use.
 type ProviderLimit struct {
 	ledger *MemoryLedger
@@ -32,15 +33,15 @@ func NewProviderLimit(now func() time.Time) *ProviderLimit {
 }
 
 // Begin counts a login before the provider is asked, or returns a *Throttled. The caller calls end after it, and says whether
-// the provider refused the code.
-func (l *ProviderLimit) Begin(client netip.Addr) (end func(refused bool), err error) {
+// the login counts as failed; one that succeeded, or failed before the provider had a code, does not.
+func (l *ProviderLimit) Begin(client netip.Addr) (end func(failed bool), err error) {
 	bucket := bucketOf("provider", clientnet.Of(client).AsSlice())
 	wait, _ := l.ledger.Reserve(context.Background(), bucket, l.now()) // a ledger in memory returns no error
 	if wait > 0 {
 		return nil, &Throttled{RetryAfter: wait, By: "address"}
 	}
-	return func(refused bool) {
-		if !refused {
+	return func(failed bool) {
+		if !failed {
 			_ = l.ledger.GiveBack(context.Background(), bucket)
 		}
 	}, nil

@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// An address has half of the connections to the provider, however long its answers take, and one refused code in two seconds.
+// An address has half of the connections to the provider, however long its answers take, and one failed login in two seconds.
 func TestProviderLimit(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	l := login.NewProviderLimit(func() time.Time { return now })
@@ -24,7 +24,7 @@ func TestProviderLimit(t *testing.T) {
 		assert.Equal(t, "address", want.By)
 		assert.Equal(t, 2, want.Seconds())
 	}
-	for range 3 { // what succeeds, or fails for another reason than the code, leaves nothing behind
+	for range 3 { // what succeeds, or fails before the provider is asked, leaves nothing behind
 		var ends []func(bool)
 		for range 32 {
 			end, err := l.Begin(ann)

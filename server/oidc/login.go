@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -53,7 +54,11 @@ type Answer struct {
 	query  url.Values
 	a      *attempt
 	cookie Cookie
+	tried  bool
 }
+
+// maxCode is the longest code that is taken. Entra's have more than 2,000 bytes.
+const maxCode = 8 << 10
 
 // Answer finds the login that an answer belongs to. The error is a *Failure; the answer is then of no login of this browser.
 func (p *Provider) Answer(query url.Values, carried []Cookie) (*Answer, error) {
@@ -65,18 +70,30 @@ func (p *Provider) Answer(query url.Values, carried []Cookie) (*Answer, error) {
 	if !query.Has("state") || query.Has("code") == query.Has("error") {
 		return nil, failf(BadCallback, "there must be a state, and a code or an error")
 	}
+	if query.Has("code") && !validCode(query.Get("code")) {
+		return nil, failf(BadCallback, "no provider gives out such a code")
+	}
 	a, cookie, ok := p.find(query.Get("state"), carried, p.opt.Now())
 	if !ok {
 		return nil, failf(BadState, "no login of this browser has that state")
 	}
-	return &Answer{p, query, a, cookie}, nil
+	return &Answer{p: p, query: query, a: a, cookie: cookie}, nil
+}
+
+// validCode reports whether a code is one in the sense of RFC 6749, A.11. Nothing else is sent to the provider.
+func validCode(code string) bool {
+	return code != "" && len(code) <= maxCode && !strings.ContainsFunc(code, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // Wanted is what the login was begun for.
 func (r *Answer) Wanted() Wanted { return Wanted{Return: r.a.rd, Reauth: r.a.reauth, Hint: r.a.hint} }
 
-// Clear clears the login's cookie: an answer is taken once.
+// Clear clears the login's cookie: an answer is taken once. A browser that keeps the cookie can send the answer again.
 func (r *Answer) Clear() Cookie { return Cookie{Name: r.cookie.Name} }
+
+// Tried reports whether Identity has had the provider try the code. It has not if the login failed before that, or if the provider
+// does not take this server for its client, which is the operator's mistake and the same for every code.
+func (r *Answer) Tried() bool { return r.tried }
 
 // Identity checks the answer, and asks the provider who the person is. The error is a *Failure, or wraps
 // coatcheck.ErrClaimsTooLarge.
@@ -94,6 +111,7 @@ func (r *Answer) Identity(ctx context.Context) (Identity, error) {
 		return Identity{}, refusal(r.query.Get("error"))
 	}
 	token, err := p.config(doc).Exchange(p.context(ctx), r.query.Get("code"), oauth2.VerifierOption(r.a.verifier()))
+	r.tried = !clientRefused(err)
 	if err != nil {
 		return Identity{}, exchangeFailure(err)
 	}
@@ -128,6 +146,12 @@ func refusal(code string) error {
 	default:
 		return failf(BadAnswer, "the provider does not take the request")
 	}
+}
+
+// clientRefused reports whether the token endpoint refused the client and not the code (RFC 6749, section 5.2).
+func clientRefused(err error) bool {
+	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
+	return ok && (refused.ErrorCode == "invalid_client" || refused.ErrorCode == "unauthorized_client")
 }
 
 // exchangeFailure is what an error of the token endpoint means.

@@ -2,6 +2,7 @@ package oidc_test
 
 import (
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,6 +62,32 @@ func TestReplays(t *testing.T) {
 	p.Edit(func(b *oidctest.Behaviour) { b.AnyCode = false })
 	require.NoError(t, identity(theirs, theirCookies))
 	assert.Equal(t, oidc.BadCode, kindOf(t, identity(theirs, theirCookies)), "a code again")
+}
+
+// A code that no provider has given out is not sent to one: RFC 6749, A.11, allows 0x20 to 0x7E. Long ones exist: Entra's have more
+// than 2,000 bytes.
+func TestCodes(t *testing.T) {
+	p := oidctest.New(t)
+	c := newClient(t, p, nil)
+	location, cookies, err := c.Begin(t.Context(), oidc.Wanted{}, nil)
+	require.NoError(t, err)
+	q := browse(t, location)
+	for _, code := range []string{"", "\x00", "x\x1f", "x\x7f", "\x80", "é", "x\r\n", strings.Repeat("x", 8<<10+1)} {
+		q.Set("code", code)
+		_, err := c.Answer(q, cookies)
+		assert.Equal(t, oidc.BadCallback, kindOf(t, err), "%.10q", code)
+	}
+	for _, code := range []string{" ", "~", "0.AX-_%+/=", strings.Repeat("x", 8<<10)} {
+		q.Set("code", code)
+		a, err := c.Answer(q, cookies)
+		require.NoError(t, err, "%.10q", code)
+		_, err = a.Identity(t.Context())
+		assert.Equal(t, oidc.BadCode, kindOf(t, err), "%.10q", code)
+	}
+	q.Del("code")
+	q.Set("error", "access_denied")
+	_, err = c.Answer(q, cookies)
+	assert.NoError(t, err, "an error has no code")
 }
 
 func TestReauth(t *testing.T) {

@@ -148,6 +148,9 @@ func checkProviderStoreFailure(h *harness) {
 	assert.Equal(h, 503, resp.Status)
 	assert.Equal(h, "store_unavailable", resp.Code())
 	assert.Empty(h, b.session())
+	h.Store.On(nil)
+	assert.Equal(h, 303, b.get(callback).Status, "the store failed before the provider was asked: the code is unused, and the login goes on")
+	assert.Equal(h, 1, p.Calls("/token"))
 }
 
 func checkNoProvider(h *harness) {

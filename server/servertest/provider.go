@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +34,9 @@ var providerRules = []rule{
 	{name: "an index that a restart has emptied", unserved: true, check: checkProviderRestart},
 	{name: "store failure", unserved: true, check: checkProviderStoreFailure},
 	{name: "an address that sends bad codes", unserved: true, check: checkProviderLimit},
+	{name: "an address whose logins fail, whatever the provider answers", unserved: true, check: checkProviderLimitAnswers},
+	{name: "failures that are not of an address", unserved: true, check: checkProviderLimitOthers},
+	{name: "a login that was throttled goes on", unserved: true, check: checkProviderThrottledLogin},
 	{name: "routes of other modes", transport: true, check: checkNoProvider},
 }
 
@@ -185,51 +187,6 @@ func checkProviderLogin(h *harness) {
 
 func redirectingOIDC(cfg *server.Config) { cfg.TrustedOrigins = []string{"https://app.example"} }
 
-func checkProviderState(h *harness) {
-	p := h.serveProvider(nil, nil)
-	b := h.person(p)
-	callback := b.authorize(b.begin(""))
-	other := h.person(p)
-	for name, tt := range map[string]struct {
-		path, code string
-		by         *person
-	}{
-		"another browser":      {callback, "oidc_state", other},
-		"no parameters":        {"/auth/oidc/callback", "oidc_callback", b},
-		"no state":             {"/auth/oidc/callback?code=x", "oidc_callback", b},
-		"no code":              {"/auth/oidc/callback?state=" + strings.Repeat("x", 43), "oidc_callback", b},
-		"code and error":       {callback + "&error=access_denied", "oidc_callback", b},
-		"state twice":          {callback + "&state=x", "oidc_callback", b},
-		"code twice":           {callback + "&code=x", "oidc_callback", b},
-		"iss twice":            {callback + "&iss=x", "oidc_callback", b},
-		"another state":        {"/auth/oidc/callback?code=x&state=" + strings.Repeat("x", 43), "oidc_state", b},
-		"a short state":        {"/auth/oidc/callback?code=x&state=x", "oidc_state", b},
-		"a query that is none": {"/auth/oidc/callback?state=%zz", "oidc_callback", b},
-	} {
-		resp := tt.by.get(tt.path)
-		assert.Equal(h, answer{Status: 400, Code: tt.code}, h.Answer(resp), name)
-	}
-	assert.Zero(h, p.Calls("/token"), "the provider is not asked about such answers")
-
-	name := slices.Collect(keysOf(b.cookies))[0]
-	was := b.cookies[name]
-	b.cookies[name] = was[:len(was)-2] + "AA"
-	assert.Equal(h, "oidc_state", b.get(callback).Code(), "a cookie that was changed")
-	b.cookies[name] = was
-	moved := name[:len(name)-1] + "~"
-	b.cookies = map[string]string{moved: was}
-	assert.Equal(h, "oidc_state", b.get(callback).Code(), "under another name")
-	b.cookies = map[string]string{name: was}
-	h.Clock.Step(10 * time.Minute)
-	assert.Equal(h, "oidc_state", b.get(callback).Code(), "too late")
-
-	b = h.person(p)
-	callback = b.authorize(b.begin(""))
-	assert.Equal(h, 303, b.get(callback).Status)
-	assert.Equal(h, answer{Status: 400, Code: "oidc_state"}, h.Answer(b.get(callback)), "a state is taken once")
-	assert.NotEmpty(h, b.user(), "and what comes again ends nothing")
-}
-
 func keysOf(m map[string]string) func(func(string) bool) {
 	return func(yield func(string) bool) {
 		for k := range m {
@@ -237,58 +194,6 @@ func keysOf(m map[string]string) func(func(string) bool) {
 				return
 			}
 		}
-	}
-}
-
-func checkProviderFailures(h *harness) {
-	p := h.serveProvider(func(o *oidc.Options) { o.Allow = []string{"groups=staff"} }, nil)
-	usual := p.Behaviour
-	for name, tt := range map[string]struct {
-		edit func(*oidctest.Behaviour)
-		want answer
-	}{
-		"denied":       {func(b *oidctest.Behaviour) { b.Redirect = refusing("access_denied") }, answer{Status: 403, Code: "oidc_denied"}},
-		"out of order": {func(b *oidctest.Behaviour) { b.Redirect = refusing("temporarily_unavailable") }, answer{Status: 503, Code: "oidc_unavailable"}},
-		"not allowed":  {func(b *oidctest.Behaviour) { b.Claims = map[string]any{"groups": []string{"ops"}} }, answer{Status: 403, Code: "oidc_not_allowed"}},
-		"mix-up":       {func(b *oidctest.Behaviour) { b.Redirect = func(q url.Values) { q.Set("iss", "https://other.example") } }, answer{Status: 400, Code: "oidc_issuer"}},
-		"a bad code":   {func(b *oidctest.Behaviour) { b.Redirect = func(q url.Values) { q.Set("code", "x") } }, answer{Status: 400, Code: "oidc_code"}},
-		"a bad token":  {func(b *oidctest.Behaviour) { b.Token = func(c map[string]any) { c["nonce"] = "x" } }, answer{Status: 502, Code: "oidc_token"}},
-		"userinfo":     {func(b *oidctest.Behaviour) { b.UserInfo = map[string]any{"sub": "x"} }, answer{Status: 502, Code: "oidc_userinfo"}},
-		"no answer":    {func(b *oidctest.Behaviour) { b.Handlers = map[string]http.HandlerFunc{"/token": answering(302, "")} }, answer{Status: 502, Code: "oidc_answer"}},
-		"down":         {func(b *oidctest.Behaviour) { b.Handlers = map[string]http.HandlerFunc{"/token": answering(503, "")} }, answer{Status: 503, Code: "oidc_unavailable"}},
-		"too much": {func(b *oidctest.Behaviour) {
-			b.Claims = map[string]any{"groups": []string{"staff", strings.Repeat("x", 3000)}}
-		}, answer{Status: 403, Code: "claims_too_large"}},
-	} {
-		p.Edit(func(b *oidctest.Behaviour) { *b = usual; tt.edit(b) })
-		b := h.person(p)
-		callback := b.authorize(b.begin("?rd=/x"))
-		resp := b.get(callback)
-		got := h.Answer(resp)
-		got.Cookie = ""
-		assert.Equal(h, tt.want, got, name)
-		assert.Empty(h, b.session(), name)
-		assert.Empty(h, b.cookies, "%s: the attempt is over", name)
-		page := b.login("?rd=/x", asBrowser)
-		assert.Equal(h, tt.want.Status, page.Status, name)
-		assert.Contains(h, page.Body, tt.want.Code, name)
-		assert.Contains(h, page.Header.Get("Content-Type"), "text/html")
-		assert.Contains(h, page.Body, "/auth/oidc/login?rd=%2fx", name)
-		failed := h.Events("login_failed")
-		require.NotEmpty(h, failed, name)
-		assert.Equal(h, tt.want.Code, failed[len(failed)-1]["outcome"], name)
-	}
-}
-
-func refusing(code string) func(url.Values) {
-	return func(q url.Values) { q.Del("code"); q.Set("error", code); q.Set("error_description", "<script>") }
-}
-
-func answering(status int, body string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Location", "/elsewhere")
-		w.WriteHeader(status)
-		_, _ = w.Write([]byte(body))
 	}
 }
 
