@@ -61,13 +61,26 @@ func startForeign(t *testing.T, ready string, env []string, name string, args ..
 			t.Logf("%s:\n%s", name, said)
 		}
 	})
-	require.Eventually(t, func() bool {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, ready, http.NoBody)
-		require.NoError(t, err)
-		resp, err := http.DefaultClient.Do(req)
-		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
-	}, 2*providerPatience, 100*time.Millisecond, "%s does not answer", name)
+	p.answers(t, name, ready)
 	return p
+}
+
+// answers waits until the URL is answered, for as long as the program runs.
+func (p *foreign) answers(t *testing.T, name, ready string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, ready, http.NoBody)
+	require.NoError(t, err)
+	client := http.Client{Timeout: patience}
+	ok := becomes(2*providerPatience, 100*time.Millisecond, func() bool {
+		select {
+		case <-p.done:
+			require.Fail(t, name+" ended: "+p.cmd.ProcessState.String())
+		default:
+		}
+		resp, err := client.Do(req)
+		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+	})
+	require.True(t, ok, "%s does not answer", name)
 }
 
 func (p *foreign) kill() {
@@ -190,33 +203,44 @@ func (f *fleet) callback(who url.Values) (c *http.Client, address string) {
 	return c, page.location
 }
 
+// becomes is Eventually in the goroutine of the caller, where a condition may call require.
+func becomes(within, every time.Duration, condition func() bool) bool {
+	for end := time.Now().Add(within); !condition(); time.Sleep(every) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
 // live reports whether the browser has a live session at both nodes, and requires that they agree within a moment.
 func (f *fleet) live(c *http.Client) bool {
 	f.Helper()
 	var at [2]bool
-	require.Eventually(f, func() bool {
+	require.True(f, becomes(patience, 20*time.Millisecond, func() bool {
 		for i, base := range []string{f.first, f.second} {
 			at[i] = strings.Contains(f.get(c, base+"/auth/me").text, `"authenticated":true`)
 		}
 		return at[0] == at[1]
-	}, patience, 20*time.Millisecond)
+	}), "the nodes do not agree")
 	return at[0]
 }
 
 // ends requires that the browser's session ends at both nodes.
 func (f *fleet) ends(c *http.Client, why string) {
 	f.Helper()
-	require.Eventually(f, func() bool { return !f.live(c) }, patience, 50*time.Millisecond, why)
+	require.True(f, becomes(patience, 50*time.Millisecond, func() bool { return !f.live(c) }), why)
 }
 
 // comesBack requires that somebody can log in again before long, without a restart.
 func (f *fleet) comesBack(who url.Values) {
 	f.Helper()
 	var last answered
-	require.Eventually(f, func() bool {
+	ok := becomes(providerPatience, time.Second, func() bool {
 		last = f.tryLogin(browser(f.T), who)
 		return last.status == http.StatusOK && strings.Contains(last.text, `"sub"`)
-	}, providerPatience, time.Second, "%d %s", last.status, last.text)
+	})
+	require.True(f, ok, "%d %s", last.status, last.text)
 }
 
 // away requires that a login fails with 503 while the provider does not answer, and that a session goes on.
