@@ -168,3 +168,13 @@ func (p *process) askReady(t *testing.T) (status int, body string) {
 	require.NoError(t, resp.Body.Close())
 	return resp.StatusCode, string(text)
 }
+
+// becomes is Eventually in the goroutine of the caller, where a condition may call require.
+func becomes(within, every time.Duration, condition func() bool) bool {
+	for end := time.Now().Add(within); !condition(); time.Sleep(every) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}

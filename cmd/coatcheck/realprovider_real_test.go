@@ -203,16 +203,6 @@ func (f *fleet) callback(who url.Values) (c *http.Client, address string) {
 	return c, page.location
 }
 
-// becomes is Eventually in the goroutine of the caller, where a condition may call require.
-func becomes(within, every time.Duration, condition func() bool) bool {
-	for end := time.Now().Add(within); !condition(); time.Sleep(every) {
-		if time.Now().After(end) {
-			return false
-		}
-	}
-	return true
-}
-
 // live reports whether the browser has a live session at both nodes, and requires that they agree within a moment.
 func (f *fleet) live(c *http.Client) bool {
 	f.Helper()
