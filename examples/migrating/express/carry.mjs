@@ -1,68 +1,100 @@
 // Carries live sessions of express-session over to coatcheck, one by one, each at the next request that shows it.
+import { randomUUID } from 'node:crypto';
 import { parse } from 'cookie';
 import signature from 'cookie-signature';
 
 const name = 'connect.sid';
+const kept = 30 * 24 * 3600; // seconds that a claim stays: longer than any old session lives
+const pending = 20; // seconds until a carry-over that has failed can be tried again
+const onItsWay = 10; // seconds that an answer may take to bring the new cookie to the browser
+
 const claimOf = (sid) => `carried:${sid}`;
+
+const ask = (coatcheck, method, path, headers, body) =>
+  fetch(coatcheck + path, { method, headers, body, signal: AbortSignal.timeout(5_000) });
 
 // carryOver is a middleware, which sets req.user. store and secret are those of express-session, redis is a client of the Redis that
 // has the old sessions, coatcheck is the server's URL, and key a login key of it (--login trusted).
 //
-// An old session is claimed before it is used, by a key that stays: whoever shows its cookie later gets nothing, whatever became of the
-// new session and whatever else writes to the old store. So a logout is final.
+// An old session is claimed before it is used: the claim is one request's, and then "done". Who comes meanwhile is told to try again,
+// and who comes later gets nothing, whatever became of the new session and whatever else writes to the old store. So a logout is final.
 export function carryOver({ store, redis, secret, coatcheck, key }) {
-  async function carry(req, res, next) {
-    const me = await fetch(`${coatcheck}/auth/me`, { headers: { cookie: req.headers.cookie ?? '' } });
-    if (!me.ok) return res.sendStatus(503);
+  // carry returns false if the request has to be tried again.
+  async function carry(req, res) {
+    const me = await ask(coatcheck, 'GET', '/auth/me', { cookie: req.headers.cookie ?? '' });
+    if (!me.ok) return false;
     req.user = (await me.json()).user_id;
 
     const signed = parse(req.headers.cookie ?? '')[name] ?? '';
     const sid = signed.startsWith('s:') && signature.unsign(signed.slice(2), secret);
-    if (!sid) return next();
+    if (!sid) return true;
 
-    if (!(await redis.set(claimOf(sid), Date.now(), { NX: true }))) {
-      // A parallel request has just carried it over, and its answer brings the cookie: try again.
-      const justNow = Date.now() - Number(await redis.get(claimOf(sid))) < 10_000;
-      if (!req.user && justNow) return res.set('Retry-After', '1').sendStatus(503);
-    } else {
-      const old = await new Promise((resolve, reject) => store.get(sid, (err, session) => (err ? reject(err) : resolve(session))));
-      if (old?.userId && !req.user) {
-        const login = await logIn(old.userId, req).catch(() => null);
-        if (!login?.ok) {
-          await redis.del(claimOf(sid)); // nobody was given a cookie
-          return res.sendStatus(503);
-        }
-        const cookies = login.headers.getSetCookie();
-        res.append('Set-Cookie', cookies);
-        req.headers.cookie = cookies.map((c) => c.split(';')[0]).join('; '); // for a logout in this same request
-        req.user = old.userId;
+    const user = (await old('get', sid))?.userId;
+    const mine = randomUUID();
+    if (user && (await redis.set(claimOf(sid), mine, { NX: true, EX: pending }))) {
+      const login = req.user ? null : await logIn(user, req);
+      if (login?.ok === false) return false;
+      const cookies = login?.headers.getSetCookie() ?? [];
+      const cookie = cookies.map((c) => c.split(';')[0]).join('; ');
+      // Another request has the claim if this one took too long, and the old session has gone if somebody ended it meanwhile.
+      const held = (await redis.set(claimOf(sid), 'done', { GET: true, EX: kept })) === mine;
+      if (!held || (await old('get', sid))?.userId !== user) {
+        await ask(coatcheck, 'POST', '/auth/logout', { cookie }); // the session that nobody gets
+        return false;
       }
-      await new Promise((resolve, reject) => store.destroy(sid, (err) => (err ? reject(err) : resolve())));
-    }
+      await old('destroy', sid);
+      if (login) {
+        res.append('Set-Cookie', cookies);
+        req.headers.cookie = cookie; // for a logout in this same request
+        req.user = user;
+      }
+    } else if (!(await isOver(sid, user, req))) return false;
     res.clearCookie(name);
-    next();
+    return true;
   }
+
+  // isOver tells, of an old session that this request has not claimed, whether its cookie is nobody's.
+  async function isOver(sid, user, req) {
+    const claim = await redis.get(claimOf(sid));
+    if (!claim) return !user; // a claim that has just expired left the session alive
+    if (claim !== 'done') return false;
+    return Boolean(req.user) || (await redis.ttl(claimOf(sid))) < kept - onItsWay;
+  }
+
+  const old = (method, sid) =>
+    new Promise((resolve, reject) => store[method](sid, (err, session) => (err ? reject(err) : resolve(session))));
 
   function logIn(user, req) {
-    return fetch(`${coatcheck}/auth/login`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', 'user-agent': req.get('user-agent') ?? '', 'x-forwarded-for': req.ip },
-      body: JSON.stringify({ user_id: String(user) }),
-      signal: AbortSignal.timeout(5_000),
-    });
+    const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json', 'x-forwarded-for': req.ip };
+    headers['user-agent'] = req.get('user-agent') ?? '';
+    return ask(coatcheck, 'POST', '/auth/login', headers, JSON.stringify({ user_id: String(user) }));
   }
 
-  return (req, res, next) => carry(req, res, next).catch(next);
+  return async (req, res, next) => {
+    const passed = await carry(req, res).catch((err) => console.error('carry-over:', err));
+    if (passed) return next();
+    res.set('Retry-After', '1').sendStatus(503);
+  };
 }
 
-// forgetting is for the old application while both run: its store with sessions that were carried over left out. A request that was on
-// its way when its session was carried over may write it once more.
+// logOut answers POST /logout, behind carryOver: in the new application, and in the old one while both run.
+export function logOut(coatcheck) {
+  return async (req, res) => {
+    const out = await ask(coatcheck, 'POST', '/auth/logout', { cookie: req.headers.cookie ?? '' }).catch(() => null);
+    if (!out?.ok) return res.set('Retry-After', '1').sendStatus(503);
+    res.removeHeader('Set-Cookie'); // of a session that this same request began
+    res.append('Set-Cookie', out.headers.getSetCookie());
+    res.clearCookie(name).sendStatus(204);
+  };
+}
+
+// forgetting is for the old application while both run: its store with sessions that are claimed left out. A request that was on its
+// way when its session was carried over may write it once more.
 export function forgetting(store, redis) {
-  const get = store.get.bind(store);
-  store.get = (sid, callback) =>
+  const get = (sid, callback) =>
     redis.exists(claimOf(sid)).then(
-      (carried) => (carried ? callback(null, null) : get(sid, callback)),
+      (claimed) => (claimed ? callback(null, null) : store.get(sid, callback)),
       (err) => callback(err),
     );
-  return store;
+  return Object.assign(Object.create(store), { get });
 }

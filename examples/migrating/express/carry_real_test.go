@@ -58,12 +58,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func open(t *testing.T) *site {
+// install puts the JavaScript of this folder where its modules are.
+func install(t *testing.T) (dir string) {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	require.NoError(t, err)
-	dir := t.TempDir()
-	for _, file := range []string{"carry.mjs", "app.mjs", "old_test.mjs"} {
+	dir = t.TempDir()
+	for _, file := range []string{"carry.mjs", "app.mjs", "old_test.mjs", "race_test.mjs"} {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, file), text, 0o600))
@@ -71,6 +72,12 @@ func open(t *testing.T) *site {
 	modules := filepath.Join(cache, "coatcheck", "tools", "clients", "npm", "node_modules")
 	require.DirExists(t, modules, "make clients installs it")
 	require.NoError(t, os.Symlink(modules, filepath.Join(dir, "node_modules")))
+	return dir
+}
+
+func open(t *testing.T) *site {
+	t.Helper()
+	dir := install(t)
 	keys := filepath.Join(dir, "keys")
 	require.NoError(t, os.WriteFile(keys, []byte(loginKey+"\n"), 0o600))
 	program, err := built()
@@ -81,7 +88,9 @@ func open(t *testing.T) *site {
 	s.coatcheck = s.start(func(port string) []string {
 		return []string{program, "serve", "--dev", "--login=trusted", "--login-key-file=" + keys, "--listen=127.0.0.1:" + port, "--admin-listen=off"}
 	})
-	s.old = s.start(func(port string) []string { return []string{"node", filepath.Join(dir, "old_test.mjs"), port, redis} })
+	s.old = s.start(func(port string) []string {
+		return []string{"node", filepath.Join(dir, "old_test.mjs"), port, redis, s.coatcheck}
+	})
 	s.now = s.start(func(port string) []string {
 		return []string{"node", filepath.Join(dir, "app.mjs"), port, redis, s.coatcheck}
 	})
@@ -293,4 +302,35 @@ func TestLogoutWithTheOldCookie(t *testing.T) {
 	require.Equal(t, 204, status)
 	assert.Equal(t, "nobody", s.user(both, s.now))
 	s.isDead(copied())
+}
+
+// The logout of the old application, while both run, is as final as that of the new one: of a session that was not carried over yet, and
+// of one that was.
+func TestLogoutAtTheOldApplication(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	browser, copied := s.browser("pat")
+	status, _ := s.ask(browser, "POST", s.old+"/logout")
+	require.Equal(t, 204, status)
+	assert.Equal(t, "nobody", s.user(copied(), s.old))
+	s.isDead(copied())
+
+	browser, copied = s.browser("pat")
+	assert.Equal(t, "pat", s.user(browser, s.now))
+	status, _ = s.ask(copied(), "POST", s.old+"/logout")
+	require.Equal(t, 503, status, "while the answer with the new cookie may be on its way")
+	status, _ = s.ask(browser, "POST", s.old+"/logout")
+	require.Equal(t, 204, status)
+	assert.Equal(t, "nobody", s.user(browser, s.now))
+	s.isDead(copied())
+}
+
+// Requests, logouts, deletions and failures meet in every order that chance makes.
+func TestRaces(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "node", filepath.Join(install(t), "race_test.mjs"), "20000").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	t.Logf("%s", out)
 }

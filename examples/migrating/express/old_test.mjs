@@ -1,16 +1,19 @@
 // The application before the change, with express-session, as it runs on while the new one is there.
-// Usage: old_test.mjs PORT REDIS-URL, with SESSION_SECRET in the environment.
+// Usage: old_test.mjs PORT REDIS-URL COATCHECK-URL, with LOGIN_KEY and SESSION_SECRET in the environment.
 import express from 'express';
 import session from 'express-session';
 import { createClient } from 'redis';
 import { RedisStore } from 'connect-redis';
-import { forgetting } from './carry.mjs';
+import { carryOver, forgetting, logOut } from './carry.mjs';
 
-const [port, url] = process.argv.slice(2);
+const [port, url, coatcheck] = process.argv.slice(2);
 const redis = await createClient({ url }).connect();
 const app = express();
 let waiting = null;
-app.use(session({ store: forgetting(new RedisStore({ client: redis }), redis), secret: process.env.SESSION_SECRET, resave: false, saveUninitialized: false, rolling: true }));
+const secret = process.env.SESSION_SECRET;
+const store = new RedisStore({ client: redis });
+app.post('/logout', carryOver({ store, redis, secret, coatcheck, key: process.env.LOGIN_KEY }), logOut(coatcheck));
+app.use(session({ store: forgetting(store, redis), secret, resave: false, saveUninitialized: false, rolling: true }));
 app.post('/login/:user', (req, res) => req.session.regenerate(() => { req.session.userId = req.params.user; res.sendStatus(204); }));
 app.get('/', (req, res) => res.send(req.session.userId ?? 'nobody'));
 // Has read the session, and writes it when it is told to go on.

@@ -22,19 +22,19 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:8080", "where to listen")
 	url := flag.String("redis", "redis://127.0.0.1:6379", "the Redis that has the old sessions, and the new ones")
 	flag.Parse()
-	app, err := newApp(context.Background(), *url)
+	options, err := redis.ParseURL(*url)
+	if err != nil {
+		log.Fatal(err)
+	}
+	app, err := newApp(context.Background(), *url, redis.NewClient(options))
 	if err != nil {
 		log.Fatal(err)
 	}
 	log.Fatal(http.ListenAndServe(*listen, app)) //nolint:gosec // an example
 }
 
-func newApp(ctx context.Context, url string) (http.Handler, error) {
-	options, err := redis.ParseURL(url)
-	if err != nil {
-		return nil, err
-	}
-	client := redis.NewClient(options)
+// newApp returns the application. The client is the old sessions', and url the new ones'.
+func newApp(ctx context.Context, url string, client *redis.Client) (http.Handler, error) {
 	old := scs.New() // with the names and times that the old application gave it
 	old.Store = goredisstore.New(client)
 

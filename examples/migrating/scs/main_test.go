@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -28,6 +29,8 @@ type site struct {
 	reading  chan struct{} // a slow request of the old application has read its session
 	write    func()        // lets it write it
 	written  chan struct{} // closed by write
+	redis    *redis.Client
+	hook     *hook // into the client of the new application
 }
 
 func open(t *testing.T) *site {
@@ -35,14 +38,19 @@ func open(t *testing.T) *site {
 	s := &site{T: t, reading: make(chan struct{}), written: make(chan struct{})}
 	s.write = sync.OnceFunc(func() { close(s.written) })
 	address := redistest.Start(t).URL()
-	app, err := newApp(t.Context(), address)
-	require.NoError(t, err)
-	s.now = s.serve(app)
 	options, err := redis.ParseURL(address)
 	require.NoError(t, err)
-	client := redis.NewClient(options)
-	t.Cleanup(func() { assert.NoError(t, client.Close()) })
-	s.old = s.serve(s.before(client))
+	s.redis, s.hook = redis.NewClient(options), &hook{}
+	hooked := redis.NewClient(options)
+	hooked.AddHook(s.hook)
+	t.Cleanup(func() { assert.NoError(t, errors.Join(s.redis.Close(), hooked.Close())) })
+	app, err := newApp(t.Context(), address, hooked)
+	require.NoError(t, err)
+	s.now = s.serve(app)
+	old := http.NewServeMux()
+	old.Handle("POST /logout", app)
+	old.Handle("/", s.before(s.redis))
+	s.old = s.serve(old)
 	t.Cleanup(s.write) // a test that failed leaves no request behind
 	return s
 }
@@ -59,7 +67,7 @@ func (s *site) before(client *redis.Client) http.Handler {
 	sessions.Store = forgetful{goredisstore.New(client), client}
 	sessions.IdleTimeout = time.Hour // so that each request writes its session
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /login/{user}", func(_ http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST /login/{user...}", func(_ http.ResponseWriter, r *http.Request) {
 		assert.NoError(s, sessions.RenewToken(r.Context()))
 		sessions.Put(r.Context(), "user", r.PathValue("user"))
 		sessions.Put(r.Context(), "visits", 7)
