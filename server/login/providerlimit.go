@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/coatcheck/coatcheck/internal/clientnet"
@@ -17,32 +18,48 @@ const (
 )
 
 // ProviderLimit bounds what one client's address can make the server ask of a provider: the logins whose code the provider is
-// asked about at the moment, and those that failed after it had been asked, for whatever reason. A reason proves nothing of the
-// client: whoever sends a code can choose one that the provider answers with another error than the one for a bad code. The
-// bound is one of this server alone. Safe for concurrent use.
+// asked about at the moment, however long it takes, and those that failed after it had been asked, for whatever reason. A reason
+// proves nothing of the client: whoever sends a code can choose one that the provider answers with another error than the one for a
+// bad code. The bound is one of this server alone. Safe for concurrent use.
 type ProviderLimit struct {
-	ledger *MemoryLedger
+	failed *MemoryLedger // with those on their way, each of which is forgotten like one that failed, even if it takes longer
 	now    func() time.Time
+
+	mu    sync.Mutex
+	asked map[netip.Addr]int // guarded by mu: the logins of a client that are on their way, and so no more than there are connections
 }
 
 // NewProviderLimit returns a limit that has counted nothing.
 func NewProviderLimit(now func() time.Time) *ProviderLimit {
 	delays := make([]time.Duration, providerAttempts)
 	delays[providerAttempts-1] = providerForget
-	return &ProviderLimit{NewMemoryLedger(Rule{Forget: providerForget, Delays: delays}), now}
+	return &ProviderLimit{failed: NewMemoryLedger(Rule{Forget: providerForget, Delays: delays}), now: now, asked: make(map[netip.Addr]int)}
 }
 
 // Begin counts a login before the provider is asked, or returns a *Throttled. The caller calls end after it, and says whether
 // the login counts as failed; one that succeeded, or failed before the provider had a code, does not.
 func (l *ProviderLimit) Begin(client netip.Addr) (end func(failed bool), err error) {
-	bucket := bucketOf("provider", clientnet.Of(client).AsSlice())
-	wait, _ := l.ledger.Reserve(context.Background(), bucket, l.now()) // a ledger in memory returns no error
+	of := clientnet.Of(client)
+	bucket := bucketOf("provider", of.AsSlice())
+	ctx := context.Background() // a ledger in memory waits for nothing, and returns no error
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asked[of] >= providerAttempts {
+		return nil, &Throttled{RetryAfter: providerForget, By: "address"}
+	}
+	wait, _ := l.failed.Reserve(ctx, bucket, l.now())
 	if wait > 0 {
 		return nil, &Throttled{RetryAfter: wait, By: "address"}
 	}
+	l.asked[of]++
 	return func(failed bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.asked[of]--; l.asked[of] == 0 {
+			delete(l.asked, of)
+		}
 		if !failed {
-			_ = l.ledger.GiveBack(context.Background(), bucket)
+			_ = l.failed.GiveBack(ctx, bucket)
 		}
 	}, nil
 }

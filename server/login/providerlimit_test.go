@@ -52,6 +52,21 @@ func TestProviderLimit(t *testing.T) {
 		end(true)
 		throttled(ann)
 	}
+	var slow []func(bool)
+	for range 32 {
+		end, err := l.Begin(bob)
+		require.NoError(t, err)
+		slow = append(slow, end)
+	}
+	for range 100 {
+		now = now.Add(2 * time.Second)
+		throttled(bob)
+	}
+	slow[0](false)
+	_, err = l.Begin(bob)
+	require.NoError(t, err)
+	throttled(bob)
+
 	one, other := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::ffff:2")
 	for range 32 {
 		_, err = l.Begin(one)
