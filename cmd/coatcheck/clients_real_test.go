@@ -78,6 +78,8 @@ func TestClientsWalk(t *testing.T) {
 	node := []string{"node", "testdata/clients/clients.mjs"}
 	java := []string{"java", "-cp", filepath.Join(tools, "maven", "*"), "testdata/clients/Clients.java"}
 	php := []string{"php", "testdata/clients/clients.php"}
+	rust := []string{filepath.Join(tools, "crates", "reqwest-client")}
+	guzzle := []string{"php", "testdata/clients/guzzle.php"}
 
 	ca := certtest.New(t)
 	files := certtest.NewFiles(t)
@@ -100,6 +102,8 @@ func TestClientsWalk(t *testing.T) {
 		{"axios", node},
 		{"http", node},
 		{"curl", php},
+		{"guzzle", guzzle},
+		{"reqwest", rust},
 		{"java.net.http", java},
 		{"HttpURLConnection", java},
 		{"okhttp", java},
