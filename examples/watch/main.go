@@ -25,7 +25,7 @@ func main() {
 }
 
 // untilEnded returns why the session of the cookie has ended. It connects again when the server stops or the connection breaks:
-// an outage ends no session. Of ctx's end it returns an empty reason.
+// an outage ends no session. When ctx ends it returns an empty reason.
 func untilEnded(ctx context.Context, server, cookie string) (reason string) {
 	for ctx.Err() == nil {
 		reason, err := watchOnce(ctx, server, cookie)

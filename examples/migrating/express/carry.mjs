@@ -16,8 +16,9 @@ const ask = (coatcheck, method, path, headers, body) =>
 // carryOver is a middleware, which sets req.user. store and secret are those of express-session, redis is a client of the Redis that
 // has the old sessions, coatcheck is the server's URL, and key a login key of it (--login trusted).
 //
-// An old session is claimed before it is used: the claim is one request's, and then "done". Who comes meanwhile is told to try again,
-// and who comes later gets nothing, whatever became of the new session and whatever else writes to the old store. So a logout is final.
+// An old session is claimed before it is used: the claim is one request's, and then "done". A request that comes meanwhile is told
+// to try again, and one that comes later gets nothing, whatever became of the new session and whatever else writes to the old store. So
+// a logout is final.
 export function carryOver({ store, redis, secret, coatcheck, key }) {
   // carry returns false if the request has to be tried again.
   async function carry(req, res) {

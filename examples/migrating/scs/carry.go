@@ -17,8 +17,9 @@ import (
 
 // carrier carries live sessions of scs over, one by one, each at the next request that shows it.
 //
-// An old session is claimed before it is used: the claim is one request's, and then "done". Who comes meanwhile is told to try again,
-// and who comes later gets nothing, whatever became of the new session and whatever else writes to the old store. So a logout is final.
+// An old session is claimed before it is used: the claim is one request's, and then "done". A request that comes meanwhile is told
+// to try again, and one that comes later gets nothing, whatever became of the new session and whatever else writes to the old store. So
+// a logout is final.
 type carrier struct {
 	old   *scs.SessionManager // with a store on redis
 	redis *redis.Client
