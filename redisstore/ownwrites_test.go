@@ -31,7 +31,8 @@ var revocations = []revocation{
 		return endUser(s, rec.UserID(), coatcheck.Key{})
 	}},
 	{"cycle", func(t testing.TB, s *redisstore.Store, rec *coatcheck.Record) error {
-		return swap(s, next(t, rec, cycled))
+		fresh := next(t, rec, cycled)
+		return swapAt(s, fresh, time.UnixMilli(fresh.RotatedAt))
 	}},
 	{"replace", func(t testing.TB, s *redisstore.Store, rec *coatcheck.Record) error {
 		opt := coatcheck.CreateOptions{Replace: rec.Key, Replaced: &coatcheck.Record{}, Until: time.Now().Add(grave)}

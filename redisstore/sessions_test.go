@@ -77,9 +77,13 @@ func cycled(h *coatcheck.Header) {
 	h.PrevUntil = h.RotatedAt
 }
 
-func swap(s *redisstore.Store, rec *coatcheck.Record) error {
+func swap(s *redisstore.Store, rec *coatcheck.Record) error { return swapAt(s, rec, time.Now()) }
+
+// swapAt is swap at a time of its own. A Swap is a rotation, for which replicas are waited, only at the very time at which its record was
+// rotated: not if the clock has shown another millisecond since.
+func swapAt(s *redisstore.Store, rec *coatcheck.Record, now time.Time) error {
 	var cur coatcheck.Record
-	return s.Swap(context.Background(), rec, rec.Version-1, time.Now(), &cur)
+	return s.Swap(context.Background(), rec, rec.Version-1, now, &cur)
 }
 
 func end(s *redisstore.Store, rec *coatcheck.Record) error {
