@@ -197,7 +197,7 @@ func (s *site) checkLargeCookies() {
 	}
 }
 
-// C5: where the commented line counts, a preflight reaches the application, as nobody; nothing else does.
+// C5: where the commented line counts, a preflight reaches the application, without a user; nothing else does.
 func (s *site) checkPreflight() {
 	session := s.login("user-42")
 	preflight := []string{"Origin: https://other.example", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-y"}
@@ -220,11 +220,11 @@ func (s *site) checkPreflight() {
 		s.judged(target)
 	}
 	assert.Empty(s, s.reached())
-	assert.Equal(s, 200, s.status("OPTIONS", "/hello", append(preflight, session)...), "it is asked about as any other")
+	assert.Equal(s, 200, s.status("OPTIONS", "/hello", append(preflight, session)...), "the proxy asks about it as about any other")
 	assert.Equal(s, []string{"user-42"}, s.reached()[0]["Remote-User"])
 }
 
-// withPreflights takes the comment from the line for preflights, as who wants it does.
+// withPreflights takes the comment from the line for preflights, as an operator who wants them does.
 func withPreflights(config string) string {
 	lines := strings.Split(config, "\n")
 	for i, line := range lines {

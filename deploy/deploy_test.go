@@ -132,8 +132,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// freePort returns a port that nobody listens on, from below those that the kernel gives to outgoing connections: one of them
-// could take it before the program does that it is for.
+// freePort returns a port that nobody listens on, from below those that the kernel gives to outgoing connections: one of
+// those could take the port before the program that it is for does.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 100 {

@@ -94,7 +94,7 @@ func checkIdle(t *testing.T, how proxied) {
 	require.Eventually(t, func() bool { return upstream.connections() == 0 }, 30*time.Second, 10*time.Millisecond, "an idle connection to coatcheck stays open")
 }
 
-// C6 and what follows: refused while coatcheck does not answer, and served again once it does, without anybody's help.
+// C6 and what follows: requests are refused while coatcheck does not answer, and served again once it does, without anybody's help.
 func (s *site) checkHang() {
 	session := s.login("user-42")
 	require.NoError(s, s.coatcheck.Process.Signal(syscall.SIGSTOP))
@@ -110,7 +110,7 @@ func (s *site) checkHang() {
 	require.Eventually(s, func() bool { return s.status("GET", "/hello", session) == 200 }, patience, 10*time.Millisecond, "it answers again")
 }
 
-// A restart of coatcheck: nobody gets in meanwhile, and who had a session has it afterwards.
+// A restart of coatcheck: no request gets through meanwhile, and a session from before lives afterwards.
 func (s *site) checkRestart() {
 	session := s.login("user-42")
 	require.NoError(s, s.coatcheck.Process.Signal(syscall.SIGTERM))
@@ -135,7 +135,7 @@ func (s *site) again() {
 	s.coatcheck = start(s.outermost, port, args...)
 }
 
-// A reload of the proxy while requests come: nobody gets past. HAProxy's old process refuses what it has not yet asked about.
+// A reload of the proxy while requests come: none gets past the check. HAProxy's old process refuses what it has not yet asked about.
 func (s *site) checkReload(reload func(*site)) {
 	session := s.login("user-42")
 	reload(s)

@@ -89,8 +89,8 @@ func checkGroups(t *testing.T, name string, how ruled) {
 				assert.Len(s, s.reached(), map[int]int{200: 1}[tt.want], tt.path)
 			}
 		}
-		assert.Equal(s, 302, s.status("GET", "/staff", asBrowser), "whoever is nobody logs in")
-		assert.Equal(s, 403, s.status("GET", "/staff", bob, asBrowser), "whoever is somebody need not")
+		assert.Equal(s, 302, s.status("GET", "/staff", asBrowser), "a browser without a session is sent to log in")
+		assert.Equal(s, 403, s.status("GET", "/staff", bob, asBrowser), "a browser with a session is not")
 		s.checkNoGroupAdded(ann)
 	})
 }

@@ -176,7 +176,7 @@ func TestInstallPage(t *testing.T) {
 			typed = password + "\n"
 		}
 		if strings.Contains(b.text, "dpkg -i") {
-			assert.NotContains(t, b.text, "dpkg -r", "whoever pastes the block to upgrade would have no server")
+			assert.NotContains(t, b.text, "dpkg -r", "a person who pastes the block to upgrade would have no server")
 			if installed {
 				c.bring(packaged(t, "0.0.2", "deb"))
 			}

@@ -94,7 +94,7 @@ func (p *policy) admits(from pod, port string) bool {
 	return false
 }
 
-// B22, by the rules of the policy: who must reach which port does, and nobody else.
+// B22, by the rules of the policy: the pods that must reach a port do, and no others.
 func TestNetworkPolicy(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("kubernetes.yaml")

@@ -82,7 +82,7 @@ func (m *machine) read(path string) string {
 	return string(text)
 }
 
-// asRoot stands for sudo, which this Debian has not.
+// asRoot stands for sudo, which this Debian lacks.
 const asRoot = `#!/bin/sh
 [ "$1" != -u ] || { user=$2; shift 2; set -- setpriv --reuid "$user" --regid "$user" --clear-groups "$@"; }
 exec "$@"

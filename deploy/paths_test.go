@@ -64,8 +64,8 @@ func servedBy(target string) (page string) {
 	return page
 }
 
-// resolved is the path as the application takes it that does most to one: decodes twice, cuts off parameters and what follows a
-// NUL, takes backslashes for slashes, resolves dots, ignores case and trailing dots and blanks.
+// resolved is the path after everything that an application may do to one: it decodes twice, cuts off parameters and what follows
+// a NUL, takes backslashes for slashes, resolves dots, ignores case and trailing dots and blanks.
 func resolved(target string) string {
 	target, _, _ = strings.Cut(target, "?")
 	for range 2 {
@@ -82,8 +82,8 @@ func resolved(target string) string {
 	return strings.TrimRight(strings.ToLower(path.Clean(strings.Join(segments, "/"))), ". /")
 }
 
-// A1: who has no session runs no page but the open one, whether the application resolves paths or not. Who has one gets what was
-// judged: a target that has one reading.
+// A1: a client without a session reaches no page but the open one, whether the application resolves paths or not. A client with one
+// gets what was judged: a target that has one reading.
 func (s *site) checkPaths() {
 	require.Greater(s, len(spellings), 40)
 	for _, target := range spellings {

@@ -196,7 +196,7 @@ func (s *site) checkForged() {
 			assert.Empty(s, found, "%q", forged)
 		}
 		if len(forged) == 1 && forged[0] == "Connection: Cookie" {
-			continue // a proxy may take him at his word, and drop the cookie
+			continue // a proxy may do what the header says, and drop the cookie
 		}
 		assert.Equal(s, 200, status, "%q", forged)
 		assert.Equal(s, 401, s.status("GET", "/hello", forged...), "%q", forged)

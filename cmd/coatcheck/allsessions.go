@@ -64,7 +64,7 @@ func listAllJSON(ctx context.Context, client *adminclient.Client, stdout io.Writ
 	if shown == 0 {
 		end = "{\"sessions\":[]}\n"
 	}
-	if err == nil { // else what was written is no JSON, so that nobody takes a part for the whole
+	if err == nil { // otherwise the output stays incomplete JSON, so that no program takes a part for the whole
 		_, err = io.WriteString(stdout, end)
 	}
 	return err

@@ -95,7 +95,7 @@ func TestTLS(t *testing.T) {
 	assert.Zero(t, p.wait(t))
 }
 
-// A request in flight over TLS is answered before the server ends, and a connection without one does not keep it.
+// A request in flight over TLS is answered before the server ends, and a connection without one does not delay the end.
 func TestStopOverTLS(t *testing.T) {
 	t.Parallel()
 	ca := certtest.New(t)

@@ -194,7 +194,7 @@ func (c *chaos) reread(t *testing.T) {
 	}
 }
 
-// takeDescriptors leaves the process none beside those that it has, and asks for more: with connections and with a re-read.
+// takeDescriptors leaves the process no free descriptor, and makes it need more: for connections and for a re-read.
 func (c *chaos) takeDescriptors(t *testing.T) {
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", c.cmd.Process.Pid))
 	if !assert.NoError(t, err) {
@@ -218,7 +218,7 @@ func (c *chaos) takeDescriptors(t *testing.T) {
 	assert.NoError(t, unix.Prlimit(c.cmd.Process.Pid, unix.RLIMIT_NOFILE, &before, nil))
 }
 
-// stallLog stalls the reader for long enough to fill what waits for it, on a machine that is not too busy.
+// stallLog stalls the reader for long enough to fill the queue, on a machine that is not too busy.
 func (c *chaos) stallLog(*testing.T) {
 	c.log.stalled.Lock()
 	defer c.log.stalled.Unlock()

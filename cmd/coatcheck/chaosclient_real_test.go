@@ -20,7 +20,7 @@ type fate int
 
 const (
 	lives   fate = iota
-	unknown      // it was to end, and nobody said whether it has
+	unknown      // a request was to end it, and no answer said whether it did
 	ended
 )
 
@@ -126,7 +126,7 @@ func (c *chaosClient) login(t *testing.T) {
 	c.acked["login "+user]++
 }
 
-// look checks that the server thinks of the session as the client does, if it answers.
+// look checks that the server, if it answers, agrees with the client about the session.
 func (c *chaosClient) look(t *testing.T, s *chaosSession) (answered bool) {
 	status, text, _ := c.send(t, "me", "GET", c.url+"/auth/me", s.cookie, "")
 	if status == http.StatusOK {
@@ -194,7 +194,7 @@ func (c *chaosClient) endAll(status int, text string, but *chaosSession) {
 	}
 }
 
-// settle asks about each session until the server says what it thinks of it.
+// settle asks about each session until the server answers.
 func (c *chaosClient) settle(t *testing.T) {
 	for _, s := range c.sessions {
 		for until := time.Now().Add(patience); !c.look(t, s); time.Sleep(50 * time.Millisecond) {

@@ -33,8 +33,8 @@ type invocation struct {
 	stdout, stderr io.Writer
 }
 
-// commands returns those for people, in the order of usage. Shells, the manual page and the suggestions for a wrong word have
-// them from here.
+// commands returns the commands for people, in the order of the usage text. The completions of shells, the manual page and the
+// suggestions for a misspelled command are made from this list.
 func commands() []namedCommand {
 	return []namedCommand{
 		{

@@ -95,7 +95,7 @@ func (p *process) descriptors(t *testing.T) int {
 	return len(open)
 }
 
-// Ten thousand connections that asked who they are, and wait, cost less than 200 MB. Those of people who are logged in cost a
+// Ten thousand connections that asked who they are, and wait, cost less than 200 MB. Those of users who are logged in cost a
 // little more, see docs/reliability.md.
 func TestTenThousandIdleConnections(t *testing.T) {
 	const n = 10_000
@@ -120,7 +120,7 @@ var drips = [...]struct{ first, then string }{
 	{"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n", strings.Repeat(" ", 3999)},
 }
 
-// drip sends a byte now and then, until the server has had enough, and returns how long that took.
+// drip sends a byte now and then, until the server closes the connection, and returns how long that took.
 func drip(conn net.Conn, nth int, every time.Duration) (time.Duration, error) {
 	began := time.Now()
 	d := drips[nth%len(drips)]

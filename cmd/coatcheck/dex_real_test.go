@@ -27,8 +27,8 @@ func buildDex(t *testing.T) string {
 	return path
 }
 
-// dexConfig is a configuration with two people, whose password is "password". It keeps everything in memory: whoever starts it anew
-// has other keys.
+// dexConfig is a configuration with two people, whose password is "password". dex keeps everything in memory, so that
+// it has other keys after a new start.
 const dexConfig = `
 issuer: %[1]s
 storage: {type: memory}
@@ -43,7 +43,7 @@ staticPasswords:
   - {email: bob@example.com, hash: "$2a$10$2b2cU8CPhOTaGrs1HRQuAueS7JTT5ZHsHSzYiFPm1leZck7Mc8T4W", username: bob, name: Bob, emailVerified: true, userID: "08a8684c"}
 `
 
-// dex as the provider of two nodes with one Redis: it is started after them, stops to answer, goes on, and comes back with other keys.
+// dex as the provider of two nodes with one Redis: it is started after them, stops answering, answers again, and comes back with other keys.
 func TestDexAndTwoNodes(t *testing.T) {
 	t.Parallel()
 	program, address, addresses := buildDex(t), freeAddress(t), [2]string{freeAddress(t), freeAddress(t)}

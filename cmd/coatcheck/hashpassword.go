@@ -21,8 +21,8 @@ Prints the line of --users-file for a user's password, which it reads from the t
 standard input, and for what is known of the user.
 `
 
-// runHashPassword prints the users-file line for a password and for what is known of the user, which comes from the terminal, unseen, or from the first line
-// of standard input.
+// runHashPassword prints the users-file line for a password and for what is known of the user. The password comes from the
+// terminal, unseen, or from the first line of standard input.
 func runHashPassword(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	fs := pflag.NewFlagSet("hash-password", pflag.ContinueOnError)
 	fs.SetOutput(io.Discard)

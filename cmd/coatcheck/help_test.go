@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whoever asks a command for help gets it on standard output, whatever else the arguments and the environment say, and it does nothing
+// A command that is asked for help prints it on standard output, whatever else the arguments and the environment say, and does nothing
 // else.
 func TestEveryCommandKnowsHelp(t *testing.T) {
 	t.Parallel()

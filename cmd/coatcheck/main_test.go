@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	// The goroutine of fasthttp's worker pool that sends idle workers home notices the end only when its 10 s sleep is over.
+	// The goroutine of fasthttp's worker pool that ends idle workers notices the end only when its 10 s sleep is over.
 	sleeper := goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2")
 	// rueidis has one that sleeps for up to a second after its client was closed.
 	refresh := goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1")

@@ -45,8 +45,8 @@ var (
 	ofSeries   = regexp.MustCompile(`_(?:bucket|sum|count)$`)
 )
 
-// What the dashboard, the alerts and docs/operations.md name, a running server shows; and docs/operations.md names all that is
-// ours.
+// A running server shows every metric that the dashboard, the alerts and docs/operations.md name; and docs/operations.md names every
+// metric of ours.
 func TestMetricsThatAreNamed(t *testing.T) {
 	t.Parallel()
 	memory := start(t, "--data-dir", t.TempDir())

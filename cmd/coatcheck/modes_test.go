@@ -217,7 +217,7 @@ func TestRedisThatRefusesWrites(t *testing.T) {
 	p.logIn(t, "v")
 }
 
-// A Redis that may evict what finds a user's sessions is a mistake of the configuration (CASES A10).
+// A Redis that may evict the index of a user's sessions is a mistake of the configuration (CASES A10).
 func TestRedisThatEvicts(t *testing.T) {
 	t.Parallel()
 	url := redistest.Start(t, "maxmemory 100mb", "maxmemory-policy allkeys-lru").URL()

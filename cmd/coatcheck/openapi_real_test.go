@@ -73,7 +73,7 @@ func TestSchemathesis(t *testing.T) {
 	p := start(t, "--reauth-within=0s")
 	trusted := start(t, "--login=trusted", "--login-key-file="+keys)
 
-	// What follows the session for as long as it lives answers late. What another login mode has is not there for any method.
+	// The route that watches a session answers late. The routes of another login mode are not there for any method.
 	public := []string{"--url=" + p.url, "--exclude-tag=admin", "--exclude-path=/auth/watch"}
 	session := "[auth.openapi.session]\napi_key = \"" + ticketOf(t, p.url) + "\"\n"
 	for _, tt := range []struct {

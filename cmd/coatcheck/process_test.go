@@ -18,7 +18,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/testoutput"
 )
 
-// patience bounds what a test waits for; nothing waits that long unless it is broken, on a busy machine neither.
+// patience bounds what a test waits for. Only a broken program makes a test wait that long, also on a busy machine.
 const patience = 2 * time.Minute
 
 // process is a running `coatcheck serve`.
@@ -99,7 +99,7 @@ func (p *process) keepOutput(t *testing.T) {
 	require.NoError(t, errors.Join(err, f.Close()))
 }
 
-// environment is that of the processes, without the settings of whoever runs the tests. The race detector's wait for late
+// environment is that of the processes, without the settings of the person who runs the tests. The race detector's wait for late
 // reports would make each exit take a second.
 func environment(more ...string) []string {
 	all := append([]string{"GORACE=atexit_sleep_ms=0"}, more...)

@@ -39,7 +39,7 @@ func atProvider(t *testing.T, p *oidctest.Provider, args ...string) (*process, s
 	return start(t, append(base, args...)...), "http://" + address, secret
 }
 
-// person is somebody's browser.
+// person is the browser of one user.
 func person(t *testing.T) *http.Client {
 	t.Helper()
 	jar, err := cookiejar.New(nil)

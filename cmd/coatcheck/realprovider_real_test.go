@@ -37,7 +37,7 @@ func freeAddress(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// foreign is another people's program.
+// foreign is a program of other people.
 type foreign struct {
 	cmd  *exec.Cmd
 	done chan struct{}

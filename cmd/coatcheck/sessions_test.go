@@ -47,7 +47,7 @@ func (p *process) listed(t *testing.T, user string) (list []struct{ Handle, User
 	return answer.Sessions
 }
 
-// Whatever a user is called, it is his sessions that are shown and ended, and nobody else's.
+// Whatever a user is called, the commands show and end that user's sessions, and nobody else's.
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	p := start(t)
@@ -160,7 +160,7 @@ func TestSessionsUsage(t *testing.T) {
 	assert.Contains(t, out, "--admin-key-file")
 }
 
-// Whoever else answers, or does not, is told from a server of ours.
+// The command tells a server of ours from another program that answers, and from an address that does not answer.
 func TestSessionsOfSomethingElse(t *testing.T) {
 	t.Parallel()
 	p := start(t)

@@ -73,7 +73,7 @@ func TestAStalledLogStopsNobody(t *testing.T) {
 	assert.Equal(t, clients*each+1, events+lost)
 	assert.Positive(t, lost)
 
-	// It flows again.
+	// The log is written again.
 	go p.ask(t, "POST", "/auth/login", "", `{"user_id":"later"}`)
 	for scan.Scan() && !strings.Contains(scan.Text(), "later") {
 		assert.NotContains(t, scan.Text(), `"lines"`)

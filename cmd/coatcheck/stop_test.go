@@ -50,7 +50,7 @@ func (p *process) half(t *testing.T) (conn net.Conn, rest string) {
 	return conn, body[5:]
 }
 
-// unhurried are flags with which no timeout of the server ends what a test is about, on a busy machine neither.
+// unhurried are flags with which no timeout of the server ends what a test is about, not even on a busy machine.
 var unhurried = []string{"--read-timeout=10m", "--idle-timeout=10m", "--shutdown-timeout=10m"}
 
 func TestStopOrder(t *testing.T) {

@@ -284,7 +284,7 @@ func TestMistakesInTraceVariables(t *testing.T) {
 	}
 }
 
-// Who mounts the middleware does not compile OpenTelemetry in.
+// An application that mounts the middleware does not compile OpenTelemetry in.
 func TestOnlyTheProgramTraces(t *testing.T) {
 	const module = "go.opentelemetry.io/"
 	list := func(pkg string) string {

@@ -97,7 +97,7 @@ func (w *watchers) measure(t *testing.T, n int, bound time.Duration) {
 		}
 		return nil
 	})
-	w.nodes[0].inParallel(t, n, func(i int) error { // whoever watches from here on was an idle connection of the same person
+	w.nodes[0].inParallel(t, n, func(i int) error { // the connections that watch below were idle ones of the same users
 		_, err := exchange(w.conns[i], bufio.NewReaderSize(w.conns[i], 1024), "GET /auth/me HTTP/1.1\r\nHost: localhost\r\nCookie: "+w.sids[i]+"\r\n\r\n")
 		return err
 	})
@@ -132,7 +132,7 @@ func (w *watchers) measure(t *testing.T, n int, bound time.Duration) {
 	w.othersWatch(t, ending)
 }
 
-// interleave puts the halves of a list in turn.
+// interleave takes elements from the two halves of a list in turn.
 func interleave(conns []net.Conn, parts int) []net.Conn {
 	turned := make([]net.Conn, 0, len(conns))
 	for i := range len(conns) / parts {
@@ -167,7 +167,7 @@ func (w *watchers) memory(t *testing.T) (resident, live int) {
 
 var inUse = regexp.MustCompile(`(?m)^go_memstats_(?:heap_alloc|stack_inuse)_bytes (\S+)$`)
 
-// idleCost measures the processors' time that watchers take to which nothing happens.
+// idleCost measures the processors' time that watchers take while no session ends.
 func (w *watchers) idleCost(t *testing.T, n int) {
 	t.Helper()
 	length := 3 * time.Second
@@ -335,8 +335,8 @@ func readUntil(in *bufio.Reader, end string) (text string, err error) {
 
 var watching = regexp.MustCompile(`(?m)^coatcheck_watchers (\d+)$`)
 
-// othersWatch sees that nobody else was told anything but that the server is there: everybody else still watches, and all that they
-// were sent is read up to the end, which comes when the nodes stop.
+// othersWatch checks that the other watchers got no event, only comments that keep the connection alive: they still watch, and the test
+// reads all that they were sent up to the end, which comes when the nodes stop.
 func (w *watchers) othersWatch(t *testing.T, ending int) {
 	t.Helper()
 	others := len(w.conns) - ending

@@ -1,5 +1,5 @@
-// Command notes is a small Fiber application with sessions of its own: each visitor keeps a list of notes, and keeps it
-// when they log in. It shows the middleware, typed values, and that choosing the store takes one line.
+// Command notes is a small Fiber application with sessions of its own: each user keeps a list of notes, logged in or
+// not, and the list survives the login. It shows the middleware, typed values, and that choosing the store takes one line.
 //
 //	go run ./examples/notes                                  # sessions in memory
 //	go run ./examples/notes -store redis://127.0.0.1:6379    # sessions in Redis
@@ -67,7 +67,7 @@ func newApp(store coatcheck.Store) (*fiber.App, error) {
 	return app, nil
 }
 
-// show answers every visitor. Reading stores nothing: a visitor who writes no note costs no memory.
+// show answers everybody. Reading stores nothing: a browser that sends no note costs no memory.
 func show(c *fiber.Ctx) error {
 	session := fibersession.Get(c)
 	book, err := coatcheck.Get[notebook](session, "notebook")
@@ -93,8 +93,8 @@ func add(c *fiber.Ctx) error {
 	return show(c)
 }
 
-// logIn believes the name; a real application checks a password between BeginLogin and Authenticate. The visitor's notes
-// become the user's, under a new token.
+// logIn believes the name; a real application checks a password between BeginLogin and Authenticate. The notes of the
+// anonymous session become the user's, under a new token.
 func logIn(c *fiber.Ctx) error {
 	session, user := fibersession.Get(c), c.FormValue("user")
 	if err := session.BeginLogin(c.UserContext(), user); err != nil {

@@ -61,7 +61,7 @@ func visit(t *testing.T, storeURL string) {
 	assert.JSONEq(t, `{"user":"","notes":null}`, text)
 	at, err := url.Parse(base)
 	require.NoError(t, err)
-	assert.Empty(t, browser.Jar.Cookies(at), "who only looks gets no cookie")
+	assert.Empty(t, browser.Jar.Cookies(at), "a browser that only reads gets no cookie")
 
 	ask(browser, "POST", "/notes", "milk")
 	before := browser.Jar.Cookies(at)[0].Value

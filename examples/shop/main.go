@@ -97,7 +97,7 @@ var layout = template.Must(template.New("page").Parse(`<!doctype html>
 {{end}}
 `))
 
-// page answers every visitor. A visitor who only looks gets no cookie and costs no memory.
+// page answers everybody. A browser that only reads gets no cookie and costs no memory.
 func page(csrf httpsession.CSRF) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		session := httpsession.Get(r)

@@ -92,7 +92,7 @@ func visit(t *testing.T, storeURL string) {
 
 	ada := newBrowser(t, server.URL)
 	assert.Contains(t, ada.page(), `action="/login"`)
-	assert.Empty(t, ada.Jar.Cookies(ada.at), "who only looks gets no cookie")
+	assert.Empty(t, ada.Jar.Cookies(ada.at), "a browser that only reads gets no cookie")
 	status, _ := ada.post("/cart", "thing", "tea")
 	assert.Equal(t, http.StatusForbidden, status)
 	status, _ = ada.post("/login", "user", "")

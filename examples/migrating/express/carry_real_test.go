@@ -197,7 +197,7 @@ func TestCarriedOnce(t *testing.T) {
 	s.isDead(copied())
 }
 
-// isDead waits until an old cookie is answered as nobody's, and never as somebody's on the way there.
+// isDead waits until an old cookie gets the page without a user, and requires that no answer before it shows a user.
 func (s *site) isDead(client *http.Client) {
 	s.Helper()
 	require.Eventually(s, func() bool {
@@ -280,7 +280,7 @@ func TestOldStoreIsLive(t *testing.T) {
 	s.isDead(copied())
 }
 
-// Who logs out with the old cookie alone is logged out; and so is who has a session here and an old one beside it.
+// A user who logs out with the old cookie alone is logged out, and so is a user who has a session here and an old one beside it.
 func TestLogoutWithTheOldCookie(t *testing.T) {
 	t.Parallel()
 	s := open(t)

@@ -124,7 +124,7 @@ for (let seed = 0; seed < Number(process.argv[2]); seed++) {
   seen.endedElsewhere += ends && delivered.length === 0;
 }
 
-// An old session that is unknown or nobody's is not claimed.
+// An old session that is unknown or has no user is not claimed.
 for (const old of [undefined, { cart: 1 }]) {
   world = new World(1);
   world.old.set('x', old);

@@ -130,7 +130,7 @@ func TestOvertaken(t *testing.T) {
 	s.isDead(slow)
 }
 
-// Who ends an old session while it is carried over ends it: the new session does not begin.
+// An old session that is ended while it is carried over stays ended: the new session does not begin.
 func TestEndedMeanwhile(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -160,7 +160,7 @@ func TestLogoutAtTheOldApplication(t *testing.T) {
 	}
 }
 
-// A claim outlives the old session, and there is none of a session that is unknown or nobody's.
+// A claim outlives the old session, and a session that is unknown or has no user gets none.
 func TestClaims(t *testing.T) {
 	t.Parallel()
 	s := open(t)

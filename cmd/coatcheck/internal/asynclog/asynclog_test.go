@@ -55,7 +55,7 @@ func TestKeepsOrderAndLosesNothing(t *testing.T) {
 	}
 }
 
-// gate is a reader that reads when it is told to, and tells that somebody waits for it.
+// gate is a reader that reads when it is told to, and reports that a Write waits for it.
 type gate struct {
 	testoutput.Buffer
 	waits chan struct{} // a value for each Write that has begun

@@ -34,7 +34,7 @@ func serialOf(t *testing.T, c *Certificate) int64 {
 	return pair.Leaf.SerialNumber.Int64()
 }
 
-// What is wrong is said once, not at each handshake; what is good again is taken; and nothing is read more than once a second.
+// A mistake is logged once, not at each handshake; a pair that is good again is taken; and the files are read once a second at most.
 func TestCertificateIsLookedAt(t *testing.T) {
 	ca, files := certtest.New(t), certtest.NewFiles(t)
 	cert, key, first := ca.Issue(t, time.Now().Add(time.Hour))
@@ -54,7 +54,7 @@ func TestCertificateIsLookedAt(t *testing.T) {
 			require.Equal(t, second, serialOf(t, c))
 		}
 		assert.Equal(t, 1, strings.Count(log.String(), "the new certificate is not used"), log)
-		require.Error(t, c.Reread(), "who asks is told again")
+		require.Error(t, c.Reread(), "a caller gets the error again")
 		log.Reset()
 	}
 	require.NoError(t, os.Remove(files.Cert))

@@ -72,7 +72,7 @@ func TestDefaults(t *testing.T) {
 		[...]time.Duration{p.TTL, p.MaxLifetime, p.RenewEvery, p.RotationGrace})
 }
 
-// settled is a configuration without what only the making of mistakes reads.
+// settled is a configuration without the fields that only messages about mistakes need.
 func settled(c *Config) *Config {
 	c.byName, c.given = nil, nil
 	return c

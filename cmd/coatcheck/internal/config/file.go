@@ -25,7 +25,7 @@ type fileMistake struct {
 // says why the file could not be read at all. No text contains a value of the file. The parser's own messages are not used,
 // because they quote the input, which may be a part of a password.
 func readFile(byName map[string]*setting, path string) (map[string]given, []fileMistake, error) {
-	data, err := os.ReadFile(path) //nolint:gosec // whoever starts the program may read what it may
+	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return nil, nil, errors.Unwrap(err)
 	}

@@ -2,7 +2,7 @@ package config
 
 import "strings"
 
-// Info is what a setting looks like to who sets it, for help that is not --help.
+// Info describes a setting to the person who sets it, for help that is not --help.
 type Info struct {
 	Name  string
 	Group string

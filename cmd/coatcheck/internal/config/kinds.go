@@ -215,7 +215,7 @@ func moment(p *time.Time) kind {
 		case err != nil:
 			return "", errors.New("not a time such as 2026-11-23T16:00:00Z")
 		case time.Until(t) > mostAhead:
-			return "", errors.New("is more than a minute ahead: whoever logs in before it would be logged out at once")
+			return "", errors.New("is more than a minute ahead: a user who logs in before it would be logged out at once")
 		}
 		*p = t
 		return t.UTC().Format(time.RFC3339Nano), nil

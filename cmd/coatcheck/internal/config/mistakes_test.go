@@ -160,7 +160,7 @@ func TestAMissingFileIsAMistake(t *testing.T) {
 	assert.EqualError(t, err, fmt.Sprintf(`--config %q: no such file or directory (COATCHECK_CONFIG)`, path))
 }
 
-// What a browser would not store, or would treat as less than it says, must not start.
+// A server whose cookie a browser would not store, or would treat as less than it says, must not start.
 func TestContradictoryCookies(t *testing.T) {
 	for _, args := range []string{
 		"--cookie-name __Host-sid --cookie-domain example.com",

@@ -9,7 +9,7 @@ import (
 )
 
 // A time without an offset means another moment on each machine, and one that is still to come would end every session that begins
-// before it. Neither may start, wherever it stands.
+// before it. With neither may the server start, wherever the time stands.
 func TestSessionsNotBefore(t *testing.T) {
 	ahead := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 	const noOffset, tooLate = "has no offset from UTC", "is more than a minute ahead"

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What is no mistake, and yet not what somebody may think, is said.
+// A setting that is no mistake, but may not do what an operator expects, gets a note.
 func TestNotes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args, env string
@@ -62,7 +62,7 @@ func TestSetRedisPassword(t *testing.T) {
 	}
 }
 
-// What somebody probably meant is named, and nothing that they typed beside it.
+// A message names the setting that was probably meant, and nothing else that was typed.
 func TestDidYouMean(t *testing.T) {
 	for arg, want := range map[string]string{
 		"--lisen=1":         "--lisen: no such flag; did you mean --listen?",

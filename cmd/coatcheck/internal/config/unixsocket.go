@@ -11,7 +11,7 @@ import (
 
 const unixPrefix = "unix:"
 
-// UnixSocket is where a server listens that is reached by a file: unix:/run/coatcheck.sock?mode=0660&owner=coatcheck:www-data.
+// UnixSocket is a Unix socket on which a server listens: unix:/run/coatcheck.sock?mode=0660&owner=coatcheck:www-data.
 type UnixSocket struct {
 	Path string
 	Mode fs.FileMode // who may connect: those who may write to the file

@@ -30,7 +30,7 @@ func TestParseUnixSocket(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// A Unix socket counts as loopback, and who connects to it is a trusted proxy.
+// A Unix socket counts as loopback, and a program that connects to it is a trusted proxy.
 func TestUnixSocketIsLocal(t *testing.T) {
 	c, err := Load([]string{"--login=open", "--listen=unix:/run/a.sock", "--admin-listen=unix:/run/b.sock"}, nil)
 	require.NoError(t, err)

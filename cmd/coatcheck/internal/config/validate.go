@@ -28,7 +28,7 @@ func (c *Config) complete() {
 	c.Redis.URL = c.Store
 	c.noteLifetimes()
 	c.noteSecretFlags()
-	// Who connects to a Unix socket counts as loopback, and is a proxy: it alone knows the client's address.
+	// A program that connects to a Unix socket counts as loopback, and is a proxy: it alone knows the client's address.
 	if strings.HasPrefix(c.Listen, unixPrefix) {
 		c.Server.TrustedProxies = append(slices.Clone(c.Server.TrustedProxies), netip.PrefixFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 32))
 	}

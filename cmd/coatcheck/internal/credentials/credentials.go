@@ -115,7 +115,7 @@ func openRedisPassword(c *config.Config) error {
 
 // readSecret returns the one line of a file, which is what the file holds. No error shows any of it.
 func readSecret(file, what string) (string, error) {
-	data, err := os.ReadFile(file) //nolint:gosec // whoever starts the program may read what it may
+	data, err := os.ReadFile(file) //nolint:gosec // the operator names the file
 	if err != nil {
 		return "", err
 	}
@@ -126,7 +126,7 @@ func readSecret(file, what string) (string, error) {
 	case len(line) > maxSecret || bytes.ContainsAny(line, "\r\n\x00"):
 		return "", fmt.Errorf("%s: must hold the %s on one line, and nothing else", file, what)
 	case login.IsPlaceholder(line):
-		return "", fmt.Errorf("%s: holds a placeholder, which whoever has read the sample knows", file)
+		return "", fmt.Errorf("%s: holds a placeholder, which every reader of the sample knows", file)
 	}
 	return string(line), nil
 }

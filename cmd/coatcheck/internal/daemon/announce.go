@@ -34,7 +34,7 @@ func announce(c *config.Config, o *credentials.Credentials, public, admin net.Li
 		log.Warn("--dbsc-ttl is so short that browsers run out of the signatures that they allow a site", "dbsc_ttl", ttl.String(), "least", config.MinBoundTTL.String())
 	}
 	if c.Login == "open" {
-		const warning = "login mode open: whoever reaches this server can log in as anybody, without a password"
+		const warning = "login mode open: anybody who reaches this server can log in as any user, without a password"
 		text += "\nWARNING: " + warning + "\n"
 		log.Warn(warning)
 	}
@@ -47,7 +47,7 @@ func announce(c *config.Config, o *credentials.Credentials, public, admin net.Li
 	}
 }
 
-// sharedCookie is the remark for who runs a second --dev server on this machine; empty where none is needed.
+// sharedCookie is the remark for a person who runs a second --dev server on this machine; empty where none is needed.
 func sharedCookie(c *config.Config, addr net.Addr) string {
 	at, ok := addr.(*net.TCPAddr)
 	if !ok || at.Port == config.DevPort || c.Server.Cookie.Name != config.DevCookie {

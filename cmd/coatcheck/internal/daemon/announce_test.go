@@ -21,8 +21,8 @@ func TestBaseURL(t *testing.T) {
 	}
 }
 
-// Browsers know no ports: two --dev servers on one host must have two cookies, and the one that is not where --dev listens by itself
-// says so.
+// Browsers know no ports: two --dev servers on one host must have two cookies, and the one that does not listen
+// on the default port says so.
 func TestSharedCookie(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args []string

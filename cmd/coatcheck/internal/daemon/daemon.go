@@ -205,7 +205,7 @@ func (d *daemon) runServer(srv *server.Server, public, admin net.Listener) error
 	return err
 }
 
-// startReloads begins to heed HUPs, beside the signals that stop the server: those must not wait for a file on a disk that
+// startReloads begins to act on HUPs, beside the signals that stop the server: those must not wait for a file on a disk that
 // does not answer. The function that it returns waits for a re-read that is under way, but not for long.
 func (d *daemon) startReloads(srv *server.Server) (stop func()) {
 	r := newReloader(d.Credentials.Sources, d.NotBefore, d.Config.File, srv, d.rereads, d.log)

@@ -13,7 +13,7 @@ import (
 	"github.com/coatcheck/coatcheck/server/login/ledgertest"
 )
 
-// The store does not know of logins, and the logins do not know of Redis; here they meet.
+// The store does not know of logins, and the logins do not know of Redis; this test has both.
 func TestRedisLedger(t *testing.T) {
 	redis := redistest.Start(t)
 	store, err := redisstore.New(t.Context(), redisstore.Options{URL: redis.URL()})

@@ -114,7 +114,7 @@ var (
 	_ refuser = (*redisstore.Store)(nil)
 )
 
-// writesRefused returns what tells the server whether the store takes writes; nil: nobody knows before a write fails.
+// writesRefused returns what tells the server whether the store takes writes; nil: that is not known before a write fails.
 func writesRefused(store coatcheck.Store) func() (reason string, refused bool) {
 	if s, ok := store.(refuser); ok {
 		return s.WritesRefused

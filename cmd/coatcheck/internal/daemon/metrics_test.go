@@ -10,7 +10,7 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// A disk that fails shows.
+// A disk that fails shows in the metrics.
 func TestMetricsOfADiskThatFails(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&statsCollector[shardstore.Stats]{func() shardstore.Stats {

@@ -77,7 +77,7 @@ func newReloader(sources []credentials.Source, notBefore func() (time.Time, erro
 	return r
 }
 
-// run does what is asked of a reloader until ctx ends, and says when a HUP is being heeded.
+// run does what is asked of a reloader until ctx ends, and says when it acts on a HUP.
 func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, began, done func()) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()

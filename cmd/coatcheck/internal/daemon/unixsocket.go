@@ -15,8 +15,8 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 )
 
-// listenUnix listens on a Unix socket. A file that a server left which was killed is replaced; one on which somebody listens, or
-// that is no socket, is not. The file is removed when the listener is closed. Until it has its owner and its mode nobody but root may
+// listenUnix listens on a Unix socket. It replaces a file that a killed server left, but neither one on which another process listens
+// nor one that is no socket. The file is removed when the listener is closed. Until it has its owner and its mode, nobody but root may
 // connect.
 func listenUnix(s config.UnixSocket) (net.Listener, error) {
 	uid, gid, err := ownerOf(s)

@@ -28,7 +28,7 @@ func (d *doctor) dbsc() {
 }
 
 // dbscArrives reports whether the headers and the cookie of device-bound sessions arrive through the proxies. It asks as a
-// browser does that could not renew its token, and once more with a proof of the length that one with an RSA key has: such a
+// browser that could not renew its token does, and once more with a proof of the length that one with an RSA key has: such a
 // request is not held up. No session has the name. What a proxy does to the headers of answers shows only to a browser that
 // logs in.
 func (d *doctor) dbscArrives(ctx context.Context) {

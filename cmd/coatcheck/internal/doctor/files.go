@@ -20,9 +20,9 @@ func (d *doctor) login() {
 	case d.c.Login != "open":
 		d.say("login", Fine, "mode %s", d.c.Login)
 	case config.Exposed(d.c.Listen) || d.url != nil && !isLocal(d.url.Hostname()):
-		d.say("login", Problem, "mode open: whoever reaches the server logs in as anybody; use trusted, users or webhook")
+		d.say("login", Problem, "mode open: anybody who reaches the server can log in as anybody; use trusted, users or webhook")
 	default:
-		d.say("login", Warning, "mode open: whoever reaches the server logs in as anybody; right for development only")
+		d.say("login", Warning, "mode open: anybody who reaches the server can log in as anybody; right for development only")
 	}
 }
 

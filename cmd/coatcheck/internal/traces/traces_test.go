@@ -41,7 +41,7 @@ func TestReportsOnceAMinute(t *testing.T) {
 	assert.Equal(t, 4, strings.Count(out.String(), "\n"), "a clock that was ahead for a moment")
 }
 
-// A certificate's text is its owner's.
+// The owner of a certificate writes its text, so the text is not quoted.
 func TestCauseQuotesNoCertificate(t *testing.T) {
 	certificate := &x509.Certificate{DNSNames: []string{"s3cret.example"}}
 	cause := causeOf(&url.Error{Op: "Post", URL: "https://x", Err: &tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: certificate, Host: "x"}}})
