@@ -40,8 +40,8 @@ func newClient(tb testing.TB, handler fasthttp.RequestHandler) *client {
 	return c
 }
 
-// prepare makes the request what do will send: it is parsed from bytes, as a connection's would be, because fasthttp's
-// setters treat a Cookie header unlike its parser.
+// prepare sets the request that do will send. The request is parsed from bytes, as one on a connection is, because fasthttp's
+// setters treat a Cookie header differently from its parser.
 func (c *client) prepare(method, path string, cookie []byte, body string) {
 	c.raw = append(append(append(c.raw[:0], method...), ' '), path...)
 	c.raw = append(c.raw, " HTTP/1.1\r\n"+requestHeaders...)

@@ -17,8 +17,8 @@ import (
 )
 
 // BenchmarkMe is GET /auth/me with a live session: of 64 in turn, and of all that the store holds ("spread"), where each
-// request is also parsed, the twin's too. On Redis warm is a hit in the node's cache, and cold one without a cache, beside
-// which a bare GET over the same kind of connection stands.
+// request is also parsed, the twin's too. On Redis, warm is a hit in the node's cache, and cold is a request without a cache; a bare
+// GET over the same kind of connection is measured for comparison with cold.
 func BenchmarkMe(b *testing.B) {
 	b.Run("memory", func(b *testing.B) {
 		r := million(b)
@@ -84,7 +84,7 @@ func onlyHits(store *redisstore.Store, f func(*testing.B)) func(*testing.B) {
 	}
 }
 
-// bareGet is what a round trip costs at least: GET of as many bytes, and nothing around it.
+// bareGet is the least that a round trip costs: a GET of as many bytes, and nothing else.
 func bareGet(b *testing.B, redis *redistest.Server) {
 	client, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress: []string{redis.Addr()}, ForceSingleClient: true, DisableCache: true, PipelineMultiplex: -1,

@@ -41,10 +41,10 @@ func (r *resident) cookie(i int) []byte {
 	return r.cookies[i*cookieLen : (i+1)*cookieLen : (i+1)*cookieLen]
 }
 
-// any returns the index of a session that is far from the last one's, and with time every session's.
+// any returns the index of a session that is far from the last one's; over time it returns every session's index.
 func (r *resident) any(i int) int { return i * 7919 % r.n } // a prime that divides no n used here
 
-// number is what -short makes of the size of a store: enough to see that the benchmark works.
+// number is the size of a store: n, or with -short just enough to see that the benchmark works.
 func number(n int) int {
 	if testing.Short() {
 		return 1000
@@ -101,7 +101,7 @@ func (r *resident) fill(workers int) error {
 	return errors.Join(errs...)
 }
 
-// begin logs a user in, past HTTP, gives his session values, and writes the cookie that opens it.
+// begin logs a user in, past HTTP, gives the session values, and writes the cookie that opens it.
 func begin(m *coatcheck.Manager, user string, values []string, cookie []byte) error {
 	ctx, now := context.Background(), time.Now()
 	var s coatcheck.Request

@@ -15,8 +15,8 @@ import (
 
 func valueName(i int) string { return fmt.Sprintf("value-%d", i) }
 
-// BenchmarkValues is a request whose handler reads the last value of its session, or writes it, where the session has one,
-// two or eight values of 16 to 1024 bytes. Eight of 350 are what a session holds at most (3 KiB).
+// BenchmarkValues is a request whose handler reads or writes the last value of a session that has one, two or eight values of 16
+// to 1024 bytes. Eight values of 350 bytes are the most that a session holds (3 KiB).
 func BenchmarkValues(b *testing.B) {
 	onBoth(b, func(b *testing.B, store coatcheck.Store) {
 		for _, v := range [...]struct{ n, size int }{{1, 16}, {1, 128}, {1, 1024}, {2, 16}, {2, 128}, {2, 1024}, {8, 16}, {8, 128}, {8, 350}} {
@@ -45,7 +45,7 @@ func BenchmarkValues(b *testing.B) {
 	})
 }
 
-// valuesApp is somebody's application on the library: one handler that answers a value, one that sets it to another.
+// valuesApp is an application on the library, with one handler that answers a value and one that sets it to another.
 func valuesApp(store coatcheck.Store, value, size int) fasthttp.RequestHandler {
 	app := fiber.New(fiber.Config{CaseSensitive: true, StrictRouting: true, DisableStartupMessage: true})
 	sessions, err := fibersession.New(store, fibersession.Config{

@@ -1,8 +1,8 @@
-// What the scripts share: where the server is, its routes with tags and checks, settings with bounds.
+// The code that the scripts share: the server's address, its routes with tags and checks, settings with bounds.
 import http from "k6/http";
 import { check } from "k6";
 
-// A load test never leaves this machine, whatever it is told.
+// A load test sends nothing to another machine, whatever its settings say.
 function loopback(url) {
   if (!/^http:\/\/(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$/.test(url)) {
     throw new Error(`${url}: only an address of this machine is loaded, as http://127.0.0.1:3000`);
@@ -15,7 +15,7 @@ export const base = loopback(__ENV.BASE_URL || "http://127.0.0.1:3000");
 // node is the address of another server, empty if there is none.
 export const node = (name) => (__ENV[name] ? loopback(__ENV[name]) : "");
 
-// What `coatcheck serve --dev` calls its cookie.
+// cookieName is the name of the cookie under `coatcheck serve --dev`.
 export const cookieName = "coatcheck";
 
 // number is a setting from the environment, refused beyond its bounds: a run ends by itself.
@@ -93,7 +93,7 @@ export function login(user, options) {
   return res;
 }
 
-// me asks who is logged in; the user tells whether it is the one whose cookie this virtual user holds.
+// me asks who is logged in, and checks that it is the user whose cookie this virtual user holds.
 export function me(user, refreshed = false, options) {
   const res = call("GET", "/auth/me", options);
   check(res, { "me: the user's view": (r) => isView(r, user, refreshed) });

@@ -19,7 +19,7 @@ export const options = {
 
 const pause = () => sleep(think * 2 * Math.random());
 
-// look asks ten times who is logged in; it must stay the session that the last login or refresh showed.
+// look asks for the session ten times; it must stay the one that the last login or refresh showed.
 function look(user, refreshed, id) {
   for (let i = 0; i < 10; i++) {
     pause();

@@ -1,4 +1,4 @@
-// Everybody comes at once: logins of users who carry no cookie, at a rate that does not wait for answers.
+// Many users log in at once, without a cookie, at a rate that does not wait for answers.
 import exec from "k6/execution";
 import { limits, login, number, seconds, stats } from "./lib.js";
 
@@ -21,12 +21,12 @@ export const options = {
       gracefulStop: "5s",
     },
   },
-  // What was not sent in time is not measured, so little of it may be missing.
+  // A request that was not sent in time is not measured, so only few may be missing.
   thresholds: limits(100, 300, { dropped_iterations: [`count<${Math.ceil(rate * duration * 0.01)}`] }),
   summaryTrendStats: stats,
 };
 
-// The jar is emptied after each iteration, so every login is of somebody without a session.
+// The jar is emptied after each iteration, so no login carries a session.
 export default function () {
   login(`storm-${exec.scenario.iterationInTest}`);
 }

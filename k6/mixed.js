@@ -1,5 +1,5 @@
-// A day in a minute, as an open model: requests arrive at a rate, whether or not the ones before were answered. Readers, with
-// two spikes of four times as many; people who come, whose tokens are rotated, and who go and come back.
+// A day in a minute, as an open model: requests arrive at a rate, whether or not the ones before were answered. There are
+// readers, with two spikes of four times their rate, and people who log in, who refresh, and who log out and in again.
 import exec from "k6/execution";
 import { limits, login, logout, me, number, once, refresh, seconds, stats, within } from "./lib.js";
 
@@ -71,7 +71,7 @@ export function readers() {
   me(own(), refreshed);
 }
 
-// comers arrive with whatever cookie the last one on this device left; a login ends that session.
+// comers log in with the cookie that an earlier iteration has left, if any; the login ends that session.
 export function comers() {
   once(() => {});
   login(own());

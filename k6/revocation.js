@@ -1,5 +1,5 @@
-// Two nodes on one Redis: who logs out on one, how long is he somebody on the other? And who refreshes on one is known by his
-// new cookie on the other at once.
+// Two nodes on one Redis: after a logout on one node, how long does the session live on the other? And after a refresh on one
+// node, the other accepts the new cookie at once.
 import http from "k6/http";
 import { check, fail, sleep } from "k6";
 import exec from "k6/execution";
@@ -7,7 +7,7 @@ import { Trend } from "k6/metrics";
 import { base, call, cookieName, isAnonymous, isView, limits, login, logout, me, node, number, refresh, seconds, stats } from "./lib.js";
 
 const other = node("OTHER_URL");
-const patience = 5000; // milliseconds; the bound when the link to Redis is cut without a word
+const patience = 5000; // milliseconds; the bound when the connection to Redis breaks unnoticed
 
 const until = new Trend("revocation_ms", true);
 const again = new Trend("revocation_answers");
@@ -26,8 +26,8 @@ export function setup() {
   }
 }
 
-// token is the cookie that this virtual user got from the first node. Jars know hosts and no ports, so to the other node it is
-// sent from a jar that the first one's answers do not reach.
+// carry copies the cookie that this virtual user got from the first node into another jar, from which the other node is asked.
+// A jar tells hosts apart but not ports, so the first node's answers would change a jar that both nodes shared.
 function carry(jar) {
   jar.set(other, cookieName, http.cookieJar().cookiesForURL(base)[cookieName][0]);
 }

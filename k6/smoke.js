@@ -11,7 +11,7 @@ export const options = {
 
 const user = "smoke/käse 100%";
 const encoded = "smoke%2Fk%C3%A4se%20100%25"; // in a path
-const remoteUser = "smoke/k%C3%A4se%20100%25"; // in a header, where only what does not print is encoded
+const remoteUser = "smoke/k%C3%A4se%20100%25"; // in a header, where only % and bytes outside 0x21 to 0x7E are encoded
 const admin = node("ADMIN_URL");
 
 const headers = {

@@ -1,4 +1,4 @@
-// The same for a long time: nothing may get slower, wrong or larger. k6/run tells the server's memory before and after.
+// Visits for a long time: nothing may get slower, wrong or larger. k6/run prints the server's memory before and after.
 import http from "k6/http";
 import { check, sleep } from "k6";
 import exec from "k6/execution";

@@ -104,7 +104,7 @@ func replaceEnds(h *harness) {
 	other, rec := h.add(user), h.session(user)
 	replaced := largest(h)
 	ended := h.create(rec, coatcheck.CreateOptions{Replace: old.Key, Replaced: replaced, Until: h.until()}, h.now)
-	assert.Zero(h, ended, "what was replaced is not what the limit ended")
+	assert.Zero(h, ended, "the session that was replaced is not counted as ended by the limit")
 	h.same(old, replaced)
 	h.refused(coatcheck.ErrEnded, old, h.now)
 	assert.Equal(h, keysOf(other, rec), h.listed(user, h.now))

@@ -21,7 +21,7 @@ var scanRules = []rule{
 }
 
 // scan visits all sessions, at most limit with a call, and returns which it showed. Sessions of other rules may be among
-// them. Between two calls it calls between.
+// them. Between two calls of Scan it runs the function between.
 func (h *harness) scan(limit int, now time.Time, between func()) map[coatcheck.Key]bool {
 	h.Helper()
 	shown := make(map[coatcheck.Key]bool)
@@ -29,7 +29,7 @@ func (h *harness) scan(limit int, now time.Time, between func()) map[coatcheck.K
 	return shown
 }
 
-// scanEach calls yield for each session, and between two calls of Scan goOn, until that returns false.
+// scanEach calls yield for each session. Between two calls of Scan it asks goOn, and stops when that returns false.
 func (h *harness) scanEach(limit int, now time.Time, yield func(*coatcheck.Record), goOn func() bool) {
 	h.Helper()
 	for cursor, calls := "", 0; ; calls++ {
@@ -93,7 +93,7 @@ func scanLimit(h *harness) {
 			assert.True(h, shown[rec.Key], "at most %d with a call", limit)
 		}
 	}
-	for limit := range 3 { // a part of it, because a store may be large
+	for limit := range 3 { // only a part of the store, which may be large
 		calls, shown := 0, 0
 		h.scanEach(limit+1, h.now, func(*coatcheck.Record) { shown++ }, func() bool { calls++; return calls < 300 })
 		assert.NotZero(h, shown)

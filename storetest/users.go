@@ -118,7 +118,7 @@ func endUserKeep(h *harness) {
 	h.lives(keep, h.now)
 	assert.Equal(h, keysOf(keep), h.listed(user, h.now))
 	assert.NotEqual(h, before, h.mark(user, h.now))
-	h.swap(h.next(keep), h.now) // the mark is for logins only
+	h.swap(h.next(keep), h.now) // the mark refuses logins only
 	assert.Zero(h, h.endUser(user, keep.Key, h.now))
 }
 
@@ -132,7 +132,7 @@ func endUserLeavesNoMark(h *harness) {
 		assert.Equal(h, none, h.mark(user, h.now))
 	}
 	h.refused(coatcheck.ErrEnded, other, h.now)
-	require.NoError(h, h.login(user, none, h.now), "a login that had begun")
+	require.NoError(h, h.login(user, none, h.now), "a login that had begun before")
 
 	h.endUser(user, coatcheck.Key{}, h.now)
 	first := h.mark(user, h.now)
@@ -187,7 +187,7 @@ func markRefuses(h *harness) {
 	require.ErrorIs(h, h.login(user, none, h.now), coatcheck.ErrRevoked)
 	assert.Empty(h, h.listed(user, h.now))
 	require.NoError(h, h.login(user, first, h.now))
-	require.NoError(h, h.login(user, first, h.now), "it serves as often as one likes")
+	require.NoError(h, h.login(user, first, h.now), "a mark can be used any number of times")
 
 	h.endUser(user, coatcheck.Key{}, h.now)
 	require.ErrorIs(h, h.login(user, none, h.now), coatcheck.ErrRevoked)

@@ -106,7 +106,7 @@ func measure(tb testing.TB, n int, idle time.Duration) Constants {
 	tb.Helper()
 	var c Constants
 	b := newBed(tb)
-	first := b.login(16, "first") // connections, and scripts, which the first calls send whole
+	first := b.login(16, "first") // this opens the connections and loads the scripts, which the first calls send in full
 	b.refresh(first)
 	b.read(b.b, first)
 	b.logout(first)
@@ -161,8 +161,8 @@ func (b *bed) each(times int, cookies []string) {
 	}
 }
 
-// beside is what a write costs beside the request, which costs what a hit does, and the one invalidation that every write of a
-// session in use causes: the model counts both by themselves.
+// beside is the cost of a write without that of the request, which is the cost of a hit, and without the one invalidation that
+// every write of a session in use causes: the model counts both separately.
 func beside(cost Cost, c *Constants) Cost {
 	cost.Out -= c.Invalidation
 	cost.RedisMicros -= c.InvalidationRedis
@@ -170,7 +170,7 @@ func beside(cost Cost, c *Constants) Cost {
 	return cost
 }
 
-// atRest is what a session takes in Redis when the scripts' answers are gone: a record and an index.
+// atRest is the memory that a session takes in Redis once the scripts' answers have expired: a record and an index.
 func (b *bed) atRest(empty counts, n int) float64 {
 	b.tb.Helper()
 	var now counts

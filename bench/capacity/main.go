@@ -25,7 +25,7 @@ type Result struct {
 	Run       Run
 }
 
-// Run is a load, and what the model says of it beside what was observed.
+// Run is a load, with the model's prediction and what was observed.
 type Run struct {
 	Load Load
 	Rows []Row
@@ -48,7 +48,7 @@ func main() {
 	flag.IntVar(&l.Reached, "reached", 0, "nodes that one session's requests reach (0: all; 1: the load balancer is sticky)")
 	flag.IntVar(&l.Primaries, "primaries", 1, "primaries of the Redis Cluster, 1 for a single Redis")
 	flag.Float64Var(&l.Logins, "logins", 0, "logins a second (0: each session lives for a day)")
-	flag.Float64Var(&l.Logouts, "logouts", 0, "logouts a second; sessions that nobody ends expire")
+	flag.Float64Var(&l.Logouts, "logouts", 0, "logouts a second; the other sessions expire")
 	flag.Float64Var(&l.Refreshes, "refreshes", 0, "refreshes a second")
 	flag.DurationVar(&l.RenewEvery, "renew-every", 3*time.Minute, "the server's --renew-every")
 	flag.DurationVar(&l.CacheTTL, "cache-ttl", time.Minute, "the server's --redis-cache-ttl")

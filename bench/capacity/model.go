@@ -16,10 +16,10 @@ type Cost struct {
 // Constants are what the model is made of; `make capacity` measures them.
 type Constants struct {
 	Hit    float64 // processor time of the node for a request that its memory answers, in microseconds
-	Login  Cost    // without a session before
-	Miss   Cost    // beside what a hit costs: asking Redis, and the read that fills the cache behind it
-	Swap   Cost    // beside what a hit costs: a renewal, a refresh, the first use of a new token, a changed value
-	Logout Cost    // beside what a hit costs
+	Login  Cost    // of a client that carries no session
+	Miss   Cost    // in addition to a hit: asking Redis, and the read that then fills the cache
+	Swap   Cost    // in addition to a hit: a renewal, a refresh, the first use of a new token, a changed value
+	Logout Cost    // in addition to a hit
 
 	RedisStanding float64 // processor time of an idle Redis, in microseconds a second
 	NodeStanding  float64 // the same of a node
@@ -121,10 +121,11 @@ func (c *Constants) Predict(l Load) Prediction {
 	return p
 }
 
-// readAgain is after how much of its time in the cache a record in use is read again, on average: see redisstore's cache.
+// readAgain is the share of CacheTTL after which a record in use is read again, on average: see redisstore's cache.
 const readAgain = 0.727
 
-// mean is the average, over an interval, of the chance that a request has come since it began; so many are expected in all.
+// mean is the average, over an interval, of the chance that a request has come since the interval began. The argument is how many
+// requests are expected in the whole interval.
 func mean(requests float64) float64 {
 	if requests < 1e-9 {
 		return 0
@@ -132,7 +133,8 @@ func mean(requests float64) float64 {
 	return 1 + math.Expm1(-requests)/requests
 }
 
-// renewals is how often a session is renewed a second when that is due after so many seconds, and it ends before at a rate.
+// renewals is how often a session is renewed a second. A renewal is due after so many seconds, unless another write comes first,
+// which happens at the rate cut.
 func renewals(after, cut float64) float64 {
 	if cut*after < 1e-9 {
 		return 1 / after
@@ -150,7 +152,7 @@ func (c cached) reads(interval float64) float64 {
 	if interval <= 0 {
 		return 0
 	}
-	if cycle := c.ttl + 1/c.rate; interval > 40*cycle { // then it is the renewal theorem's (Feller, vol. 2, XI.3)
+	if cycle := c.ttl + 1/c.rate; interval > 40*cycle { // then the renewal theorem gives it (Feller, vol. 2, XI.3)
 		return (interval+c.ttl)/cycle + (1/(c.rate*c.rate*cycle*cycle)-1)/2
 	}
 	var n float64

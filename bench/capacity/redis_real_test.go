@@ -12,7 +12,7 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// counts is what Redis says of itself, summed over the servers.
+// counts are the figures that Redis reports about itself, summed over the servers.
 type counts struct {
 	commands, in, out    float64
 	micros               float64 // processor time

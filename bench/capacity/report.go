@@ -99,13 +99,13 @@ func (c *Constants) redisMemory(l Load, p Prediction) float64 {
 	return l.Sessions*c.RedisBytes + p.Tracked*c.RedisTrackedBytes
 }
 
-// What stops scaling first; see docs/capacity.md.
+// The limits that a growing deployment meets first; see docs/capacity.md.
 const (
 	trackingTable = 1_000_000 // keys: Redis' default of tracking-table-max-keys, for each primary
-	fullCore      = 0.6e6     // microseconds a second of a core that should not be planned to do more
+	fullCore      = 0.6e6     // microseconds a second: no core should be planned to be busier
 )
 
-// advice is what the command prints: the figures of a load, and where it meets a limit.
+// advice is the command's output: the figures of a load, and each limit that the load exceeds.
 func (c *Constants) advice(l Load) string {
 	q := c.Predict(l)
 	nodes, primaries := float64(l.Nodes), float64(l.Primaries)

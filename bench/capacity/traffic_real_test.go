@@ -82,7 +82,7 @@ func (t *traffic) run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// one is one request, or a logout and the login after it.
+// one sends one request, or a logout and the login after it.
 func (t *traffic) one(kind float64) (err error) {
 	b, at := t.browsers[rand.IntN(len(t.browsers))], t.nodes[rand.IntN(len(t.nodes))]
 	b.mu.Lock()

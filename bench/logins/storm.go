@@ -53,7 +53,7 @@ type kind struct {
 	name   string
 	at     *target // where the logins go; nil: none
 	took   []float64
-	ratios []float64 // of the 99th percentile, to that of the quiet window of the same round
+	ratios []float64 // of the 99th percentile to the 99th percentile of the quiet window of the same round
 }
 
 func (s storm) measure(ctx context.Context, t, other *target) error {

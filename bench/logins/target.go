@@ -104,7 +104,7 @@ func (t *target) peakResident() (sum int64, err error) {
 // attempt is one login.
 type attempt struct {
 	user, password string
-	from           string // the client's address, as a proxy would say it
+	from           string // the client's address, as a proxy would forward it
 }
 
 func (a attempt) write(req *fasthttp.Request) {

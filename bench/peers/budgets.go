@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// budget is what a row of coatcheck's is allowed beside another one, in paired turns; 0 is not judged.
+// budget limits how a row of coatcheck's may compare with another row in paired turns; a limit of 0 is not checked.
 type budget struct {
 	peer, other, scenario, store string
 

@@ -133,7 +133,7 @@ func checkTwin(address string, like *answer) error {
 
 var dateLine = regexp.MustCompile(`(?im)^date:.*\r\n`)
 
-// essence is a response with its header's lines in order and the date taken out.
+// essence is a response with its header lines sorted and the date removed.
 func essence(raw []byte) string {
 	head, body, _ := bytes.Cut(dateLine.ReplaceAll(raw, nil), []byte("\r\n\r\n"))
 	lines := strings.Split(string(head), "\r\n")

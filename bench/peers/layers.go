@@ -82,7 +82,7 @@ func measureLayers(ctx context.Context, s *settings) (string, error) {
 	}
 	peers = slices.DeleteFunc(peers, func(p *peer) bool { return p.name == own })
 	if len(peers) != len(layers) {
-		return "", errors.New("a layer is missing, so the next one's cost could not be told")
+		return "", errors.New("a layer is missing, so the cost of the next one is unknown")
 	}
 	if err := m.turns(ctx, me, memory, peers); err != nil {
 		return "", err

@@ -138,7 +138,7 @@ func (m *measurement) startRedis(ctx context.Context) (err error) {
 }
 
 func (m *measurement) stopRedis() {
-	_ = m.redis.Stop() // it has nothing to lose
+	_ = m.redis.Stop() // nothing in it must survive
 	m.redis, m.redisAt = nil, ""
 }
 

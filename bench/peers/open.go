@@ -62,7 +62,7 @@ func runOpen(ctx context.Context, args []string) error {
 // openEnd is the mark below the generated part of the page.
 const openEnd = "<!-- open: end -->"
 
-// openResult is what the open model found.
+// openResult is the result of a measurement with the open model.
 type openResult struct {
 	*result
 	// CeilingRPS is how many requests a second the ceiling answers at most, the median of the rounds.

@@ -56,7 +56,7 @@ func (m *measurement) sampled(ctx context.Context, p *peer) ([]part, error) {
 	}
 }
 
-// enoughSamples is how many samples make a share of one percent meaningful.
+// enoughSamples is the number of samples from which a share of one percent means something.
 const enoughSamples = 2000
 
 // record drives the server for a time and returns the stacks that perf saw meanwhile.

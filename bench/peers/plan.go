@@ -28,8 +28,8 @@ type peer struct {
 	env       []string // more variables than the driver's
 	module    string   // the library whose version is shown; empty: coatcheck
 
-	twin      bool     // answers what coatcheck answered, whatever the request
-	redis     bool     // can keep its sessions in Redis
+	twin      bool     // it answers what coatcheck answered, whatever the request is
+	redis     bool     // it can keep its sessions in Redis
 	scenarios []string // empty: all
 	only      string   // the one store that it is measured with; empty: all
 	// sessions is how many its store holds, nil for as many as make requests. With spread all of them make requests.

@@ -69,7 +69,7 @@ const (
 	endMark   = "<!-- peers: end -->"
 )
 
-// intoReadme shows the chart and links to the file of all tables, where they were asked for.
+// intoReadme puts the chart and a link to the file of all tables into the page, if they were asked for.
 func (all results) intoReadme(file, chart, tables string) error {
 	text := "\n"
 	if chart != "" {
@@ -101,7 +101,7 @@ func linkFrom(page, file string) (string, error) {
 	return filepath.ToSlash(path), err
 }
 
-// replace takes the tables that a later measurement has.
+// replace puts the tables of a later measurement in the place of the earlier ones.
 func (r *result) replace(later *result) {
 	r.Rows = slices.DeleteFunc(r.Rows, func(w *row) bool { return later.has(w.Scenario, w.Store) })
 	r.Rows = append(r.Rows, later.Rows...)

@@ -74,7 +74,7 @@ type sample struct {
 	Ratio    float64 `json:"ratio"` // of RPS to the ceiling's in the same round
 	Cores    float64 `json:"server_cores_used"`
 	Load     float64 `json:"load_cores_used"`
-	Foreign  float64 `json:"foreign_cores"` // what programs that have no part in this used meanwhile
+	Foreign  float64 `json:"foreign_cores"` // cores that other programs used meanwhile
 	Requests int64   `json:"requests"`
 }
 

@@ -42,8 +42,8 @@ type standing struct {
 	size    int // bytes of the response that a request gets
 }
 
-// stand starts a peer and logs its users in. For me it does so once, because reads leave the server as it was, and because the turns of
-// a round then lie closer together, so that the machine changes less between two that are compared. Logins and refreshes leave
+// stand starts a peer and logs its users in. For GET /auth/me it does so once, because reads leave the server as it was, and because the
+// turns of a round then lie closer together, so that the machine changes less between two that are compared. Logins and refreshes leave
 // sessions behind, so each of their turns has a fresh server and an empty Redis.
 func (m *measurement) stand(ctx context.Context, p *peer, scenario string) (s *standing, err error) {
 	if s := m.standing[p.name]; s != nil {
@@ -68,7 +68,7 @@ func (m *measurement) stand(ctx context.Context, p *peer, scenario string) (s *s
 	return s, nil
 }
 
-// stopStanding stops the servers that stand has started for me.
+// stopStanding stops the servers that stand has started for GET /auth/me.
 func (m *measurement) stopStanding() {
 	for _, s := range m.standing {
 		_ = s.Stop() // most servers end with a status of their own
@@ -191,7 +191,7 @@ func (m *measurement) sessions(p *peer, address, scenario string) ([]string, int
 			if err := checkLive(address, cookies); err != nil {
 				return nil, 0, err
 			}
-			c.close() // it was idle meanwhile, perhaps for longer than the server allows
+			c.close() // the connection was idle meanwhile, perhaps for longer than the server allows
 			if c, err = dial(address); err != nil {
 				return nil, 0, err
 			}

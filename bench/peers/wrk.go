@@ -29,7 +29,7 @@ var (
 // loginUsers is how many users log in, in turn.
 const loginUsers = 10_000
 
-// load is what a load generator saw.
+// load is what a load generator measured.
 type load struct {
 	Requests     int64  `json:"requests"`
 	Microseconds int64  `json:"microseconds"`

@@ -18,20 +18,20 @@ const (
 	recordBytes = 128
 	callers     = 256  // as many as the load of bench/peers has connections
 	limit       = 100  // --max-sessions-per-user
-	users       = 2000 // who log in below the limit
-	fullUsers   = 200  // who log in at it
+	users       = 2000 // users who log in below the limit
+	fullUsers   = 200  // users who log in at the limit
 )
 
 // operation is something that the server asks of its store. do is called with the numbers from 0 to n-1, by callers at a time.
 type operation struct {
 	name   string
-	budget float64 // at most so many times a SET; 0: none
-	// prepare is what must stand in Redis before; it is not measured. Nil: nothing.
+	budget float64 // at most this many times the cost of a SET; 0: no budget
+	// prepare puts into Redis what the operation needs; it is not measured. Nil: the operation needs nothing.
 	prepare func() error
 	do      func(i int) error
 }
 
-// cost is what one operation takes of Redis.
+// cost is what one operation costs Redis.
 type cost struct {
 	cpu      float64 // microseconds of the process
 	commands map[string]command
@@ -49,7 +49,7 @@ type bench struct {
 	list   []operation
 }
 
-// The first two operations are no store's. They are so quick that each is done this many times as often.
+// The first two operations are plain commands, not the store's. They are so quick that each is done this many times as often.
 const plainTimes = 10
 
 const (

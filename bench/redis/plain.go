@@ -36,7 +36,7 @@ func plain(server *redistest.Server, n int, command func(i int) []string) error 
 }
 
 func pipeline(addr string, from, to int, command func(i int) []string) error {
-	conn, err := net.Dial("tcp", addr) //nolint:noctx // it ends with the process
+	conn, err := net.Dial("tcp", addr) //nolint:noctx // the connection ends with the process
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
-// process stands for the test that redistest wants. It has what redistest uses of one, and no more.
+// process takes the place of the *testing.T that redistest expects. It has only the methods that redistest uses.
 type process struct {
 	testing.TB
 	cleanups []func()
@@ -37,7 +37,7 @@ func (p *process) end() {
 	}
 }
 
-// spent is what Redis has used until a moment.
+// spent is what Redis has used up to a moment.
 type spent struct {
 	cpu      float64            // seconds of the whole process
 	commands map[string]command // by name

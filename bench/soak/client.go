@@ -23,12 +23,12 @@ type client struct {
 
 func newClient(url, admin string, t *tally) *client {
 	// The client closes an idle connection before the server would: a request on a connection that the server closes at that moment
-	// fails, and no side is at fault.
+	// fails, and neither side is at fault.
 	transport := &http.Transport{MaxIdleConnsPerHost: workers, IdleConnTimeout: 20 * time.Second, DisableCompression: true}
 	return &client{&http.Client{Transport: transport, Timeout: 10 * time.Second}, url, admin, t}
 }
 
-// answer is what a visitor sees.
+// answer is the part of an answer that a visitor sees.
 type answer struct {
 	status  int
 	token   string // that was set

@@ -123,7 +123,7 @@ func (r *result) verdict() error {
 	}
 	for _, d := range deeds {
 		if r.Deeds[d.name] == 0 {
-			errs = append(errs, fmt.Errorf("nobody did this: %s", d.name))
+			errs = append(errs, fmt.Errorf("no visitor did this: %s", d.name))
 		}
 	}
 	for i, s := range series {

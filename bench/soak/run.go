@@ -20,7 +20,7 @@ import (
 // workers is how many requests are on their way at once, at most.
 const workers = 32
 
-// result is what a run leaves.
+// result is what a run writes to its file.
 type result struct {
 	Store    string         `json:"store"`
 	Date     time.Time      `json:"date"`

@@ -22,7 +22,7 @@ type visitor struct {
 	asleep time.Time // nothing is sent until then
 }
 
-// What a visitor can know of its session.
+// The states of a visitor's session, as far as the visitor can know.
 const (
 	dead = iota
 	alive
@@ -32,7 +32,7 @@ const (
 // slack is how much a time that the visitor noted may differ from the server's.
 const slack = 3 * time.Second
 
-// life is what the session must be for a request that is sent now.
+// life tells whether the session must be dead or alive, or may be either, for a request that is sent now.
 func (v *visitor) life(now time.Time) int {
 	idle, age := rules.ttl, now.Sub(v.born)
 	switch {
@@ -114,7 +114,7 @@ func (v *visitor) login(ctx context.Context) {
 	user := "soak-" + rand.Text()
 	a, ok := v.c.ask(ctx, http.MethodPost, "/auth/login", v.token, `{"user_id":"`+user+`"}`)
 	if !ok {
-		v.token = "" // whether the carried session has ended is not known
+		v.token = "" // the visitor cannot know whether the carried session has ended
 		return
 	}
 	if a.status != http.StatusOK || a.token == "" || a.view.UserID != user || a.view.Refreshed {
@@ -280,7 +280,7 @@ func (v *visitor) revoked(ctx context.Context) {
 	v.mustBeGone(ctx, "revoked by the operator", old)
 }
 
-// stranger sends a token that nobody issued.
+// stranger sends a token that no server has issued.
 func (v *visitor) stranger(ctx context.Context) {
 	var raw [32]byte
 	_, _ = rand.Read(raw[:]) // never fails

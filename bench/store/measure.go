@@ -134,7 +134,7 @@ func writes(s store, n, bytes int, m *memory) error {
 	return nil
 }
 
-// storm is the latency of a Load, in nanoseconds, and how much the janitor was at work.
+// storm is the latency of a Load, in nanoseconds, and how many sessions the janitor removed meanwhile.
 type storm struct {
 	What           string
 	P50, P99, P999 int64

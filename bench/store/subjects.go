@@ -25,7 +25,7 @@ type subject struct {
 	make func(n int) (store, error)
 }
 
-// store is what is measured. The buffer of a load is the caller's.
+// store is the part of a subject that is measured. The caller owns the buffer of a load.
 type store interface {
 	create(i int, rec *coatcheck.Record) error
 	load(i int, buf *coatcheck.Record) error

@@ -71,7 +71,7 @@ func checkBinding(h *Harness) {
 	assert.Equal(h, Answer{Status: 403, Code: "proof_required"}, h.Answer(resp))
 	next := b.challenge
 	b.told(resp)
-	assert.Equal(h, next, b.challenge, "the challenge that stands; nothing was written")
+	assert.Equal(h, next, b.challenge, "the same challenge: nothing was written")
 	resp = b.took(b.refresh(b.device.Refresh(b.challenge), "Sec-Fetch-Site: cross-site", b.cookies("")))
 	assert.Equal(h, boundTTL, h.MaxAge(resp))
 	assert.Empty(h, resp.Body)
@@ -197,7 +197,7 @@ func checkNames(h *Harness) {
 	assert.Equal(h, gone, h.Answer(b.refresh(b.device.Refresh(b.challenge))))
 }
 
-// The copy of a bound session's cookie opens it until the last proof is too old, and the browser's own goes on.
+// A copy of a bound session's cookie opens the session until the last proof is too old; the browser's own cookie is renewed.
 func checkCopiedCookie(h *Harness) {
 	user := h.User()
 	b := h.bound(user)

@@ -203,7 +203,7 @@ func checkDeviceEvents(h *Harness) {
 	failed := h.Events("device_proof_failed")
 	require.Len(h, failed, 2)
 	assert.Equal(h, user, failed[0]["user"])
-	assert.NotContains(h, failed[1], "user", "it named no session, and is not taken for that of an earlier request")
+	assert.NotContains(h, failed[1], "user", "the request named no session, and is not logged with the session of an earlier one")
 	assert.NotContains(h, failed[1], "session_id")
 	b.renew()
 	assert.Len(h, h.Events("device_proved"), 1)

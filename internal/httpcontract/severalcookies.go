@@ -116,5 +116,5 @@ func checkPlanted(h *Harness) {
 	assert.Equal(h, Answer{Status: 200, Code: "", Cookie: "set"}, h.Answer(resp))
 	assert.Equal(h, victim, h.Me(planted, h.Token(resp)), "the planted one ended at the login")
 	again := h.TryLogin(victim, h.Cookie(planted, h.Token(resp)))
-	assert.Equal(h, victim, h.Me(planted, h.Token(again)), "and stays a neighbour that harms nobody")
+	assert.Equal(h, victim, h.Me(planted, h.Token(again)), "and stays in the jar, where it does no harm")
 }

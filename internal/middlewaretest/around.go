@@ -143,7 +143,7 @@ func checkTwoMiddlewares(h *harness) {
 	h.serve(App{Layers: h.two(), Handlers: twice})
 	j := httpcontract.NewJar(h.Clock.Now)
 	h.twoJars(j, "/login?in="+shopCookie+"&user=alice")
-	assert.Equal(h, "get , shop alice, admin , other , a , detached true", h.twoJars(j, "/who").Body, "the shop's user is nobody to the administrators")
+	assert.Equal(h, "get , shop alice, admin , other , a , detached true", h.twoJars(j, "/who").Body, "the administrators' middleware does not know the shop's user")
 	h.twoJars(j, "/login?user=root")
 	assert.Equal(h, "get root, shop alice, admin root, other , a , detached true", h.twoJars(j, "/who").Body, "Get is the innermost's")
 	h.twoJars(j, "/set?value=1")

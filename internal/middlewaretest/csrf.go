@@ -41,8 +41,8 @@ func checkFormMethods(h *harness) {
 	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
 		assert.Equal(h, 403, h.Do(method, "/form", line).Status, method)
 		assert.Equal(h, 200, h.Do(method, "/form", line, "X-CSRF-Token: "+token).Status, method)
-		assert.Equal(h, 403, h.Do(method, "/form", other, "X-CSRF-Token: "+token).Status, "%s: another's", method)
-		assert.Equal(h, 403, h.Do(method, "/form", "X-CSRF-Token: "+token).Status, "%s: nobody's", method)
+		assert.Equal(h, 403, h.Do(method, "/form", other, "X-CSRF-Token: "+token).Status, "%s: another session's", method)
+		assert.Equal(h, 403, h.Do(method, "/form", "X-CSRF-Token: "+token).Status, "%s: without a session", method)
 		assert.Equal(h, 403, h.Do(method, "/form", line, "X-CSRF-Token: "+token[1:]+"A").Status, method)
 	}
 	for _, method := range []string{"GET", "HEAD", "OPTIONS"} {

@@ -71,7 +71,7 @@ func checkHandlerError(h *harness) {
 	h.app(handlers)
 	token := h.begin("u")
 	resp := h.Post("/error", h.Cookie(token))
-	assert.Equal(h, 418, resp.Status, "what the handler's error says is the application's business")
+	assert.Equal(h, 418, resp.Status, "the application turns the handler's error into an answer")
 	assert.Contains(h, resp.Body, "short and stout")
 	assert.Equal(h, "true", h.value("seen", token))
 	assert.Equal(h, 500, h.Post("/plain", h.Cookie(token)).Status)

@@ -65,7 +65,7 @@ func checkHeaderNotSent(h *harness) {
 	assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp))
 	httpcontract.CheckProblem(h.T, resp)
 	assert.NotContains(h, resp.Header, "X-Secret")
-	assert.NotContains(h, resp.Body, "end", "what the handler goes on to write is nobody's")
+	assert.NotContains(h, resp.Body, "end", "what the handler writes after that is dropped")
 	assert.Empty(h, h.value("a", token))
 }
 

@@ -55,14 +55,14 @@ func TestThrottleKnownNames(t *testing.T) {
 	}
 }
 
-// lookalikes are names that some back ends take for one: those that ignore accents, characters of no width, or both.
+// lookalikes are names that some back ends treat as one name: those that ignore accents, characters of no width, or both.
 var lookalikes = []string{
 	"alice", "Àlice", "alicé", "a\u0301lice", "al\u200bice", "\u200dalice", "ali\u00adce", "alice\ufeff", "alice \u2060", "a\u034flice",
 	"al\u180eice", "alice\ufe0f", "alice\U000e0101",
 	"ａｌｉｃｅ\u0308", "ǎļĭçę", "al\u2066ice\u2069", "alice\u3164", "alice\U000e0041", "ALİCE", "al\u0489ice",
 }
 
-// AUT-07: names that a back end may take for one are guessed at as one, each guess from an address of its own.
+// AUT-07: names that a back end may treat as one name share their guesses, even if each guess comes from an address of its own.
 func TestThrottleLookalikes(t *testing.T) {
 	d := newThrottled(t, login.GuessesPassword)
 	checked := 0
@@ -76,7 +76,7 @@ func TestThrottleLookalikes(t *testing.T) {
 	assert.Zero(t, d.wrong("аlice", home), "letters that only look alike are not folded")
 }
 
-// Whoever has the account of a name that looks alike does not get more guesses at another's by logging in.
+// The owner of an account gets no more guesses at another account, whose name looks alike, by logging in.
 func TestThrottleLookalikesPayForThemselves(t *testing.T) {
 	for _, names := range [][2]string{{"josé", "jose"}, {"jose", "josé"}, {"jo\u200bse", "jose"}} {
 		d := newThrottled(t, login.GuessesPassword)
@@ -91,7 +91,7 @@ func TestThrottleLookalikesPayForThemselves(t *testing.T) {
 	}
 }
 
-// Nothing is computed from the name of an attempt whose address is locked, and a name is normalised once otherwise.
+// The throttle computes nothing from the name of an attempt whose address is locked, and otherwise normalises the name once.
 func TestThrottleCostOfNames(t *testing.T) {
 	long := strings.Repeat("\ufdfa", 85) // 255 bytes, eleven times as many when normalised
 	d := newThrottled(t, login.GuessesPassword)

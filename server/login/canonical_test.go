@@ -43,11 +43,11 @@ func TestCanonical(t *testing.T) {
 	assert.NotEqual(t, login.Canonical("a b"), login.Canonical("ab"))
 }
 
-// Every letter is the same as its other cases, and a canonical name is its own, with marks that move when they are
-// normalised too.
+// All cases of a letter have the same canonical form, and the canonical form of a canonical name is that name itself, also with
+// marks that move when they are normalised.
 func TestCanonicalLetters(t *testing.T) {
 	for r := rune(1); r <= unicode.MaxRune; r++ {
-		if !unicode.IsLetter(r) || unicode.In(r, unicode.Han, unicode.Hangul) { // those two have no cases, and are most of all
+		if !unicode.IsLetter(r) || unicode.In(r, unicode.Han, unicode.Hangul) { // these two scripts have no cases, and most of all letters
 			continue
 		}
 		c := login.Canonical(string(r))
@@ -66,7 +66,7 @@ func FuzzCanonical(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		c := login.Canonical(s)
-		assert.Equal(t, c, login.Canonical(c), "a canonical name is its own")
+		assert.Equal(t, c, login.Canonical(c), "a canonical name is its own canonical form")
 		assert.Equal(t, c, login.Canonical(" "+s+"\u2003"))
 		if isASCII(s) {
 			assert.Equal(t, c, login.Canonical(strings.ToUpper(s)))
@@ -78,7 +78,7 @@ func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r > 0x7f })
 }
 
-// The short way for ASCII is the long one.
+// The fast path for ASCII gives the same result as the general one.
 func TestCanonicalOfASCII(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := rapid.StringOf(rapid.RuneFrom(nil, &unicode.RangeTable{R16: []unicode.Range16{{Lo: ' ', Hi: '~', Stride: 1}}})).Draw(t, "name")

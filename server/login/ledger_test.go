@@ -77,7 +77,7 @@ func TestSpray(t *testing.T) {
 	}
 	wg.Wait()
 	assert.Less(t, int64(heap())-int64(before), int64(1<<20))
-	assert.Equal(t, make([]int, workers), refused, "and names that fail once each are locked for nobody's sake")
+	assert.Equal(t, make([]int, workers), refused, "and no name that fails once is locked because of the others")
 
 	assert.Equal(t, login.Lock, mustReserve(t, l, admin, now), "locked still")
 	assert.Equal(t, login.Lock-time.Minute, mustReserve(t, l, admin, now.Add(time.Minute)))
@@ -93,7 +93,7 @@ func TestSaturation(t *testing.T) {
 	last := fail(t, l, admin, 10, now)
 	for i := range 1000 {
 		at := now
-		for range 15 { // ten failures, and five times too early
+		for range 15 { // ten failures, and five attempts that come too early
 			at = at.Add(mustReserve(t, l, name(i), at))
 		}
 	}
@@ -102,11 +102,11 @@ func TestSaturation(t *testing.T) {
 	assert.LessOrEqual(t, wait, login.Lock)
 	over := now.Add(24 * time.Hour)
 	for i := range 1000 {
-		require.Zero(t, mustReserve(t, l, name(-i), over), "it is over when it is forgotten")
+		require.Zero(t, mustReserve(t, l, name(-i), over), "a lock is over when the ledger forgets it")
 	}
 }
 
-// Where all names failed twice, spraying others does not flush one out of a full ledger for another try.
+// If all names in a full ledger have failed twice, failures of other names do not push a name out so that it could be tried again.
 func TestFlush(t *testing.T) {
 	l := login.SmallLedger(login.AccountRule(), 1)
 	now := time.UnixMilli(1_900_000_000_000)
@@ -157,7 +157,7 @@ func TestRules(t *testing.T) {
 			}
 			now = now.Add(tc.quiet)
 			for range 4 {
-				assert.Zero(t, mustReserve(t, l, b, now), "after being quiet for so long it is as if nothing had been")
+				assert.Zero(t, mustReserve(t, l, b, now), "after that much time without a failure the count begins anew")
 			}
 		})
 	}

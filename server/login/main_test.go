@@ -8,7 +8,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// quickly is a tenth of n under the race detector, which looks for something else; the run without it does them all.
+// quickly is a tenth of n under the race detector, which needs fewer repetitions; a run without it does all n.
 func quickly(n int) int {
 	if raceDetector {
 		return n / 10

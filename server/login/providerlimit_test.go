@@ -24,7 +24,7 @@ func TestProviderLimit(t *testing.T) {
 		assert.Equal(t, "address", want.By)
 		assert.Equal(t, 2, want.Seconds())
 	}
-	for range 3 { // what succeeds, or fails before the provider is asked, leaves nothing behind
+	for range 3 { // a login that succeeds, or fails before the provider is asked, does not count
 		var ends []func(bool)
 		for range 32 {
 			end, err := l.Begin(ann)

@@ -15,8 +15,8 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// A good login replaces a hash that is not what new ones are, in the file, and nothing else in it; and nobody's session
-// ends for it.
+// A good login replaces a hash in the file whose parameters differ from those of new hashes, and changes nothing else in the file. No
+// session ends because of that.
 func TestRehash(t *testing.T) {
 	for _, tc := range []struct {
 		name, hash string
@@ -78,7 +78,7 @@ func TestRehashKeepsModeAndLink(t *testing.T) {
 	assert.Contains(t, p.read(), "ann:$argon2id$")
 	info, err := os.Lstat(p.file)
 	require.NoError(t, err)
-	assert.NotZero(t, info.Mode()&fs.ModeSymlink, "the link is one still")
+	assert.NotZero(t, info.Mode()&fs.ModeSymlink, "the link is still a link")
 	info, err = os.Stat(target)
 	require.NoError(t, err)
 	assert.Equal(t, fs.FileMode(0o640), info.Mode())
@@ -100,10 +100,10 @@ func TestRehashMeetsEdit(t *testing.T) {
 		assert.Equal(t, []string{"# new", "cee:!"}, after[:2])
 		assert.Contains(t, after[2], "ann:$argon2id$")
 		assert.Equal(t, "bob:"+edited, after[3])
-		assert.Equal(t, []string{"bob"}, p.reload(), "his hash was changed by hand, ann's was not")
+		assert.Equal(t, []string{"bob"}, p.reload(), "bob's hash was changed by hand, ann's was not")
 	})
 	for name, lines := range map[string][]string{
-		"of his hash":     {"ann:" + bcryptHash(t, "a"), "bob:" + bob},
+		"of her hash":     {"ann:" + bcryptHash(t, "a"), "bob:" + bob},
 		"that disables":   {"ann:!" + ann, "bob:" + bob},
 		"that removes":    {"bob:" + bob},
 		"that breaks all": {"hunter2"},
@@ -137,13 +137,13 @@ func TestRehashMeetsEdit(t *testing.T) {
 	})
 }
 
-// A file that cannot be replaced costs nobody his login, and is not tried with every one.
+// If the file cannot be replaced, logins still succeed, and the server does not try again with every login.
 func TestRehashFails(t *testing.T) {
 	p := newPeople(t, "ann:"+bcryptHash(t, "a"), "bob:"+bcryptHash(t, "b"))
 	original := p.read()
-	require.NoError(t, os.Remove(p.file)) // and a root that runs the tests may write anywhere else
+	require.NoError(t, os.Remove(p.file)) // an unwritable directory would not do: root, who may run the tests, can write there
 	assert.True(t, p.admitted("ann", "a"))
-	assert.Equal(t, 1, strings.Count(p.log.String(), "\n"), "it is said")
+	assert.Equal(t, 1, strings.Count(p.log.String(), "\n"), "the failure is logged")
 	assert.NotContains(t, p.log.String(), "$")
 	before := p.count.N.Load()
 	assert.True(t, p.admitted("ann", "a"))
@@ -157,7 +157,7 @@ func TestRehashFails(t *testing.T) {
 	assert.Contains(t, p.read(), "ann:$argon2id$", "after the next reading it is tried again")
 }
 
-// Whoever reads the file while hashes are replaced finds a whole one, and every login of the many gets its hash replaced.
+// A reader finds a whole file while hashes are replaced, and each of many parallel logins gets its hash replaced.
 func TestRehashConcurrent(t *testing.T) {
 	const n = 20
 	var lines []string

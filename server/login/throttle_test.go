@@ -66,7 +66,7 @@ func (d *throttled) try(user, password, from string) error {
 	return err
 }
 
-// wrong is a wrong password, which is refused, or throttled for as long as it returns.
+// wrong tries a wrong password. It returns 0 if that was refused, and otherwise for how long the account or address is throttled.
 func (d *throttled) wrong(user, from string) time.Duration {
 	d.Helper()
 	before := d.mode.checked.Load()
@@ -115,7 +115,7 @@ func TestThrottleLock(t *testing.T) {
 	d.lock("ann")
 	err := d.try("ann", "right", home)
 	throttled, ok := errors.AsType[*login.Throttled](err)
-	require.True(t, ok, "the right password does not open a lock: who guesses it would learn so")
+	require.True(t, ok, "the right password does not end a lock: an attacker would learn that the guess was right")
 	assert.Equal(t, "account", throttled.By)
 	assert.Equal(t, 900, throttled.Seconds())
 	assert.NoError(t, d.try("bob", "right", home), "others are not touched")
@@ -143,8 +143,7 @@ func TestThrottleForgivesTheOwner(t *testing.T) {
 	}
 }
 
-// A login begins after it was found not to be throttled, and before its password is checked; and if it cannot begin, it counts
-// for nothing.
+// A login begins after the throttle has let it pass, and before its password is checked. If it cannot begin, it does not count.
 func TestThrottleBegins(t *testing.T) {
 	d := newThrottled(t, login.GuessesPassword)
 	errBegin := errors.New("no mark")
@@ -217,7 +216,7 @@ func TestThrottleAddress(t *testing.T) {
 	}
 }
 
-// One account of the attacker's own does not let his address go on.
+// An attacker who logs in to an account of their own gets no further guesses from that address.
 func TestThrottleSuccessGivesBackItsOwn(t *testing.T) {
 	d := newThrottled(t, login.GuessesPassword)
 	checked := 0
@@ -233,7 +232,7 @@ func TestThrottleSuccessGivesBackItsOwn(t *testing.T) {
 	for range 1000 {
 		require.NoError(t, d.try("ann", "right", home), "successes alone are never throttled")
 	}
-	// People who log in all the time do not keep their neighbours' failures alive.
+	// Frequent successful logins do not prolong the failures of other users at the same address.
 	for range 100 {
 		require.Zero(t, d.wrong(fmt.Sprint("user", d.now.UnixNano()), home))
 		for range 9 {
@@ -265,7 +264,7 @@ func TestThrottleParallel(t *testing.T) {
 	assert.Equal(t, int64(5), d.mode.checked.Load())
 }
 
-// What was not decided counts for nothing.
+// An attempt that was not decided does not count.
 func TestThrottleUndecided(t *testing.T) {
 	d := newThrottled(t, login.GuessesPassword)
 	for _, err := range []error{login.ErrBusy, login.ErrUnavailable, fmt.Errorf("%w: down", login.ErrUnavailable), errors.New("odd")} {
@@ -340,7 +339,7 @@ func (b *broken) Reset(ctx context.Context, bucket [16]byte) error {
 	return b.Ledger.Reset(ctx, bucket)
 }
 
-// Without its counts nobody is let in, and nobody's password is checked: it could be guessed.
+// If the ledger fails, no password is checked and no login succeeds: otherwise passwords could be guessed without a limit.
 func TestThrottleLedgerDown(t *testing.T) {
 	for calls := range int64(6) {
 		ledger := failing(login.NewMemoryLedger(login.AccountRule()), calls)
@@ -371,7 +370,7 @@ func TestThrottleLedgerDown(t *testing.T) {
 	})
 }
 
-// What is not checked because its account is locked does not lock the address of whoever tries.
+// An attempt that is not checked, because its account is locked, does not count against the address that it comes from.
 func TestThrottleLockedAccountSparesAddress(t *testing.T) {
 	d := newThrottled(t, login.GuessesPassword)
 	d.lock("ann")
@@ -381,7 +380,7 @@ func TestThrottleLockedAccountSparesAddress(t *testing.T) {
 	assert.NoError(t, d.try("bob", "right", home))
 }
 
-// Whoever hangs up during the check leaves nothing counted that is not to count.
+// If the client disconnects during the check, an attempt that must not count is still taken back.
 func TestThrottleCancelled(t *testing.T) {
 	mode := &guessed{what: login.GuessesPassword}
 	ledgers := [2]*broken{failing(login.NewMemoryLedger(login.AccountRule()), 1000), failing(login.NewMemoryLedger(login.AddressRule()), 1000)}

@@ -10,8 +10,8 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// Only a caller with a key is believed about claims. Behind throttling the traits are the same, but what is counted before it
-// is checked does not decide at once.
+// Only a mode whose callers have keys believes claims. A throttle has the traits of its mode, except that it does not decide at once
+// if it counts attempts before they are checked.
 func TestTraits(t *testing.T) {
 	ledger := login.NewMemoryLedger(login.AccountRule())
 	for name, tt := range map[string]struct {

@@ -216,7 +216,7 @@ func TestUsersReload(t *testing.T) {
 	assert.Empty(t, p.reload(), "nothing changed")
 
 	p.write("# sorted otherwise", "Fay:"+ann, "eve:!"+cee, "dan:", "cee:"+cee, "bob:"+bob, "ann:"+ann, "gus:"+ann)
-	assert.Empty(t, p.reload(), "nobody changed, one came")
+	assert.Empty(t, p.reload(), "no user was changed, one was added")
 	assert.True(t, p.admitted("gus", "a"))
 
 	p.write("ann:"+login.CheapHash("a"), "bob:!"+bob, "dan:"+bob, "eve:"+cee, "fay:"+ann)
@@ -234,7 +234,7 @@ func TestUsersReload(t *testing.T) {
 	assert.True(t, p.users.Admits([]byte("eve")), "a broken file changes nothing")
 	assert.True(t, p.admitted("ann", "a"))
 	p.write("ann:" + ann)
-	assert.Equal(t, []string{"ann", "bob", "dan", "eve", "fay"}, p.reload(), "and what is compared with is what was in force")
+	assert.Equal(t, []string{"ann", "bob", "dan", "eve", "fay"}, p.reload(), "the comparison is with the users that were in force")
 }
 
 func TestUsersAdmitsAllocates(t *testing.T) {
@@ -247,7 +247,8 @@ func TestUsersAdmitsAllocates(t *testing.T) {
 	}))
 }
 
-// AUT-05: no more hashes at once than said, whatever comes; the rest waits, and what does not fit is turned away at once.
+// AUT-05: no more hashes run at once than the options allow. Further logins wait, and those for which the queue has no room are
+// refused at once.
 func TestUsersBounded(t *testing.T) {
 	const slots, queue, all = 3, 7, 1000
 	var mu sync.Mutex
@@ -280,11 +281,11 @@ func TestUsersBounded(t *testing.T) {
 		assert.ErrorIs(t, <-errs, login.ErrRefused)
 	}
 	assert.Equal(t, slots, most)
-	assert.Equal(t, int64(slots+queue), count.N.Load(), "who is turned away costs nothing")
+	assert.Equal(t, int64(slots+queue), count.N.Load(), "no hash is computed for a login that is refused at once")
 	assert.Zero(t, users.Waiting())
 }
 
-// Who waits is told within a second, or as soon as he gives up.
+// A login that waits is refused after a second, or as soon as its client gives up.
 func TestUsersWaiting(t *testing.T) {
 	file := writeFile(t, "ann:"+login.CheapHash("a"))
 	synctest.Test(t, func(t *testing.T) {
@@ -316,11 +317,12 @@ func TestUsersWaiting(t *testing.T) {
 		close(release)
 		require.NoError(t, <-first)
 		_, err = users.Check(t.Context(), attempt)
-		assert.NoError(t, err, "nobody holds the turn")
+		assert.NoError(t, err, "no login that gave up holds a slot")
 	})
 }
 
-// The memory of logins is what is computed at once, not what was asked for (AUT-05), with hashes of the real cost.
+// The memory that logins take depends on how many hashes run at once, not on how many logins come (AUT-05). The hashes have the
+// real cost.
 func TestUsersMemory(t *testing.T) {
 	hash, err := login.HashPassword([]byte("a"))
 	require.NoError(t, err)

@@ -121,7 +121,7 @@ func FuzzUsersFile(f *testing.F) {
 				t.Fatalf("%q and %q are the same", name, other)
 			}
 			canonical[login.Canonical(name)] = name
-			// Every user that was read can be found again, and his hash, and nothing else, replaced.
+			// Every user that was read can be found again, and that user's hash can be replaced, and nothing else changes.
 			next, ok := login.WithHash(file, name, hash, "!")
 			if !ok {
 				t.Fatalf("%q with hash %q is not found", name, hash)

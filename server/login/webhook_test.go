@@ -185,7 +185,7 @@ func TestWebhookTimeout(t *testing.T) {
 	}
 }
 
-// What was refused is refused, whatever becomes of the rest of the answer.
+// A refusal counts as soon as its status has come, whatever becomes of the rest of the answer.
 func TestWebhookRefusesAtOnce(t *testing.T) {
 	s := stuckBackEnd(t, func(w http.ResponseWriter) {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -198,7 +198,7 @@ func TestWebhookRefusesAtOnce(t *testing.T) {
 			return
 		}
 		require.ErrorIs(t, err, login.ErrUnavailable)
-		require.Less(t, timeout, time.Minute, "it is never refused")
+		require.Less(t, timeout, time.Minute, "the login is never refused")
 	}
 }
 
@@ -230,7 +230,7 @@ func tlsBackEnd(t *testing.T, cfg *tls.Config) *httptest.Server {
 func TestWebhookTLS(t *testing.T) {
 	s := tlsBackEnd(t, new(tls.Config))
 	_, err := newWebhook(t, s.URL, login.WebhookOptions{}).Check(t.Context(), &login.Attempt{})
-	require.ErrorIs(t, err, login.ErrUnavailable, "a certificate that nobody known gave")
+	require.ErrorIs(t, err, login.ErrUnavailable, "a certificate of an unknown authority")
 
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
@@ -247,8 +247,8 @@ func TestWebhookOldTLS(t *testing.T) {
 	assert.ErrorIs(t, err, login.ErrUnavailable)
 }
 
-// A proxy that the environment names would see passwords. What net/http itself makes of the environment it makes once a
-// process, and never for loopback, so this looks at the transport.
+// A proxy that the environment names would see passwords. net/http reads the environment once in a process, and never uses a proxy
+// for loopback, so this test looks at the transport.
 func TestWebhookHasNoProxy(t *testing.T) {
 	assert.Nil(t, newWebhook(t, "https://auth.example.com", login.WebhookOptions{}).Transport().Proxy)
 }
@@ -279,8 +279,8 @@ func TestWebhookReusesConnections(t *testing.T) {
 	assert.Equal(t, []bool{false, true, true, true}, reused)
 }
 
-// Whom a name lets in is known beforehand once it has let him in: then a login can tell that all of his sessions were ended
-// before it began, and is not refused for it.
+// Once a user has logged in by a name, the mode knows beforehand which user the name stands for. Then the server can tell that all
+// of the user's sessions were ended before a login began, and does not refuse that login.
 func TestWebhookLearnsNames(t *testing.T) {
 	user := "42"
 	w := newWebhook(t, backEnd(t, func(rw http.ResponseWriter, r *http.Request) {

@@ -42,7 +42,7 @@ func checkReady(h *harness) {
 	assert.Equal(h, answer{Status: 200}, h.Answer(h.adminDo("GET", "/readyz")))
 	assert.Equal(h, `{"status":"ready","writes":"ok","reload":"ok"}`, h.adminDo("GET", "/readyz").Body)
 
-	// What only makes the server less than it could be shows in the body, and leaves it in service.
+	// A failure that leaves the server able to answer shows in the body, and the server stays ready.
 	var refused, failed bool
 	h.serve(func(cfg *server.Config) {
 		cfg.WritesRefused = func() (string, bool) { return "Redis is full", refused }
@@ -90,7 +90,7 @@ func checkAdminList(h *harness) {
 		Handle: h.HandleOf(token), SessionID: h.IDOf(token), CreatedAt: h.Clock.RFC3339(-renewEvery), LastSeenAt: h.Clock.RFC3339(-renewEvery),
 		ExpiresAt: h.Clock.RFC3339(ttl - renewEvery), CreatedIP: "127.0.0.1", IP: "127.0.0.1", UserAgent: "a",
 	}, list[1])
-	assert.NotContains(h, h.adminDo("GET", "/admin/users/"+user+"/sessions").Body, "current", "nobody's session is the administrator's")
+	assert.NotContains(h, h.adminDo("GET", "/admin/users/"+user+"/sessions").Body, "current", "none of the sessions belongs to the administrator")
 }
 
 func checkAdminEndUser(h *harness) {
@@ -103,7 +103,7 @@ func checkAdminEndUser(h *harness) {
 	assert.NotEmpty(h, h.Me(other))
 	assert.Equal(h, `{"revoked":0}`, h.adminDo("DELETE", path).Body)
 	assert.Equal(h, `{"revoked":0}`, h.adminDo("DELETE", "/admin/users/"+h.User()+"/sessions").Body, "an unknown user")
-	assert.Equal(h, user, h.Me(h.Login(user)), "he may log in again")
+	assert.Equal(h, user, h.Me(h.Login(user)), "the user may log in again")
 }
 
 func checkAdminEnd(h *harness) {
@@ -228,7 +228,7 @@ func checkAdminBad(h *harness) {
 	assert.Equal(h, 413, resp.Status)
 	assert.Equal(h, 431, h.adminDo("GET", "/"+strings.Repeat("x", 9000)).Status)
 	long := strings.Repeat("x", 4000)
-	assert.Equal(h, `{"sessions":[]}`, h.adminDo("GET", "/admin/users/"+long+"/sessions").Body, "nobody has such a name")
+	assert.Equal(h, `{"sessions":[]}`, h.adminDo("GET", "/admin/users/"+long+"/sessions").Body, "no user has such a name")
 	assert.Equal(h, `{"revoked":0}`, h.adminDo("DELETE", "/admin/users/"+long+"/sessions").Body)
 }
 

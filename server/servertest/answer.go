@@ -42,7 +42,7 @@ func (h *harness) checkAnswer(listener *wire, req request, r response) {
 	}
 }
 
-// ofProvider reports whether an error is one of mode oidc that is no problem: a page for people, or what a provider gets.
+// ofProvider reports whether an error of mode oidc has a form other than a problem: a page for people, or an answer to the provider.
 func ofProvider(req request, r response) bool {
 	return strings.HasPrefix(req.Path, "/auth/oidc/") && r.Header.Get("Content-Type") != "application/problem+json"
 }

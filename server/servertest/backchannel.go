@@ -21,7 +21,7 @@ func (h *harness) logoutToken(token string) response {
 	})
 }
 
-// at is a person who logs in with this session of the provider.
+// loggedInAt returns a person who has logged in with the provider's session sid.
 func (h *harness) loggedInAt(p *oidctest.Provider, user, sid string) *person {
 	h.Helper()
 	p.Edit(func(b *oidctest.Behaviour) {
@@ -86,9 +86,9 @@ func checkBackChannelRefused(h *harness) {
 	assert.Equal(h, "ann", b.user())
 	token := p.LogoutToken(map[string]any{"sub": "ann"})
 	assert.Equal(h, 200, h.logoutToken(token).Status)
-	assert.Equal(h, 400, h.logoutToken(token).Status, "a token is taken once")
+	assert.Equal(h, 400, h.logoutToken(token).Status, "a token is accepted once")
 	h.Clock.Step(5 * time.Minute)
-	assert.Equal(h, 400, h.logoutToken(token).Status, "and is too old when it is forgotten")
+	assert.Equal(h, 400, h.logoutToken(token).Status, "and the token is too old by the time the server forgets it")
 	assert.NotEmpty(h, h.Events("provider_logout_failed"))
 }
 

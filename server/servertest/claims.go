@@ -88,7 +88,7 @@ func checkClaimsStay(h *harness) {
 	assert.Equal(h, fmt.Sprintf(`{"sub":%q,"groups":["ops"]}`, user), h.Get("/auth/userinfo", h.Cookie(next)).Body)
 	assert.Equal(h, 401, h.Get("/auth/userinfo", h.Cookie(token)).Status)
 	last := h.Token(h.Send(request{Method: "POST", Path: "/auth/login", Head: []string{asJSON, h.Cookie(next)}, Body: fmt.Sprintf(`{"user_id":%q}`, user)}))
-	assert.Equal(h, fmt.Sprintf(`{"sub":%q}`, user), h.Get("/auth/userinfo", h.Cookie(last)).Body, "a login that tells none has none")
+	assert.Equal(h, fmt.Sprintf(`{"sub":%q}`, user), h.Get("/auth/userinfo", h.Cookie(last)).Body, "a login without claims has none")
 }
 
 func checkClaimsRefused(h *harness) {
@@ -134,8 +134,8 @@ func checkClaimsRefused(h *harness) {
 	resp := h.tryClaims(user, of(2049), h.Cookie(token))
 	assert.Equal(h, answer{Status: 403, Code: "claims_too_large"}, h.Answer(resp))
 	assert.Equal(h, user, h.Me(token), "a refused login leaves the carried session alone")
-	assert.Equal(h, answer{Status: 401, Code: "login_refused"}, h.Answer(h.tryClaims("refused", of(2049))), "who may not log in is told no more than that")
-	assert.Equal(h, answer{Status: 422, Code: "invalid_user_id"}, h.Answer(h.tryClaims("", `{"a":1}`)), "first the user ID")
+	assert.Equal(h, answer{Status: 401, Code: "login_refused"}, h.Answer(h.tryClaims("refused", of(2049))), "a person who may not log in learns no more than that")
+	assert.Equal(h, answer{Status: 422, Code: "invalid_user_id"}, h.Answer(h.tryClaims("", `{"a":1}`)), "the user ID is checked first")
 	events := h.Events("login_failed")
 	require.NotEmpty(h, events)
 	assert.True(h, slices.ContainsFunc(events, func(e map[string]any) bool { return e["outcome"] == "claims_too_large" }))
@@ -196,7 +196,7 @@ func checkRemoteHeaders(h *harness) {
 	}
 	for _, resp := range []response{h.Get("/auth/verify"), h.Get("/auth/verify?group=x", h.Cookie(h.loginWith(h.User(), annsClaims)))} {
 		for _, name := range remotes {
-			assert.NotContains(h, resp.Header, name, "a refusal tells nothing")
+			assert.NotContains(h, resp.Header, name, "a refusal names no user")
 		}
 	}
 	token := h.loginWith(h.User(), annsClaims)

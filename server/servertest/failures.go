@@ -44,7 +44,7 @@ func checkStoreDown(h *harness) {
 		assert.Equal(h, answer{Status: 401, Code: "unauthenticated", Cookie: "cleared"}, h.Answer(h.Get("/auth/sessions", h.Cookie("x"))))
 		assert.Equal(h, answer{Status: 204, Code: "", Cookie: "cleared"}, h.Answer(h.Post("/auth/logout")))
 		h.Store.On(nil)
-		assert.Equal(h, user, h.Me(token), "an outage logs nobody out")
+		assert.Equal(h, user, h.Me(token), "no session ends in an outage")
 		assert.Equal(h, user, h.Me(other))
 	}
 }
@@ -117,7 +117,7 @@ func checkLoginEndFails(h *harness) {
 		assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(h.TryLogin(user, line)), name)
 		h.Store.On(nil)
 		watcher := h.Login(user)
-		assert.LessOrEqual(h, len(h.devices(watcher)), 2, "%s: only where the store could not end the new one either does it stay", name)
+		assert.LessOrEqual(h, len(h.devices(watcher)), 2, "%s: the new session stays only if the store could not end it either", name)
 	}
 }
 

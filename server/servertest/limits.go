@@ -61,7 +61,7 @@ func (h *harness) checkEarly(w *wire, name, text string, want answer) {
 	assert.True(h, resp.Close, name)
 }
 
-// FWD-14: what verify says does not depend on the body, so it is not waited for.
+// FWD-14: the answer of verify does not depend on the body, so the server does not wait for the body.
 func checkVerifyBody(h *harness) {
 	token := h.Login(h.User())
 	for _, method := range []string{"GET", "POST", "PUT", "PROPFIND"} {
@@ -96,7 +96,7 @@ func checkHeaderLines(h *harness) {
 			assert.Equal(h, 200, resp.Status, name)
 		}
 		assert.Equal(h, tooMany, h.Answer(h.sendAll(w, line+lines(129)+"\r\n", name)), name)
-		assert.Equal(h, tooMany, h.Answer(h.sendAll(w, line+lines(130), name)), "%s: its end is not waited for", name)
+		assert.Equal(h, tooMany, h.Answer(h.sendAll(w, line+lines(130), name)), "%s: the server does not wait for the end of the block", name)
 		for _, end := range []string{"\r\n", ""} {
 			c = w.Open(h)
 			_, err := io.WriteString(c, line+lines(2)+"\r\n"+line+lines(130)+end)

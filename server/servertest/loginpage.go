@@ -219,8 +219,8 @@ func checkOriginalURL(h *harness) {
 		assert.Equal(h, want, h.returned("X-Original-Url: "+text), text)
 	}
 	const line = "X-Original-URL: https://app.example/x"
-	assert.Equal(h, "https://app.example/x", h.returned(append(forwarded("https", "app.example", "/x"), line)...), "both, of one opinion")
-	assert.Empty(h, h.returned(append(forwarded("https", "app.example", "/y"), line)...), "of two")
+	assert.Equal(h, "https://app.example/x", h.returned(append(forwarded("https", "app.example", "/x"), line)...), "both, and they agree")
+	assert.Empty(h, h.returned(append(forwarded("https", "app.example", "/y"), line)...), "both, and they differ")
 	assert.Empty(h, h.returned(line, line), "twice")
 	assert.Equal(h, "https://app.example/x", h.returned(line, "X-Forwarded-Proto: http", "X-Forwarded-Host: evil.example"), "most proxies send those two with every request")
 }
@@ -240,6 +240,6 @@ func checkLoginPageStoreFailure(h *harness) {
 	token := h.Login(h.User())
 	h.Store.Failing(coatcheck.ErrUnavailable)
 	resp := h.Get("/auth/verify", h.Cookie(token), asBrowser)
-	assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp), "an outage sends nobody to log in")
+	assert.Equal(h, answer{Status: 503, Code: "store_unavailable"}, h.Answer(resp), "no client is sent to the login page in an outage")
 	assert.NotContains(h, resp.Header, "Location")
 }

@@ -39,7 +39,7 @@ func (f modeFunc) Check(_ context.Context, a *login.Attempt) (string, error) { r
 func (modeFunc) UserOf(a *login.Attempt) string                              { return a.UserID }
 func (modeFunc) Traits() login.Traits                                        { return login.Traits{Guesses: login.GuessesNothing} }
 
-// believing decides as login.Open does, but may have taken its time: the server reads the user's mark before.
+// believing decides as login.Open does, but it does not say that it decides at once, so the server reads the user's mark before it.
 var believing = modeFunc(func(a *login.Attempt) (string, error) { return a.UserID, nil })
 
 func (h *harness) serveMode(mode login.Mode, edit func(*server.Config)) {
@@ -106,11 +106,11 @@ func checkLoginName(h *harness) {
 	name := h.User()
 	answerWith := name
 	h.serveMode(modeFunc(func(*login.Attempt) (string, error) { return answerWith, nil }), nil)
-	assert.Equal(h, name, h.Me(h.Login("as he typed it")))
+	assert.Equal(h, name, h.Me(h.Login("as it was typed")))
 	answerWith = ""
-	assert.Equal(h, answer{Status: 503, Code: "login_unavailable", Cookie: ""}, h.Answer(h.TryLogin("x")), "a mode that names nobody")
+	assert.Equal(h, answer{Status: 503, Code: "login_unavailable", Cookie: ""}, h.Answer(h.TryLogin("x")), "a mode that names no user")
 	answerWith = strings.Repeat("x", 257)
-	assert.Equal(h, answer{Status: 503, Code: "login_unavailable", Cookie: ""}, h.Answer(h.TryLogin("x")), "a mode that names nobody who can be")
+	assert.Equal(h, answer{Status: 503, Code: "login_unavailable", Cookie: ""}, h.Answer(h.TryLogin("x")), "a mode that names a user whose ID is too long")
 }
 
 // knowing is a mode that knows the user of a name before it has checked anything.
@@ -133,13 +133,13 @@ func checkLoginRevoked(h *harness) {
 
 	h.serveMode(mode, nil)
 	during = endAll
-	assert.Equal(h, revoked, h.Answer(h.TryLogin(user)), "by the name that he typed")
+	assert.Equal(h, revoked, h.Answer(h.TryLogin(user)), "by the user ID itself")
 	during = func() {}
 	assert.Equal(h, 200, h.TryLogin(user).Status, "begun after it")
 	during = endAll
 	assert.Equal(h, revoked, h.Answer(h.TryLogin("alias of "+user)), "by another name")
 	during = func() {}
-	assert.Equal(h, revoked, h.Answer(h.TryLogin("alias of "+user)), "by another name, it cannot be told which was first")
+	assert.Equal(h, revoked, h.Answer(h.TryLogin("alias of "+user)), "by another name, the server cannot tell whether the login or the end came first")
 
 	h.serveMode(knowing{mode, user}, nil)
 	assert.Equal(h, 200, h.TryLogin("alias of "+user).Status, "unless the mode knows the name beforehand")
@@ -207,7 +207,7 @@ func checkAdmits(h *harness) {
 	assert.Empty(h, h.Me(token))
 	assert.Equal(h, 401, h.Get("/auth/verify", h.Cookie(token)).Status)
 	assert.JSONEq(h, `{"sessions":[]}`, h.adminDo("GET", "/admin/users/"+user+"/sessions").Body)
-	assert.Equal(h, other, h.Me(others), "nobody else is affected")
+	assert.Equal(h, other, h.Me(others), "other users are not affected")
 }
 
 func checkSetNotBefore(h *harness) {
@@ -237,7 +237,7 @@ func checkReauth(h *harness) {
 	token = h.Refresh(token)
 	assert.Equal(h, want, h.Answer(h.Do("DELETE", "/auth/sessions", h.Cookie(token))), "a refresh is no login")
 	own := h.IDOf(token)
-	assert.Equal(h, 204, h.Do("DELETE", "/auth/sessions/"+own, h.Cookie(token)).Status, "its own it may always end")
+	assert.Equal(h, 204, h.Do("DELETE", "/auth/sessions/"+own, h.Cookie(token)).Status, "a session may always end itself")
 }
 
 func checkEndUser(h *harness) {

@@ -72,8 +72,8 @@ func checkHostileLines(h *harness) {
 	}
 }
 
-// LOG-04: 60 lines a minute of each kind of event that anybody can cause, and the count of the others in the next one; what
-// begins and ends sessions is always there.
+// LOG-04: of each kind of event that anybody can cause there are 60 lines a minute, and the next line has the count of the others.
+// Events that begin or end sessions are always logged.
 func checkBoundedLines(h *harness) {
 	one, other := h.Login(h.User()), h.Login("other")
 	const floods = 200
@@ -105,7 +105,7 @@ func checkBoundedLines(h *harness) {
 	assert.Len(h, h.Events("logout"), 2*floods)
 }
 
-// LOG-04: what a login ended before it failed is in the log, with the users.
+// LOG-04: the sessions that a login ended before it failed are in the log, with their users.
 func checkUndoneLogin(h *harness) {
 	user, other := h.User(), h.User()
 	h.Login(user)

@@ -173,7 +173,7 @@ func checkStoreMetrics(h *harness) {
 	assert.Equal(h, metrics{`coatcheck_store_errors_total{operation="mark"}`: 1}, h.grown(series, func() { h.TryLogin(h.User()) }))
 	assert.Equal(h, metrics{`coatcheck_store_errors_total{operation="ping"}`: 1}, h.grown(series, func() { h.adminDo("GET", "/readyz") }))
 	h.Store.On(nil)
-	assert.Equal(h, metrics{}, h.grown(series, func() { h.Get("/auth/me", h.Cookie(madeUp())) }), "what is not there is no error")
+	assert.Equal(h, metrics{}, h.grown(series, func() { h.Get("/auth/me", h.Cookie(madeUp())) }), "a session that is not found is no error")
 	assert.Equal(h, metrics{`coatcheck_store_operation_duration_seconds{operation="end"}`: 1},
 		h.grown([]string{"coatcheck_store_operation"}, func() { h.Post("/auth/logout", h.Cookie(token)) }))
 }

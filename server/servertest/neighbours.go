@@ -180,7 +180,7 @@ func checkTrustedChallenge(h *harness) {
 	h.trusted = true
 	throttle, err := login.NewThrottle(trusted, ledger, ledger, nil)
 	require.NoError(h, err)
-	for _, mode := range []login.Mode{trusted, throttle} { // the program has the second
+	for _, mode := range []login.Mode{trusted, throttle} { // the program uses the second
 		h.serve(func(cfg *server.Config) { cfg.Login = mode })
 		assert.Equal(h, answer{Status: 401, Code: "login_refused"}, h.Answer(h.TryLogin("u")), "%T", mode)
 		assert.Equal(h, 200, h.TryLogin("u", "Authorization: Bearer "+key).Status, "%T", mode)

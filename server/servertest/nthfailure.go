@@ -254,7 +254,7 @@ func checkStoreBlocks(h *harness) {
 		<-entered
 	}
 	start := time.Now()
-	assert.Equal(h, anonymousView, h.Get("/auth/me").Body, "who needs no store is answered")
+	assert.Equal(h, anonymousView, h.Get("/auth/me").Body, "a request that needs no store is answered")
 	health, err := h.admin.Send(request{Method: "GET", Path: "/healthz"})
 	assert.NoError(h, err)
 	assert.Equal(h, 200, health.Status)

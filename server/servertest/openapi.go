@@ -74,7 +74,7 @@ func (h *harness) checkContract(listener *wire, req request, r response) {
 		in.Request = &http.Request{Method: req.Method, Header: http.Header{}}
 	}
 	if !refusedAsItIs(r) {
-		if assert.NoError(h, err, "the server took a request that is none") {
+		if assert.NoError(h, err, "the server accepted a malformed request") {
 			err = openapi3filter.ValidateRequest(h.Context(), in)
 			assert.NoError(h, err, "openapi.yaml does not know this request: %s %s, answered %d", req.Method, req.Path, r.Status)
 		}
@@ -85,8 +85,8 @@ func (h *harness) checkContract(listener *wire, req request, r response) {
 	assert.NoError(h, err, "openapi.yaml does not know this answer: %s %s %d %s", req.Method, req.Path, r.Status, r.Body)
 }
 
-// refusedAsItIs reports whether the server refused the request for its form, or before it had checked that: the suite sends
-// malformed requests on purpose.
+// refusedAsItIs reports whether the server refused the request because of its form, or before it had checked the form: the suite
+// sends malformed requests on purpose.
 func refusedAsItIs(r response) bool {
 	switch r.Status {
 	case 400, 405, 413, 415, 422, 431:

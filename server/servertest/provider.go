@@ -40,7 +40,7 @@ var providerRules = []rule{
 	{name: "routes of other modes", transport: true, check: checkNoProvider},
 }
 
-// person is a browser of somebody who logs in at the provider.
+// person is the browser of a person who logs in at the provider.
 type person struct {
 	*harness
 	at      *oidctest.Provider
@@ -171,7 +171,7 @@ func checkProviderLogin(h *harness) {
 	assert.Equal(h, []string{"ann@example.com"}, verdict.Header["Remote-Email"])
 	assert.Equal(h, []string{"staff,ops"}, verdict.Header["Remote-Groups"])
 	assert.Equal(h, 1, p.Calls("/userinfo"))
-	assert.Equal(h, answer{Status: 405, Code: "method_not_allowed"}, h.Answer(h.Post("/auth/login")), "nobody logs in by a name")
+	assert.Equal(h, answer{Status: 405, Code: "method_not_allowed"}, h.Answer(h.Post("/auth/login")), "there is no login by a name")
 
 	for query, want := range map[string]string{"": "/auth/devices", "?rd=//evil.example": "/auth/devices", "?rd=https%3A%2F%2Fapp.example%2Fx": "https://app.example/x"} {
 		assert.Equal(h, want, h.person(p).login(query).Header.Get("Location"), query)
@@ -226,8 +226,8 @@ func checkProviderTabs(h *harness) {
 	assert.Less(h, size, 5<<10, "attempts leave room in a request's headers")
 	b.cookies["coatcheck-oidc-abcdefgh"] = "junk"
 	b.begin("")
-	assert.NotContains(h, b.cookies, "coatcheck-oidc-abcdefgh", "what is no attempt is cleared")
-	assert.Equal(h, 4, h.Store.Calls("create"), "visitors cost no memory")
+	assert.NotContains(h, b.cookies, "coatcheck-oidc-abcdefgh", "a cookie that holds no attempt is cleared")
+	assert.Equal(h, 4, h.Store.Calls("create"), "attempts create no sessions")
 }
 
 func checkProviderReplaces(h *harness) {
@@ -261,7 +261,8 @@ func checkProviderRemoteUser(h *harness) {
 	}
 }
 
-// A login begins when the callback arrives: what was ended before is no reason to refuse it, and needs one more way to the provider.
+// A login begins when the callback arrives. A user whose sessions were ended before that may log in, after one more redirect to the
+// provider.
 func checkProviderRevoked(h *harness) {
 	p := h.serveProvider(nil, nil)
 	b := h.person(p)
@@ -286,7 +287,7 @@ func checkProviderRevoked(h *harness) {
 	assert.Equal(h, "sub-ann", b.user())
 }
 
-// What is ended while the server asks the provider is ended for the login, too.
+// If a user's sessions are ended while the server asks the provider, the login is refused, too.
 func checkProviderRevokedMeanwhile(h *harness) {
 	p := h.serveProvider(nil, nil)
 	end := func(w http.ResponseWriter, _ *http.Request) {
@@ -297,8 +298,8 @@ func checkProviderRevokedMeanwhile(h *harness) {
 	p.Edit(func(b *oidctest.Behaviour) { b.Handlers = map[string]http.HandlerFunc{"/userinfo": end} })
 	b := h.person(p)
 	resp := b.login("")
-	require.Equal(h, 302, resp.Status, "it may have been before")
+	require.Equal(h, 302, resp.Status, "the end may have come before the login")
 	resp = b.get(b.authorize(resp.Header.Get("Location")))
-	assert.Equal(h, answer{Status: 401, Code: "login_revoked"}, h.Answer(resp), "now the user was known")
+	assert.Equal(h, answer{Status: 401, Code: "login_revoked"}, h.Answer(resp), "the user was known this time")
 	assert.Empty(h, b.session())
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
 )
 
-// Who sends codes that the provider does not know is not asked about after a while, and nobody else is kept out.
+// An address that sends codes which the provider does not know is refused after a while without asking the provider.
 func checkProviderLimit(h *harness) {
 	p := h.serveProvider(nil, nil)
 	usual := p.Behaviour
@@ -34,10 +34,10 @@ func checkProviderLimit(h *harness) {
 	assert.Equal(h, "address", events[0]["outcome"])
 
 	p.Edit(func(b *oidctest.Behaviour) { *b = usual })
-	assert.Equal(h, 429, b.login("").Status, "the address, whoever it is")
+	assert.Equal(h, 429, b.login("").Status, "the address is refused, whoever logs in")
 	h.Clock.Step(2 * time.Second)
 	for range 5 {
-		assert.Equal(h, 303, b.login("").Status, "what succeeds does not count")
+		assert.Equal(h, 303, b.login("").Status, "a login that succeeds does not count")
 	}
 }
 
@@ -66,7 +66,7 @@ func (b *person) repeat(n int) map[answer]int {
 	return got
 }
 
-// Which error a provider has for a code, and whether it has one at all, does not matter: one login is enough to ask it again and again.
+// A login that fails at the provider counts whatever the provider answers: a client can repeat one callback any number of times.
 func checkProviderLimitAnswers(h *harness) {
 	p := h.serveProvider(nil, nil)
 	usual := p.Behaviour
@@ -95,10 +95,10 @@ func checkProviderLimitAnswers(h *harness) {
 		h.Clock.Step(64 * time.Second)
 	}
 	p.Edit(func(b *oidctest.Behaviour) { *b = usual })
-	assert.Equal(h, 303, h.person(p).login("").Status, "the provider is well again")
+	assert.Equal(h, 303, h.person(p).login("").Status, "the provider works again")
 }
 
-// What fails before the provider has a code is no reason to keep an address out, and neither are the operator's mistakes.
+// A login that fails before the provider has a code does not count against the address, and neither does an operator's mistake.
 func checkProviderLimitOthers(h *harness) {
 	p := h.serveProvider(nil, nil)
 	usual := p.Behaviour

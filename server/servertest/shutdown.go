@@ -54,9 +54,9 @@ func checkShutdownOrder(h *harness) {
 	require.Eventually(h, func() bool { resp = ready(); return resp.Status == 503 }, patience, time.Millisecond)
 	assert.Equal(h, "stopping", resp.Code())
 	me, err := h.Wire.Send(request{Method: "GET", Path: "/auth/me"})
-	require.NoError(h, err, "a new request just after readiness went red")
+	require.NoError(h, err, "a new request just after readiness has failed")
 	assert.Equal(h, 200, me.Status)
-	assert.True(h, me.Close, "and is told to leave")
+	assert.True(h, me.Close, "and its connection closes with the answer")
 	_, closed := idle.Statuses(patience)
 	assert.True(h, closed, "an idle connection is closed")
 	require.Eventually(h, func() bool {
@@ -66,7 +66,7 @@ func checkShutdownOrder(h *harness) {
 		}
 		return err != nil
 	}, patience, time.Millisecond, "accepting stops")
-	assert.Equal(h, 503, ready().Status, "the admin listener answers to the last")
+	assert.Equal(h, 503, ready().Status, "the admin listener answers until the end")
 	select {
 	case err := <-down:
 		assert.Fail(h, "Shutdown returned with a request in flight", err)
@@ -78,7 +78,7 @@ func checkShutdownOrder(h *harness) {
 	assert.NotEmpty(h, login.Header["Set-Cookie"])
 	assert.NoError(h, <-down)
 	_, err = httpcontract.DialTCP(h.admin.Addr)
-	assert.Error(h, err, "and then it is gone, too")
+	assert.Error(h, err, "and then the admin listener is closed, too")
 }
 
 func checkShutdownUnderLoad(h *harness) {

@@ -199,7 +199,8 @@ func checkDrips(h *harness) {
 	}
 }
 
-// checkManyDrips wants answers while requests that nobody completes are open, each of which is answered once it is complete.
+// checkManyDrips checks that requests are answered while many others are incomplete, and that each of those is answered once it is
+// complete.
 func checkManyDrips(h *harness) {
 	user := h.User()
 	token := h.Login(user)
@@ -221,13 +222,13 @@ func checkManyDrips(h *harness) {
 
 func checkIdleConnections(h *harness) {
 	c := h.Wire.Open(h)
-	start := time.Now() // before the server answers, which is when its timer begins
+	start := time.Now() // before the answer, because the server's timer begins with it
 	resp, err := c.RoundTrip("GET", request{Method: "GET", Path: "/auth/me", Head: nil, Body: ""}.Text("x"))
 	require.NoError(h, err)
 	require.False(h, resp.Close)
 	statuses, closed := c.Statuses(patience)
 	assert.True(h, closed)
-	assert.Empty(h, statuses, "nothing is said on an idle connection")
+	assert.Empty(h, statuses, "nothing is sent on an idle connection")
 	assert.GreaterOrEqual(h, time.Since(start), idleTimeout)
 }
 

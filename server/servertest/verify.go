@@ -156,7 +156,7 @@ func checkVerifyMalformed(h *harness) {
 		"X-Forwarded-Host: a\r\nX-Forwarded-Host: b", "X-Forwarded-Method: OPTIONS", "X-Original-Url: /healthz", "X-Forwarded-Proto:",
 	} {
 		assert.Equal(h, 401, h.Get("/auth/verify", line).Status, line)
-		assert.Equal(h, 200, h.Get("/auth/verify", line, h.Cookie(token)).Status, "metadata takes nobody's session away, either: %s", line)
+		assert.Equal(h, 200, h.Get("/auth/verify", line, h.Cookie(token)).Status, "metadata does not make a live session invalid, either: %s", line)
 	}
 }
 

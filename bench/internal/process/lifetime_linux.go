@@ -8,5 +8,5 @@ func ownGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// sameGroup is as ownGroup, and a Ctrl-C reaches the process too.
+// sameGroup is like ownGroup, but the process stays in this one's group, so that a Ctrl-C reaches it too.
 func sameGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -108,7 +108,7 @@ func TestUsage(t *testing.T) {
 	before, err := process.CPUOf(os.Getpid())
 	require.NoError(t, err)
 	began, used := time.Now(), before
-	for used.Sub(before).User < 50*time.Millisecond || used.Sub(before).Kernel < 50*time.Millisecond { // reading files takes both
+	for used.Sub(before).User < 50*time.Millisecond || used.Sub(before).Kernel < 50*time.Millisecond { // reading files uses both
 		used, err = process.CPUOf(os.Getpid())
 		require.NoError(t, err)
 		require.Less(t, time.Since(began), 20*time.Second, "this process reads files all the time, and uses no processor time")

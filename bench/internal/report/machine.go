@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Machine is what a result was found on. On systems without /proc the fields that come from there are empty.
+// Machine is the machine that a result was found on. On systems without /proc the fields that come from there are empty.
 type Machine struct {
 	CPU       string  `json:"cpu"`
 	Cores     int     `json:"cores"`
 	MemoryGiB float64 `json:"memory_gib"`
 	Kernel    string  `json:"kernel"`
-	// Load is the load average of the minute before the measurement: what else the machine had to do.
+	// Load is the load average of the minute before the measurement: it shows what else the machine was doing.
 	Load string `json:"load"`
 }
 
@@ -28,7 +28,7 @@ func ThisMachine() Machine {
 		m.MemoryGiB = float64(int(kib/(1<<20)*10)) / 10
 	}
 	if out, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		m.Kernel, _, _ = strings.Cut(strings.TrimSpace(string(out)), "-") // without what a distribution adds
+		m.Kernel, _, _ = strings.Cut(strings.TrimSpace(string(out)), "-") // without the suffix that a distribution adds
 	}
 	if out, err := os.ReadFile("/proc/loadavg"); err == nil {
 		m.Load, _, _ = strings.Cut(string(out), " ")

@@ -1,4 +1,4 @@
-// Package report is what the commands of bench say what they found with: the machine that it was found on, medians and
+// Package report has what the commands of bench need to report their results: a description of the machine, medians and
 // quantiles, files of results, and pages of Markdown with a generated part.
 package report
 

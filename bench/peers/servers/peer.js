@@ -1,4 +1,4 @@
-// What the Node peers have in common: where to listen, which Redis to use, and the view.
+// The code that the Node peers share: where to listen, which Redis to use, and the view.
 import { randomBytes } from "node:crypto";
 import { RedisStore } from "connect-redis";
 import { createClient } from "redis";

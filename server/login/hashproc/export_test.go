@@ -19,7 +19,7 @@ func (p *Pool) Forget() {
 	p.next = time.Time{}
 }
 
-// Process returns the ID of the process that runs, 0 if there is none, and what is closed when it is gone.
+// Process returns the ID of the process that runs, 0 if there is none, and a channel that is closed when the process has ended.
 func (p *Pool) Process() (id int, ended <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -29,8 +29,8 @@ func (p *Pool) Process() (id int, ended <-chan struct{}) {
 	return p.process.cmd.Process.Pid, p.process.ended
 }
 
-// ServePromptly is Serve for a process that has the core when others want it too: on a busy machine one that yields may get
-// none for as long as a test runs.
+// ServePromptly is Serve without yielding the core to other programs: on a busy machine a process that yields may get no processor
+// time for as long as a test runs.
 func ServePromptly(in io.Reader, out io.Writer) error {
 	return (&results{out: gob.NewEncoder(out)}).serve(in)
 }

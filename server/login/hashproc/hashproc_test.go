@@ -24,7 +24,7 @@ import (
 	"github.com/coatcheck/coatcheck/server/login/hashproc"
 )
 
-// The test program is the other process too: its only argument says how that behaves.
+// The test program is also the other process: then its only argument says how it behaves.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && !strings.HasPrefix(os.Args[1], "-") {
 		if err := behave(os.Args[1]); err != nil {
@@ -40,11 +40,11 @@ func behave(how string) error {
 	switch how {
 	case "serve":
 		return hashproc.Serve(os.Stdin, os.Stdout)
-	case "prompt": // it does not give way
+	case "prompt": // it does not yield its core to other programs
 		return hashproc.ServePromptly(os.Stdin, os.Stdout)
-	case "marked": // its tags can be told from those computed here
+	case "marked": // its tags differ from those computed here
 		return reply(1, func(string) string { return marked })
-	case "reversed": // it answers four jobs at a time, the last one first, with their passwords
+	case "reversed": // it waits for four jobs and answers the last one first, each with its own password
 		return reply(4, func(password string) string { return password })
 	case "short":
 		return reply(1, func(string) string { return marked[1:] })
@@ -102,8 +102,8 @@ func little(p *hashproc.Pool, password string) []byte {
 
 func want(password string) []byte { return argon2.IDKey([]byte(password), salt, 2, 16, 1, 32) }
 
-// poolOf returns a pool whose process behaves so, and its log. No test is too slow for its timeout, nor for the pause after a
-// process was given up.
+// poolOf returns a pool whose process behaves that way, and the pool's log. Its timeout, and its pause after a process was given up,
+// are longer than any test takes.
 func poolOf(t *testing.T, how string) (*hashproc.Pool, *testoutput.Buffer) {
 	t.Helper()
 	log := new(testoutput.Buffer)
@@ -148,7 +148,7 @@ func TestComputedOverThere(t *testing.T) {
 	assert.Empty(t, log.String(), "nothing went wrong")
 }
 
-// Whoever asked first and is answered last gets what he asked for.
+// Each caller gets the result of its own job, in whatever order the process answers.
 func TestEachHasHisOwn(t *testing.T) {
 	p, _ := poolOf(t, "reversed")
 	var all sync.WaitGroup
@@ -161,7 +161,7 @@ func TestEachHasHisOwn(t *testing.T) {
 	all.Wait()
 }
 
-// However the other process fails, the hash is right, it is told, and the process is gone.
+// However the other process fails, the hash is right, the log says so once, and the process is gone.
 func TestFailures(t *testing.T) {
 	for _, how := range []string{"silent", "deaf", "senseless", "quit", "short"} {
 		t.Run(how, func(t *testing.T) {
@@ -189,7 +189,7 @@ func TestNoProgram(t *testing.T) {
 	p.Close()
 }
 
-// A process that takes no more, with more than a pipe holds under way, holds up nobody for longer than the timeout.
+// A process that reads nothing, so that the pipe is full, delays no hash for longer than the timeout.
 func TestFullPipe(t *testing.T) {
 	p, _ := poolOf(t, "deaf")
 	p.SetTimeout(20 * time.Millisecond)
@@ -201,7 +201,7 @@ func TestFullPipe(t *testing.T) {
 	all.Wait()
 }
 
-// Close does not wait for a hash, and who waits for it gets it.
+// Close does not wait for a hash, and a caller that waits for one still gets it.
 func TestCloseWhileOneWaits(t *testing.T) {
 	p, _ := poolOf(t, "silent")
 	done := make(chan []byte)

@@ -26,7 +26,7 @@ type Config struct {
 	Duration    time.Duration // how long they count
 }
 
-// Result is what was seen of the requests that count.
+// Result has the figures of the requests that count.
 type Result struct {
 	Requests int64   `json:"requests"`
 	Bytes    int64   `json:"bytes"` // of the responses
@@ -61,7 +61,7 @@ func Run(c Config) (Result, error) {
 		return Result{}, fmt.Errorf("a rate, a duration, requests, and a connection for each of the threads are needed: rate %v, %v, %d requests, %d connections, %d threads",
 			c.Rate, c.Duration, len(c.Requests), c.Connections, c.Threads)
 	}
-	// What the workers need is allocated before they begin. A collection would only delay them.
+	// All memory of the workers is allocated before they begin, and the garbage collector is off, because it would only delay them.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	workers := make([]*worker, c.Threads)
 	for i := range workers {

@@ -59,8 +59,8 @@ func serveNet(ln net.Listener, answer []byte) error {
 	}
 }
 
-// serveEpoll takes the descriptors away from Go's poller: this goroutine accepts connections and gives them to the threads in
-// turn, of which there is one for each core.
+// serveEpoll takes the descriptors away from Go's poller. This goroutine accepts connections and gives them in turn to the threads,
+// one for each core.
 func serveEpoll(ln *net.TCPListener, answer []byte) error {
 	file, err := ln.File()
 	if err != nil {

@@ -1,5 +1,5 @@
-// The least that a session middleware for net/http can do, and what its users could not live with: sessions in one map under one
-// lock, which never expire, have no limit and keep no values. It shows how much of the distance between bare net/http and a
+// The least that a session middleware for net/http can do, which is too little for real use: the sessions are in one map under one
+// lock, never expire, have no limit and keep no values. It shows how much of the distance between bare net/http and a
 // session middleware belongs to looking a session up at all.
 package main
 

@@ -1,5 +1,5 @@
-//! actix-session ships a cookie store and a Redis store, none in memory; this is the least that one can be, so that the
-//! memory table has a row for it: the state as it is, no serialisation, no cleaning up.
+//! actix-session ships a cookie store and a Redis store, but none in memory. This is the simplest possible memory store, so that the
+//! memory table has a row for actix-session: the state as it is, no serialisation, no cleaning up.
 
 use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
 use actix_web::cookie::time::Duration;
