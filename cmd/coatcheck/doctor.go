@@ -15,12 +15,11 @@ import (
 const doctorUsage = `Usage:
   coatcheck doctor [--url https://public.address] [--json] [the flags of serve]
 
-It takes the flags, the environment and the file that "coatcheck serve" takes, and says of each thing that usually goes wrong
-whether it will, or does. Run it on the server's machine and as the server's user. Where a server runs with this
-configuration, it is asked too.
+It takes the flags, the environment and the file that "coatcheck serve" takes, and reports on each thing that usually goes wrong.
+Run it on the server's machine and as the server's user. If a server runs with this configuration, doctor asks that server, too.
 
   --url URL
-        where browsers reach the server; what is between is then looked at, and whether they will keep the cookie
+        where browsers reach the server; doctor then also checks the proxies on the way, and whether browsers keep the cookie
   --json
         print JSON
 

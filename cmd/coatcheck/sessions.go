@@ -29,7 +29,7 @@ It asks the admin listener of a running server. A USER that begins with a dash i
   --json
         print JSON, as the admin API answers it
 
-It takes the flags, the environment and the file of "coatcheck serve" too, and heeds --admin-listen and --admin-key-file among them.
+It takes the flags, the environment and the file of "coatcheck serve" too, and uses --admin-listen and --admin-key-file of them.
 `
 
 // sessionsCall is what the arguments of `coatcheck sessions` ask for.
