@@ -107,19 +107,28 @@ func (b *tab) visit(url string) {
 // eval returns what a JavaScript expression, or the promise that it is, comes to.
 func eval[V any](b *tab, expression string) V {
 	b.Helper()
-	ctx, cancel := b.within()
-	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[V](expression, chromedp.EvalAwaitPromise))
+	v, err := try[V](b, expression)
 	require.NoError(b, err, expression)
 	return v
 }
 
-// until waits for an expression to be true.
+func try[V any](b *tab, expression string) (V, error) {
+	ctx, cancel := b.within()
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.Evaluate[V](expression, chromedp.EvalAwaitPromise))
+}
+
+// until waits for an expression to be true. While the page navigates there is nothing that could evaluate it.
 func (b *tab) until(expression string) {
 	b.Helper()
 	deadline := time.Now().Add(patience)
-	for !eval[bool](b, expression) {
+	for {
+		is, err := try[bool](b, expression)
+		if is {
+			return
+		}
 		if time.Now().After(deadline) {
+			require.NoError(b, err, expression)
 			require.Fail(b, "it never became true", "%s\nthe page:\n%s", expression, eval[string](b, "document.body.innerText"))
 		}
 		time.Sleep(10 * time.Millisecond)
