@@ -60,7 +60,6 @@ func (p *process) stopWithHasher(t *testing.T) (id int, login <-chan int) {
 			break
 		}
 		require.Equal(t, http.StatusOK, <-status)
-		time.Sleep(100 * time.Millisecond) // no other process is started for a while
 	}
 }
 

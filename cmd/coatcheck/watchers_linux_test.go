@@ -185,7 +185,7 @@ func (w *watchers) idleCost(t *testing.T, n int) {
 	share := float64(used()-before) / float64(time.Since(began))
 	t.Logf("%.2f %% of a core while nothing happens", 100*share)
 	if n >= 10_000 && len(w.nodes) == 1 {
-		assert.Less(t, share, 0.02)
+		t.Cleanup(func() { assert.Less(t, share, 0.02) }) // the endings are measured all the same
 	}
 }
 
