@@ -165,9 +165,11 @@ func (s *Server) identity(ctx context.Context, c *fiber.Ctx, answer *oidc.Answer
 	if err != nil {
 		return oidc.Identity{}, err
 	}
+	failed := true // also if a panic ends the request: a login that never ends would count for ever
+	defer func() { end(failed) }()
 	s.setAttempt(c, answer.Clear())
 	id, err := answer.Identity(ctx)
-	end(err != nil && answer.Tried())
+	failed = err != nil && answer.Tried()
 	return id, err
 }
 
