@@ -93,9 +93,10 @@ func scanLimit(h *harness) {
 			assert.True(h, shown[rec.Key], "at most %d with a call", limit)
 		}
 	}
-	for limit := range 3 { // only a part of the store, which may be large
+	// Only a part of the store, which may be large. A call may show nothing, and many do where others keep much in the same Redis.
+	for limit := range 3 {
 		calls, shown := 0, 0
-		h.scanEach(limit+1, h.now, func(*coatcheck.Record) { shown++ }, func() bool { calls++; return calls < 300 })
+		h.scanEach(limit+1, h.now, func(*coatcheck.Record) { shown++ }, func() bool { calls++; return calls < 300 || shown == 0 })
 		assert.NotZero(h, shown)
 	}
 }
