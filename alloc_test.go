@@ -91,7 +91,7 @@ func TestClaimsAreReadWithoutAllocations(t *testing.T) {
 	w := newWorld(t)
 	r := w.open(w.loginWith(t, "", "ann", parsedClaims(t, staff), nil))
 	var groups string
-	allocs := testing.AllocsPerRun(100, func() {
+	allocs := testing.AllocsPerRun(1000, func() {
 		if string(r.EncodedClaims().Groups) == "staff,ops" {
 			groups = "found"
 		}

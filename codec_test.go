@@ -249,7 +249,7 @@ func TestRecordIsReusable(t *testing.T) {
 	assert.Empty(t, rec.UserAgent())
 	assert.False(t, rec.IP().IsValid())
 	raw := encode(t, long)
-	assert.Zero(t, testing.AllocsPerRun(100, func() { _ = rec.Read(someKey, raw) }), "into a used record")
+	assert.Zero(t, testing.AllocsPerRun(1000, func() { _ = rec.Read(someKey, raw) }), "into a used record")
 	bound := append(extended(raw, others), noted(192, 0, 2, 9)...)
 	require.NoError(t, rec.Read(someKey, bound))
 	require.NoError(t, rec.Read(someKey, raw))
@@ -276,11 +276,15 @@ func TestHostileBytesCostLittle(t *testing.T) {
 		}
 	}
 	for name, b := range hostile {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		_ = new(coatcheck.Record).Read(someKey, b)
-		runtime.ReadMemStats(&after)
-		assert.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, uint64(64<<10), name)
+		allocated := uint64(math.MaxUint64)
+		for i := 0; i < 5 && allocated > 64<<10; i++ { // what other goroutines allocate meanwhile is counted as well
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_ = new(coatcheck.Record).Read(someKey, b)
+			runtime.ReadMemStats(&after)
+			allocated = after.TotalAlloc - before.TotalAlloc
+		}
+		assert.LessOrEqual(t, allocated, uint64(64<<10), name)
 	}
 }
 

@@ -165,7 +165,7 @@ func TestParseTokenRefuses(t *testing.T) {
 func TestParseTokenDoesNotAllocate(t *testing.T) {
 	good := []byte(text(coatcheck.NewToken(coatcheck.TagOf("u"))))
 	for _, in := range [][]byte{good, good[:40], bytes.Repeat([]byte{'%'}, 43)} {
-		assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = coatcheck.ParseToken(in) }))
+		assert.Zero(t, testing.AllocsPerRun(1000, func() { _, _ = coatcheck.ParseToken(in) }))
 	}
 }
 
