@@ -10,3 +10,6 @@ func (m *Manager) SinceBoot() time.Duration { return m.sinceBoot() }
 
 // SetWatchEvery sets how often watched sessions are looked at.
 func (m *Manager) SetWatchEvery(every time.Duration) { m.watches.every = every }
+
+// LookAtWatched looks at all watched sessions once.
+func (m *Manager) LookAtWatched() { m.lookAt(m.watches.snapshot(nil, m.watches.none)) }

@@ -3,6 +3,7 @@ package coatcheck
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,10 +37,10 @@ const (
 // a session may end on another node, by its expiry, or because its user was removed, and none of these has an event here.
 // Looking renews no session. A store with a cache answers from it, until an invalidation or the age of the record makes it read anew.
 type watches struct {
-	mu        sync.Mutex
-	all       map[*watch]struct{} // guarded by mu
-	bySession map[Key]int         // guarded by mu
-	none      chan struct{}       // guarded by mu; closed when the last one is removed, which ends the goroutine
+	mu   sync.Mutex
+	of   map[Key][]*watch // by session; guarded by mu
+	n    int              // in all; guarded by mu
+	none chan struct{}    // guarded by mu; closed when the last one is removed, which ends the goroutine
 
 	every time.Duration
 }
@@ -48,7 +49,7 @@ type watches struct {
 type watch struct {
 	key     Key
 	id      ID
-	expires time.Time // as last read; used by the goroutine alone
+	expires time.Time // as last read; used by the goroutine that looks alone
 	ended   func(EndReason)
 	release func() bool // stops waiting for the context; guarded by watches.mu
 }
@@ -79,22 +80,22 @@ func Watch(ctx context.Context, s *Session, ended func(EndReason)) error {
 func (m *Manager) Watchers() int {
 	m.watches.mu.Lock()
 	defer m.watches.mu.Unlock()
-	return len(m.watches.all)
+	return m.watches.n
 }
 
 func (m *Manager) watch(ctx context.Context, w *watch) error {
 	all := &m.watches
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if len(all.all) >= m.policy.MaxWatchers || all.bySession[w.key] >= watchersPerSession {
+	if all.n >= m.policy.MaxWatchers || len(all.of[w.key]) >= watchersPerSession {
 		return ErrTooManyWatchers
 	}
-	if len(all.all) == 0 {
-		all.all, all.bySession, all.none = make(map[*watch]struct{}), make(map[Key]int), make(chan struct{})
+	if all.n == 0 {
+		all.of, all.none = make(map[Key][]*watch), make(chan struct{})
 		go m.lookAtWatched(all.none)
 	}
-	all.all[w] = struct{}{}
-	all.bySession[w.key]++
+	all.of[w.key] = append(all.of[w.key], w)
+	all.n++
 	w.release = context.AfterFunc(ctx, func() { all.remove(w, "") })
 	return nil
 }
@@ -103,23 +104,26 @@ func (m *Manager) watch(ctx context.Context, w *watch) error {
 func (a *watches) remove(w *watch, reason EndReason) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, found := a.all[w]; !found {
+	of := a.of[w.key]
+	i := slices.Index(of, w)
+	if i < 0 {
 		return
 	}
 	w.release()
 	if reason != "" {
 		go w.ended(reason)
 	}
-	delete(a.all, w)
-	if a.bySession[w.key]--; a.bySession[w.key] == 0 {
-		delete(a.bySession, w.key)
+	if len(of) == 1 {
+		delete(a.of, w.key)
+	} else {
+		a.of[w.key] = slices.Delete(of, i, i+1)
 	}
-	if len(a.all) == 0 {
+	if a.n--; a.n == 0 {
 		close(a.none)
 	}
 }
 
-// snapshot appends the watchers to list for the goroutine that ends with none. It appends nothing if that has ended already: the
+// snapshot appends the watchers, those of a session together, to list for the goroutine that ends with none. It appends nothing if that has ended already: the
 // watchers are another goroutine's.
 func (a *watches) snapshot(list []*watch, none <-chan struct{}) []*watch {
 	a.mu.Lock()
@@ -127,8 +131,8 @@ func (a *watches) snapshot(list []*watch, none <-chan struct{}) []*watch {
 	if a.none != none {
 		return list
 	}
-	for w := range a.all {
-		list = append(list, w)
+	for _, of := range a.of {
+		list = append(list, of...)
 	}
 	return list
 }
@@ -157,18 +161,26 @@ func (m *Manager) lookAtWatched(none <-chan struct{}) {
 	}
 }
 
-// lookAt tells those of the watchers whose token opens nothing any more. It gives up when the store is unavailable: every
-// further read might take as long as the store's timeout.
+// lookAt tells those of the watchers whose token opens nothing any more. It reads once for neighbours that watch by the same
+// token. It gives up when the store is unavailable: every further read might take as long as the store's timeout.
 func (m *Manager) lookAt(list []*watch) {
 	var rec Record
-	for _, w := range list {
-		reason, over, err := m.reason(w, &rec)
+	for len(list) > 0 {
+		first, n := list[0], 1
+		for n < len(list) && list[n].key == first.key && list[n].id == first.id {
+			n++
+		}
+		reason, over, err := m.reason(first, &rec)
 		if err != nil {
 			return
 		}
-		if over {
-			m.watches.remove(w, reason)
+		for _, w := range list[:n] {
+			w.expires = first.expires
+			if over {
+				m.watches.remove(w, reason)
+			}
 		}
+		list = list[n:]
 	}
 }
 

@@ -99,6 +99,27 @@ func TestWatchFollowsRenewals(t *testing.T) {
 	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, done))
 }
 
+// Those who watch by the same token cost one read in all, and each token has its own end.
+func TestWatchOfTwoTokens(t *testing.T) {
+	w := newWatchedWorld(t)
+	w.m.SetWatchEvery(time.Hour)
+	token := w.login("u")
+	old := []<-chan coatcheck.EndReason{watched(t.Context(), w, token), watched(t.Context(), w, token), watched(t.Context(), w, token)}
+	next := w.refresh(token).token
+	current := watched(t.Context(), w, next)
+	w.clock.Step(grace)
+	w.store.ops()
+	w.m.LookAtWatched()
+	assert.Equal(t, []string{opLoad, opLoad}, w.store.ops())
+	for _, done := range old {
+		assert.Equal(t, coatcheck.ReasonRotated, reasonOf(t, done))
+	}
+	assert.Equal(t, 1, w.m.Watchers())
+	w.logout(next)
+	w.m.LookAtWatched()
+	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, current))
+}
+
 // A store that does not answer says nothing about a session.
 func TestWatchOutlivesAnOutage(t *testing.T) {
 	w := newWatchedWorld(t)
