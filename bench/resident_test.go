@@ -73,10 +73,7 @@ var filledMemory = sync.OnceValues(func() (*resident, error) {
 // newRedis is a store on a Redis of its own; a negative cacheTTL turns its cache off.
 func newRedis(tb testing.TB, redis *redistest.Server, cacheTTL time.Duration) *redisstore.Store {
 	tb.Helper()
-	store, err := redisstore.New(context.Background(), redisstore.Options{
-		URL: redis.URL(), CacheTTL: cacheTTL, Timeout: 3 * time.Second, Logger: discard(),
-	})
-	require.NoError(tb, err)
+	store := redistest.Store(tb, redisstore.Options{URL: redis.URL(), CacheTTL: cacheTTL, Logger: discard()})
 	tb.Cleanup(func() { require.NoError(tb, store.Close()) })
 	return store
 }

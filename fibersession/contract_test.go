@@ -45,9 +45,7 @@ func TestContract(t *testing.T) {
 func TestContractOnRedis(t *testing.T) {
 	redis := redistest.Start(t)
 	middlewaretest.Run(t, func(t *testing.T) coatcheck.Store {
-		store, err := redisstore.New(t.Context(), redisstore.Options{URL: redis.URL(), Prefix: rand.Text() + ":", Timeout: 3 * time.Second})
-		require.NoError(t, err)
-		return store
+		return redistest.Store(t, redisstore.Options{URL: redis.URL(), Prefix: rand.Text() + ":"})
 	}, driver)
 }
 

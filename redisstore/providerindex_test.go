@@ -15,9 +15,7 @@ import (
 
 // Both indexes of a provider's sessions do the same.
 func TestProviderIndex(t *testing.T) {
-	store, err := redisstore.New(t.Context(), redisstore.Options{URL: redistest.Start(t).URL()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	store := opened(t, redisstore.Options{URL: redistest.Start(t).URL()})
 	for name, x := range map[string]oidc.Index{"memory": oidc.NewMemoryIndex(), "redis": store.ProviderIndex()} {
 		t.Run(name, func(t *testing.T) {
 			ctx, now := t.Context(), time.Now()

@@ -56,7 +56,7 @@ func TestClockSteps(t *testing.T) {
 			if name == "memory" {
 				store, err = shardstore.New(shardstore.Options{Now: clock.now})
 			} else {
-				store, err = redisstore.New(t.Context(), redisstore.Options{URL: redistest.Start(t).URL(), Timeout: 3 * time.Second})
+				store = redistest.Store(t, redisstore.Options{URL: redistest.Start(t).URL()})
 			}
 			require.NoError(t, err)
 			ln := serveStore(t, store, server.Config{

@@ -51,8 +51,6 @@ func TestContractOnRedis(t *testing.T) {
 	redis := redistest.Start(t)
 	servertest.RunStore(t, func(t *testing.T) coatcheck.Store {
 		t.Helper()
-		store, err := redisstore.New(t.Context(), redisstore.Options{URL: redis.URL(), Prefix: rand.Text() + ":", Timeout: 3 * time.Second})
-		require.NoError(t, err)
-		return store
+		return redistest.Store(t, redisstore.Options{URL: redis.URL(), Prefix: rand.Text() + ":"})
 	})
 }

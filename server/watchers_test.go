@@ -111,8 +111,7 @@ func TestWatchersOnTwoNodes(t *testing.T) {
 	redis := redistest.Start(t)
 	var nodes [2]string
 	for i := range nodes {
-		store, err := redisstore.New(t.Context(), redisstore.Options{URL: redis.URL(), Timeout: 3 * time.Second})
-		require.NoError(t, err)
+		store := redistest.Store(t, redisstore.Options{URL: redis.URL()})
 		nodes[i] = serveStore(t, store, server.Config{Policy: coatcheck.Policy{MaxPerUser: 2}, Logger: slog.New(slog.DiscardHandler)}).Addr().String()
 	}
 	here, there := nodes[0], nodes[1]

@@ -104,8 +104,7 @@ func onRedis(t *testing.T, nodes int) (all []coatcheck.Store) {
 	t.Helper()
 	redis := redistest.Start(t)
 	for range nodes {
-		s, err := redisstore.New(t.Context(), redisstore.Options{URL: redis.URL(), Timeout: 3 * time.Second})
-		require.NoError(t, err)
+		s := redistest.Store(t, redisstore.Options{URL: redis.URL()})
 		t.Cleanup(func() { assert.NoError(t, s.Close()) })
 		all = append(all, s)
 	}

@@ -70,8 +70,7 @@ func memory(t *testing.T, opt shardstore.Options) coatcheck.Store {
 
 func onRedis(t *testing.T, url, prefix string, cache time.Duration) coatcheck.Store {
 	t.Helper()
-	store, err := redisstore.New(t.Context(), redisstore.Options{URL: url, Prefix: prefix, CacheTTL: cache, Timeout: 3 * time.Second})
-	require.NoError(t, err)
+	store := redistest.Store(t, redisstore.Options{URL: url, Prefix: prefix, CacheTTL: cache})
 	t.Cleanup(func() { assert.NoError(t, store.Close()) })
 	return store
 }

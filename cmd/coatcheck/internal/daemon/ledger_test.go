@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
@@ -16,8 +15,7 @@ import (
 // The store does not know of logins, and the logins do not know of Redis; this test has both.
 func TestRedisLedger(t *testing.T) {
 	redis := redistest.Start(t)
-	store, err := redisstore.New(t.Context(), redisstore.Options{URL: redis.URL()})
-	require.NoError(t, err)
+	store := redistest.Store(t, redisstore.Options{URL: redis.URL()})
 	t.Cleanup(func() { assert.NoError(t, store.Close()) })
 	ledgertest.Run(t, func(_ *testing.T, rule login.Rule) login.Ledger {
 		return store.Ledger(rand.Text(), rule.Forget, rule.Delays)

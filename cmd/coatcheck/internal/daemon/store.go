@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"log/slog"
 	"time"
 
@@ -30,6 +31,9 @@ func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
 	opt := c.Redis
 	opt.Logger = log
 	store, err := redisstore.New(ctx, opt)
+	for errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil { // it listens, and is busy: many nodes may start at once
+		store, err = redisstore.New(ctx, opt)
+	}
 	if errors.Is(err, redisstore.ErrEviction) {
 		return nil, fmt.Errorf("%w, or overrule this with --redis-allow-eviction", err)
 	}
