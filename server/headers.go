@@ -1,6 +1,10 @@
 package server
 
-import "github.com/valyala/fasthttp"
+import (
+	"github.com/valyala/fasthttp"
+
+	"github.com/coatcheck/coatcheck/server/internal/conn"
+)
 
 // baseHeaders are the headers that every response begins with, because it is about one person and not meant to be rendered. A
 // handler may override them; one that resets the response calls begin again.
@@ -33,6 +37,7 @@ func newBaseHeaders(cors bool) *baseHeaders {
 // begin resets the response to these headers.
 func (b *baseHeaders) begin(ctx *fasthttp.RequestCtx) {
 	ctx.Response.ResetBody()
+	conn.ReclaimAnswer(ctx)
 	if ctx.IsTLS() {
 		b.https.CopyTo(&ctx.Response.Header)
 	} else {

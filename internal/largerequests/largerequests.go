@@ -31,10 +31,12 @@ func All(maxHeader int) []string {
 	for i := range 16 { // each makes another line the long one, the last of them by its name
 		all = append(all, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat("x", room-4*i)+"\r\n\r\n", line+strings.Repeat("a:\r\n", i)+strings.Repeat("x", room-4*i)+":\r\n\r\n")
 	}
-	for i := range 60 { // the same with lines that are not large one by one
+	for i := 59; i >= 0; i-- { // the same with lines that are not large one by one
 		all = append(all, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat("x", 1000-4*i)+"\r\n\r\n")
 	}
-	return append(all, strings.Repeat(Small, 3))
+	all = append(all, line+"Trailer: "+strings.Repeat("a,b,", 600)+"c\r\n\r\n", line+"Cookie: "+strings.Repeat("a=;", 950)+"\r\n\r\n")
+	// At last many lines of which none is large, and their sum is not either.
+	return append(all, line+strings.Repeat("a: "+strings.Repeat("x", 90)+"\r\n", 31)+"\r\n", strings.Repeat(Small, 3))
 }
 
 // Small is a request as small as they come.

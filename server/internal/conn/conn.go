@@ -34,7 +34,8 @@ type trackedConn struct {
 	state    atomic.Int32 // written by the goroutine that serves the connection
 	unread   atomic.Bool  // the client may be sending what will not be read; written by DiscardInput
 	lines    lineCounter
-	held     int // how much the buffers of fasthttp may have grown, see buffers.go
+	grown    grown
+	large    bool // the request before was one whose memory was dropped
 	untrack  sync.Once
 	onClose  func() // called by Close once, if not nil
 }
