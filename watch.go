@@ -166,16 +166,17 @@ func (m *Manager) lookAtWatched(none <-chan struct{}) {
 func (m *Manager) lookAt(list []*watch) {
 	var rec Record
 	for len(list) > 0 {
-		first, n := list[0], 1
-		for n < len(list) && list[n].key == first.key && list[n].id == first.id {
+		n := 1
+		for n < len(list) && list[n].key == list[0].key && list[n].id == list[0].id {
 			n++
 		}
-		reason, over, err := m.reason(first, &rec)
+		last := list[n-1] // the one that began last has read the latest expiry
+		reason, over, err := m.reason(last, &rec)
 		if err != nil {
 			return
 		}
 		for _, w := range list[:n] {
-			w.expires = first.expires
+			w.expires = last.expires
 			if over {
 				m.watches.remove(w, reason)
 			}

@@ -75,9 +75,13 @@ func (s *Server) sendToProvider(c *fiber.Ctx, w oidc.Wanted) error {
 
 // attempts returns the request's cookies of logins that are on their way.
 func (s *Server) attempts(c *fiber.Ctx) (found []oidc.Cookie) {
-	for name, value := range c.Request().Header.Cookies() {
-		if strings.HasPrefix(string(name), s.provider.CookiePrefix()) {
-			found = append(found, oidc.Cookie{Name: string(name), Value: string(value)})
+	// fasthttp's Cookies would remember each cookie for as long as the connection lives.
+	for _, line := range c.Request().Header.PeekAll(fiber.HeaderCookie) {
+		for pair := range strings.SplitSeq(string(line), ";") {
+			name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			if strings.HasPrefix(name, s.provider.CookiePrefix()) {
+				found = append(found, oidc.Cookie{Name: name, Value: value})
+			}
 		}
 	}
 	return found

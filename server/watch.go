@@ -72,7 +72,8 @@ func (w *watcher) serve(stream *conn.Stream, resp *fasthttp.Response) {
 		if _, err := stream.Write(b); err != nil {
 			return
 		}
-		if err := stream.Wait(time.Until(time.Now().Add(watchComment).Truncate(watchTick))); err != nil {
+		now := time.Now()
+		if err := stream.Wait(now.Add(watchComment).Truncate(watchTick).Sub(now)); err != nil {
 			if errors.Is(err, conn.ErrDraining) {
 				w.end(stream, nil) // the client comes back, to another node
 			}

@@ -26,7 +26,7 @@ func All(maxHeader int) []string {
 		"POST /auth/logout HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\na: " + strings.Repeat("x", room) + "\r\n\r\n",
 		"POST /auth/logout HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 16384\r\n\r\n" + strings.Repeat("x", 16<<10),
 		"OPTIONS /auth/me HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: " +
-			"GET\r\nAccess-Control-Request-Headers: " + strings.Repeat("x", room) + "\r\n\r\n",
+			"GET\r\nAccess-Control-Request-Headers: " + strings.Repeat("x", 1000) + "\r\n\r\n", // after a larger one the server closes
 	}
 	for i := range 16 { // each makes another line the long one, the last of them by its name
 		all = append(all, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat("x", room-4*i)+"\r\n\r\n", line+strings.Repeat("a:\r\n", i)+strings.Repeat("x", room-4*i)+":\r\n\r\n")
@@ -34,9 +34,31 @@ func All(maxHeader int) []string {
 	for i := 59; i >= 0; i-- { // the same with lines that are not large one by one
 		all = append(all, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat("x", 1000-4*i)+"\r\n\r\n")
 	}
-	all = append(all, line+"Trailer: "+strings.Repeat("a,b,", 600)+"c\r\n\r\n", line+"Cookie: "+strings.Repeat("a=;", 950)+"\r\n\r\n")
 	// At last many lines of which none is large, and their sum is not either.
 	return append(all, line+strings.Repeat("a: "+strings.Repeat("x", 90)+"\r\n", 31)+"\r\n", strings.Repeat(Small, 3))
+}
+
+// Shifting returns sequences of requests whose parts fasthttp keeps in other places than those where they stood, or in more memory
+// than they took on the wire.
+func Shifting() map[string][]string {
+	const line = "GET /auth/me HTTP/1.1\r\nHost: x\r\n"
+	var lines, before, connection, folded []string
+	for i := 31; i >= 0; i-- {
+		long := strings.Repeat("x", 2800) + "\r\n\r\n"
+		lines = append(lines, line+strings.Repeat("a:\r\n", i)+"b: "+long)
+		before = append(before, line+strings.Repeat("Connection: a\r\n", i)+"b: "+long)
+		connection = append(connection, line+strings.Repeat("Connection: a\r\n", i)+"Connection: "+long)
+		folded = append(folded, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat(strings.Repeat("x", 80)+"\r\n ", max(0, 29-i))+"x\r\n\r\n")
+	}
+	names := ""
+	for i := range 670 {
+		names += fmt.Sprint(100+i) + ","
+	}
+	return map[string][]string{
+		"lines": lines, "behind Connection": before, "Connection": connection, "folded lines": folded,
+		"Trailer": {line + "Trailer: " + names + "c\r\n\r\n"},
+		"Cookie":  {line + "Cookie: " + strings.Repeat("a=;", 950) + "\r\n\r\n"},
+	}
 }
 
 // Small is a request as small as they come.

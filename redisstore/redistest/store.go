@@ -20,6 +20,7 @@ func Store(t testing.TB, opt redisstore.Options) *redisstore.Store {
 	for end := time.Now().Add(time.Minute); ; {
 		store, err := redisstore.New(t.Context(), opt)
 		if errors.Is(err, coatcheck.ErrUnavailable) && time.Now().Before(end) {
+			time.Sleep(50 * time.Millisecond)
 			continue
 		}
 		require.NoError(t, err)

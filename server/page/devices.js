@@ -85,8 +85,7 @@ let watching = null; // the EventSource that waits for the end of this session
 function watch() {
   const wanted = !document.hidden && !$("signed-in").hidden;
   if (!wanted) {
-    watching?.close();
-    watching = null;
+    unwatch();
   } else if (!watching) {
     watching = new EventSource("watch");
     watching.addEventListener("ended", (event) => gone(JSON.parse(event.data).reason));
@@ -95,10 +94,14 @@ function watch() {
   }
 }
 
-// gone shows that the session has ended elsewhere. A newer token of the same session is watched in its turn.
-async function gone(reason) {
+function unwatch() {
   watching?.close();
   watching = null;
+}
+
+// gone shows that the session has ended elsewhere. A newer token of the same session is watched in its turn.
+async function gone(reason) {
+  unwatch();
   if (reason !== "rotated") $("ask").close("");
   const focus = await load();
   if (focus !== $("in")) return;
@@ -183,8 +186,11 @@ async function endOthers() {
 }
 
 async function signOut() {
+  unwatch(); // or a request to watch that is on its way is refused
   const answer = await call("POST", "logout");
-  return answer.status === 204 ? ended("You are signed out.") : refused(answer);
+  if (answer.status === 204) return ended("You are signed out.");
+  watch();
+  return refused(answer);
 }
 
 async function signIn(field) {

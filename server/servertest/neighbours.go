@@ -110,7 +110,10 @@ func checkCORS(h *harness) {
 			assert.NotContains(h, resp.Header, "Access-Control-Allow-Methods")
 		}
 	}
-	resp := h.Do("GET", "/auth/me", "Origin: "+good, "Origin: https://evil.example")
+	many := strings.Repeat("x-one,", 200) + "x-last"
+	resp := h.Do("OPTIONS", "/auth/login", "Origin: "+good, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: "+many)
+	assert.Equal(h, []string{many}, resp.Header["Access-Control-Allow-Headers"])
+	resp = h.Do("GET", "/auth/me", "Origin: "+good, "Origin: https://evil.example")
 	h.checkCORS(resp, "two origins", false)
 	assert.Equal(h, 405, h.Do("OPTIONS", "/auth/login", "Origin: "+good).Status, "OPTIONS that asks for nothing is no preflight")
 }

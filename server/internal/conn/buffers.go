@@ -24,7 +24,7 @@ const (
 )
 
 // keptApart are the headers that fasthttp keeps in buffers of their own. The others have buffers in turn.
-var keptApart = [...]string{"host", "user-agent", "content-type", "content-length", "connection", "transfer-encoding", "trailer"}
+var keptApart = [...]string{"host", "user-agent", "content-type", "content-length"}
 
 // grown is how much fasthttp's buffers may have grown by the requests of a connection.
 type grown struct {
@@ -42,11 +42,15 @@ func (g *grown) part(i, n int) {
 
 // request notes the parts of a request, and reports whether the buffers are still as small as they may be.
 func (g *grown) request(req *fasthttp.Request) bool {
+	if len(req.Header.PeekTrailerKeys()) > 0 { // a name of two bytes is remembered in 24 and a buffer
+		return false
+	}
 	g.part(0, uriWeight*len(req.Header.RequestURI())+queryWeight*len(req.URI().QueryString()))
 	next := 1 + len(keptApart)
 	for raw := req.Header.RawHeaders(); len(raw) > 0 && g.sum <= maxHeld; {
 		line := raw[:bytes.IndexByte(raw, '\n')+1]
-		if len(line) == 0 { // the last one has an end, or fasthttp would not have taken it
+		// The last line has an end, or fasthttp would not have taken it; what a line begins that is folded, is remembered as one.
+		if len(line) == 0 || line[0] == ' ' || line[0] == '\t' {
 			return false
 		}
 		raw = raw[len(line):]
@@ -66,7 +70,7 @@ func (g *grown) request(req *fasthttp.Request) bool {
 // apart returns the place of a line's name in keptApart; -1 if it is not there.
 func apart(line []byte) int {
 	switch line[0] | 0x20 {
-	case 'h', 'u', 'c', 't':
+	case 'h', 'u', 'c':
 		for i, name := range keptApart {
 			if len(line) > len(name) && line[len(name)] == ':' && bytes.EqualFold(line[:len(name)], []byte(name)) {
 				return i
