@@ -115,8 +115,8 @@ func TestDockerfile(t *testing.T) {
 	}
 	build, err := os.ReadFile("../../go.mod")
 	require.NoError(t, err)
-	minor := regexp.MustCompile(`\ngo (1\.\d+)`).FindSubmatch(build)[1]
-	assert.Contains(t, text, "\nARG GO_IMAGE=golang:"+string(minor)+"-")
+	version := regexp.MustCompile(`\ngo (1\.\S+)`).FindSubmatch(build)[1]
+	assert.Regexp(t, `\nARG GO_IMAGE=golang:`+regexp.QuoteMeta(string(version))+`-bookworm@sha256:[0-9a-f]{64}\n`, text)
 	assert.Equal(t, []string{"$GO_IMAGE", "scratch"}, basesOf(text), "none but the first can be pinned, and needs it")
 }
 
