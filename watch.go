@@ -170,13 +170,14 @@ func (m *Manager) lookAt(list []*watch) {
 		for n < len(list) && list[n].key == list[0].key && list[n].id == list[0].id {
 			n++
 		}
-		last := list[n-1] // the one that began last has read the latest expiry
-		reason, over, err := m.reason(last, &rec)
+		// Others may have begun before a renewal.
+		informed := slices.MaxFunc(list[:n], func(a, b *watch) int { return a.expires.Compare(b.expires) })
+		reason, over, err := m.reason(informed, &rec)
 		if err != nil {
 			return
 		}
 		for _, w := range list[:n] {
-			w.expires = last.expires
+			w.expires = informed.expires
 			if over {
 				m.watches.remove(w, reason)
 			}

@@ -120,6 +120,31 @@ func TestWatchOfTwoTokens(t *testing.T) {
 	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, current))
 }
 
+// Of those who watch by the same token one may have begun before a renewal, and another have read since: both are told what the latter
+// knows.
+func TestWatchKnowsTheLatestExpiry(t *testing.T) {
+	w := newWatchedWorld(t)
+	w.m.SetWatchEvery(time.Hour)
+	token := w.login("u")
+	old := watched(t.Context(), w, token)
+	w.clock.Step(ttl - renew)
+	var newer <-chan coatcheck.EndReason
+	w.store.before = func(_ context.Context, op string) error { // as the old one is looked at
+		if op == opLoad && newer == nil {
+			newer = make(chan coatcheck.EndReason)
+			newer = watched(t.Context(), w, token)
+			w.do(token, func(*coatcheck.Session) {})
+		}
+		return nil
+	}
+	w.m.LookAtWatched()
+	w.clock.Step(2 * renew)
+	w.logout(token)
+	w.m.LookAtWatched()
+	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, old))
+	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, newer))
+}
+
 // A store that does not answer says nothing about a session.
 func TestWatchOutlivesAnOutage(t *testing.T) {
 	w := newWatchedWorld(t)
