@@ -123,8 +123,8 @@ func (a *watches) remove(w *watch, reason EndReason) {
 	}
 }
 
-// snapshot appends the watchers, those of a session together, to list for the goroutine that ends with none. It appends nothing if that has ended already: the
-// watchers are another goroutine's.
+// snapshot appends the watchers, those of a session together, to list for the goroutine that ends with none. It appends nothing if
+// that has ended already: the watchers are another goroutine's.
 func (a *watches) snapshot(list []*watch, none <-chan struct{}) []*watch {
 	a.mu.Lock()
 	defer a.mu.Unlock()
