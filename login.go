@@ -46,7 +46,7 @@ var started = time.Now()
 func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 	switch {
 	case !r.marked: // the login begins with Create
-		r.mark, r.markedAt = AnyMark, r.m.sinceBoot()
+		r.mark = AnyMark
 	case r.markOf != r.user:
 		// The user became known only with the credential check, so the user's mark at the time when the login began is not known.
 		// Therefore any mark refuses the login.
@@ -83,8 +83,10 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 }
 
 // outlivedMark reports whether the login has taken so long that the user's sessions may have been ended since it began and
-// the mark of that is gone.
-func (r *Request) outlivedMark() bool { return r.m.sinceBoot()-r.markedAt >= MarkLife }
+// the mark of that is gone. A login that begins with Create read no mark; it does not pay for the clock, a system call each time.
+func (r *Request) outlivedMark() bool {
+	return r.mark != AnyMark && r.m.sinceBoot()-r.markedAt >= MarkLife
+}
 
 // leave ends the sessions that the request carried. If it finds that their values were not the last, it corrects the new
 // session, r.next: it merges newer values in, and takes out the values of a session that had ended before.

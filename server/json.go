@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
+	"slices"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -22,15 +22,16 @@ func (s *Server) readLogin(req *fasthttp.Request) (a *login.Attempt, remember bo
 	if !oneContentType(&req.Header) || !isJSON(req.Header.ContentType()) || len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
 		return nil, false, problemMediaType
 	}
-	known := []string{"user_id", "password", "remember", "claims"}
+	known := loginMembers
 	if !s.traits.TakesClaims {
 		known = known[:len(known)-1]
 	}
-	members, ok := readObject(req.Body(), known...)
+	members, ok := readObject(req.Body(), known)
 	if !ok {
 		return nil, false, problemBadJSON
 	}
-	if raw, ok := members["remember"]; ok {
+	userID, password, rememberMe, claims := members[0], members[1], members[2], members[3]
+	if raw := rememberMe; raw != nil {
 		remember = string(raw) == "true"
 		if !remember && string(raw) != "false" {
 			return nil, false, problemBadJSON
@@ -41,19 +42,14 @@ func (s *Server) readLogin(req *fasthttp.Request) (a *login.Attempt, remember bo
 		a.Authorization = lines[0]
 	}
 	// A password that is not a string counts as none: a mode that needs a password refuses the login as for a wrong one.
-	if raw := members["password"]; len(raw) > 0 && raw[0] == '"' {
-		var password string
-		if json.Unmarshal(raw, &password) != nil {
-			return nil, false, problemBadJSON
-		}
-		a.Password = []byte(password)
+	if text, isText := jsonText(password); isText {
+		a.Password = []byte(text)
 	}
-	raw := members["user_id"]
-	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &a.UserID) != nil || !validUserID(a.UserID) {
+	if a.UserID, ok = jsonText(userID); !ok || !validUserID(a.UserID) {
 		return nil, false, problemUserID
 	}
-	if raw := members["claims"]; raw != nil {
-		if a.Claims, err = coatcheck.ParseClaims(raw); errors.Is(err, coatcheck.ErrClaims) || raw[0] != '{' {
+	if claims != nil {
+		if a.Claims, err = coatcheck.ParseClaims(claims); errors.Is(err, coatcheck.ErrClaims) || claims[0] != '{' {
 			return nil, false, problemClaims
 		}
 		a.ClaimsTooLarge = err
@@ -88,42 +84,79 @@ func validUserID(s string) bool {
 }
 
 // readObject reads one JSON object that has no members but the known ones (RFC 8259, read strictly: no duplicate member, no
-// bytes after the object, valid UTF-8, no lone surrogate escapes, which encoding/json would silently replace).
-func readObject(body []byte, known ...string) (map[string]json.RawMessage, bool) {
+// bytes after the object, valid UTF-8, no lone surrogate escapes, which encoding/json would silently replace). It returns the
+// members' values in the order of known, nil for one that is not there. encoding/json decides what is valid; its Decoder, which
+// would also find the members, takes six times as long and 16 allocations, a fifth of a login.
+func readObject(body []byte, known []string) (values [maxMembers][]byte, ok bool) {
 	if !utf8.Valid(body) || !json.Valid(body) || loneSurrogate(body) {
-		return nil, false
+		return values, false
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, false
+	rest := afterSpace(body)
+	if rest[0] != '{' {
+		return values, false
 	}
-	members := make(map[string]json.RawMessage, len(known))
-	for d.More() {
-		t, err := d.Token()
-		name, isName := t.(string)
-		if _, twice := members[name]; err != nil || !isName || twice || !contains(known, name) {
-			return nil, false
+	for rest = afterSpace(rest[1:]); rest[0] != '}'; {
+		end := valueEnd(rest)
+		name, ok := jsonText(rest[:end])
+		i := slices.Index(known, name)
+		if !ok || i < 0 || values[i] != nil {
+			return values, false
 		}
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return nil, false
+		rest = afterSpace(rest[end:])
+		rest = afterSpace(rest[len(":"):])
+		end = valueEnd(rest)
+		values[i], rest = rest[:end], afterSpace(rest[end:])
+		if rest[0] == ',' {
+			rest = afterSpace(rest[1:])
 		}
-		members[name] = raw
 	}
-	if _, err := d.Token(); err != nil {
-		return nil, false
-	}
-	_, err := d.Token()
-	return members, err == io.EOF
+	return values, true
 }
 
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
+// loginMembers are the members of a login's body; the last one only if the mode takes claims.
+var loginMembers = []string{"user_id", "password", "remember", "claims"}
+
+// maxMembers is how many members readObject may know.
+const maxMembers = 4
+
+// jsonText returns what a JSON string means, and whether b, a valid JSON value or nil, is one.
+func jsonText(b []byte) (text string, ok bool) {
+	switch {
+	case len(b) == 0 || b[0] != '"':
+		return "", false
+	case bytes.IndexByte(b, '\\') < 0:
+		return string(b[1 : len(b)-1]), true
+	}
+	return text, json.Unmarshal(b, &text) == nil
+}
+
+func afterSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
+
+// valueEnd returns where the JSON value ends that b, a part of valid JSON, begins with.
+func valueEnd(b []byte) int {
+	depth, inString := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+			if depth == 0 && !inString {
+				return i + 1
+			}
+		case inString:
+		case c == '{' || c == '[':
+			depth++
+		case depth == 0 && (c == ',' || c == '}' || c == ']' || c <= ' '): // of a number, true, false or null
+			return i
+		case c == '}' || c == ']':
+			depth--
+			if depth == 0 {
+				return i + 1
+			}
 		}
 	}
-	return false
+	return len(b)
 }
 
 // loneSurrogate reports whether valid JSON has a \u escape that is half of a surrogate pair.
