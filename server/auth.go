@@ -56,7 +56,7 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	s.audit.began(r)
 	s.audit.replaced(r, carriedUser, carried)
-	s.metrics.login(outcomeOK)
+	s.metrics.loginsOK.Inc()
 	return writeView(c, r)
 }
 

@@ -27,6 +27,7 @@ type metrics struct {
 	damaged, crossSite           prometheus.Counter
 	ended                        map[string]prometheus.Counter // by reason; never changes
 	logins                       *prometheus.CounterVec
+	loginsOK                     prometheus.Counter // of logins
 	store                        *storeMetrics
 
 	all []prometheus.Collector
@@ -86,6 +87,7 @@ func newMetrics() *metrics {
 	for _, outcome := range outcomes {
 		m.logins.WithLabelValues(outcome) // so that each outcome is there from the start, and its first failure is an increase
 	}
+	m.loginsOK = m.logins.WithLabelValues(outcomeOK)
 	m.devices = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "coatcheck_dbsc_requests_total",
 		Help: "Requests of devices, by route (register, refresh) and outcome: ok; challenge (a refresh that was told what to sign); refused (a " +

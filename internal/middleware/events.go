@@ -70,6 +70,9 @@ func NewEvents(log *slog.Logger, now func() time.Time) *Events {
 // event, and the next line of the kind says how many were omitted. Events that are kept are always written. An attribute
 // that is costly is a slog.LogValuer, which is asked only if the line is written.
 func (e *Events) Write(client netip.Addr, level slog.Level, event, outcome string, attrs ...slog.Attr) {
+	if !e.log.Enabled(context.Background(), level) {
+		return
+	}
 	all := append([]slog.Attr{
 		slog.String("event", event), slog.String("outcome", outcome), slog.String("client", client.String()),
 	}, attrs...)

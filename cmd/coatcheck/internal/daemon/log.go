@@ -14,25 +14,21 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// logHandler writes log lines as the configuration says, in UTC, so that the lines of several machines can be compared.
+// logHandler writes log lines as the configuration says.
 func logHandler(c *config.Config, w io.Writer) slog.Handler {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		level = slog.LevelInfo // cannot happen: the setting is one of the words that slog knows
 	}
-	opt := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && a.Key == slog.TimeKey {
-			a.Value = slog.TimeValue(a.Value.Time().UTC())
-		}
-		return a
-	}}
+	opt := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "text" {
 		return slog.NewTextHandler(w, opt)
 	}
 	return slog.NewJSONHandler(w, opt)
 }
 
-// newLog returns a log that goes to out, in which no other lines push out what begins and ends sessions.
+// newLog returns a log that goes to out, in which no other lines push out what begins and ends sessions. Its times are in UTC, so
+// that the lines of several machines can be compared.
 func newLog(out *asynclog.Writer, handler func(io.Writer) slog.Handler) *slog.Logger {
 	return slog.New(twoHandlers{kept: handler(out.Kept()), others: handler(out)})
 }
@@ -45,6 +41,7 @@ func (h twoHandlers) Enabled(ctx context.Context, level slog.Level) bool {
 }
 
 func (h twoHandlers) Handle(ctx context.Context, record slog.Record) error {
+	record.Time = record.Time.UTC()
 	if middleware.Kept(ctx) {
 		return h.kept.Handle(ctx, record)
 	}
