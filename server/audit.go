@@ -41,6 +41,9 @@ func (a *audit) refreshed(r *coatcheck.Request) {
 
 // began logs a login: the user whose session began.
 func (a *audit) began(r *coatcheck.Request) {
+	if !a.Writes(slog.LevelInfo) {
+		return
+	}
 	a.Write(r.Client().IP, slog.LevelInfo, middleware.EventLogin, "ok", middleware.User(r.UserID()), slog.String("session_id", r.ID().String()), middleware.Expires(&r.Session))
 }
 

@@ -70,7 +70,7 @@ func NewEvents(log *slog.Logger, now func() time.Time) *Events {
 // event, and the next line of the kind says how many were omitted. Events that are kept are always written. An attribute
 // that is costly is a slog.LogValuer, which is asked only if the line is written.
 func (e *Events) Write(client netip.Addr, level slog.Level, event, outcome string, attrs ...slog.Attr) {
-	if !e.log.Enabled(context.Background(), level) {
+	if !e.Writes(level) {
 		return
 	}
 	all := append([]slog.Attr{
@@ -79,13 +79,16 @@ func (e *Events) Write(client netip.Addr, level slog.Level, event, outcome strin
 	e.Log(level, event, "audit", all...)
 }
 
+// Writes reports whether lines of this level are written at all.
+func (e *Events) Writes(level slog.Level) bool { return e.log.Enabled(context.Background(), level) }
+
 // Log is Write for a line that is no audit event; event is its kind.
 func (e *Events) Log(level slog.Level, event, msg string, attrs ...slog.Attr) {
 	if isKept(event) {
 		e.log.LogAttrs(keptContext, level, msg, attrs...)
 		return
 	}
-	if !e.log.Enabled(context.Background(), level) {
+	if !e.Writes(level) {
 		return
 	}
 	show, omitted := e.count(event)
@@ -185,7 +188,7 @@ func (e *Events) Finished(r *coatcheck.Request, err error) {
 	if rep.NotNoted > 0 {
 		e.StoreFailed(r.Client().IP, fmt.Errorf("the session was not renewed, which is left to its next request: %w", rep.NotNotedFor))
 	}
-	if rep.Renewed > 0 && len(r.RawUserID()) > 0 && e.log.Enabled(context.Background(), slog.LevelDebug) {
+	if rep.Renewed > 0 && len(r.RawUserID()) > 0 && e.Writes(slog.LevelDebug) {
 		e.Write(r.Client().IP, slog.LevelDebug, eventRenew, "ok", User(r.UserID()), slog.String("session_id", r.ID().String()), Expires(&r.Session))
 	}
 }
