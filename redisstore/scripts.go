@@ -127,34 +127,36 @@ return 'ok'
 // Answers ok, and where another session ended: how many the limit ended, replaced record or "", the text of their keys
 // | exists | revoked.
 var createScript = newBare(`
-local call, index, ends = redis.call, KEYS[2], ARGV[2]
-if ARGV[8] then
+local call, index, args = redis.call, KEYS[2], ARGV
+local new, ends, mine, mark, limit, now = args[1], args[2], args[3], args[4], args[5], args[6]
+if args[8] then
   local receipt = KEYS[1]:gsub('}:s:', '}:r:', 1)
   local done = call('GET', receipt)
   if done then
-    call('PEXPIRE', receipt, 5000) -- WAIT waits for what was written
-    return cmsgpack.unpack(done)
+    call('PEXPIRE', receipt, '5000') -- WAIT waits for what was written
+    if done:byte() >= 128 then return cmsgpack.unpack(done) end
+    return {'ok', #done / 22, '', done}
   end
   local v = call('GET', KEYS[1])
-  if v == ARGV[1] or v == '\192' then return 'ok' end
+  if v == new or v == '\192' then return 'ok' end
 end
 local known = index and call('GET', KEYS[3])
 if known then
-  if ARGV[4] ~= '' and known:sub(1, 8) ~= ARGV[4] and tonumber(ARGV[6]) < struct.unpack('>I8', known, 9) then
+  if mark ~= '' and known:sub(1, 8) ~= mark and tonumber(now) < struct.unpack('>I8', known, 9) then
     return 'revoked'
   end
-  if #known > 16 and tonumber(ARGV[3]:sub(1, 12), 16) <= tonumber(known:sub(-34, -23), 16) then known = 'outdated' end
+  if #known > 16 and tonumber(mine:sub(1, 12), 16) <= tonumber(known:sub(-34, -23), 16) then known = 'outdated' end
 end
-if not call('SET', KEYS[1], ARGV[1], 'NX', 'PXAT', ends) then
+if not call('SET', KEYS[1], new, 'NX', 'PXAT', ends) then
   local v = call('GET', KEYS[1])
-  local codec, now = v and v:byte(), tonumber(ARGV[6])
+  local codec, now = v and v:byte(), tonumber(now)
   local over = v and (codec == 0xC1 or codec == 0xC2) and #v >= 94 and
     (now >= struct.unpack('>I8', v, 74) or now >= struct.unpack('>I8', v, 82))
   if v and not over then
-    call('SET', (KEYS[1]:gsub('}:s:', '}:r:', 1)), cmsgpack.pack('exists'), 'PX', 5000)
+    call('SET', (KEYS[1]:gsub('}:s:', '}:r:', 1)), cmsgpack.pack('exists'), 'PX', '5000')
     return 'exists'
   end
-  call('SET', KEYS[1], ARGV[1], 'PXAT', ends)
+  call('SET', KEYS[1], new, 'PXAT', ends)
 end
 if not index then return 'ok' end
 
@@ -162,56 +164,62 @@ if known == 'outdated' then -- not before the SET, which Redis would let pass th
   call('DEL', KEYS[3])
   known = false
 end
-call('ZADD', index, ends, ARGV[3])
+call('ZADD', index, ends, mine)
 -- The index stays for as long as its last member. Redis answers 0 where it stays longer and where it is new, and an error
 -- before 7.0.
 if redis.pcall('PEXPIREAT', index, ends, 'GT') ~= 1 then
-  call('PEXPIREAT', index, call('ZRANGE', index, -1, -1, 'WITHSCORES')[2])
+  call('PEXPIREAT', index, call('ZRANGE', index, '-1', '-1', 'WITHSCORES')[2])
 end
-if ARGV[3]:byte(-2) % 16 == 0 then -- one login in twenty removes what has expired
+if mine:byte(-2) % 16 == 0 then -- one login in twenty removes what has expired
   local t = call('TIME')
   call('ZREMRANGEBYSCORE', index, '-inf', t[1] * 1000 + math.floor(t[2] / 1000))
 end
-local now, buried, alive, over = ARGV[6], ARGV[7], '(' .. ARGV[6], 0
-local limit = tonumber(ARGV[5])
-if limit then over = call('ZCOUNT', index, alive, '+inf') - limit end
+-- Members by rank cost nothing where there are none. Those whose sessions have expired count only if they are still there.
+local over, expired = 0, false
+if limit ~= '' then
+  over = #call('ZRANGE', index, limit, '-1')
+  if over > 0 then
+    expired = #call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', '0', '1') > 0
+    if expired then over = call('ZCOUNT', index, '(' .. now, '+inf') - limit end
+  end
+end
 if not KEYS[4] and over <= 0 then return 'ok' end
 
-local prefix, ended, names, replaced = KEYS[1]:sub(1, -23), 0, {}, ''
+local prefix, buried, ended, names, replaced = KEYS[1]:sub(1, -23), args[7], 0, '', ''
+local late = tonumber(now) >= tonumber(buried)
 -- bury leaves a tombstone and reports whether a session was there. Redis lets it, full or not: the script has written before.
 local function bury(key)
-  if tonumber(now) < tonumber(buried) then return call('SET', key, '\192', 'XX', 'PXAT', buried) end
-  return call('DEL', key) == 1
-end
-local function push(member)
-  if not bury(prefix .. member:sub(13)) then return end
-  ended = ended + 1
-  names[ended] = member:sub(13)
+  if late then return call('DEL', key) == 1 end
+  return call('SET', key, '\192', 'XX', 'PXAT', buried)
 end
 
 local v = KEYS[4] and call('GET', KEYS[4])
 if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) and
   tonumber(now) < struct.unpack('>I8', v, 74) and tonumber(now) < struct.unpack('>I8', v, 82) then
   local user = 91 + struct.unpack('>I2', v, 90)
-  if v:sub(90, user) == ARGV[1]:sub(90, user) then
+  if v:sub(90, user) == new:sub(90, user) then
     replaced = v
     bury(KEYS[4])
     if call('ZREM', index, string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[4]:sub(-22)) == 1 then over = over - 1 end
   end
 end
 
-local from = 17
-if over > 0 and known and #known > 16 and #call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 1) == 0 then -- all of them live
+if over > 0 and known and #known > 16 and not expired then
+  local from = 17
   while over > 0 and from < #known do
     local member = known:sub(from, from + 33)
     from = from + 34
     if call('ZREM', index, member) == 1 then
       over = over - 1
-      push(member)
+      local name = member:sub(13)
+      if bury(prefix .. name) then
+        ended = ended + 1
+        names = names .. name
+      end
     end
   end
   if from < #known then
-    call('SET', KEYS[3], known:sub(1, 16) .. known:sub(from), 'PX', 60000)
+    call('SET', KEYS[3], known:sub(1, 16) .. known:sub(from), 'PX', '60000')
   else
     call('DEL', KEYS[3])
   end
@@ -219,8 +227,8 @@ end
 if over > 0 then
   -- The others whose records are there: not those that were evicted, or deleted by hand.
   local others, keys, found = {}, {}, {}
-  for _, m in ipairs(call('ZRANGEBYSCORE', index, alive, '+inf')) do
-    if m ~= ARGV[3] then
+  for _, m in ipairs(call('ZRANGEBYSCORE', index, '(' .. now, '+inf')) do
+    if m ~= mine then
       others[#others + 1] = m
       keys[#keys + 1] = prefix .. m:sub(13)
     end
@@ -269,18 +277,23 @@ if over > 0 then
   over = #sorted + 1 - limit
   for i = 1, over do
     call('ZREM', index, sorted[i])
-    push(sorted[i])
+    local name = sorted[i]:sub(13)
+    if bury(prefix .. name) then
+      ended = ended + 1
+      names = names .. name
+    end
   end
   -- Not before this session, which is none of the others, is younger than all of them.
   local last = math.min(over + 64, #sorted)
-  if limit > 16 and over > 0 and last > over and tonumber(sorted[last]:sub(1, 12), 16) < tonumber(ARGV[3]:sub(1, 12), 16) and
+  if tonumber(limit) > 16 and over > 0 and last > over and tonumber(sorted[last]:sub(1, 12), 16) < tonumber(mine:sub(1, 12), 16) and
     (not known or struct.unpack('>I8', known, 9) == 0) then
-    call('SET', KEYS[3], string.rep('\0', 16) .. table.concat(sorted, '', over + 1, last), 'PX', 60000)
+    call('SET', KEYS[3], string.rep('\0', 16) .. table.concat(sorted, '', over + 1, last), 'PX', '60000')
   end
 end
 if ended == 0 and replaced == '' then return 'ok' end
-local reply = {'ok', ended, replaced, table.concat(names)}
-call('SET', (KEYS[1]:gsub('}:s:', '}:r:', 1)), cmsgpack.pack(reply), 'PX', 5000)
+local reply, receipt = {'ok', ended, replaced, names}, names
+if replaced ~= '' then receipt = cmsgpack.pack(reply) end
+call('SET', prefix:sub(1, -3) .. 'r:' .. KEYS[1]:sub(-22), receipt, 'PX', '5000')
 return reply
 `)
 

@@ -9,19 +9,22 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 )
 
 func main() {
 	rounds := flag.Int("rounds", 5, "how many rounds")
 	n := flag.Int("n", 20_000, "how many times a round does each operation")
+	only := flag.String("only", "", "measure these operations alone: a part of their names")
 	flag.Parse()
-	if err := run(*rounds, *n); err != nil {
+	if err := run(*rounds, *n, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "redis:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds, n int) error {
+func run(rounds, n int, only string) error {
 	tb := new(process)
 	defer tb.end()
 	b, err := newBench(tb, n)
@@ -29,6 +32,7 @@ func run(rounds, n int) error {
 		return err
 	}
 	defer b.close()
+	b.list = slices.DeleteFunc(b.list, func(op operation) bool { return op.name != set && !strings.Contains(op.name, only) })
 	results := make([]round, rounds)
 	for i := range results {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", i+1, rounds)
