@@ -33,6 +33,7 @@ func TestLostAnswers(t *testing.T) {
 			t.Run("swap "+name, func(t *testing.T) { loseSwap(t, s, proxy) })
 			t.Run("plain create "+name, func(t *testing.T) { losePlain(t, s, proxy) })
 			t.Run("create "+name, func(t *testing.T) { loseCreate(t, s, proxy) })
+			t.Run("create at the limit "+name, func(t *testing.T) { loseAtLimit(t, s, proxy) })
 			t.Run("end user "+name, func(t *testing.T) { loseEndUser(t, s, proxy) })
 		}
 	}
@@ -87,6 +88,23 @@ func loseCreate(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 	proxy.LoseAnswer()
 	_, err = s.Create(context.Background(), next(t, taken), coatcheck.CreateOptions{}, time.Now())
 	require.ErrorIs(t, err, coatcheck.ErrExists)
+}
+
+// loseAtLimit makes logins that end the oldest sessions and replace none.
+func loseAtLimit(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
+	user := fmt.Sprintf("user %d", rand.Uint64())
+	oldest := []*coatcheck.Record{add(t, s, user), add(t, s, user), add(t, s, user)}
+	nextMillisecond() // so that these are the oldest
+	add(t, s, user)
+	rec := session(t, user)
+	proxy.LoseAnswer()
+	ended, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{Limit: 2, Until: time.Now().Add(grave)}, time.Now())
+	require.NoError(t, err)
+	assert.Equal(t, 3, ended)
+	require.NoError(t, load(s, rec))
+	for _, old := range oldest {
+		require.ErrorIs(t, load(s, old), coatcheck.ErrEnded)
+	}
 }
 
 // losePlain makes a login that ends no other session and so leaves no receipt.
