@@ -7,9 +7,9 @@ SHELL := bash
 # Builds from a source archive have no git to ask.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 GOTOOL := go tool -modfile=tools/go.mod
-# Without vet, which "make lint" runs, and which costs an empty build cache half a minute. At least three packages at a time, because
-# those with servers mostly wait: on two cores and with an empty build cache, a tenth less time.
-export TESTFLAGS ?= -race -shuffle=on -timeout 10m -parallel 8 -p $(shell n=$$(getconf _NPROCESSORS_ONLN || echo 1); echo $$((n > 3 ? n : 3))) -vet=off
+# Without vet, which "make lint" runs, and which costs an empty build cache half a minute. Three packages at a time on one or two cores,
+# because those with servers mostly wait: with an empty build cache a tenth less time.
+export TESTFLAGS ?= -race -shuffle=on -timeout 10m -parallel 8 $(if $(filter 1 2,$(shell nproc 2>/dev/null)),-p 3) -vet=off
 # Tests that count allocations, or do under the race detector a tenth of what they do without it: they run once more without it.
 export VOLUME ?= Alloc|Cost|Anonymous|MadeUp|OwnWrites|OfAnotherNode|LostAnswers|Cancellations|KeepsToItsSize|Spray
 FUZZTIME ?= 60s

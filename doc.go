@@ -18,7 +18,7 @@
 //	login.go      the commit of a login: the new session, and the end of what the request carried
 //	claims.go     what a login said of its user
 //	claimskept.go the form in which a session keeps that, which is the one that a reverse proxy is told
-//	bootclock_linux.go, bootclock_other.go: the clock by which a login can take too long
+//	clocks.go, bootclock_linux.go, bootclock_other.go: the clocks by which a login can take too long
 //	device.go     binding a session to a device's key, and the proofs of that device
 //	policy.go     how long sessions live, and how many a user may have
 //	manager.go    a store and a policy together: listing and ending sessions

@@ -5,6 +5,14 @@ import "time"
 // SetSinceBoot replaces the clock that measures how long a login takes.
 func (m *Manager) SetSinceBoot(clock func() time.Duration) { m.sinceBoot = clock }
 
+// SetClocks replaces the clocks by which a login is measured that reads no mark: the wall's and the process's.
+func (m *Manager) SetClocks(read func() (wall time.Time, process time.Duration)) {
+	m.thisMoment = func() moment {
+		wall, process := read()
+		return moment{wall, process}
+	}
+}
+
 // SinceBoot reads that clock.
 func (m *Manager) SinceBoot() time.Duration { return m.sinceBoot() }
 

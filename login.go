@@ -37,22 +37,19 @@ func (r *Request) beginLogin(ctx context.Context, user string) error {
 	return nil
 }
 
-// started is the time that sinceBoot counts from where the system has no better clock.
-var started = time.Now()
-
 // commitLogin begins the user's session and ends the sessions that the request carried. If old and new have one Tag, the
 // store does both in one step; otherwise the new session is created first, so that a failure in between leaves the old one
 // alone.
 func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 	switch {
 	case !r.marked: // the login begins with Create
-		r.mark = AnyMark
+		r.mark, r.beganAt = AnyMark, r.m.thisMoment()
 	case r.markOf != r.user:
 		// The user became known only with the credential check, so the user's mark at the time when the login began is not known.
 		// Therefore any mark refuses the login.
 		r.mark = 0
 	}
-	if r.outlivedMark() {
+	if r.marked && r.outlivedMark() {
 		return ErrRevoked
 	}
 	token, err := r.newRecord(r.user, now)
@@ -83,9 +80,13 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 }
 
 // outlivedMark reports whether the login has taken so long that the user's sessions may have been ended since it began and
-// the mark of that is gone. A login that begins with Create read no mark; it does not pay for the clock, a system call each time.
+// the mark of that is gone. A login that begins with Create has nothing to wait for but the store: it is measured by clocks
+// that are read without a system call. If the wall's is set forward just then, the login is refused for nothing.
 func (r *Request) outlivedMark() bool {
-	return r.mark != AnyMark && r.m.sinceBoot()-r.markedAt >= MarkLife
+	if r.mark != AnyMark {
+		return r.m.sinceBoot()-r.markedAt >= MarkLife
+	}
+	return r.m.thisMoment().since(r.beganAt) >= MarkLife
 }
 
 // leave ends the sessions that the request carried. If it finds that their values were not the last, it corrects the new

@@ -18,8 +18,9 @@ type Manager struct {
 	policy Policy
 	since  atomic.Int64 // Policy.NotBefore in Unix milliseconds; written by SetNotBefore
 
-	ownClock  bool                 // the policy came with a clock
-	sinceBoot func() time.Duration // measures how long a login takes
+	ownClock   bool                 // the policy came with a clock
+	sinceBoot  func() time.Duration // measures how long a login takes
+	thisMoment func() moment        // the same for a login that reads no mark
 
 	watches watches
 }
@@ -32,7 +33,7 @@ func NewManager(store Store, policy Policy) (*Manager, error) {
 	if err := policy.Validate(); err != nil {
 		return nil, fmt.Errorf("coatcheck: policy: %w", err)
 	}
-	m := &Manager{store: store, policy: policy.withDefaults(), ownClock: policy.Now != nil, sinceBoot: sinceBoot}
+	m := &Manager{store: store, policy: policy.withDefaults(), ownClock: policy.Now != nil, sinceBoot: sinceBoot, thisMoment: thisMoment}
 	m.watches.every = watchEvery
 	m.SetNotBefore(policy.NotBefore)
 	return m, nil

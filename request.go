@@ -53,6 +53,7 @@ type Request struct {
 	mark     Mark
 	markOf   string
 	markedAt time.Duration // by Manager.sinceBoot
+	beganAt  moment        // when a login that reads no mark began
 
 	failed error // of the commit that failed: the handler was told, and no other commit is tried
 	action CookieAction

@@ -56,6 +56,38 @@ func TestSlowLoginIsRefused(t *testing.T) {
 	}
 }
 
+// Nor may a login that reads no mark take that long on its way to the store: by the process's clock, which goes on while the
+// process is stopped, or by the wall's, which goes on while the machine sleeps.
+func TestSlowLoginWithoutBeginIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		wall, process time.Duration
+		refused       bool
+	}{
+		"the process was stopped":    {coatcheck.MarkLife, coatcheck.MarkLife, true},
+		"the machine slept":          {coatcheck.MarkLife, 0, true},
+		"the wall's clock was set":   {-time.Hour, coatcheck.MarkLife, true},
+		"just in time":               {coatcheck.MarkLife - time.Millisecond, coatcheck.MarkLife - time.Millisecond, false},
+		"just in time, a clock back": {-time.Hour, coatcheck.MarkLife - time.Millisecond, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			wall, process := time.Now(), time.Hour
+			w.m.SetClocks(func() (time.Time, time.Duration) { return wall, process })
+			w.store.once(opCreate, func() { wall, process = wall.Add(c.wall), process+c.process })
+			s := w.open()
+			require.NoError(t, s.Authenticate("u"))
+			err := s.Finish(context.Background())
+			if !c.refused {
+				require.NoError(t, err)
+				assert.Len(t, w.data.liveOf("u", w.clock.Now()), 1)
+				return
+			}
+			require.ErrorIs(t, err, coatcheck.ErrRevoked)
+			assert.Empty(t, w.data.liveOf("u", w.clock.Now()))
+		})
+	}
+}
+
 // Without BeginLogin the login begins with its Create: it reads no mark, and no mark refuses it.
 func TestLoginWithoutBeginReadsNoMark(t *testing.T) {
 	ctx := context.Background()

@@ -66,6 +66,34 @@ func TestLimitEndsTheOldest(t *testing.T) {
 	assert.ElementsMatch(t, keysOf(live), listed(t, s, "ada"))
 }
 
+// A user with more sessions than a number of Lua can tell apart together with their times logs in under a lower limit.
+func TestLimitFarBelowTheSessions(t *testing.T) {
+	t.Parallel()
+	const many, limit = 5000, 5
+	server := redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	begin := time.Now().Add(-time.Hour)
+	login := func(i, limit int) (*coatcheck.Record, int) {
+		rec := session(t, "ada")
+		h := rec.Header
+		h.CreatedAt = begin.Add(time.Duration(i) * time.Millisecond).UnixMilli()
+		require.NoError(t, rec.Write(rec.Key, h, []byte("ada"), nil, nil, nil))
+		ended, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{Limit: limit, Until: time.Now().Add(grave)}, time.Now())
+		require.NoError(t, err)
+		return rec, ended
+	}
+	var last []*coatcheck.Record
+	for i := range many {
+		rec, _ := login(i, 0)
+		if i > many-limit {
+			last = append(last, rec)
+		}
+	}
+	rec, ended := login(many, limit)
+	assert.Equal(t, many-limit+1, ended)
+	assert.ElementsMatch(t, keysOf(append(last, rec)), listed(t, s, "ada"))
+}
+
 func keysOf(recs []*coatcheck.Record) (keys []coatcheck.Key) {
 	for _, rec := range recs {
 		keys = append(keys, rec.Key)

@@ -185,7 +185,7 @@ if limit ~= '' then
 end
 if not KEYS[4] and over <= 0 then return 'ok' end
 
-local prefix, buried, ended, names, replaced = KEYS[1]:sub(1, -23), args[7], 0, '', ''
+local prefix, buried, names, replaced = KEYS[1]:sub(1, -23), args[7], {}, ''
 local late = tonumber(now) >= tonumber(buried)
 -- bury leaves a tombstone and reports whether a session was there. Redis lets it, full or not: the script has written before.
 local function bury(key)
@@ -212,10 +212,7 @@ if over > 0 and known and #known > 16 and not expired then
     if call('ZREM', index, member) == 1 then
       over = over - 1
       local name = member:sub(13)
-      if bury(prefix .. name) then
-        ended = ended + 1
-        names = names .. name
-      end
+      if bury(prefix .. name) then names[#names + 1] = name end
     end
   end
   if from < #known then
@@ -243,11 +240,21 @@ if over > 0 then
     others = here
   end
   -- In the order of creation, and of those created at the same time, of their keys' values. Redis compares strings as its
-  -- locale has it, so numbers are sorted: the time, and the place in others.
-  local places, order = 1, {}
-  while places <= #others do places = places * 2 end
-  for i, m in ipairs(others) do order[i] = tonumber(m:sub(1, 12), 16) * places + i end
-  table.sort(order)
+  -- locale has it, so numbers are sorted: the times.
+  local times, at = {}, {}
+  for _, m in ipairs(others) do
+    local t = tonumber(m:sub(1, 12), 16)
+    local same = at[t]
+    if not same then
+      times[#times + 1] = t
+      at[t] = m
+    elseif type(same) == 'table' then
+      same[#same + 1] = m
+    else
+      at[t] = {same, m}
+    end
+  end
+  table.sort(times)
   local value
   local function rank(m)
     if not value then
@@ -261,27 +268,20 @@ if over > 0 then
     return (m:sub(13):gsub('.', value))
   end
   local sorted = {}
-  for i, o in ipairs(order) do sorted[i] = others[o % places] end
-  local first = 1
-  for i = 2, #order + 1 do
-    if not order[i] or math.floor(order[i] / places) ~= math.floor(order[first] / places) then
-      if i - first > 1 then
-        local same = {}
-        for k = first, i - 1 do same[#same + 1] = sorted[k] end
-        table.sort(same, function(a, b) return rank(a) < rank(b) end)
-        for k = first, i - 1 do sorted[k] = same[k - first + 1] end
-      end
-      first = i
+  for _, t in ipairs(times) do
+    local same = at[t]
+    if type(same) == 'string' then
+      sorted[#sorted + 1] = same
+    else
+      table.sort(same, function(a, b) return rank(a) < rank(b) end)
+      for _, m in ipairs(same) do sorted[#sorted + 1] = m end
     end
   end
   over = #sorted + 1 - limit
   for i = 1, over do
     call('ZREM', index, sorted[i])
     local name = sorted[i]:sub(13)
-    if bury(prefix .. name) then
-      ended = ended + 1
-      names = names .. name
-    end
+    if bury(prefix .. name) then names[#names + 1] = name end
   end
   -- Not before this session, which is none of the others, is younger than all of them.
   local last = math.min(over + 64, #sorted)
@@ -290,8 +290,9 @@ if over > 0 then
     call('SET', KEYS[3], string.rep('\0', 16) .. table.concat(sorted, '', over + 1, last), 'PX', '60000')
   end
 end
-if ended == 0 and replaced == '' then return 'ok' end
-local reply, receipt = {'ok', ended, replaced, names}, names
+if #names == 0 and replaced == '' then return 'ok' end
+local receipt = table.concat(names)
+local reply = {'ok', #names, replaced, receipt}
 if replaced ~= '' then receipt = cmsgpack.pack(reply) end
 call('SET', prefix:sub(1, -3) .. 'r:' .. KEYS[1]:sub(-22), receipt, 'PX', '5000')
 return reply

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/asynclog"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
@@ -31,6 +33,20 @@ func TestPackageLog(t *testing.T) {
 	l.Print("s3cret")
 	assert.Contains(t, out.String(), "omitted=999")
 	assert.NotContains(t, out.String(), "s3cret")
+}
+
+// Lines are in UTC wherever the machine is, in both formats, through loggers with attributes and groups too.
+func TestLinesAreInUTC(t *testing.T) {
+	at := time.Date(2026, 11, 27, 2, 30, 0, 0, time.FixedZone("", 5*60*60))
+	for _, format := range []string{"text", "json"} {
+		var out bytes.Buffer
+		h := logHandler(&config.Config{LogFormat: format, LogLevel: "info"}, &out)
+		for _, h := range []slog.Handler{h, h.WithAttrs([]slog.Attr{slog.Int("a", 1)}), h.WithGroup("g")} {
+			require.NoError(t, h.Handle(context.Background(), slog.NewRecord(at, slog.LevelInfo, "m", 0)))
+		}
+		assert.Equal(t, 3, strings.Count(out.String(), "2026-11-26T21:30:00"), out.String())
+		assert.NotContains(t, out.String(), "+05:00")
+	}
 }
 
 // What begins and ends sessions goes to the handler whose lines are kept, through loggers with attributes and groups too.
