@@ -101,8 +101,8 @@ func validUserID(s string) bool {
 
 // readObject reads one JSON object that has no members but the known ones (RFC 8259, read strictly: no duplicate member, no
 // bytes after the object, valid UTF-8, no lone surrogate escapes, which encoding/json would silently replace). It returns the
-// members' values in the order of known, nil for one that is not there. encoding/json decides what is valid; its Decoder, which
-// would also find the members, takes six times as long and 16 allocations, a fifth of a login.
+// members' values in the order of known, nil for one that is not there; they are parts of body. encoding/json decides what is valid; its
+// Decoder, which would also find the members, made 16 allocations and took a quarter of a login's time in process.
 func readObject(body []byte, known []string) (values [maxMembers][]byte, ok bool) {
 	if !utf8.Valid(body) || !json.Valid(body) || loneSurrogate(body) {
 		return values, false
