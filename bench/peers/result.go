@@ -78,6 +78,8 @@ type sample struct {
 	Requests int64   `json:"requests"`
 }
 
+func (s *sample) foreign() float64 { return s.Foreign }
+
 // newSample is what the load generator saw, and what the server used meanwhile.
 func newSample(l *load, server process.CPU, rss int64) *sample {
 	seconds, requests := l.seconds(), float64(l.Requests)
@@ -93,11 +95,7 @@ func newSample(l *load, server process.CPU, rss int64) *sample {
 func digits(f float64) float64 { return math.Round(f*1000) / 1000 }
 
 func newResult(ctx context.Context, s *settings, cpus process.CPUs) *result {
-	// The first number with a point in what a program prints; empty if the program is not installed.
-	tool := func(name string, args ...string) string {
-		out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput() // wrk -v ends with 1
-		return versionForm.FindString(string(out))
-	}
+	tool := func(name string, args ...string) string { return versionOf(ctx, name, args...) }
 	return &result{
 		Date:    time.Now().UTC().Truncate(time.Second),
 		Machine: report.ThisMachine(),
@@ -109,6 +107,12 @@ func newResult(ctx context.Context, s *settings, cpus process.CPUs) *result {
 			s.rounds, int(s.duration.Seconds()), int(s.warmUp.Seconds()), s.connections, s.refreshing(), s.sessions, s.resident, cpus,
 		},
 	}
+}
+
+// versionOf is the first number with a point in what a program prints; empty if the program is not installed.
+func versionOf(ctx context.Context, name string, args ...string) string {
+	out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput() // wrk -v ends with 1
+	return versionForm.FindString(string(out))
 }
 
 var versionForm = regexp.MustCompile(`\d+\.\d+(\.\d+)?`)
