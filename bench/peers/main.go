@@ -3,7 +3,8 @@
 //
 // Files: main.go (commands and flags), plan.go (the servers), build.go (how they are built), measure.go, turn.go and wrk.go
 // (the measurement with wrk), client.go and check.go (whether a server answers rightly), result.go, report.go, budgets.go and
-// chart.go (what was found), layers.go and perf.go (the layers of a request), open.go and openreport.go (the fixed rate).
+// chart.go (what was found), layers.go and perf.go (the layers of a request), open.go and openreport.go (the fixed rate), growth.go,
+// growthplan.go, growthturn.go, collector.go, growthreport.go and growthchart.go (what it costs to grow).
 package main
 
 import (
@@ -25,6 +26,8 @@ const usage = `Usage:
   peers report [flags] RESULT.json   make the tables and the chart from that JSON
   peers layers [flags]               measure what each layer of a request costs, and where coatcheck's time goes
   peers open [flags]                 measure latency at fixed rates
+  peers growth [flags]               measure what more sessions, connections, cores, or a hot session or user cost
+  peers growth-report [flags] RESULT.json   make the tables and the chart from that JSON
 `
 
 func main() {
@@ -52,6 +55,10 @@ func run(ctx context.Context, args []string) error {
 		return runLayers(ctx, args)
 	case "open":
 		return runOpen(ctx, args)
+	case "growth":
+		return runGrowth(ctx, args)
+	case "growth-report":
+		return runGrowthReport(args)
 	case "generate": // open runs it in a process of its own
 		return runGenerate(args)
 	}
