@@ -168,7 +168,8 @@ func (m *growthMeasurement) measure(ctx context.Context) error {
 	return nil
 }
 
-// measureKind gives each server of a kind its turn in each round, in each beginning with another one.
+// measureKind gives each server of a kind its turn in each round, in each beginning with another one. A row that fails is left out,
+// but without the first one there is nothing to compare.
 func (m *growthMeasurement) measureKind(ctx context.Context, kind, column string) error {
 	var running []*grown
 	for _, w := range m.rows {
@@ -184,18 +185,37 @@ func (m *growthMeasurement) measureKind(ctx context.Context, kind, column string
 	for round := range m.rounds {
 		for i := range running {
 			s := running[(i+round)%len(running)]
+			if s.failed != nil {
+				continue
+			}
 			progress("round %d of %d: %s", round+1, m.rounds, s.row.name())
 			one, err := quietest(m.retries, func() (*growthSample, error) { return s.turn(ctx) })
-			if err != nil {
+			if err != nil && (s == running[0] || ctx.Err() != nil) {
 				return errors.Join(fmt.Errorf("%s: %w", s.row.Title, err), ctx.Err())
+			}
+			if s.failed = err; err != nil {
+				s.stop()
+				continue
 			}
 			s.row.Rounds = append(s.row.Rounds, one)
 		}
 	}
 	progress("")
-	for _, s := range running {
-		m.found.Rows = append(m.found.Rows, s.row)
-	}
+	m.keep(running)
 	_, err := os.Stdout.WriteString("\n" + m.found.table(kind, column))
 	return err
+}
+
+// keep puts the rows of a kind into the result, or says which failed.
+func (m *growthMeasurement) keep(measured []*grown) {
+	for _, s := range measured {
+		if s.failed != nil {
+			m.found.Skipped = append(m.found.Skipped, skipped{s.row.Kind + " " + s.row.Title, "", s.failed.Error()})
+			continue
+		}
+		for i, one := range s.row.Rounds {
+			one.Ratio = digits(one.RPS / measured[0].row.Rounds[i].RPS)
+		}
+		m.found.Rows = append(m.found.Rows, s.row)
+	}
 }

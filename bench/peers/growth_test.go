@@ -154,9 +154,9 @@ func TestGrowthTables(t *testing.T) {
 	assert.Contains(t, text, "\nMore memory than before the load, for each connection: 80.0 KiB with base, 20.0 KiB with more.\n")
 	assert.Contains(t, text, "\nIn the middle of a turn only 256 of the more connections were open: ")
 	assert.Contains(t, text, "\n2, 4 and 8 cores are left out: ")
-	assert.Contains(t, text, "\nconnections 10,000: left out, because it needs more.\n")
+	assert.Contains(t, text, "\nThe row of connections 10,000 is left out: it needs more.\n")
 	assert.NotContains(t, text, "Not a quiet machine")
-	for _, once := range []string{"left out:", "left out, because", "More memory", "made by logins", "Measured on"} {
+	for _, once := range []string{"are left out:", "is left out:", "More memory", "made by logins", "Measured on"} {
 		assert.Equal(t, 1, strings.Count(text, once), once)
 	}
 	for _, s := range r.Rows[1].Rounds {
@@ -221,4 +221,15 @@ func TestGrowthPageHasTheMarks(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, string(page), "\n"+growthBegin+"\n")
 	assert.Contains(t, string(page), "\n"+growthEnd+"\n")
+}
+
+// A row that fails is named, and the ratios are those of the same round.
+func TestKeepLeavesFailedRowsOut(t *testing.T) {
+	m := &growthMeasurement{found: new(growthResult)}
+	rows := sampleGrowth().of(byCores)
+	m.keep([]*grown{{row: rows[0]}, {row: rows[1]}, {row: &growthRow{Kind: byCores, Title: "8"}, failed: errors.New("it broke")}})
+	assert.Equal(t, rows, m.found.Rows)
+	assert.Equal(t, 0.8, rows[1].Rounds[0].Ratio)
+	assert.Equal(t, 0.8, rows[1].Rounds[2].Ratio)
+	assert.Contains(t, m.found.table(byCores, "cores"), "\nThe row of cores 8 is left out: it broke.\n")
 }

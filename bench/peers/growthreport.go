@@ -198,7 +198,7 @@ func (r *growthResult) leftOut(kind string) string {
 	}
 	for _, s := range r.Skipped {
 		if strings.HasPrefix(s.Peer, kind+" ") {
-			text += fmt.Sprintf("\n%s: left out, because %s.\n", s.Peer, s.Reason)
+			text += fmt.Sprintf("\nThe row of %s is left out: %s.\n", s.Peer, s.Reason)
 		}
 	}
 	return text

@@ -34,6 +34,8 @@ type grown struct {
 	row *growthRow
 	measurement
 
+	failed error // why the row is left out; nil: it is not
+
 	server *standing // nil before the first turn, and between two turns of a scenario that leaves sessions behind
 	idle   int       // descriptors of the server without any connection
 	admin  string

@@ -71,7 +71,7 @@ type sample struct {
 	CPU      float64 `json:"cpu_us_per_request"` // of the server process, user and kernel
 	Kernel   float64 `json:"kernel_us_per_request"`
 	RSS      float64 `json:"peak_rss_mib"`
-	Ratio    float64 `json:"ratio"` // of RPS to the ceiling's in the same round
+	Ratio    float64 `json:"ratio"` // of RPS to the ceiling's, or to that of the first row, in the same round
 	Cores    float64 `json:"server_cores_used"`
 	Load     float64 `json:"load_cores_used"`
 	Foreign  float64 `json:"foreign_cores"` // cores that other programs used meanwhile
