@@ -233,3 +233,13 @@ func TestKeepLeavesFailedRowsOut(t *testing.T) {
 	assert.Equal(t, 0.8, rows[1].Rounds[2].Ratio)
 	assert.Contains(t, m.found.table(byCores, "cores"), "\nThe row of cores 8 is left out: it broke.\n")
 }
+
+// The ratio is that within the rounds, not that of the medians, which may come from different rounds.
+func TestPairedIsWithinARound(t *testing.T) {
+	var base, more growthRow
+	for i, rate := range []float64{100, 50, 20} {
+		base.Rounds = append(base.Rounds, turnOf(rate, 800))
+		more.Rounds = append(more.Rounds, turnOf([]float64{90, 10, 18}[i], 800))
+	}
+	assert.InDelta(t, 0.9, more.paired(&base, rateOf), 1e-9)
+}
