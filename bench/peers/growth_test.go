@@ -147,7 +147,7 @@ func sampleGrowth() *growthResult {
 func TestGrowthTables(t *testing.T) {
 	r := sampleGrowth()
 	text := r.tables()
-	assert.Contains(t, text, "### One hot user\n\n| logins | requests/s |")
+	assert.Contains(t, text, "### One hot user: logins\n\n| logins | requests/s |")
 	assert.Contains(t, text, "\n| base | 50,000 | 1.00 | 500 µs | 800 µs | 1.00 | 10.0 µs | 1.00 | 100 MiB | 2 | 1.00 % | 250 µs |\n")
 	assert.Contains(t, text, "\n| more | 40,000 | 0.80 | 500 µs | 1.6 ms | 2.00 | 10.0 µs | 1.00 | 100 MiB | 2 | 1.00 % | 250 µs |\n")
 	assert.Contains(t, text, "\n| base | 104,857 | 10.0 µs | 9 | 1.00 % | 12 ms | none | 20 MiB | 80 MiB | 30 |\n", "60 MiB of two million")

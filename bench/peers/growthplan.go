@@ -25,7 +25,7 @@ var growthKinds = []struct{ name, title, column string }{
 	{byConnections, "Connections", "connections"},
 	{byCores, "Cores of the server", "cores"},
 	{byHotSession, "One hot session", "requests"},
-	{byHotUser, "One hot user", "logins"},
+	{byHotUser, "One hot user: logins", "logins"},
 }
 
 // spreadOver is how many sessions make requests at most: what wrk's script bears on every machine.
