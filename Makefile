@@ -131,6 +131,21 @@ bench-open: ## Measure latency at fixed rates, the server on CORES (1); OPEN=fla
 	@scripts/install-tools wrk:wrk
 	$(PEERS_DRIVER) open -cores $(CORES) -rounds $(ROUNDS) -seconds $(SECONDS) $(OPEN)
 
+.PHONY: bench-growth
+bench-growth: ## Measure what sessions, connections, CORES (1,2,4,8), a hot session and user cost, into docs/growth.md; GROWTH=flags for more
+	@scripts/install-tools wrk:wrk
+	$(PEERS_DRIVER) growth -cores $(CORES) -rounds $(ROUNDS) -seconds $(SECONDS) $(GROWTH_PAGES) $(GROWTH)
+
+bench-growth: CORES = 1,2,4,8
+bench-growth: ROUNDS = 3
+bench-growth: SECONDS = 3
+
+GROWTH_PAGES := -page ../../docs/growth.md -chart ../../docs/growth.svg
+
+.PHONY: growth-report
+growth-report: ## Put what bench-growth found into docs/growth.md once more
+	cd bench/peers && go run . growth-report $(GROWTH_PAGES) ../../bin/peers/growth.json
+
 .PHONY: layers
 layers: ## Measure what each layer of a request costs, the server on CORES (1), and write docs/performance.md
 	@scripts/install-tools wrk:wrk perf:linux-perf

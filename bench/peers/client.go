@@ -124,11 +124,20 @@ func userID(n int) string { return fmt.Sprintf("user-%07d", n) }
 
 func loginBody(n int) string { return `{"user_id":"` + userID(n) + `"}` }
 
-// logins logs users in, in turn, until there are n sessions, and returns their cookies. It sends many requests before it
-// reads their answers, so that a million logins take seconds.
+// logins logs users in, in turn, until there are n sessions, and returns their cookies.
 func (c *client) logins(n, users int) ([]string, error) {
-	const batch = 100
 	cookies := make([]string, 0, n)
+	err := c.eachLogin(n, users, func(_ int, cookie string) error {
+		cookies = append(cookies, cookie)
+		return nil
+	})
+	return cookies, err
+}
+
+// eachLogin logs users in, in turn, until there are n sessions, and calls each with the number of every session, from 1, and its
+// cookie; an error of each ends it. It sends many requests before it reads their answers, so that a million logins take seconds.
+func (c *client) eachLogin(n, users int, each func(i int, cookie string) error) error {
+	const batch = 100
 	for from := 1; from <= n; from += batch {
 		to := min(from+batch, n+1)
 		var b strings.Builder
@@ -136,22 +145,24 @@ func (c *client) logins(n, users int) ([]string, error) {
 			b.WriteString(request(c.address, http.MethodPost, "/auth/login", "", loginBody((i-1)%users+1)))
 		}
 		if err := c.send(b.String()); err != nil {
-			return nil, err
+			return err
 		}
-		for range to - from {
+		for i := from; i < to; i++ {
 			a, err := c.receive(http.MethodPost)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if a.status != http.StatusOK {
-				return nil, fmt.Errorf("login: status %d: %.200s", a.status, a.body)
+				return fmt.Errorf("login: status %d: %.200s", a.status, a.body)
 			}
 			cookie, err := a.cookie()
 			if err != nil {
-				return nil, err
+				return err
 			}
-			cookies = append(cookies, cookie)
+			if err := each(i, cookie); err != nil {
+				return err
+			}
 		}
 	}
-	return cookies, nil
+	return nil
 }

@@ -3,7 +3,8 @@
 //
 // Files: main.go (commands and flags), plan.go (the servers), build.go (how they are built), measure.go, turn.go and wrk.go
 // (the measurement with wrk), client.go and check.go (whether a server answers rightly), result.go, report.go, budgets.go and
-// chart.go (what was found), layers.go and perf.go (the layers of a request), open.go and openreport.go (the fixed rate).
+// chart.go (what was found), layers.go and perf.go (the layers of a request), open.go and openreport.go (the fixed rate), growth.go,
+// growthplan.go, growthturn.go, collector.go, growthreport.go and growthchart.go (what it costs to grow).
 package main
 
 import (
@@ -25,6 +26,8 @@ const usage = `Usage:
   peers report [flags] RESULT.json   make the tables and the chart from that JSON
   peers layers [flags]               measure what each layer of a request costs, and where coatcheck's time goes
   peers open [flags]                 measure latency at fixed rates
+  peers growth [flags]               measure what more sessions, connections, cores, or a hot session or user cost
+  peers growth-report [flags] RESULT.json   make the tables and the chart from that JSON
 `
 
 func main() {
@@ -52,6 +55,10 @@ func run(ctx context.Context, args []string) error {
 		return runLayers(ctx, args)
 	case "open":
 		return runOpen(ctx, args)
+	case "growth":
+		return runGrowth(ctx, args)
+	case "growth-report":
+		return runGrowthReport(args)
 	case "generate": // open runs it in a process of its own
 		return runGenerate(args)
 	}
@@ -61,6 +68,7 @@ func run(ctx context.Context, args []string) error {
 // settings are what a measurement may be asked for.
 type settings struct {
 	cores, rounds, connections, sessions, resident, retries int
+	users                                                   int // that log in, in turn
 
 	duration, warmUp         time.Duration
 	peers, scenarios, stores list
@@ -91,6 +99,7 @@ func (s *settings) parse(f *flag.FlagSet, args []string) error {
 	f.IntVar(&s.sessions, "sessions", 20_000, "sessions that make requests, in turn")
 	f.IntVar(&s.resident, "resident", 1_000_000, "sessions in coatcheck's store for the rows that have many")
 	f.IntVar(&s.retries, "retries", 2, "how often a turn is repeated that other programs disturbed; the least disturbed counts")
+	s.users = loginUsers
 	f.Var(&s.peers, "peers", "only these, by name, beside coatcheck and the ceiling")
 	f.StringVar(&s.root, "root", "../..", "the repository")
 	f.StringVar(&s.work, "work", "../../bin/peers", "a directory for what is built and logged")
@@ -101,10 +110,7 @@ func (s *settings) parse(f *flag.FlagSet, args []string) error {
 		return fmt.Errorf("%s: there are only flags", f.Arg(0))
 	}
 	// Every run has to end by itself, so every number has a bound.
-	for _, b := range []struct {
-		flag             string
-		value, low, high int
-	}{
+	err := bounds{
 		{"cores", s.cores, 1, 512},
 		{"rounds", s.rounds, 1, 100},
 		{"seconds", *seconds, 1, 60},
@@ -113,13 +119,27 @@ func (s *settings) parse(f *flag.FlagSet, args []string) error {
 		{"sessions", s.sessions, s.connections, 10_000_000},
 		{"resident", s.resident, s.sessions, 10_000_000},
 		{"retries", s.retries, 0, 10},
-	} {
+	}.check()
+	if err != nil {
+		return err
+	}
+	s.duration, s.warmUp = time.Duration(*seconds)*time.Second, time.Duration(*warmUp)*time.Second
+	return s.absolute()
+}
+
+// bounds are the values of flags, and the least and the most that each may be.
+type bounds []struct {
+	flag             string
+	value, low, high int
+}
+
+func (all bounds) check() error {
+	for _, b := range all {
 		if b.value < b.low || b.value > b.high {
 			return fmt.Errorf("-%s %d: it must be from %d to %d", b.flag, b.value, b.low, b.high)
 		}
 	}
-	s.duration, s.warmUp = time.Duration(*seconds)*time.Second, time.Duration(*warmUp)*time.Second
-	return s.absolute()
+	return nil
 }
 
 // absolute makes the directories absolute, so that child processes find them in whatever directory they run.

@@ -71,12 +71,14 @@ type sample struct {
 	CPU      float64 `json:"cpu_us_per_request"` // of the server process, user and kernel
 	Kernel   float64 `json:"kernel_us_per_request"`
 	RSS      float64 `json:"peak_rss_mib"`
-	Ratio    float64 `json:"ratio"` // of RPS to the ceiling's in the same round
+	Ratio    float64 `json:"ratio"` // of RPS to the ceiling's, or to that of the first row, in the same round
 	Cores    float64 `json:"server_cores_used"`
 	Load     float64 `json:"load_cores_used"`
 	Foreign  float64 `json:"foreign_cores"` // cores that other programs used meanwhile
 	Requests int64   `json:"requests"`
 }
+
+func (s *sample) foreign() float64 { return s.Foreign }
 
 // newSample is what the load generator saw, and what the server used meanwhile.
 func newSample(l *load, server process.CPU, rss int64) *sample {
@@ -93,11 +95,7 @@ func newSample(l *load, server process.CPU, rss int64) *sample {
 func digits(f float64) float64 { return math.Round(f*1000) / 1000 }
 
 func newResult(ctx context.Context, s *settings, cpus process.CPUs) *result {
-	// The first number with a point in what a program prints; empty if the program is not installed.
-	tool := func(name string, args ...string) string {
-		out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput() // wrk -v ends with 1
-		return versionForm.FindString(string(out))
-	}
+	tool := func(name string, args ...string) string { return versionOf(ctx, name, args...) }
 	return &result{
 		Date:    time.Now().UTC().Truncate(time.Second),
 		Machine: report.ThisMachine(),
@@ -109,6 +107,12 @@ func newResult(ctx context.Context, s *settings, cpus process.CPUs) *result {
 			s.rounds, int(s.duration.Seconds()), int(s.warmUp.Seconds()), s.connections, s.refreshing(), s.sessions, s.resident, cpus,
 		},
 	}
+}
+
+// versionOf is the first number with a point in what a program prints; empty if the program is not installed.
+func versionOf(ctx context.Context, name string, args ...string) string {
+	out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput() // wrk -v ends with 1
+	return versionForm.FindString(string(out))
 }
 
 var versionForm = regexp.MustCompile(`\d+\.\d+(\.\d+)?`)

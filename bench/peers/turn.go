@@ -12,26 +12,34 @@ import (
 	"github.com/coatcheck/coatcheck/bench/internal/process"
 )
 
-// quietTurn repeats a turn that failed or that other programs disturbed, at most as often as the settings say, and returns the
-// least disturbed one.
-func (m *measurement) quietTurn(ctx context.Context, p *peer, scenario string) (best *sample, err error) {
-	for range m.retries + 1 {
-		one, failed := m.turn(ctx, p, scenario)
+// quietTurn is the least disturbed of the turns that a peer needs.
+func (m *measurement) quietTurn(ctx context.Context, p *peer, scenario string) (*sample, error) {
+	return quietest(m.retries, func() (*sample, error) { return m.turn(ctx, p, scenario) })
+}
+
+// disturbable is a turn that knows how many cores other programs used meanwhile.
+type disturbable interface{ foreign() float64 }
+
+// quietest repeats a turn that failed or that other programs disturbed, at most so often, and returns the least disturbed one.
+func quietest[T disturbable](retries int, turn func() (T, error)) (best T, err error) {
+	found := false
+	for range retries + 1 {
+		one, failed := turn()
 		if failed != nil {
 			err = failed
 			continue
 		}
-		if best == nil || one.Foreign < best.Foreign {
-			best = one
+		if !found || one.foreign() < best.foreign() {
+			best, found = one, true
 		}
-		if best.Foreign <= quiet {
+		if best.foreign() <= quiet {
 			break
 		}
 	}
-	if best == nil {
-		return nil, err
+	if found {
+		return best, nil
 	}
-	return best, nil
+	return best, err
 }
 
 // standing is a running server with sessions.

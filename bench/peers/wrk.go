@@ -85,7 +85,7 @@ func (m *measurement) drive(ctx context.Context, scenario, address string, cooki
 		},
 		Env: []string{
 			"PEER_SCENARIO=" + scenario, "PEER_COOKIES=" + file, "PEER_USER_AGENT=" + userAgent,
-			"PEER_USERS=" + strconv.Itoa(loginUsers), "PEER_THREADS=" + strconv.Itoa(threads),
+			"PEER_USERS=" + strconv.Itoa(m.users), "PEER_THREADS=" + strconv.Itoa(threads),
 		},
 		CPUs: m.cpus.Load,
 	})

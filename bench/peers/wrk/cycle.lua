@@ -1,5 +1,6 @@
 -- GET /auth/me with the cookies of PEER_COOKIES, a line each, in turn; or POST /auth/login of PEER_USERS users. Each thread has
--- lines, or users, that no other thread has: thread k of n the lines k, k+n, k+2n and so on.
+-- lines, or users, that no other thread has: thread k of n the lines k, k+n, k+2n and so on. Where there are fewer users than
+-- threads, some threads share one.
 local scenario = os.getenv("PEER_SCENARIO")
 local all = tonumber(os.getenv("PEER_THREADS"))
 local requests, n, i = {}, 0, 0
@@ -8,7 +9,8 @@ function init()
   local headers = { ["Accept"] = "application/json", ["User-Agent"] = os.getenv("PEER_USER_AGENT") }
   if scenario == "login" then
     headers["Content-Type"] = "application/json"
-    for user = line, tonumber(os.getenv("PEER_USERS")), all do
+    local users = tonumber(os.getenv("PEER_USERS"))
+    for user = math.min(line, users), users, all do
       requests[#requests + 1] = wrk.format("POST", "/auth/login", headers, string.format('{"user_id":"user-%07d"}', user))
     end
   else
