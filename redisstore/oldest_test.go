@@ -74,10 +74,10 @@ func TestLimitFarBelowTheSessions(t *testing.T) {
 	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
 	begin := time.Now().Add(-time.Hour)
 	login := func(i, limit int) (*coatcheck.Record, int) {
-		rec := session(t, "ada")
+		rec := session(t, "eve")
 		h := rec.Header
 		h.CreatedAt = begin.Add(time.Duration(i) * time.Millisecond).UnixMilli()
-		require.NoError(t, rec.Write(rec.Key, h, []byte("ada"), nil, nil, nil))
+		require.NoError(t, rec.Write(rec.Key, h, []byte("eve"), nil, nil, nil))
 		ended, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{Limit: limit, Until: time.Now().Add(grave)}, time.Now())
 		require.NoError(t, err)
 		return rec, ended
@@ -91,7 +91,7 @@ func TestLimitFarBelowTheSessions(t *testing.T) {
 	}
 	rec, ended := login(many, limit)
 	assert.Equal(t, many-limit+1, ended)
-	assert.ElementsMatch(t, keysOf(append(last, rec)), listed(t, s, "ada"))
+	assert.ElementsMatch(t, keysOf(append(last, rec)), listed(t, s, "eve"))
 }
 
 func keysOf(recs []*coatcheck.Record) (keys []coatcheck.Key) {
