@@ -8,6 +8,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -18,13 +19,13 @@ func main() {
 	n := flag.Int("n", 20_000, "how many times a round does each operation")
 	only := flag.String("only", "", "measure these operations alone: a part of their names")
 	flag.Parse()
-	if err := run(*rounds, *n, *only); err != nil {
+	if err := run(os.Stdout, *rounds, *n, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "redis:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds, n int, only string) error {
+func run(w io.Writer, rounds, n int, only string) error {
 	tb := new(process)
 	defer tb.end()
 	b, err := newBench(tb, n)
@@ -40,5 +41,5 @@ func run(rounds, n int, only string) error {
 			return err
 		}
 	}
-	return report(os.Stdout, b, results)
+	return report(w, b, results)
 }

@@ -16,10 +16,10 @@ import (
 
 const (
 	recordBytes = 128
-	callers     = 256  // as many as the load of bench/peers has connections
-	limit       = 100  // --max-sessions-per-user
-	users       = 2000 // users who log in below the limit
-	fullUsers   = 200  // users who log in at the limit
+	callers     = 256 // as many as the load of bench/peers has connections
+	limit       = 100 // --max-sessions-per-user
+	perUser     = 10  // logins of each user below the limit in a round
+	perFullUser = 100 // logins of each user at the limit
 )
 
 // operation is something that the server asks of its store. do is called with the numbers from 0 to n-1, by callers at a time.
@@ -60,6 +60,7 @@ const (
 func newBench(tb *process, n int) (*bench, error) {
 	b := &bench{server: redistest.Start(tb), n: n}
 	opt := redisstore.Options{URL: b.server.URL(), Timeout: 3 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+	users, fullUsers := max(1, n/perUser), max(1, n/perFullUser)
 	var err error
 	if b.store, err = redisstore.New(context.Background(), opt); err != nil {
 		return nil, err
