@@ -84,33 +84,33 @@ end
 // if an earlier try may have gone through. Answers ok | absent | user | unknown (it may have taken effect and been
 // replaced, or not) | conflict, other: the stored bytes.
 var swapScript = newBare(`
-local call, new = redis.call, ARGV[1]
-local v, now = call('GET', KEYS[1]), tonumber(ARGV[3])
+local call, key, args = redis.call, KEYS[1], ARGV
+local new, now = args[1], tonumber(args[3])
+local v = call('GET', key)
 if not v or v == '\192' then return 'absent' end
 local codec = v:byte()
 if codec ~= 0xC1 and codec ~= 0xC2 or #v < 94 then return {'other', v} end
-local idle, absolute = struct.unpack('>I8I8', v, 74)
+local idle, absolute, size = struct.unpack('>I8I8I2', v, 74)
 if now >= idle or now >= absolute then return 'absent' end
-if v:sub(2, 9) ~= ARGV[2] then
-  if not ARGV[5] then return {'conflict', v} end
+if v:sub(2, 9) ~= args[2] then
+  if not args[5] then return {'conflict', v} end
   if v == new then return 'ok' end
   if struct.unpack('>I8', v, 2) > struct.unpack('>I8', new, 2) then return 'unknown' end
   return {'conflict', v}
 end
-local user = 91 + struct.unpack('>I2', new, 90)
-if v:sub(90, user) ~= new:sub(90, user) then return 'user' end
-local set = redis.pcall('SET', KEYS[1], new, 'PXAT', ARGV[4])
+if v:sub(90, 91 + size) ~= new:sub(90, 91 + size) then return 'user' end -- the user's length, and the user
+local set = redis.pcall('SET', key, new, 'PXAT', args[4])
 if set.err then
   -- Redis' memory is full. Where the record stays as it is or grows by little, as in a renewal, it makes room for itself.
   if not set.err:find('maxmemory', 1, true) or #new > #v + 64 then return set end
-  call('DEL', KEYS[1])
-  call('SET', KEYS[1], new, 'PXAT', ARGV[4])
+  call('DEL', key)
+  call('SET', key, new, 'PXAT', args[4])
 end
-local was, ends = math.min(idle, absolute), tonumber(ARGV[4])
+local was, ends = idle < absolute and idle or absolute, tonumber(args[4])
 if KEYS[2] and ends ~= was then
-  call('ZADD', KEYS[2], ARGV[4], string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[1]:sub(-22))
-  if ends < was or redis.pcall('PEXPIREAT', KEYS[2], ARGV[4], 'GT') ~= 1 then
-    call('PEXPIREAT', KEYS[2], call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2])
+  call('ZADD', KEYS[2], args[4], string.format('%012x', struct.unpack('>I8', v, 58)) .. key:sub(-22))
+  if ends < was or redis.pcall('PEXPIREAT', KEYS[2], args[4], 'GT') ~= 1 then
+    call('PEXPIREAT', KEYS[2], call('ZRANGE', KEYS[2], '-1', '-1', 'WITHSCORES')[2])
   end
 end
 return 'ok'
