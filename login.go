@@ -81,7 +81,9 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 
 // outlivedMark reports whether the login has taken so long that the user's sessions may have been ended since it began and
 // the mark of that is gone. A login that begins with Create has nothing to wait for but the store: it is measured by clocks
-// that are read without a system call. If the wall's is set forward just then, the login is refused for nothing.
+// that are read without a system call. If the wall's is set forward by a minute just then, the login is refused for nothing, and a
+// session that it replaced or that the limit ended stays ended; if the machine sleeps just then and the wall's is set back as
+// far, the login stands.
 func (r *Request) outlivedMark() bool {
 	if r.mark != AnyMark {
 		return r.m.sinceBoot()-r.markedAt >= MarkLife
