@@ -133,15 +133,16 @@ func TestRequestsOnTheirWay(t *testing.T) {
 	})
 }
 
-// From two minutes before the token's end on, the browser renews it beside the requests, which go out with the token of before:
-// with a token that lives for a minute, beside each.
+// From two minutes before the token's end on, the browser renews it beside the requests, which go out with the token of before. A
+// token that lives for little longer than that is renewed every few seconds; one that lives for less would be with each
+// request, so that some would arrive with the token before the one of before (--dbsc-ttl is at least five minutes).
 func TestRefreshesAhead(t *testing.T) {
-	everywhereWith(t, func(cfg *server.Config) { cfg.Policy.BoundTTL = time.Minute }, func(t *testing.T, n *nodes, b *deviceBrowser) {
+	everywhereWith(t, func(cfg *server.Config) { cfg.Policy.BoundTTL = 2*time.Minute + 3*time.Second }, func(t *testing.T, n *nodes, b *deviceBrowser) {
 		b.isBound()
-		for range 20 {
+		b.waits(func() bool {
 			require.Equal(t, anns(4), b.atOnce(4))
-		}
-		b.waits(func() bool { return n.events("device_proved") > 1 })
+			return n.events("device_proved") > 1
+		})
 	})
 }
 
