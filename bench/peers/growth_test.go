@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/xml"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -177,16 +175,8 @@ func TestNothingCollectedIsSaidSo(t *testing.T) {
 func TestGrowthChart(t *testing.T) {
 	svg := sampleGrowth().chart()
 	bars := map[string][]string{}
-	d := xml.NewDecoder(strings.NewReader(svg))
-	for {
-		token, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		require.NoError(t, err)
-		if e, ok := token.(xml.StartElement); ok && e.Name.Local == "rect" {
-			bars[e.Attr[0].Value] = append(bars[e.Attr[0].Value], e.Attr[3].Value)
-		}
+	for _, e := range rects(t, svg) {
+		bars[e.Attr[0].Value] = append(bars[e.Attr[0].Value], e.Attr[3].Value)
 	}
 	require.Len(t, bars["rate"], 10)
 	require.Len(t, bars["p99"], 10)

@@ -103,21 +103,26 @@ func onEight() *result {
 	return r
 }
 
-func TestChartIsXMLWithABarForEach(t *testing.T) {
-	assert.Empty(t, results{}.chart(me, memory))
-	svg := results{sampleResult(), onEight()}.chart(me, memory)
-	bars := 0
+// rects are the bars of a chart, which has to be XML.
+func rects(t *testing.T, svg string) (found []xml.StartElement) {
+	t.Helper()
 	d := xml.NewDecoder(strings.NewReader(svg))
 	for {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
-			break
+			return found
 		}
 		require.NoError(t, err)
 		if e, ok := token.(xml.StartElement); ok && e.Name.Local == "rect" {
-			bars++
+			found = append(found, e)
 		}
 	}
+}
+
+func TestChartIsXMLWithABarForEach(t *testing.T) {
+	assert.Empty(t, results{}.chart(me, memory))
+	svg := results{sampleResult(), onEight()}.chart(me, memory)
+	bars := len(rects(t, svg))
 	assert.Equal(t, 6, bars)
 	assert.Contains(t, svg, "The server on one core<")
 	assert.Contains(t, svg, "The server on 8 cores<")
