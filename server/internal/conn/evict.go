@@ -11,11 +11,14 @@ const (
 	// evictShare bounds the time that looking takes to one part in so many: a pass over tens of thousands of connections that are all
 	// in the middle of a request takes milliseconds, and clients can keep them there.
 	evictShare = 20
+	// headStart is how much later a new connection counts as idle. Its client has not had the time for its first request yet, and is not
+	// told that a request was not read, as the client of a kept connection is: proxies ask again only over a kept one.
+	headStart = time.Second
 )
 
 // makeRoom is called after the connection next was accepted. While more are open than may be, it closes those that have been idle
-// longest, new ones that have sent nothing included, and waits for one to become idle. The next connections wait in the kernel's
-// backlog meanwhile.
+// longest, new ones that have sent nothing included (see headStart), and waits for one to become idle. The next connections wait in
+// the kernel's backlog meanwhile.
 func (l *listener) makeRoom(next *trackedConn) {
 	for !l.closed.Load() {
 		began := time.Now()
@@ -48,7 +51,11 @@ func (s *Server) evict(next *trackedConn) (room bool) {
 		}
 		staying++
 		if c != next && (state == stateNew || state == stateIdle) {
-			all = append(all, idle{c, c.wire.reads.from.Load()})
+			from := c.wire.reads.from.Load()
+			if state == stateNew {
+				from += int64(headStart)
+			}
+			all = append(all, idle{c, from})
 		}
 	}
 	excess := staying - most

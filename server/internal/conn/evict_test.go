@@ -24,7 +24,8 @@ func asked(t *testing.T, conn net.Conn) {
 	require.Contains(t, string(b[:n]), "200 OK")
 }
 
-// When all connections are taken the one that has waited longest is closed, whether it was ever used or not.
+// When all connections are taken the one that has waited longest is closed, whether it was ever used or not; but a new one gets a head
+// start: a proxy that has just opened it does not ask again.
 func TestLongestIdleConnectionMakesRoom(t *testing.T) {
 	ln := listenLocal(t)
 	s := newServer(Options{MaxConns: 3, RequestTimeout: time.Minute, IdleTimeout: time.Minute})
@@ -43,7 +44,17 @@ func TestLongestIdleConnectionMakesRoom(t *testing.T) {
 		})
 	}
 	unused := connect(t, ln)
-	waits(1)
+	eventually(t, func() bool { // its wait has begun, and is made to have begun earlier
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.open {
+			if from := &c.wire.reads.from; from.Load() > int64(c.accepted.Sub(epoch)) {
+				from.Add(-int64(2 * headStart))
+				return true
+			}
+		}
+		return false
+	})
 	first, second := connect(t, ln), connect(t, ln)
 	asked(t, first)
 	asked(t, second)
@@ -60,6 +71,16 @@ func TestLongestIdleConnectionMakesRoom(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF, "the first was used after it")
 	asked(t, first)
 	asked(t, third)
+	waits(3)
+
+	fresh := connect(t, ln)
+	waits(3)
+	asked(t, first)
+	asked(t, third)
+	waits(3)
+	asked(t, connect(t, ln))
+	waits(3)
+	asked(t, fresh)
 }
 
 // While all connections are in use, the next one waits, and none is cut off.
