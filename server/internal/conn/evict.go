@@ -11,8 +11,8 @@ const (
 	// evictShare bounds the time that looking takes to one part in so many: a pass over tens of thousands of connections that are all
 	// in the middle of a request takes milliseconds, and clients can keep them there.
 	evictShare = 20
-	// headStart is how much later a new connection counts as idle. Its client has not had the time for its first request yet, and is not
-	// told that a request was not read, as the client of a kept connection is: proxies ask again only over a kept one.
+	// headStart is how much later a new connection counts as idle. Its client may not have had the time for its first request yet, and
+	// some proxies (nginx, all with Go's client) repeat a request only if the connection had been used before.
 	headStart = time.Second
 )
 

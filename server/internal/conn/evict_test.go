@@ -24,63 +24,62 @@ func asked(t *testing.T, conn net.Conn) {
 	require.Contains(t, string(b[:n]), "200 OK")
 }
 
-// When all connections are taken the one that has waited longest is closed, whether it was ever used or not; but a new one gets a head
-// start: a proxy that has just opened it does not ask again.
-func TestLongestIdleConnectionMakesRoom(t *testing.T) {
-	ln := listenLocal(t)
-	s := newServer(Options{MaxConns: 3, RequestTimeout: time.Minute, IdleTimeout: time.Minute})
-	start(t, s, ln, nil)
-	waits := func(n int) {
-		t.Helper()
-		eventually(t, func() bool {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			for c := range s.open {
-				if c.state.Load() == stateActive || c.wire.reads.from.Load() == 0 {
-					return false
-				}
-			}
-			return len(s.open) == n
-		})
-	}
-	unused := connect(t, ln)
-	eventually(t, func() bool { // its wait has begun, and is made to have begun earlier
+// waiting returns the server's end of a connection once it waits for a request, and has begun to after that time since epoch.
+func waiting(t *testing.T, s *Server, conn net.Conn, after time.Duration) (c *trackedConn) {
+	t.Helper()
+	eventually(t, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for c := range s.open {
-			if from := &c.wire.reads.from; from.Load() > int64(c.accepted.Sub(epoch)) {
-				from.Add(-int64(2 * headStart))
-				return true
+		for c = range s.open {
+			if c.RemoteAddr().String() == conn.LocalAddr().String() {
+				return c.state.Load() != stateActive && c.wire.reads.from.Load() > int64(max(after, c.accepted.Sub(epoch)))
 			}
 		}
 		return false
 	})
+	return c
+}
+
+// When all connections are taken the one that has waited longest is closed, whether it was ever used or not; but a new one gets a head
+// start: a proxy that has just opened it may not ask again.
+func TestLongestIdleConnectionMakesRoom(t *testing.T) {
+	ln := listenLocal(t)
+	s := newServer(Options{MaxConns: 3, RequestTimeout: time.Minute, IdleTimeout: time.Minute})
+	start(t, s, ln, nil)
+	use := func(conn net.Conn) *trackedConn {
+		t.Helper()
+		before := time.Since(epoch)
+		asked(t, conn)
+		return waiting(t, s, conn, before)
+	}
+	closes := func(conn net.Conn, why string) {
+		t.Helper()
+		_, err := conn.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF, why)
+	}
+	unused := connect(t, ln)
+	waiting(t, s, unused, 0).wire.reads.from.Add(-int64(2 * headStart))
 	first, second := connect(t, ln), connect(t, ln)
-	asked(t, first)
-	asked(t, second)
-	waits(3)
+	use(first)
+	use(second)
 	third := connect(t, ln)
-	asked(t, third)
-	_, err := unused.Read(make([]byte, 1))
-	require.ErrorIs(t, err, io.EOF, "it has waited longest")
-	waits(3)
-	asked(t, first)
-	waits(3)
-	asked(t, connect(t, ln))
-	_, err = second.Read(make([]byte, 1))
-	require.ErrorIs(t, err, io.EOF, "the first was used after it")
-	asked(t, first)
-	asked(t, third)
-	waits(3)
+	use(third)
+	closes(unused, "it has waited longest")
+	use(first)
+	fourth := connect(t, ln)
+	use(fourth)
+	closes(second, "the first was used after it")
 
 	fresh := connect(t, ln)
-	waits(3)
-	asked(t, first)
-	asked(t, third)
-	waits(3)
-	asked(t, connect(t, ln))
-	waits(3)
+	closes(third, "it has waited longest")
+	of := waiting(t, s, fresh, 0)
+	from := use(first).wire.reads.from.Load()
+	use(fourth)
+	of.wire.reads.from.Store(from - int64(headStart/2)) // it has waited longest, but not for long
+	use(connect(t, ln))
+	closes(first, "it was used, and the fresh one was not")
 	asked(t, fresh)
+	asked(t, fourth)
 }
 
 // While all connections are in use, the next one waits, and none is cut off.
