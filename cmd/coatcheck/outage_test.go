@@ -24,6 +24,7 @@ type heard struct {
 // FWD-03: when Redis hangs under load, verify lets nobody in any more: at once without a cache, and with one when what it holds may
 // be out of date, five seconds later. Nobody is logged out by it.
 func TestVerifyWhileRedisHangs(t *testing.T) {
+	const storeTimeout = 500 * time.Millisecond
 	for name, c := range map[string]struct {
 		args  []string
 		bound time.Duration // how long after the outage a session may be let in
@@ -34,34 +35,27 @@ func TestVerifyWhileRedisHangs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			redis := redistest.Start(t)
-			p := start(t, append([]string{"--store", redis.URL(), "--log-level=error"}, c.args...)...)
+			p := start(t, append([]string{"--store", redis.URL(), "--redis-timeout=" + storeTimeout.String(), "--log-level=error"}, c.args...)...)
 			_, _, cookie := p.ask(t, "POST", "/auth/login", "", `{"user_id":"ada"}`)
 
-			over := make(chan struct{})
-			done := p.verdicts(t, cookie, over)
-			time.Sleep(50 * time.Millisecond) // some are let in
+			asking := p.askVerdicts(t, cookie)
+			asking.hears(t, http.StatusOK, time.Time{})
 			redis.Signal(syscall.SIGSTOP)
 			hung := time.Now()
-			time.Sleep(c.bound + time.Second)
-			close(over)
-			all := done()
+			asking.hears(t, http.StatusServiceUnavailable, hung.Add(c.bound))
+			all := asking.end()
 			redis.Signal(syscall.SIGCONT)
 
-			before, refused := 0, 0
 			for _, v := range all {
-				if v.began.Add(v.took).Before(hung) {
+				late := v.took >= storeTimeout // on a busy machine also while all is well
+				if v.began.Add(v.took).Before(hung) && !late {
 					require.Equal(t, http.StatusOK, v.status)
-					before++
 				}
-				if v.began.Before(hung.Add(c.bound)) {
-					continue
+				if v.began.After(hung.Add(c.bound)) {
+					require.Equal(t, http.StatusServiceUnavailable, v.status, "%v after Redis hung", v.began.Sub(hung))
+					assert.Less(t, v.took, 20*storeTimeout)
 				}
-				require.Equal(t, http.StatusServiceUnavailable, v.status, "%v after Redis hung", v.began.Sub(hung))
-				assert.Less(t, v.took, 10*time.Second, "the store's timeout is half a second")
-				refused++
 			}
-			assert.Positive(t, before)
-			assert.Positive(t, refused)
 			require.Eventually(t, func() bool {
 				status, _, _ := p.ask(t, "GET", "/auth/verify", cookie, "")
 				return status == http.StatusOK
@@ -70,46 +64,73 @@ func TestVerifyWhileRedisHangs(t *testing.T) {
 	}
 }
 
-// verdicts asks verify from several clients at once until over is closed; done waits for them and returns what they heard.
-func (p *process) verdicts(t *testing.T, cookie string, over <-chan struct{}) (done func() []heard) {
+// verdicts are what several clients hear of verify, who ask until end.
+type verdicts struct {
+	clients sync.WaitGroup
+	over    chan struct{}
+	mu      sync.Mutex
+	all     []heard
+}
+
+func (p *process) askVerdicts(t *testing.T, cookie string) *verdicts {
 	t.Helper()
-	var (
-		clients sync.WaitGroup
-		mu      sync.Mutex
-		all     []heard
-	)
+	v := &verdicts{over: make(chan struct{})}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: patience}
+	t.Cleanup(client.CloseIdleConnections)
 	for range 16 {
-		clients.Go(func() {
-			for {
-				select {
-				case <-over:
-					return
-				default:
-				}
-				v := heard{began: time.Now()}
-				req, err := http.NewRequest(http.MethodGet, p.url+"/auth/verify", http.NoBody) //nolint:noctx // the client has a timeout
-				if !assert.NoError(t, err) {
-					return
-				}
-				req.Header.Set("Cookie", cookie)
-				resp, err := client.Do(req)
-				if !assert.NoError(t, err) {
-					return
-				}
-				v.took, v.status = time.Since(v.began), resp.StatusCode
-				assert.Empty(t, resp.Header["Set-Cookie"], "nobody is logged out")
-				_, _ = io.Copy(io.Discard, resp.Body) // the next request finds out
-				_ = resp.Body.Close()
-				mu.Lock()
-				all = append(all, v)
-				mu.Unlock()
+		v.clients.Go(func() {
+			for v.ask(t, client, p.url+"/auth/verify", cookie) {
 			}
 		})
 	}
-	return func() []heard {
-		clients.Wait()
-		client.CloseIdleConnections()
-		return all
+	return v
+}
+
+// ask asks once, and reports whether to go on.
+func (v *verdicts) ask(t *testing.T, client *http.Client, url, cookie string) bool {
+	select {
+	case <-v.over:
+		return false
+	default:
 	}
+	answer := heard{began: time.Now()}
+	req, err := http.NewRequest(http.MethodGet, url, http.NoBody) //nolint:noctx // the client has a timeout
+	if !assert.NoError(t, err) {
+		return false
+	}
+	req.Header.Set("Cookie", cookie)
+	resp, err := client.Do(req)
+	if !assert.NoError(t, err) {
+		return false
+	}
+	answer.took, answer.status = time.Since(answer.began), resp.StatusCode
+	assert.Empty(t, resp.Header["Set-Cookie"], "nobody is logged out")
+	_, _ = io.Copy(io.Discard, resp.Body) // the next request finds out
+	_ = resp.Body.Close()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.all = append(v.all, answer)
+	return true
+}
+
+// hears waits until some got this answer who asked after then.
+func (v *verdicts) hears(t *testing.T, status int, then time.Time) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		n := 0
+		for _, answer := range v.all {
+			if answer.status == status && answer.began.After(then) {
+				n++
+			}
+		}
+		return n >= 16
+	}, patience, 10*time.Millisecond)
+}
+
+func (v *verdicts) end() []heard {
+	close(v.over)
+	v.clients.Wait()
+	return v.all
 }

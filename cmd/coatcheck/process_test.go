@@ -102,7 +102,8 @@ func (p *process) keepOutput(t *testing.T) {
 // environment is that of the processes, without the settings of the person who runs the tests. The race detector's wait for late
 // reports would make each exit take a second.
 func environment(more ...string) []string {
-	all := append([]string{"GORACE=atexit_sleep_ms=0"}, more...)
+	// Redis' answers may take longer on a busy machine than the default, half a second.
+	all := append([]string{"GORACE=atexit_sleep_ms=0", "COATCHECK_REDIS_TIMEOUT=3s"}, more...)
 	if dir, ok := os.LookupEnv("COATCHECK_TEST_COUNTERS"); ok { // scripts/cover; go test sets GOCOVERDIR itself
 		all = append(all, "GOCOVERDIR="+dir)
 	}

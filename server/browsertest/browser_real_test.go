@@ -141,6 +141,15 @@ func (b *tab) sees(text string) {
 	b.until(fmt.Sprintf("document.body.innerText.includes(%q)", text))
 }
 
+// types gives an element the focus, once the page is complete, and presses keys. chromedp.SendKeys would name the element by a number
+// that may be out of date by then, while a page is still being read.
+func (b *tab) types(selector, keys string) {
+	b.Helper()
+	b.until(fmt.Sprintf("document.readyState === 'complete' && !!document.querySelector(%q)", selector))
+	b.until(fmt.Sprintf("document.querySelector(%q).focus() || document.activeElement.matches(%q)", selector, selector))
+	b.do(chromedp.KeyEvent(keys))
+}
+
 // ask sends a request from the page, as its script would, and returns status and body.
 func (b *tab) ask(method, path string, body ...string) (status int, text string) {
 	b.Helper()

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -151,8 +150,8 @@ func TestLoginAtDex(t *testing.T) {
 	b.until("!!document.getElementById('provider')")
 	b.shoot("login-provider")
 	eval[bool](b, "document.getElementById('provider').click() || true")
-	b.until("!!document.querySelector('input[name=password]')")
-	b.do(chromedp.SendKeys("input[name=login]", "ann@example.com"), chromedp.SendKeys("input[name=password]", "password\r"))
+	b.types("input[name=login]", "ann@example.com")
+	b.types("input[name=password]", "password\r")
 	b.sees("You are ann@example.com of team-a at /private/page?x=1")
 	b.visit(external + "/team-a?y")
 	b.sees("You are ann@example.com of team-a at /team-a?y")

@@ -71,8 +71,8 @@ func TestSignInPageLooks(t *testing.T) {
 		for _, scheme := range []string{"light", "dark"} {
 			b.look(scheme, width)
 			b.visit(s.url("/auth/login"))
-			b.until("!!document.getElementById('password')")
-			b.do(chromedp.SendKeys(chromedp.ID("user-id"), "ann"), chromedp.SendKeys(chromedp.ID("password"), "wrong\r"))
+			b.types("#user-id", "ann")
+			b.types("#password", "wrong\r")
 			b.sees("The name or the password is wrong.")
 			b.shoot("login-" + scheme + map[int64]string{320: "-phone", 800: ""}[width])
 			assert.LessOrEqual(t, eval[int64](b, "document.documentElement.scrollWidth"), width, "nothing is cut off")
