@@ -37,14 +37,14 @@ func shell(t *testing.T, script string, cpus ...int) *process.Process {
 }
 
 func TestStartAndStop(t *testing.T) {
-	p := shell(t, `echo "$WORD from $$"; trap 'exit 0' TERM; while :; do sleep 0.01; done`)
+	p := shell(t, `trap 'exit 0' TERM; echo "$WORD from $$"; while :; do sleep 0.01; done`)
 	found, err := p.AwaitLog(t.Context(), regexp.MustCompile(`(\w+) from (\d+)`))
 	require.NoError(t, err)
 	assert.Equal(t, []string{fmt.Sprintf("hello from %d", p.PID()), "hello", fmt.Sprint(p.PID())}, found)
 	require.NoError(t, p.Stop())
 	require.NoError(t, p.Stop(), "a second Stop changes nothing")
 
-	p = shell(t, `echo begun; trap 'echo a mistake; exit 3' TERM; while :; do sleep 0.01; done`)
+	p = shell(t, `trap 'echo a mistake; exit 3' TERM; echo begun; while :; do sleep 0.01; done`)
 	_, err = p.AwaitLog(t.Context(), regexp.MustCompile("begun"))
 	require.NoError(t, err)
 	err = p.Stop()
