@@ -31,7 +31,7 @@ func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
 	opt := c.Redis
 	opt.Logger = log
 	store, err := redisstore.New(ctx, opt)
-	for errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil { // it listens, and is busy: many nodes may start at once
+	for slow(err) && ctx.Err() == nil { // it listens, and is busy: many nodes may start at once
 		store, err = redisstore.New(ctx, opt)
 	}
 	if errors.Is(err, redisstore.ErrEviction) {
@@ -41,6 +41,11 @@ func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
 		return nil, err
 	}
 	return store, nil
+}
+
+// slow reports whether Redis took too long to answer, whichever deadline saw it first: that of a connection or that of a command.
+func slow(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // throttled puts throttling around a login mode if its secrets can be guessed at. A store that other nodes share also keeps

@@ -1,15 +1,20 @@
 package daemon
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
@@ -43,6 +48,19 @@ func TestSlowRedisAtTheStart(t *testing.T) {
 	require.NoError(t, ln.Close())
 	require.NoError(t, (<-silent).Close())
 	pipes.Wait()
+}
+
+// A Redis that refuses is not waited for.
+func TestSlow(t *testing.T) {
+	for err, want := range map[error]bool{
+		nil: false, syscall.ECONNREFUSED: false, context.Canceled: false, coatcheck.ErrUnavailable: false,
+		os.ErrDeadlineExceeded: true, context.DeadlineExceeded: true,
+	} {
+		if err != nil {
+			err = fmt.Errorf("connecting: %w: %w", coatcheck.ErrUnavailable, err)
+		}
+		assert.Equal(t, want, slow(err), "%v", err)
+	}
 }
 
 // pipe connects a client with a server until one of them closes.
