@@ -119,6 +119,7 @@ func (s *site) checkRestart() {
 	assert.GreaterOrEqual(s, s.status("GET", "/hello", session), 500)
 	assert.GreaterOrEqual(s, s.status("GET", "/hello", "X: y"), 500)
 	assert.Empty(s, s.reached())
+	_ = s.coatcheck.Wait() // its port is closed before its folder is free
 	s.again()
 	require.Eventually(s, func() bool { return s.status("GET", "/hello", session) == 200 }, patience, 10*time.Millisecond, "it answers again")
 	s.reached()

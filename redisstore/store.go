@@ -83,12 +83,12 @@ func (s *Store) start(ctx context.Context, opt Options, found []Finding) error {
 			return fmt.Errorf("%w: %s: %s", ErrEviction, f.Addr, f.Text)
 		}
 	}
-	for _, f := range found {
-		f.warn(s.log)
-	}
 	s.watcher.mayEvict.Store(opt.AllowEviction)
 	if err := s.tryOut(ctx); err != nil {
 		return err
+	}
+	for _, f := range found {
+		f.warn(s.log)
 	}
 	s.look(ctx) // which node serves which slots before anything fails
 	s.watch()

@@ -90,10 +90,9 @@ func TestTLS(t *testing.T) {
 	p.signal(t, syscall.SIGHUP)
 	p.logged(t, "not re-read")
 	assert.Equal(t, third, p.fetch(t, client).serial)
-	assert.NotContains(t, p.stderr.String(), "PRIVATE")
-
 	p.signal(t, syscall.SIGTERM)
 	assert.Zero(t, p.wait(t))
+	assert.NotContains(t, p.stderr.String(), "PRIVATE")
 }
 
 // A request in flight over TLS is answered before the server ends, and a connection without one does not delay the end.

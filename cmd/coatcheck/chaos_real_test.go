@@ -46,7 +46,7 @@ func TestChaos(t *testing.T) {
 	})
 	t.Run("redis", func(t *testing.T) {
 		redis := redistest.Start(t, "maxmemory-policy noeviction")
-		newChaos(t, redis, "--store", redis.URL()).run(t, length)
+		newChaos(t, redis, "--store", redis.URL(), "--redis-timeout=500ms").run(t, length)
 	})
 }
 

@@ -224,7 +224,9 @@ func TestRedisThatEvicts(t *testing.T) {
 	args := []string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=off", "--store=" + url}
 	ctx, cancel := context.WithTimeout(t.Context(), patience) // a server that starts after all would not end
 	defer cancel()
-	out, err := exec.CommandContext(ctx, program(t), args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, program(t), args...)
+	cmd.Env = environment()
+	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit, string(out))
 	assert.Equal(t, exitUsage, exit.ExitCode())

@@ -36,7 +36,12 @@ func TestVerifyWhileRedisHangs(t *testing.T) {
 			t.Parallel()
 			redis := redistest.Start(t)
 			p := start(t, append([]string{"--store", redis.URL(), "--redis-timeout=" + storeTimeout.String(), "--log-level=error"}, c.args...)...)
-			_, _, cookie := p.ask(t, "POST", "/auth/login", "", `{"user_id":"ada"}`)
+			var cookie string
+			require.Eventually(t, func() bool {
+				var status int
+				status, _, cookie = p.ask(t, "POST", "/auth/login", "", `{"user_id":"ada"}`)
+				return status == http.StatusOK
+			}, patience, time.Millisecond)
 
 			asking := p.askVerdicts(t, cookie)
 			asking.hears(t, http.StatusOK, time.Time{})
@@ -47,7 +52,7 @@ func TestVerifyWhileRedisHangs(t *testing.T) {
 			redis.Signal(syscall.SIGCONT)
 
 			for _, v := range all {
-				late := v.took >= storeTimeout // on a busy machine also while all is well
+				late := v.took >= storeTimeout*4/5 // on a busy machine also while all is well
 				if v.began.Add(v.took).Before(hung) && !late {
 					require.Equal(t, http.StatusOK, v.status)
 				}
@@ -64,9 +69,10 @@ func TestVerifyWhileRedisHangs(t *testing.T) {
 	}
 }
 
-// verdicts are what several clients hear of verify, who ask until end.
+// verdicts collects what several clients hear from verify; they ask until end is called.
 type verdicts struct {
 	clients sync.WaitGroup
+	stop    sync.Once
 	over    chan struct{}
 	mu      sync.Mutex
 	all     []heard
@@ -83,6 +89,7 @@ func (p *process) askVerdicts(t *testing.T, cookie string) *verdicts {
 			}
 		})
 	}
+	t.Cleanup(func() { v.end() })
 	return v
 }
 
@@ -113,7 +120,7 @@ func (v *verdicts) ask(t *testing.T, client *http.Client, url, cookie string) bo
 	return true
 }
 
-// hears waits until some got this answer who asked after then.
+// hears waits for 16 answers with this status to requests that began after then.
 func (v *verdicts) hears(t *testing.T, status int, then time.Time) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -130,7 +137,7 @@ func (v *verdicts) hears(t *testing.T, status int, then time.Time) {
 }
 
 func (v *verdicts) end() []heard {
-	close(v.over)
+	v.stop.Do(func() { close(v.over) })
 	v.clients.Wait()
 	return v.all
 }

@@ -21,13 +21,13 @@ import (
 )
 
 func TestShop(t *testing.T) {
-	redis := redistest.Start(t).URL()
 	t.Run("memory", func(t *testing.T) {
 		store, err := openStore(t.Context(), "memory")
 		require.NoError(t, err)
 		visit(t, store)
 	})
 	t.Run("Redis", func(t *testing.T) {
+		redis := redistest.Start(t).URL()
 		var (
 			store coatcheck.Store
 			err   error

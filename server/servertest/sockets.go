@@ -20,7 +20,7 @@ var socketRules = []rule{
 	{name: "pipelined requests", transport: true, check: checkPipelined},
 	{name: "drips are cut", config: hasty, transport: true, check: checkDrips},
 	{name: "many drips do not hold others up", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Hour }, transport: true, check: checkManyDrips},
-	{name: "idle connections are closed", config: hasty, transport: true, check: checkIdleConnections},
+	{name: "idle connections are closed", config: func(cfg *server.Config) { cfg.ReadTimeout, cfg.IdleTimeout = time.Hour, idleTimeout }, transport: true, check: checkIdleConnections},
 	{name: "large requests are not waited for", transport: true, check: checkLargeNotRead},
 	{name: "an early answer is seen", transport: true, check: checkEarlyAnswers},
 	{name: "verify waits for no body", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Hour }, transport: true, check: checkVerifyBody},

@@ -24,7 +24,7 @@ func asked(t *testing.T, conn net.Conn) {
 	require.Contains(t, string(b[:n]), "200 OK")
 }
 
-// waiting returns the server's end of a connection once it waits for a request, and has begun to after that time since epoch.
+// waiting returns the server's end of a connection once it waits for a request, and began to wait later than after, a duration since epoch.
 func waiting(t *testing.T, s *Server, conn net.Conn, after time.Duration) (c *trackedConn) {
 	t.Helper()
 	eventually(t, func() bool {
@@ -48,6 +48,7 @@ func TestLongestIdleConnectionMakesRoom(t *testing.T) {
 	start(t, s, ln, nil)
 	use := func(conn net.Conn) *trackedConn {
 		t.Helper()
+		waiting(t, s, conn, 0) // else its first wait may be taken for the next one
 		before := time.Since(epoch)
 		asked(t, conn)
 		return waiting(t, s, conn, before)

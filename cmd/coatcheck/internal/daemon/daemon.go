@@ -38,7 +38,7 @@ type Options struct {
 }
 
 // flushFor is the minimum time that the shutdown waits for the log to be written.
-const flushFor = 250 * time.Millisecond
+const flushFor = 2 * time.Second
 
 // rereadWithin is how long the shutdown waits for a re-read that is under way, when the requests are over.
 const rereadWithin = 250 * time.Millisecond

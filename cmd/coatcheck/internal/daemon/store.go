@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net"
 	"os"
 	"time"
 
@@ -26,14 +28,11 @@ func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
 			MaxSessions: c.MaxSessions, Dir: c.DataDir, FsyncEvery: c.FsyncEvery, Logger: log,
 		})
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
-	defer cancel()
 	opt := c.Redis
 	opt.Logger = log
-	store, err := redisstore.New(ctx, opt)
-	for slow(err) && ctx.Err() == nil { // it listens, and is busy: many nodes may start at once
-		store, err = redisstore.New(ctx, opt)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
+	defer cancel()
+	store, err := openRedis(ctx, opt)
 	if errors.Is(err, redisstore.ErrEviction) {
 		return nil, fmt.Errorf("%w, or overrule this with --redis-allow-eviction", err)
 	}
@@ -43,8 +42,34 @@ func openStore(c *config.Config, log *slog.Logger) (coatcheck.Store, error) {
 	return store, nil
 }
 
-// slow reports whether Redis took too long to answer, whichever deadline saw it first: that of a connection or that of a command.
+// openRedis tries again while Redis listens, and is too busy to answer: many nodes may start at once.
+func openRedis(ctx context.Context, opt redisstore.Options) (*redisstore.Store, error) {
+	store, err := redisstore.New(ctx, opt)
+	if slow(err) {
+		opt.Logger.Warn("Redis is slow to answer, and is tried again", "error", err)
+	}
+	for slow(err) {
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(200*time.Millisecond + rand.N(400*time.Millisecond)): //nolint:gosec // so that nodes do not try all at once
+		}
+		again, failed := redisstore.New(ctx, opt)
+		if failed != nil && ctx.Err() != nil {
+			return nil, err // the error before says more than that the time was up
+		}
+		store, err = again, failed
+	}
+	return store, err
+}
+
+// slow reports whether Redis took a connection and then too long to answer, whichever deadline saw it first.
 func slow(err error) bool {
+	var op *net.OpError
+	var name *net.DNSError
+	if errors.As(err, &op) && op.Op == "dial" || errors.As(err, &name) {
+		return false
+	}
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
 

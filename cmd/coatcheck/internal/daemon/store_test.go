@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/internal/testoutput"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
@@ -40,8 +42,10 @@ func TestSlowRedisAtTheStart(t *testing.T) {
 			}
 		}
 	})
-	store, err := openStore(&config.Config{Store: "redis", Redis: redisstore.Options{URL: "redis://" + ln.Addr().String(), AllowEviction: true}}, slog.New(slog.DiscardHandler))
+	log := new(testoutput.Buffer)
+	store, err := openStore(&config.Config{Store: "redis", Redis: redisstore.Options{URL: "redis://" + ln.Addr().String(), AllowEviction: true}}, slog.New(slog.NewTextHandler(log, nil)))
 	if assert.NoError(t, err) {
+		assert.Equal(t, 1, strings.Count(log.String(), "Redis is slow to answer"), log)
 		assert.NoError(t, store.Ping(t.Context()))
 		assert.NoError(t, store.Close())
 	}
@@ -50,11 +54,38 @@ func TestSlowRedisAtTheStart(t *testing.T) {
 	pipes.Wait()
 }
 
-// A Redis that refuses is not waited for.
+// When the time is up the error says what was wrong before that.
+func TestSilentRedisAtTheStart(t *testing.T) {
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for n := 1; ; n++ {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			if n == 2 {
+				cancel()
+			}
+		}
+	})
+	_, err = openRedis(ctx, redisstore.Options{URL: "redis://" + ln.Addr().String(), Logger: slog.New(slog.DiscardHandler)})
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.NotErrorIs(t, err, context.Canceled)
+	require.NoError(t, ln.Close())
+	accepting.Wait()
+}
+
+// A Redis that refuses, or that cannot be reached, is not waited for.
 func TestSlow(t *testing.T) {
 	for err, want := range map[error]bool{
 		nil: false, syscall.ECONNREFUSED: false, context.Canceled: false, coatcheck.ErrUnavailable: false,
-		os.ErrDeadlineExceeded: true, context.DeadlineExceeded: true,
+		&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}: false, &net.OpError{Op: "dial", Err: context.DeadlineExceeded}: false,
+		&net.DNSError{IsTimeout: true, UnwrapErr: context.DeadlineExceeded}: false,
+		&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}:               true, context.DeadlineExceeded: true,
 	} {
 		if err != nil {
 			err = fmt.Errorf("connecting: %w: %w", coatcheck.ErrUnavailable, err)
