@@ -41,6 +41,12 @@ func (r Request) Text(host string) string {
 	return b.String()
 }
 
+// maySplit reports whether a server may read more than one request out of it: a line feed at the end of a line ends the
+// head early, and what stands behind is answered as a request of its own, to whoever uses the connection next.
+func (r Request) maySplit() bool {
+	return strings.Contains(r.Method+r.Path+strings.Join(r.Head, ""), "\n")
+}
+
 // Response is the answer to a Request.
 type Response struct {
 	Status int
@@ -76,7 +82,7 @@ func (w *Wire) Send(req Request) (Response, error) {
 		return Response{}, err
 	}
 	resp, err := c.RoundTrip(req.Method, req.Text(w.Addr))
-	if err != nil || resp.Close {
+	if err != nil || resp.Close || req.maySplit() {
 		_ = c.Close()
 		return resp, err
 	}
