@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -31,6 +30,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
 
+	"github.com/coatcheck/coatcheck/internal/testport"
 	"github.com/coatcheck/coatcheck/internal/testprogram"
 )
 
@@ -132,21 +132,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// freePort returns a port that nobody listens on, from below those that the kernel gives to outgoing connections: one of
-// those could take the port before the program that it is for does.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(20_000 + rand.IntN(12_000))
-		if ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:"+port); err == nil {
-			require.NoError(t, ln.Close())
-			return port
-		}
-	}
-	require.Fail(t, "no port is free")
-	return ""
-}
-
 // start runs a program until the test ends, and waits until it listens on a port or, where that is a path, on a Unix socket. What it says is shown if the test fails.
 func start(t *testing.T, port string, args ...string) *exec.Cmd {
 	t.Helper()
@@ -204,7 +189,7 @@ func open(t *testing.T, how proxied, with variant) *site {
 		t.Cleanup(own.Close)
 		app = own.Listener.Addr().String()
 	}
-	port, front := freePort(t), freePort(t)
+	port, front := strconv.Itoa(testport.Free(t)), strconv.Itoa(testport.Free(t))
 	s.proxy = "127.0.0.1:" + front
 	behind := "127.0.0.1:" + port
 	dir := t.TempDir()
@@ -229,7 +214,7 @@ func open(t *testing.T, how proxied, with variant) *site {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
 	pairs := []string{
-		"/run/coatcheck/coatcheck.sock", socket, "127.0.0.1:3000", behind, "127.0.0.1:8000", app, "127.0.0.1:3080", "127.0.0.1:" + freePort(t),
+		"/run/coatcheck/coatcheck.sock", socket, "127.0.0.1:3000", behind, "127.0.0.1:8000", app, "127.0.0.1:3080", testport.Address(t),
 		host + ":443", host + ":" + front, "listen 443", "listen 127.0.0.1:" + front, "bind :443", "bind 127.0.0.1:" + front,
 		`address: ":443"`, `address: "127.0.0.1:` + front + `"`,
 	}

@@ -11,12 +11,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testport"
 )
 
 // builder is buildah with its store in a folder of the test's own.
@@ -102,8 +105,8 @@ func TestImage(t *testing.T) {
 	require.NoError(t, syscall.Mount("tmpfs", root+"/data", "tmpfs", 0, "uid=65532,gid=65532,mode=700"))
 	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(root+"/data", syscall.MNT_DETACH)) })
 
-	port := freePort(t)
-	environ := append(slices.Clone(made.Env), "COATCHECK_LOGIN=open", "COATCHECK_DATA_DIR=/data", "COATCHECK_LISTEN=127.0.0.1:"+port, "COATCHECK_ADMIN_LISTEN=127.0.0.1:"+freePort(t))
+	port := strconv.Itoa(testport.Free(t))
+	environ := append(slices.Clone(made.Env), "COATCHECK_LOGIN=open", "COATCHECK_DATA_DIR=/data", "COATCHECK_LISTEN=127.0.0.1:"+port, "COATCHECK_ADMIN_LISTEN="+testport.Address(t))
 	inside := func(args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(context.WithoutCancel(t.Context()), args[0], args[1:]...)
 		cmd.Dir, cmd.Env = "/", environ

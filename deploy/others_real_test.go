@@ -7,12 +7,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testport"
 )
 
 // downloaded is the path of a program that scripts/install-tools keeps in the user's cache.
@@ -102,7 +105,7 @@ func TestPathsBeforeExpress(t *testing.T) {
 			t.Parallel()
 			script := filepath.Join(t.TempDir(), "pages.js")
 			require.NoError(t, os.WriteFile(script, []byte(pages), 0o600))
-			port := freePort(t)
+			port := strconv.Itoa(testport.Free(t))
 			start(t, port, "node", script, downloaded("express"), port)
 			s := open(t, how, variant{app: "127.0.0.1:" + port})
 			for _, target := range spellings {

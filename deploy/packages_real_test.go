@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testport"
 )
 
 // machine is a small Debian without systemd, in a folder of the test's own.
@@ -41,7 +43,7 @@ func laid(t *testing.T, debian string) (root string) {
 
 func boot(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{T: t, root: laid(t, "debian"), address: "127.0.0.1:" + freePort(t)}
+	m := &machine{T: t, root: laid(t, "debian"), address: testport.Address(t)}
 	// The server finds itself there, to start the process that hashes passwords.
 	require.NoError(t, syscall.Mount("proc", filepath.Join(m.root, "proc"), "proc", 0, ""))
 	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(filepath.Join(m.root, "proc"), syscall.MNT_DETACH)) })
@@ -102,7 +104,7 @@ func (m *machine) configure() {
 	require.NoError(m, os.WriteFile(filepath.Join(m.root, "usr/local/bin/sudo"), []byte(asRoot), 0o755)) //nolint:gosec // a program
 	for i, line := range lines[:4] {
 		if i == 3 { // doctor, which looks at the ports
-			m.sh(`printf 'listen = "` + m.address + `"\nadmin-listen = "127.0.0.1:` + freePort(m.T) + `"\n' >>/etc/coatcheck/config.toml`)
+			m.sh(`printf 'listen = "` + m.address + `"\nadmin-listen = "` + testport.Address(m.T) + `"\n' >>/etc/coatcheck/config.toml`)
 		}
 		out, err := m.try("correct horse battery staple\n", "chroot", m.root, "sh", "-ec", line)
 		require.NoError(m, err, "%s: %s", line, out)

@@ -55,7 +55,7 @@ func formApp(t *testing.T) (send func(c fibersession.CSRF, method, path, cookie 
 		for name, value := range head {
 			req.Header.Set(name, value)
 		}
-		resp, err := app.Test(req)
+		resp, err := app.Test(req, -1)
 		require.NoError(t, err)
 		page, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
@@ -190,7 +190,7 @@ func streamed(t *testing.T) (cookie string, send func(cookie, contentType string
 	app.Use(sessions)
 	app.Get("/in", func(c *fiber.Ctx) error { return fibersession.Get(c).Authenticate("u") })
 	app.Use(newCSRF(t, csrfKey("a")).Check)
-	resp, err := app.Test(httptest.NewRequestWithContext(t.Context(), "GET", "/in", http.NoBody))
+	resp, err := app.Test(httptest.NewRequestWithContext(t.Context(), "GET", "/in", http.NoBody), -1)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	return cookieOf(t, reply{cookies: resp.Cookies()}), func(cookie, contentType string, body io.Reader, length int) int {
@@ -289,7 +289,7 @@ func ExampleCSRF() {
 	})
 	app.Post("/settings", func(c *fiber.Ctx) error { return c.SendString("changed") })
 
-	resp, err := app.Test(httptest.NewRequestWithContext(context.Background(), "POST", "/settings", http.NoBody))
+	resp, err := app.Test(httptest.NewRequestWithContext(context.Background(), "POST", "/settings", http.NoBody), -1)
 	if err != nil {
 		panic(err)
 	}

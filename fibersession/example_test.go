@@ -44,7 +44,7 @@ func Example() {
 			panic(err)
 		}
 		req.Header.Set("Cookie", cookie)
-		resp, err := app.Test(req)
+		resp, err := app.Test(req, -1) // without a timeout
 		if err != nil {
 			panic(err)
 		}

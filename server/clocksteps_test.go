@@ -69,9 +69,12 @@ func TestClockSteps(t *testing.T) {
 }
 
 func stepClock(t *testing.T, clock *steppedClock, address string, length time.Duration) {
+	const atLeast = 100 // steps of each, or a slow machine would leave out what is done rarely
 	over, stop := context.WithTimeout(t.Context(), length)
 	defer stop()
-	var all sync.WaitGroup
+	done, stopClock := context.WithCancel(t.Context())
+	defer stopClock()
+	var all, jumps sync.WaitGroup
 	steppers := make([]*stepper, 6)
 	for i := range steppers {
 		s := &stepper{address: address, number: i, live: make(map[string]string), ended: make(map[string]string), done: make(map[string]int)}
@@ -79,29 +82,31 @@ func stepClock(t *testing.T, clock *steppedClock, address string, length time.Du
 		s.http.Transport, s.http.Timeout = new(http.Transport), 2*time.Minute
 		t.Cleanup(s.http.CloseIdleConnections)
 		all.Go(func() {
-			for over.Err() == nil && !t.Failed() {
+			for i := 0; (i < atLeast || over.Err() == nil) && !t.Failed(); i++ {
 				s.step(t)
 			}
 		})
 	}
-	all.Go(func() {
-		for over.Err() == nil {
+	jumps.Go(func() {
+		for done.Err() == nil {
 			clock.by.Store(int64(time.Duration(rand.IntN(40)-20) * time.Hour)) //nolint:gosec // no secret
 			time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)        //nolint:gosec // likewise
 		}
 	})
 	all.Wait()
+	stopClock()
+	jumps.Wait()
 	clock.by.Store(0)
-	done := make(map[string]int)
+	did := make(map[string]int)
 	for _, s := range steppers {
 		s.settle(t)
 		for what, n := range s.done {
-			done[what] += n
+			did[what] += n
 		}
 	}
-	t.Logf("%v", done)
+	t.Logf("%v", did)
 	for _, what := range []string{"login", "me", "refresh", "logout", "others"} {
-		assert.Positive(t, done[what], what)
+		assert.Positive(t, did[what], what)
 	}
 
 	clock.by.Store(int64(4 * 365 * 24 * time.Hour))

@@ -156,7 +156,7 @@ func (m *measurement) openTurn(ctx context.Context, p *peer, rate float64) (*ope
 	if err := m.honest(p, me, server, seen); err != nil {
 		return nil, err
 	}
-	used := after.server.Sub(before.server).Total().Seconds() / (found.End.Sub(found.Begin)).Seconds()
+	used := after.server.Sub(before.server).Total().Seconds() / found.End.Sub(found.Begin).Seconds()
 	return &openSample{found.Result, digits(used), digits(after.foreign(before, time.Duration(found.CPU)))}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +23,11 @@ func TestDoctorOnHeadersOfDevices(t *testing.T) {
 	t.Parallel()
 	secure := []string{"--cookie-secure=true", "--cookie-name=__Host-coatcheck"}
 	server := start(t, append(secure, "--dbsc")...)
+	t.Cleanup(func() { // when all of them are done
+		server.signal(t, syscall.SIGTERM)
+		assert.Zero(t, server.wait(t))
+		assert.NotContains(t, server.stderr.String(), "event=device", "nobody seems to attack")
+	})
 	for name, tt := range map[string]struct {
 		spoil        func(http.Header)
 		result, text string
@@ -52,7 +58,6 @@ func TestDoctorOnHeadersOfDevices(t *testing.T) {
 			d := diagnosed(t, cmd.ProcessState.ExitCode(), string(out))
 			d.Says("dbsc", tt.result, tt.text)
 			d.Says("url-cookie", doctor.Fine, "") // nothing else is wrong
-			assert.NotContains(t, server.stderr.String(), "event=device", "nobody seems to attack")
 		})
 	}
 }

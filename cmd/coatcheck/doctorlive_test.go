@@ -128,6 +128,8 @@ func TestDoctorOnAServer(t *testing.T) {
 	through(both.URL).Says("url-admin", doctor.Problem, "the public address leads to the admin listener")
 
 	through("http://127.0.0.1:1").Says("url", doctor.Problem, "refuses connections")
+	p.signal(t, syscall.SIGTERM)
+	assert.Zero(t, p.wait(t))
 	assert.NotContains(t, p.stderr.String(), "event=logout", "nobody was logged out")
 }
 

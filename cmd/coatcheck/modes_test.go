@@ -131,6 +131,8 @@ func TestTrustedMode(t *testing.T) {
 	p.signal(t, syscall.SIGHUP)
 	require.Eventually(t, func() bool { return login(first) == http.StatusUnauthorized }, patience, 10*time.Millisecond)
 	assert.Equal(t, http.StatusOK, login(second))
+	p.signal(t, syscall.SIGTERM)
+	assert.Zero(t, p.wait(t))
 	assert.NotContains(t, p.stderr.String(), "-0123456789-")
 }
 

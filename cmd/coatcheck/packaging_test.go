@@ -22,6 +22,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/coatcheck/coatcheck/internal/testoutput"
+	"github.com/coatcheck/coatcheck/internal/testport"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
@@ -172,7 +173,7 @@ func TestCompose(t *testing.T) {
 
 	// What the comment tells to do first, in a folder of ours; then Redis' own command, with its paths and port put right.
 	dir := t.TempDir()
-	port := freePort(t)
+	port := strconv.Itoa(testport.Free(t))
 	unescape := strings.NewReplacer("$$", "$", "/run/secrets/", dir+"/secrets/", "dir /data", "dir "+dir+"\nport "+port+"\nbind 127.0.0.1",
 		"redis-cli ping", "redis-cli -p "+port+" ping")
 	var prepare strings.Builder
@@ -207,15 +208,6 @@ func TestCompose(t *testing.T) {
 	code, said, errs := command(t, environ, "doctor", "--json")
 	require.Empty(t, errs)
 	assert.Empty(t, diagnosed(t, code, said).With(doctor.Problem), said)
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	server := start(t) // it takes a free port, and gives it back
-	_, port, _ := strings.Cut(strings.TrimPrefix(server.url, "http://"), ":")
-	server.signal(t, syscall.SIGTERM)
-	server.wait(t)
-	return port
 }
 
 // A stop by the unit has the time that the program takes for one. systemd's own checks of it are in TestSystemdAccepts.

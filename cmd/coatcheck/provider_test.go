@@ -76,6 +76,8 @@ func TestProviderMode(t *testing.T) {
 	}, patience, 20*time.Millisecond)
 	status, _ = fetch(t, ann, url+"/auth/userinfo")
 	assert.Equal(t, http.StatusOK, status, "sessions go on")
+	server.signal(t, syscall.SIGTERM)
+	assert.Zero(t, server.wait(t))
 	for _, canary := range []string{oidctest.Secret, strings.Repeat("k", 32)} {
 		assert.NotContains(t, server.stdout.String()+server.stderr.String(), canary)
 	}

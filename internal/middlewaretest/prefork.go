@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck"
-	"github.com/coatcheck/coatcheck/internal/httpcontract"
+	"github.com/coatcheck/coatcheck/internal/testport"
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
@@ -84,9 +84,7 @@ type process struct {
 
 func startPrefork(t *testing.T, kind string) *process {
 	t.Helper()
-	ln := httpcontract.Listen(t)
-	p := &process{addr: ln.Addr().String(), ended: make(chan struct{})}
-	require.NoError(t, ln.Close())
+	p := &process{addr: testport.Address(t), ended: make(chan struct{})}
 	cmd := exec.Command(os.Args[0], "-test.run=^$") //nolint:noctx // it is ended with its children, below
 	cmd.Env = append(os.Environ(), preforkKey+"="+kind+" "+p.addr)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/coatcheck/coatcheck/internal/testport"
 )
 
 // Server is one redis-server process, which may be stopped and started again on its port.
@@ -39,13 +40,13 @@ type Server struct {
 // Start starts a server with these lines in its configuration, beside those that keep it on loopback and off the disk.
 func Start(t testing.TB, config ...string) *Server {
 	t.Helper()
-	return start(t, freePort(t), config)
+	return start(t, testport.Free(t), config)
 }
 
 // StartTLS starts a server that also speaks TLS, to clients which show a certificate of the same authority.
 func StartTLS(t testing.TB, ca, cert, key string) *Server {
 	t.Helper()
-	port := freePort(t)
+	port := testport.Free(t)
 	s := Start(t, fmt.Sprintf("tls-port %d", port), "tls-ca-cert-file "+ca, "tls-cert-file "+cert, "tls-key-file "+key)
 	s.TLSPort = port
 	return s
@@ -68,22 +69,6 @@ func start(t testing.TB, port int, config []string, args ...string) *Server {
 	t.Cleanup(s.Kill)
 	s.Restart()
 	return s
-}
-
-// freePort returns a port that is free now, from below the range that the kernel gives to outgoing connections, because one
-// of those could take it before the server does. Another listener may still take it; the chance is small.
-func freePort(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		port := 10_000 + rand.IntN(20_000)
-		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			_ = l.Close() // nothing was sent
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
 }
 
 // Addr returns host and port.

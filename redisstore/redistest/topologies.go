@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coatcheck/coatcheck/internal/testport"
 )
 
 // StartReplicated starts a primary and its replica, and returns when the replica follows.
@@ -43,7 +45,7 @@ func StartSentinel(t testing.TB, config ...string) *Sentinel {
 	link := BetweenServers(t, primary.Addr())
 	replica := Start(t, append([]string{"replicaof " + strings.ReplaceAll(link.Addr(), ":", " ")}, config...)...)
 	follows(t, replica)
-	watch := start(t, freePort(t), []string{
+	watch := start(t, testport.Free(t), []string{
 		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d 1", masterSet, primary.Port),
 		"sentinel down-after-milliseconds " + masterSet + " 4000",
 		"sentinel failover-timeout " + masterSet + " 5000",
@@ -74,7 +76,7 @@ func StartCluster(t testing.TB, replicas bool, config ...string) *Cluster {
 	const primaries = 3
 	var buses []int
 	node := func() *Server {
-		bus := freePort(t)
+		bus := testport.Free(t)
 		buses = append(buses, bus)
 		return Start(t, append([]string{
 			"cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 30000", "cluster-replica-validity-factor 0",

@@ -19,19 +19,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/internal/testoutput"
+	"github.com/coatcheck/coatcheck/internal/testport"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/server/oidc"
 )
-
-// freePort returns an address of this machine on which nothing listens.
-func freePort(t *testing.T) string {
-	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	return ln.Addr().String()
-}
 
 // program runs until the test ends.
 func program(t *testing.T, address string, env []string, name string, args ...string) {
@@ -58,7 +50,7 @@ func program(t *testing.T, address string, env []string, name string, args ...st
 // startDex builds and starts dex, with one person whose password is "password", and one client.
 func startDex(t *testing.T, external, backChannel string) (issuer string) {
 	t.Helper()
-	dir, address := t.TempDir(), freePort(t)
+	dir, address := t.TempDir(), testport.Address(t)
 	build := exec.CommandContext(t.Context(), "go", "build", "-C", "../../tools/dex", "-o", filepath.Join(dir, "dex"), "github.com/dexidp/dex/cmd/dex")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
@@ -123,7 +115,7 @@ http {
 // From a guarded page behind nginx to dex and back, as a person does it: the query survives, one group opens one page and not another,
 // signing out at dex ends the session here.
 func TestLoginAtDex(t *testing.T) {
-	front := freePort(t)
+	front := testport.Address(t)
 	external := "http://" + front
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, "You are %s of %s at %s", r.Header.Get("Remote-User"), r.Header.Get("Remote-Groups"), r.URL)

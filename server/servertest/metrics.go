@@ -98,7 +98,7 @@ func checkRequestMetrics(h *harness) {
 	assert.Positive(h, timed)
 	_, err := h.Wire.Send(request{Method: "GET", Path: "/auth/me"}) // a request that was refused above may have ended the connection
 	require.NoError(h, err)
-	assert.Eventually(h, func() bool { return h.scrape()["coatcheck_http_connections"] == 1 }, 5*time.Second, 5*time.Millisecond, "the one that this test uses")
+	assert.Eventually(h, func() bool { return h.scrape()["coatcheck_http_connections"] == 1 }, patience, 5*time.Millisecond, "the one that this test uses")
 }
 
 var sessionSeries = []string{

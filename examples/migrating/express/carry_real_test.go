@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -24,6 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/testport"
 	"github.com/coatcheck/coatcheck/internal/testprogram"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
@@ -100,7 +100,7 @@ func open(t *testing.T) *site {
 // start runs a program on a free port until the test ends, and waits until it listens.
 func (s *site) start(command func(port string) []string) (address string) {
 	s.Helper()
-	port := strconv.Itoa(20_000 + rand.IntN(12_000)) // below those that the kernel gives to outgoing connections
+	port := strconv.Itoa(testport.Free(s))
 	args := command(port)
 	logs := filepath.Join(s.TempDir(), "log")
 	out, err := os.Create(logs) //nolint:gosec // the test's own

@@ -16,8 +16,9 @@ import (
 // Go's HTTP client and browsers open connections in advance, and would take a 408 that comes before they send a request for the
 // response to it.
 func TestNewConnectionsTimeOutSilently(t *testing.T) {
+	t.Parallel()
 	ln := listenLocal(t)
-	start(t, newServer(Options{RequestTimeout: 500 * time.Millisecond}), ln, nil)
+	start(t, newServer(Options{RequestTimeout: 3 * time.Second}), ln, nil)
 	text, err := io.ReadAll(connect(t, ln))
 	require.NoError(t, err)
 	assert.Empty(t, string(text))

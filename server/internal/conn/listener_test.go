@@ -85,9 +85,10 @@ func TestAcceptRetriesOverTLS(t *testing.T) {
 
 // Connections whose handshake is slow delay no others, and are closed after the request timeout.
 func TestSlowTLSHandshake(t *testing.T) {
+	t.Parallel()
 	ln := listenLocal(t)
 	serverSide, client := localhost(t)
-	start(t, newServer(Options{RequestTimeout: time.Second, IdleTimeout: time.Minute}), ln, serverSide)
+	start(t, newServer(Options{RequestTimeout: 5 * time.Second, IdleTimeout: time.Minute}), ln, serverSide)
 	var slow []net.Conn
 	for _, first := range []string{"", "\x16", "\x16\x03\x01\x02\x00\x01\x00"} { // nothing, and parts of a ClientHello
 		for range 50 {
@@ -106,7 +107,8 @@ func TestSlowTLSHandshake(t *testing.T) {
 // A listener that itself speaks TLS has the same timeouts: a handshake that does not end is cut off, and a pause between two
 // requests may be as long as the idle timeout.
 func TestListenerThatIsTLS(t *testing.T) {
-	const timeout = 500 * time.Millisecond
+	t.Parallel()
+	const timeout = 3 * time.Second
 	ln := listenLocal(t)
 	serverSide, client := localhost(t)
 	start(t, newServer(Options{RequestTimeout: timeout, IdleTimeout: time.Minute}), tls.NewListener(ln, serverSide), nil)
