@@ -20,7 +20,7 @@ func ExampleNew() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	store, err := redisstore.New(ctx, redisstore.Options{URL: url, Prefix: "shop:", CacheSize: 256 << 20})
+	store, err := redisstore.New(ctx, redisstore.Options{URL: url, Prefix: "shop:", CacheSize: 256 << 20, Timeout: 3 * time.Second})
 	if err != nil {
 		panic(err)
 	}
@@ -40,7 +40,7 @@ func ExampleInspect() {
 	defer redis.done()
 	url := redistest.Start(redis, "maxmemory 100mb", "maxmemory-policy allkeys-lru").URL()
 
-	found, err := redisstore.Inspect(context.Background(), redisstore.Options{URL: url})
+	found, err := redisstore.Inspect(context.Background(), redisstore.Options{URL: url, Timeout: 3 * time.Second})
 	if err != nil {
 		panic(err)
 	}

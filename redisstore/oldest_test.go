@@ -24,7 +24,7 @@ func TestLimitEndsTheOldest(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // the sequence must be repeatable
 	ctx, server := context.Background(), redistest.Start(t)
-	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	s := opened(t, redisstore.Options{URL: server.URL()})
 	var live []*coatcheck.Record // the oldest first
 	begin := time.Now().Add(-10 * time.Minute)
 	for i := range 400 {
@@ -71,7 +71,7 @@ func TestLimitFarBelowTheSessions(t *testing.T) {
 	t.Parallel()
 	const many, limit = 5000, 5
 	server := redistest.Start(t)
-	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	s := opened(t, redisstore.Options{URL: server.URL()})
 	begin := time.Now().Add(-time.Hour)
 	login := func(i, limit int) (*coatcheck.Record, int) {
 		rec := session(t, "eve")
@@ -114,7 +114,7 @@ func listed(t *testing.T, s *redisstore.Store, user string) (keys []coatcheck.Ke
 func TestOldestBesideTheMark(t *testing.T) {
 	const limit = 20
 	ctx, server := context.Background(), redistest.Start(t)
-	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	s := opened(t, redisstore.Options{URL: server.URL()})
 	login := func(mark coatcheck.Mark) error {
 		opt := coatcheck.CreateOptions{Mark: mark, Limit: limit, Until: time.Now().Add(grave)}
 		_, err := s.Create(ctx, session(t, "ada"), opt, time.Now())
@@ -143,7 +143,7 @@ func TestOldestBesideTheMark(t *testing.T) {
 // The index stays as long as the session that lives longest, in whatever order they begin.
 func TestIndexStaysForTheLast(t *testing.T) {
 	server := redistest.Start(t)
-	s := opened(t, redisstore.Options{URL: server.URL(), Timeout: 3 * time.Second})
+	s := opened(t, redisstore.Options{URL: server.URL()})
 	begin := func(life time.Duration) *coatcheck.Record {
 		rec := session(t, "ada")
 		h := rec.Header

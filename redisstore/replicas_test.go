@@ -45,7 +45,10 @@ func TestReplicasAreWaitedFor(t *testing.T) {
 				continue
 			}
 			unacknowledged(t, s, func(s *redisstore.Store) error {
-				rec := add(t, s, crand.Text())
+				rec := session(t, crand.Text())
+				if err := begin(s, rec); err != nil {
+					return err
+				}
 				err := r.do(t, s, rec)
 				if errors.Is(err, redisstore.ErrReplicas) {
 					open, _ := opens(s, rec, rec.ID)

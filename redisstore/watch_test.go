@@ -39,7 +39,7 @@ func TestWritesRefused(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t, "enable-protected-configs local")
 			s := opened(t, redisstore.Options{URL: server.URL(), Timeout: time.Second})
-			rec := add(t, s, "ada")
+			rec := add(t, opened(t, redisstore.Options{URL: server.URL()}), "ada") // by a store that has time
 			said, refused := s.WritesRefused()
 			require.False(t, refused, said)
 
@@ -105,7 +105,7 @@ func TestPrimaryBehindAStableAddress(t *testing.T) {
 				old, next := redistest.StartReplicated(t)
 				address := redistest.Between(t, old.Addr())
 				s := opened(t, redisstore.Options{URL: "redis://" + address.Addr(), Timeout: time.Second})
-				rec := add(t, s, "ada")
+				rec := add(t, opened(t, redisstore.Options{URL: old.URL()}), "ada") // by a store that has time
 				redistest.Eventually(t, time.Minute, "the session to be replicated", func() bool { return next.Must("DBSIZE") == old.Must("DBSIZE") })
 				warm(t, s, rec)
 

@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testport"
 )
 
 // buildDex returns the path of dex.
@@ -46,7 +48,7 @@ staticPasswords:
 // dex as the provider of two nodes with one Redis: it is started after them, stops answering, answers again, and comes back with other keys.
 func TestDexAndTwoNodes(t *testing.T) {
 	t.Parallel()
-	program, address, addresses := buildDex(t), freeAddress(t), [2]string{freeAddress(t), freeAddress(t)}
+	program, address, addresses := buildDex(t), testport.Address(t), [2]string{testport.Address(t), testport.Address(t)}
 	issuer := "http://" + address + "/dex"
 	f := openFleet(t, addresses, issuer, "--oidc-scopes=openid profile email groups")
 	for _, base := range []string{f.first, f.second} {

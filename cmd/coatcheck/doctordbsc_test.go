@@ -7,6 +7,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,7 +23,7 @@ import (
 func TestDoctorOnHeadersOfDevices(t *testing.T) {
 	t.Parallel()
 	secure := []string{"--cookie-secure=true", "--cookie-name=__Host-coatcheck"}
-	server := start(t, append(secure, "--dbsc")...)
+	server := start(t, slices.Concat(secure, unhurried, []string{"--dbsc"})...)
 	t.Cleanup(func() { // when all of them are done
 		server.signal(t, syscall.SIGTERM)
 		assert.Zero(t, server.wait(t))

@@ -52,7 +52,7 @@ func between(t *testing.T, p *process, spoil func(*http.Response)) string {
 
 func TestDoctorOnAServer(t *testing.T) {
 	t.Parallel()
-	p := start(t)
+	p := start(t, unhurried...)
 	admin := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
 	through := func(at string, more ...string) doctortest.Diagnosis {
 		code, out, errs := command(t, nil, append([]string{"doctor", "--json", "--dev", admin, "--url", at}, more...)...)

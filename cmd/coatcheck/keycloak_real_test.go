@@ -19,6 +19,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testport"
 )
 
 // keycloak is a Keycloak with a realm "shop", in which ann is in team-a and bob is in no group; their password is "password".
@@ -56,7 +58,7 @@ func startKeycloak(t *testing.T, external, backChannel string) *keycloak {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	require.NoError(t, err)
-	address := freeAddress(t)
+	address := testport.Address(t)
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	k := &keycloak{T: t, base: "http://" + address}
@@ -129,7 +131,7 @@ func (k *keycloak) sessions(user string) []string {
 // Keycloak as the provider of two nodes with one Redis.
 func TestKeycloakAndTwoNodes(t *testing.T) {
 	t.Parallel()
-	addresses := [2]string{freeAddress(t), freeAddress(t)}
+	addresses := [2]string{testport.Address(t), testport.Address(t)}
 	k := startKeycloak(t, "http://"+addresses[0], "http://"+addresses[1])
 	f := openFleet(t, addresses, k.base+"/realms/shop")
 	who := func(name string) url.Values { return url.Values{"username": {name}, "password": {"password"}} }

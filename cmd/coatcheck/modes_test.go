@@ -120,7 +120,7 @@ func TestTrustedMode(t *testing.T) {
 	const first, second = "first-key-0123456789-0123456789-0123", "second-key-0123456789-0123456789-012"
 	file := filepath.Join(t.TempDir(), "keys")
 	require.NoError(t, os.WriteFile(file, []byte(first+"\n"), 0o600))
-	p := start(t, "--login=trusted", "--login-key-file", file)
+	p := start(t, append(unhurried, "--login=trusted", "--login-key-file", file)...)
 	login := func(key string) int {
 		status, _, _ := p.ask(t, "POST", "/auth/login", "", `{"user_id":"u","claims":{"groups":["staff"]}}`, "Authorization", "Bearer "+key)
 		return status

@@ -2,7 +2,6 @@ package main
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/testport"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 	"github.com/coatcheck/coatcheck/server/oidc"
 	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
@@ -28,10 +28,7 @@ func atProvider(t *testing.T, p *oidctest.Provider, args ...string) (*process, s
 	secret, keys := filepath.Join(dir, "secret"), filepath.Join(dir, "keys")
 	require.NoError(t, os.WriteFile(secret, []byte(oidctest.Secret+"\n"), 0o600))
 	require.NoError(t, os.WriteFile(keys, []byte(strings.Repeat("k", 32)+"\n"), 0o600))
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := ln.Addr().String()
-	require.NoError(t, ln.Close())
+	address := testport.Address(t)
 	base := []string{
 		"--login=oidc", "--oidc-issuer=" + p.URL, "--oidc-client-id=" + oidctest.ClientID, "--oidc-client-secret-file=" + secret, "--oidc-external-url=http://" + address,
 		"--oidc-state-key-file=" + keys, "--listen=" + address, "--cookie-name=sid", "--cookie-secure=false",
@@ -62,7 +59,7 @@ func fetch(t *testing.T, c *http.Client, address string) (int, string) {
 func TestProviderMode(t *testing.T) {
 	t.Parallel()
 	p := oidctest.New(t)
-	server, url, secret := atProvider(t, p)
+	server, url, secret := atProvider(t, p, unhurried...)
 	ann := person(t)
 	status, text := fetch(t, ann, url+"/auth/oidc/login?rd=/auth/userinfo")
 	require.Equal(t, http.StatusOK, status, text)

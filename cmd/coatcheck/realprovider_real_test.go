@@ -7,7 +7,6 @@ import (
 	"html"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -28,14 +27,6 @@ import (
 
 // providerPatience is how long a test waits for other people's providers, and for the minute in which keys are not fetched again.
 const providerPatience = 3 * time.Minute
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	return ln.Addr().String()
-}
 
 // foreign is a program of other people.
 type foreign struct {

@@ -75,7 +75,7 @@ func TestProgramsOfThePagesBuild(t *testing.T) {
 		require.Len(t, blocks, 1, page)
 		source := filepath.Join(t.TempDir(), "main.go")
 		require.NoError(t, os.WriteFile(source, blocks[0][1], 0o600))
-		// As the shipped program is built, of whose packages these consist: go vet would look at every one of them.
+		// As the shipped program is, most of whose packages these use. go vet would find a little more, and compile all of them again.
 		build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", filepath.Join(t.TempDir(), "main"), source)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		out, err := build.CombinedOutput()

@@ -3,35 +3,50 @@ package testport
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 )
 
-// Free returns a port of 127.0.0.1 on which nothing listens, and which nobody else who asks here is given before the test has ended,
-// whatever process they are in: until then the UDP port of the same number is held, which none of the programs uses. It is
-// below the range that the kernel gives to outgoing connections and to listeners on port 0.
+// Free returns a port of 127.0.0.1 on which nothing listens, and which no other test of this user is given before this one has
+// ended, whatever process it is in. It is below the range that Linux gives to outgoing connections and to listeners on port 0
+// unless it is told otherwise.
 func Free(t testing.TB) int {
 	t.Helper()
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("coatcheck-test-ports-%d", os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for range 1000 {
 		port := 10_000 + rand.IntN(22_000)
-		addr := "127.0.0.1:" + strconv.Itoa(port)
-		held, err := new(net.ListenConfig).ListenPacket(context.Background(), "udp", addr)
+		// A lock and not the port itself: the program is to have that.
+		lock, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
+			t.Fatal(err)
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil || !free(port) {
+			_ = lock.Close()
 			continue
 		}
-		ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
-		if err != nil {
-			_ = held.Close()
-			continue
-		}
-		_ = ln.Close() // nothing was sent
-		t.Cleanup(func() { _ = held.Close() })
+		t.Cleanup(func() { _ = lock.Close() }) // which gives it back
 		return port
 	}
 	t.Fatal("no port is free")
 	return 0
+}
+
+func free(port int) bool {
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return false
+	}
+	_ = ln.Close() // nothing was sent
+	return true
 }
 
 // Address returns 127.0.0.1 with a port from Free.

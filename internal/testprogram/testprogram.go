@@ -25,7 +25,9 @@ func Shipped(dir string) (string, error) {
 
 // Raced returns the path of the program with the race detector. It is built into dir unless a folder is named for all
 // packages.
-func Raced(dir string) (string, error) { return built(dir, "coatcheck-race", nil, "-race") }
+func Raced(dir string) (string, error) {
+	return built(dir, "coatcheck-race", []string{"CGO_ENABLED=1"}, "-race")
+}
 
 func built(dir, name string, environ []string, flags ...string) (path string, err error) {
 	if shared := os.Getenv("COATCHECK_TEST_PROGRAMS"); shared != "" {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -18,6 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func options(p *oidctest.Provider) oidc.Options {
 	return oidc.Options{
 		Issuer: p.URL, ClientID: oidctest.ClientID, Secret: func() string { return oidctest.Secret }, ExternalURL: "http://localhost:4000", StateKeys: oidc.RandomStateKey(),
+		Timeout: time.Minute, // of a request, also on a busy machine
 	}
 }
 

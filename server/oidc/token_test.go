@@ -164,7 +164,7 @@ func TestHostileProvider(t *testing.T) {
 			t.Parallel()
 			p := oidctest.New(t)
 			p.Edit(tt.edit)
-			timeout := 5 * time.Second
+			timeout := time.Minute
 			if strings.HasSuffix(name, "slow") {
 				timeout = 200 * time.Millisecond
 			}

@@ -64,7 +64,7 @@ func (h *harness) serveAt(p *oidctest.Provider, edit func(*oidc.Options), more f
 	h.serve(func(cfg *server.Config) {
 		opt := oidc.Options{
 			Issuer: p.URL, ClientID: oidctest.ClientID, Secret: func() string { return oidctest.Secret }, ExternalURL: externalURL, StateKeys: oidc.RandomStateKey(),
-			Now: h.Clock.Now,
+			Now: h.Clock.Now, Timeout: time.Minute,
 		}
 		if edit != nil {
 			edit(&opt)

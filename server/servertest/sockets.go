@@ -193,7 +193,7 @@ func checkDrips(h *harness) {
 		_, closed := c.Statuses(patience)
 		took := time.Since(start)
 		assert.True(h, closed, name)
-		assert.Less(h, took, 5*time.Second, "%s: all of the drips take ten seconds at least", name)
+		assert.Less(h, took, 9*time.Second, "%s: all of the drips take ten seconds at least", name)
 		_ = c.Close()
 		<-done
 	}

@@ -18,7 +18,7 @@ import (
 func TestNewConnectionsTimeOutSilently(t *testing.T) {
 	t.Parallel()
 	ln := listenLocal(t)
-	start(t, newServer(Options{RequestTimeout: 3 * time.Second}), ln, nil)
+	start(t, newServer(Options{RequestTimeout: 6 * time.Second}), ln, nil)
 	text, err := io.ReadAll(connect(t, ln))
 	require.NoError(t, err)
 	assert.Empty(t, string(text))

@@ -108,7 +108,7 @@ func TestSlowTLSHandshake(t *testing.T) {
 // requests may be as long as the idle timeout.
 func TestListenerThatIsTLS(t *testing.T) {
 	t.Parallel()
-	const timeout = 3 * time.Second
+	const timeout = 6 * time.Second
 	ln := listenLocal(t)
 	serverSide, client := localhost(t)
 	start(t, newServer(Options{RequestTimeout: timeout, IdleTimeout: time.Minute}), tls.NewListener(ln, serverSide), nil)
