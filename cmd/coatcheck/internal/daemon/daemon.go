@@ -185,6 +185,7 @@ func makeRoomForHashes() {
 
 // runServer serves until a signal tells it to stop, or a listener fails, and then drains the server. admin may be nil.
 func (d *daemon) runServer(srv *server.Server, public, admin net.Listener) error {
+	stopReloads := d.startReloads(srv) // first, so that the first scrape shows every series
 	// Each listener reports once: that it failed, or that it was shut down.
 	ended := make(chan error, 2)
 	running := 1
@@ -193,7 +194,6 @@ func (d *daemon) runServer(srv *server.Server, public, admin net.Listener) error
 		running++
 		go func() { ended <- srv.ServeAdmin(admin) }()
 	}
-	stopReloads := d.startReloads(srv)
 	failure := d.wait(ended)
 	if failure != nil {
 		running--
