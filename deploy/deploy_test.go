@@ -218,7 +218,7 @@ func open(t *testing.T, how proxied, with variant) *site {
 		host + ":443", host + ":" + front, "listen 443", "listen 127.0.0.1:" + front, "bind :443", "bind 127.0.0.1:" + front,
 		`address: ":443"`, `address: "127.0.0.1:` + front + `"`,
 		// The sample's two seconds are too short on a busy machine, and answers that are late are refused.
-		"proxy_connect_timeout 1s", "proxy_connect_timeout 8s", "proxy_send_timeout    2s", "proxy_send_timeout    8s", "proxy_read_timeout    2s", "proxy_read_timeout    8s",
+		"proxy_connect_timeout 1s", "proxy_connect_timeout 5s", "proxy_send_timeout    2s", "proxy_send_timeout    5s", "proxy_read_timeout    2s", "proxy_read_timeout    5s",
 	}
 	for _, upstream := range []struct{ sample, address string }{{"port_value: 3000", behind}, {"port_value: 8000", app}, {"0.0.0.0, port_value: 443", s.proxy}} {
 		_, number, err := net.SplitHostPort(upstream.address)

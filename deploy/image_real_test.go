@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/internal/testport"
+	"github.com/coatcheck/coatcheck/internal/testprogram"
 )
 
 // builder is buildah with its store in a folder of the test's own.
@@ -63,7 +64,7 @@ func (b *builder) build() (made image, root string) {
 	for path, target := range map[string]string{program: "/out/coatcheck", "/etc/ssl/certs/ca-certificates.crt": "/etc/ssl/certs/ca-certificates.crt"} {
 		content, err := os.ReadFile(path)
 		require.NoError(b, err)
-		require.NoError(b, os.WriteFile(from+target, content, 0o755))
+		require.NoError(b, testprogram.Write(from+target, content))
 	}
 	file := filepath.Join(b.dir, "Dockerfile")
 	require.NoError(b, os.WriteFile(file, []byte("FROM scratch\n"+stage), 0o600))

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/internal/testport"
+	"github.com/coatcheck/coatcheck/internal/testprogram"
 )
 
 // machine is a small Debian without systemd, in a folder of the test's own.
@@ -101,7 +102,7 @@ func (m *machine) configure() {
 	lines := strings.Split(block, "\n")[1:]
 	require.Len(m, lines, 5)
 	assert.Equal(m, "sudo systemctl enable --now coatcheck", lines[4], "serve stands for it")
-	require.NoError(m, os.WriteFile(filepath.Join(m.root, "usr/local/bin/sudo"), []byte(asRoot), 0o755)) //nolint:gosec // a program
+	require.NoError(m, testprogram.Write(filepath.Join(m.root, "usr/local/bin/sudo"), []byte(asRoot)))
 	for i, line := range lines[:4] {
 		if i == 3 { // doctor, which looks at the ports
 			m.sh(`printf 'listen = "` + m.address + `"\nadmin-listen = "` + testport.Address(m.T) + `"\n' >>/etc/coatcheck/config.toml`)

@@ -146,7 +146,13 @@ func jsonText(b []byte) (text string, ok bool) {
 	return text, json.Unmarshal(b, &text) == nil
 }
 
-func afterSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
+// afterSpace is no bytes.TrimLeft, which makes a set of the characters each time, and which a login would call six times.
+func afterSpace(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == '\r' || b[0] == '\n') {
+		b = b[1:]
+	}
+	return b
+}
 
 // valueEnd returns where the JSON value ends that b, a part of valid JSON, begins with.
 func valueEnd(b []byte) int {

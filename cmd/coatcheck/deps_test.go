@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testprogram"
 )
 
 // The gate of `make lint` looks at go.mod; this looks at the gate.
@@ -66,7 +68,7 @@ func TestVulnerabilityGate(t *testing.T) {
 			t.Parallel()
 			tool := filepath.Join(t.TempDir(), "govulncheck")
 			script := fmt.Sprintf("#!/bin/sh\necho '%s'\nexit %d\n", tt.says, tt.status)
-			require.NoError(t, os.WriteFile(tool, []byte(script), 0o700)) //nolint:gosec // it is run
+			require.NoError(t, testprogram.Write(tool, []byte(script)))
 			cmd := exec.CommandContext(t.Context(), "../../scripts/vulncheck")
 			cmd.Env = append(os.Environ(), "GOVULNCHECK="+tool, "VULNCHECK_OFFLINE="+tt.offline)
 			out, err := cmd.CombinedOutput()

@@ -23,6 +23,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/internal/testoutput"
 	"github.com/coatcheck/coatcheck/internal/testport"
+	"github.com/coatcheck/coatcheck/internal/testprogram"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
@@ -49,7 +50,7 @@ func TestStaticProgramInAnEmptyRoot(t *testing.T) {
 	require.Contains(t, string(script), "CGO_ENABLED=0 go build -trimpath ", "as shippedProgram is built")
 	program, err := os.ReadFile(shippedProgram(t))
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path, program, 0o755)) //nolint:gosec // nobody must be able to run it
+	require.NoError(t, testprogram.Write(path, program))
 
 	file, err := elf.Open(path)
 	require.NoError(t, err)

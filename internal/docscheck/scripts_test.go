@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck/internal/testprogram"
 )
 
 // sh runs lines of bash in a folder, and returns what they print.
@@ -58,7 +60,7 @@ func standIns(t *testing.T, programs map[string]string) (path string) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range programs {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o700)) //nolint:gosec // a program
+		require.NoError(t, testprogram.Write(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n")))
 	}
 	return dir + ":" + os.Getenv("PATH")
 }

@@ -1,6 +1,6 @@
-// Package testprogram builds cmd/coatcheck for the tests that run it as a process: once for all packages if make test names a
-// folder for that in COATCHECK_TEST_PROGRAMS, and once for a package whose tests are run alone. The flags are the same
-// everywhere, so that nothing is compiled a second time.
+// Package testprogram writes the programs that tests run, and builds cmd/coatcheck for those that run it as a process: once for
+// all packages if make test names a folder for that in COATCHECK_TEST_PROGRAMS, and once for a package whose tests are run
+// alone. The flags are the same everywhere, so that nothing is compiled a second time.
 package testprogram
 
 import (
@@ -55,4 +55,12 @@ func built(dir, name string, environ []string, flags ...string) (path string, er
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return path, nil
+}
+
+// Write writes a program, or a script, that can be run at once. A process that another test starts meanwhile would hold the
+// descriptor until it execs, and running the program would fail with ETXTBSY.
+func Write(path string, content []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, content, 0o755) //nolint:gosec // others must be able to run it
 }
