@@ -35,7 +35,7 @@ import (
 )
 
 const (
-	patience = 15 * time.Second
+	patience = time.Minute
 	host     = "app.example.com"
 	cookie   = "__Host-coatcheck"
 )
@@ -217,7 +217,7 @@ func open(t *testing.T, how proxied, with variant) *site {
 		"/run/coatcheck/coatcheck.sock", socket, "127.0.0.1:3000", behind, "127.0.0.1:8000", app, "127.0.0.1:3080", testport.Address(t),
 		host + ":443", host + ":" + front, "listen 443", "listen 127.0.0.1:" + front, "bind :443", "bind 127.0.0.1:" + front,
 		`address: ":443"`, `address: "127.0.0.1:` + front + `"`,
-		// The sample's two seconds are too short on a busy machine, and answers that are late are refused.
+		// nginx' two seconds are too short on a busy machine: answers that are late are refused.
 		"proxy_connect_timeout 1s", "proxy_connect_timeout 5s", "proxy_send_timeout    2s", "proxy_send_timeout    5s", "proxy_read_timeout    2s", "proxy_read_timeout    5s",
 	}
 	for _, upstream := range []struct{ sample, address string }{{"port_value: 3000", behind}, {"port_value: 8000", app}, {"0.0.0.0, port_value: 443", s.proxy}} {

@@ -102,9 +102,7 @@ func (s *site) checkHang() {
 	// The signal stops it soon, not at once.
 	require.Eventually(s, func() bool { return s.status("GET", "/hello", session) >= 500 }, patience, time.Millisecond, "it does not answer")
 	s.reached()
-	begun := time.Now()
-	assert.GreaterOrEqual(s, s.status("GET", "/hello", "X: y"), 500)
-	assert.Less(s, time.Since(begun), 40*time.Second, "the sample has a time limit of its own") // 5 s in tests, on a busy machine more
+	assert.GreaterOrEqual(s, s.status("GET", "/hello", "X: y"), 500, "within the client's patience: the sample has a time limit of its own")
 	assert.Empty(s, s.reached(), "nothing reached the application")
 	require.NoError(s, s.coatcheck.Process.Signal(syscall.SIGCONT))
 	require.Eventually(s, func() bool { return s.status("GET", "/hello", session) == 200 }, patience, 10*time.Millisecond, "it answers again")

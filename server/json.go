@@ -146,7 +146,7 @@ func jsonText(b []byte) (text string, ok bool) {
 	return text, json.Unmarshal(b, &text) == nil
 }
 
-// afterSpace is no bytes.TrimLeft, which makes a set of the characters each time, and which a login would call six times.
+// afterSpace is no bytes.TrimLeft, which makes a set of the characters each time, and and which a login would call for each part of its body.
 func afterSpace(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == '\r' || b[0] == '\n') {
 		b = b[1:]

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// Free returns a port of 127.0.0.1 on which nothing listens, and which no other test of this user is given before this one has
+// Free returns a port of 127.0.0.1 on which nothing listens, and which no other test of this user, with the same TMPDIR, is given before this one has
 // ended, whatever process it is in. It is below the range that Linux gives to outgoing connections and to listeners on port 0
 // unless it is told otherwise.
 func Free(t testing.TB) int {

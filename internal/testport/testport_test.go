@@ -1,7 +1,6 @@
 package testport_test
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"testing"
@@ -27,7 +26,4 @@ func TestFreeIsThereForAProgram(t *testing.T) {
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	require.NoError(t, err)
 	assert.NoError(t, ln.Close())
-	both, err := new(net.ListenConfig).ListenPacket(context.Background(), "udp", fmt.Sprintf(":%d", port))
-	require.NoError(t, err, "Caddy serves HTTP/3 on it, too")
-	assert.NoError(t, both.Close())
 }
