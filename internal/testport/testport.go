@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// Free returns a port of 127.0.0.1 on which nothing listens, and which no other test of this user, with the same TMPDIR, is given before this one has
-// ended, whatever process it is in. It is below the range that Linux gives to outgoing connections and to listeners on port 0
-// unless it is told otherwise.
+// Free returns a port of 127.0.0.1 on which nothing listens. No other test of this user, with the same TMPDIR, is given it before
+// this one has ended, whatever process it is in. It is below the range that Linux, unless told otherwise, gives to outgoing
+// connections and to listeners on port 0.
 func Free(t testing.TB) int {
 	t.Helper()
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("coatcheck-test-ports-%d", os.Getuid()))
