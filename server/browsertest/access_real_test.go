@@ -106,6 +106,7 @@ func TestKeyboard(t *testing.T) {
 	b := newProfile(t)
 	b.visit(s.url(page))
 	b.sees("You are not signed in")
+	b.isDrawn()
 	b.tabTo("user-id")
 	b.do(chromedp.KeyEvent("user-42"), chromedp.KeyEvent(kb.Enter))
 	b.sees("You are signed in.")
@@ -115,6 +116,7 @@ func TestKeyboard(t *testing.T) {
 	}
 	b.do(chromedp.Reload())
 	b.sees("Safari on iPhone")
+	b.isDrawn()
 	for _, want := range []string{"End Firefox on Windows", "End Safari on iPhone", "End all other sessions", "Sign out"} {
 		b.do(chromedp.KeyEvent(kb.Tab))
 		assert.Contains(t, b.focused(), want)

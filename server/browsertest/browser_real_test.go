@@ -24,12 +24,15 @@ import (
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(withBrowser{m},
-		// fasthttp starts one goroutine for the Date header with its first server, and has no way to stop it.
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-		// It looks every ten seconds for workers to stop, and only then sees that its server has stopped.
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-	)
+	goleak.VerifyTestMain(withBrowser{m}, noLeaks...)
+}
+
+// noLeaks are goroutines that stay.
+var noLeaks = []goleak.Option{
+	// fasthttp starts one goroutine for the Date header with its first server, and has no way to stop it.
+	goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+	// It looks every ten seconds for workers to stop, and only then sees that its server has stopped.
+	goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
 }
 
 var chromium context.Context // of the one browser; set before any test runs
@@ -43,6 +46,7 @@ func (b withBrowser) Run() int {
 		chromedp.NoSandbox, // its pages are our own
 		chromedp.IgnoreCertErrors,
 		chromedp.Flag("host-resolver-rules", "MAP * 127.0.0.1"), // all names are this machine's, and nothing leaves it
+		chromedp.Flag("allow-pre-commit-input", true),           // or keys are dropped until a page has been drawn
 		chromedp.CombinedOutput(said))...)
 	defer stop()
 	var end context.CancelFunc
@@ -56,6 +60,10 @@ func (b withBrowser) Run() int {
 	if err := chromedp.Cancel(chromium); err != nil {
 		fmt.Fprintln(os.Stderr, "Chromium did not end:", err)
 		return 1
+	}
+	// The connections that Chromium kept end with it, and goleak has no patience of its own.
+	for deadline := time.Now().Add(patience); goleak.Find(noLeaks...) != nil && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
 	}
 	return code
 }
@@ -146,8 +154,15 @@ func (b *tab) sees(text string) {
 func (b *tab) types(selector, keys string) {
 	b.Helper()
 	b.until(fmt.Sprintf("document.readyState === 'complete' && !!document.querySelector(%q)", selector))
+	b.isDrawn()
 	b.until(fmt.Sprintf("document.querySelector(%q).focus() || document.activeElement.matches(%q)", selector, selector))
 	b.do(chromedp.KeyEvent(keys))
+}
+
+// isDrawn waits until the page has been drawn: what has the focus at first has it then.
+func (b *tab) isDrawn() {
+	b.Helper()
+	eval[bool](b, "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))")
 }
 
 // ask sends a request from the page, as its script would, and returns status and body.

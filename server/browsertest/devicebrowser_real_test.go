@@ -3,8 +3,11 @@
 package browsertest_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +28,7 @@ type deviceBrowser struct {
 	*tab
 	n      *nodes
 	said   *deviceEvents
+	dir    string // of the profile; of the browser's first tab alone
 	killed bool
 }
 
@@ -101,10 +105,12 @@ func newBrowserWith(n *nodes, dir, feature string) (b *deviceBrowser, end func()
 			}
 			cancel()
 			stop()
+			n.profileIsFree(dir)
 		})
 	}
 	n.Cleanup(end)
 	b = n.watched(&tab{n.T, ctx})
+	b.dir = dir
 	return b, end
 }
 
@@ -115,6 +121,21 @@ func (b *deviceBrowser) kill() {
 	process := chromedp.FromContext(b.ctx).Browser.Process()
 	require.NoError(b, process.Kill())
 	b.waits(func() bool { return b.ctx.Err() != nil || process.Signal(syscall.Signal(0)) != nil })
+	b.n.profileIsFree(b.dir)
+}
+
+// profileIsFree waits until the last process of a browser, which may write to its profile when the browser itself has ended, has
+// ended as well.
+func (n *nodes) profileIsFree(dir string) {
+	n.Helper()
+	require.Eventually(n, func() bool {
+		processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		require.NoError(n, err)
+		return !slices.ContainsFunc(processes, func(path string) bool {
+			line, err := os.ReadFile(path)
+			return err == nil && bytes.Contains(line, []byte("--user-data-dir="+dir))
+		})
+	}, patience, 20*time.Millisecond, "a browser's process still uses %s", dir)
 }
 
 // watched returns a tab whose browser says what it does with bound sessions.

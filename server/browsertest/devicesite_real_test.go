@@ -160,7 +160,7 @@ func serveNodes(t *testing.T, edit func(*server.Config), stores ...coatcheck.Sto
 	for _, under := range stores {
 		s := troubledStore{under, &n.trouble}
 		n.stores = append(n.stores, s)
-		cfg := server.Config{Login: login.Open{}, DBSC: true, Logger: n.logger()}
+		cfg := server.Config{Login: login.Open{}, DBSC: true, ReadTimeout: patience, Logger: n.logger()}
 		cfg.Policy.Now = n.clock.now
 		if edit != nil {
 			edit(&cfg)

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // A browser that is closed and started again, after the token's end, goes on with the session.
@@ -33,9 +35,9 @@ func TestDeviceIsKilled(t *testing.T) {
 	dir := t.TempDir()
 	b, _ := newDeviceBrowser(n, dir)
 	b.isBound()
-	b.waits(func() bool {
+	require.Eventually(t, func() bool {
 		return inProfile(dir, "Device Bound Sessions", b.name()) && inProfile(dir, "Cookies", "__Host-coatcheck-name")
-	})
+	}, 2*patience, 20*time.Millisecond)
 	b.kill()
 	n.goesOn(dir)
 }

@@ -148,6 +148,17 @@ func TestPageAsksOnce(t *testing.T) {
 	b.sees("1 other session was ended.")
 }
 
+// An answer of yes counts at once, before the browser tells the page that the question is gone: what is pressed in between is not
+// asked, and takes nothing back.
+func TestPageAnswersAtOnce(t *testing.T) {
+	s := serveTLS(t, nil)
+	b := visitor(t, s)
+	eval[bool](b, button("End Safari on iPhone")+".click() || document.getElementById('yes').click() || "+button("End curl")+".click() || true")
+	b.sees("Safari on iPhone was signed out.")
+	assert.False(t, eval[bool](b, "document.getElementById('ask').open"))
+	assert.Len(t, b.rows(), 3)
+}
+
 // A session that is ended elsewhere shows so by itself, also while the page asks something.
 func TestPageSeesTheEnd(t *testing.T) {
 	s := serveTLS(t, nil)
@@ -155,11 +166,25 @@ func TestPageSeesTheEnd(t *testing.T) {
 	b.press("End all other sessions")
 	b.until("document.getElementById('ask').open")
 	phone := s.elsewhereFrom(t, "user-42", "phone", "")
+	before := s.store.loads.Load()
+	require.Eventually(t, func() bool { return s.store.loads.Load() >= before+2 }, patience, 20*time.Millisecond, "the page watches, and nothing else looks")
 	s.send(t, "DELETE /auth/sessions", "Cookie: "+phone+"\r\n\r\n")
 	b.sees("Your session has ended.")
 	assert.Equal(t, "You are not signed in", b.focused())
 	assert.False(t, eval[bool](b, "document.getElementById('ask').open"))
 	assert.NotContains(t, eval[string](b, "document.documentElement.outerHTML"), "user-42")
+}
+
+// Nor does it stay hidden that a session has ended while nobody watched.
+func TestPageSeesTheEarlierEnd(t *testing.T) {
+	s := serveTLS(t, nil)
+	b := visitor(t, s)
+	b.hide()
+	s.send(t, "DELETE /auth/sessions", "Cookie: "+s.elsewhereFrom(t, "user-42", "phone", "")+"\r\n\r\n")
+	// The page begins to watch, and does not look by itself: as if the end had come between its last look and this.
+	eval[bool](b, "document.getElementById('ask').showModal() || delete document.hidden && document.dispatchEvent(new Event('visibilitychange'))")
+	b.sees("Your session has ended.")
+	assert.Equal(t, "You are not signed in", b.focused())
 }
 
 // A row says each thing once: where a session was last seen, where it began if that is elsewhere, since when, until when.

@@ -42,6 +42,7 @@ func TestSignInPage(t *testing.T) {
 	})
 	b := newProfile(t)
 	b.visit(s.url("/auth/login?rd=%2Fauth%2Fdevices%3Fa%3Db%26c"))
+	b.isDrawn()
 	tree := b.tree()
 	for _, want := range []string{"banner", "main", "heading Sign in", "textbox Name", "textbox Password", "checkbox Keep me signed in on this device", "button Sign in"} {
 		assert.Contains(t, tree, want)

@@ -59,7 +59,7 @@ func serve(t *testing.T, edit func(*server.Config), wrap func(net.Listener) net.
 	memory, err := shardstore.New(shardstore.Options{Shards: 4, JanitorEvery: time.Hour})
 	require.NoError(t, err)
 	s := &site{store: &store{Store: memory}, clock: new(clock)}
-	cfg := server.Config{Login: login.Open{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	cfg := server.Config{Login: login.Open{}, ReadTimeout: patience, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	cfg.Policy.Now = s.clock.now
 	if edit != nil {
 		edit(&cfg)

@@ -89,14 +89,22 @@ function watch() {
   } else if (!watching) {
     watching = new EventSource("watch");
     watching.addEventListener("ended", (event) => gone(JSON.parse(event.data).reason));
-    // A refusal is not asked about again before the page is shown anew; after a broken connection the browser comes back by itself.
-    watching.addEventListener("error", () => { if (watching?.readyState === EventSource.CLOSED) watching = null; });
+    watching.addEventListener("error", refusedToWatch);
   }
 }
 
 function unwatch() {
   watching?.close();
   watching = null;
+}
+
+// refusedToWatch finds out whether there is nothing to watch any more. Another refusal is not asked about again before the page is
+// shown anew; after a broken connection the browser comes back by itself.
+async function refusedToWatch() {
+  if (watching?.readyState !== EventSource.CLOSED) return;
+  watching = null;
+  const me = await call("GET", "me");
+  if (me.status === 200 && !me.authenticated && !busy && !$("signed-in").hidden) gone("ended");
 }
 
 // gone shows that the session has ended elsewhere. A newer token of the same session is watched in its turn.
@@ -138,14 +146,19 @@ function item(session) {
 }
 
 let others = 0; // sessions on the page, beside this one
-let turn = 0; // of two loads at once, the later one counts
+let loading = null; // the last look; of two at once it is the one that counts
 
 // load shows how things are. It returns where the focus belongs if what had it is gone.
-async function load() {
-  const mine = ++turn;
+function load() {
+  const mine = look(() => mine === loading);
+  loading = mine;
+  return mine;
+}
+
+async function look(counts) {
   const me = await call("GET", "me");
   const list = me.authenticated ? await call("GET", "sessions") : me;
-  if (mine !== turn) return null;
+  if (!counts()) return loading;
   if (list.sessions) {
     $("user").textContent = me.user_id;
     const focused = document.activeElement?.dataset.handle;
@@ -217,24 +230,27 @@ async function act(what) {
   say();
   try {
     const { done, failed, changed } = await what();
-    if (changed) (await load())?.focus();
+    if (changed) (await load()).focus();
     if (!changed || $("unknown").hidden) say(done, failed);
   } finally {
     busy = false;
   }
 }
 
+let asked = null; // what the answer of yes does
+
 // ask puts a question before what cannot be undone. The answer that changes nothing has the focus, and Escape gives it.
 function ask(question, effect, yes, what) {
   if (busy) return;
-  const dialog = $("ask");
+  asked = what;
   $("question").textContent = question;
   $("effect").textContent = effect;
   $("yes").textContent = yes;
-  dialog.returnValue = "";
-  dialog.addEventListener("close", () => dialog.returnValue === "yes" && act(what), { once: true });
-  dialog.showModal();
+  $("ask").showModal();
 }
+
+// With the press, and not when the dialog has closed, which is told later: whatever is pressed meanwhile finds the page busy.
+$("ask").addEventListener("submit", (event) => event.submitter.value === "yes" && act(asked));
 
 $("others").addEventListener("click", () => ask(others === 1 ? "End the other session?" : `End the ${others} other sessions?`,
   "You stay signed in here. Whoever uses the others has to sign in again.", "End all others", endOthers));
