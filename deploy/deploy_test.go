@@ -217,8 +217,12 @@ func open(t *testing.T, how proxied, with variant) *site {
 		"/run/coatcheck/coatcheck.sock", socket, "127.0.0.1:3000", behind, "127.0.0.1:8000", app, "127.0.0.1:3080", testport.Address(t),
 		host + ":443", host + ":" + front, "listen 443", "listen 127.0.0.1:" + front, "bind :443", "bind 127.0.0.1:" + front,
 		`address: ":443"`, `address: "127.0.0.1:` + front + `"`,
-		// nginx' two seconds are too short on a busy machine: answers that are late are refused.
+		// The samples' one and two seconds are too short on a busy machine: answers that are late are refused.
 		"proxy_connect_timeout 1s", "proxy_connect_timeout 5s", "proxy_send_timeout    2s", "proxy_send_timeout    5s", "proxy_read_timeout    2s", "proxy_read_timeout    5s",
+		"dial_timeout 1s", "dial_timeout 5s", "response_header_timeout 2s", "response_header_timeout 5s",
+		"cluster: coatcheck, timeout: 2s", "cluster: coatcheck, timeout: 5s", "connect_timeout: 1s", "connect_timeout: 5s",
+		"dialTimeout: 1s", "dialTimeout: 5s", "responseHeaderTimeout: 2s", "responseHeaderTimeout: 5s",
+		"local timeout = 600", "local timeout = 1500", "timeout check 1s", "timeout check 5s", "timeout connect 1s", "timeout connect 5s",
 	}
 	for _, upstream := range []struct{ sample, address string }{{"port_value: 3000", behind}, {"port_value: 8000", app}, {"0.0.0.0, port_value: 443", s.proxy}} {
 		_, number, err := net.SplitHostPort(upstream.address)

@@ -91,7 +91,7 @@ func checkIdle(t *testing.T, how proxied) {
 	upstream := new(asked)
 	s := open(t, how, variant{asked: upstream, edit: func(config string) string { return strings.NewReplacer(how.idle...).Replace(config) }})
 	require.Equal(t, 200, s.status("GET", "/hello", "Cookie: "+cookie+"=live"))
-	require.Eventually(t, func() bool { return upstream.connections() == 0 }, 30*time.Second, 10*time.Millisecond, "an idle connection to coatcheck stays open")
+	require.Eventually(t, func() bool { return upstream.connections() == 0 }, patience, 10*time.Millisecond, "an idle connection to coatcheck stays open")
 }
 
 // C6 and what follows: requests are refused while coatcheck does not answer, and served again once it does, without anybody's help.
@@ -144,7 +144,7 @@ func (s *site) checkReload(reload func(*site)) {
 		assert.Contains(s, []int{401, 503}, s.status("GET", "/hello", "X: y"))
 		assert.Empty(s, s.reached())
 	}
-	assert.Equal(s, 200, s.status("GET", "/hello", session))
+	require.Eventually(s, func() bool { return s.status("GET", "/hello", session) == 200 }, patience, 10*time.Millisecond, "the old process is gone")
 	s.reached()
 }
 

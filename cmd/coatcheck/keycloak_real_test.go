@@ -135,6 +135,7 @@ func TestKeycloakAndTwoNodes(t *testing.T) {
 	k := startKeycloak(t, "http://"+addresses[0], "http://"+addresses[1])
 	f := openFleet(t, addresses, k.base+"/realms/shop")
 	who := func(name string) url.Values { return url.Values{"username": {name}, "password": {"password"}} }
+	f.comesBack(who("bob")) // a realm that nobody has used yet may take longer than coatcheck waits
 	ann, bob := f.login(who("ann")), f.login(who("bob"))
 	id := k.user("ann")
 	for _, base := range []string{f.first, f.second} {

@@ -79,9 +79,19 @@ func (p *foreign) kill() {
 	<-p.done
 }
 
+// signal sends a signal. A provider that is to stop has stopped when signal returns: SIGSTOP does not do that at once.
 func (p *foreign) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	require.NoError(t, syscall.Kill(-p.cmd.Process.Pid, s))
+	if s != syscall.SIGSTOP {
+		return
+	}
+	var status syscall.WaitStatus
+	var err error
+	require.True(t, becomes(patience, time.Millisecond, func() bool {
+		_, err = syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED|syscall.WNOHANG, nil)
+		return err == nil && status.Stopped()
+	}), "the provider has not stopped: %v", err)
 }
 
 // fleet are two nodes with one Redis, of which the first is where the provider sends browsers, and the second where it posts.

@@ -96,7 +96,7 @@ func (r release) start(t *testing.T, args ...string) *node {
 	n := &node{release: r, out: new(testoutput.Buffer), exited: make(chan struct{})}
 	args = append([]string{"serve", "--dev", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--max-sessions-per-user=4"}, args...)
 	n.cmd = exec.CommandContext(context.Background(), r.program, args...) // not t.Context: it ends before the cleanups
-	n.cmd.Env = []string{}
+	n.cmd.Env = []string{"COATCHECK_REDIS_TIMEOUT=3s"}                    // the default is too short on a busy machine
 	stdout := new(testoutput.Buffer)
 	n.cmd.Stdout, n.cmd.Stderr = stdout, n.out
 	require.NoError(t, n.cmd.Start())

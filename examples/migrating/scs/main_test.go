@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
@@ -44,7 +45,11 @@ func open(t *testing.T) *site {
 	hooked := redis.NewClient(options)
 	hooked.AddHook(s.hook)
 	t.Cleanup(func() { assert.NoError(t, errors.Join(s.redis.Close(), hooked.Close())) })
-	app, err := newApp(t.Context(), address, hooked)
+	var app http.Handler
+	require.Eventually(t, func() bool { // Redis may need longer than half a second, the default, for its greeting on a busy machine
+		app, err = newApp(t.Context(), address, hooked)
+		return !errors.Is(err, coatcheck.ErrUnavailable)
+	}, time.Minute, 50*time.Millisecond)
 	require.NoError(t, err)
 	s.now = s.serve(app)
 	old := http.NewServeMux()
