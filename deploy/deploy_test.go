@@ -64,6 +64,7 @@ type proxied struct {
 	wrap    func(dir, config string) string // nil: the sample is all of the configuration
 	paths   map[string]string               // of the sample, and what the test has in their place
 	idle    []string                        // how long idle connections are kept, and a shorter time, as pairs
+	limits  []string                        // times that are too short on a busy machine, where late answers are refused, and longer ones, as pairs
 	reload  func(s *site)                   // nil: it has no way to read its configuration again
 	// The proxy can take no cookie out of a header.
 	allCookies bool
@@ -107,8 +108,12 @@ var nginx = map[string]proxied{
 			}
 			return "daemon off;\nworker_processes 1;\nuser root;\npid " + dir + "/pid;\nerror_log stderr warn;\nevents {}\nhttp {\naccess_log off;\n" + temp + config + "}\n"
 		},
-		paths:  map[string]string{"/etc/nginx/tls/": "/"},
-		idle:   []string{"keepalive_timeout 30s", "keepalive_timeout 1s"},
+		paths: map[string]string{"/etc/nginx/tls/": "/"},
+		idle:  []string{"keepalive_timeout 30s", "keepalive_timeout 1s"},
+		limits: []string{
+			"proxy_connect_timeout 1s", "proxy_connect_timeout 5s", "proxy_send_timeout    2s", "proxy_send_timeout    5s",
+			"proxy_read_timeout    2s", "proxy_read_timeout    5s",
+		},
 		reload: func(s *site) { require.NoError(s, s.process.Process.Signal(syscall.SIGHUP)) },
 		socket: true,
 	},
@@ -217,13 +222,8 @@ func open(t *testing.T, how proxied, with variant) *site {
 		"/run/coatcheck/coatcheck.sock", socket, "127.0.0.1:3000", behind, "127.0.0.1:8000", app, "127.0.0.1:3080", testport.Address(t),
 		host + ":443", host + ":" + front, "listen 443", "listen 127.0.0.1:" + front, "bind :443", "bind 127.0.0.1:" + front,
 		`address: ":443"`, `address: "127.0.0.1:` + front + `"`,
-		// The samples' one and two seconds are too short on a busy machine: answers that are late are refused.
-		"proxy_connect_timeout 1s", "proxy_connect_timeout 5s", "proxy_send_timeout    2s", "proxy_send_timeout    5s", "proxy_read_timeout    2s", "proxy_read_timeout    5s",
-		"dial_timeout 1s", "dial_timeout 5s", "response_header_timeout 2s", "response_header_timeout 5s",
-		"cluster: coatcheck, timeout: 2s", "cluster: coatcheck, timeout: 5s", "connect_timeout: 1s", "connect_timeout: 5s",
-		"dialTimeout: 1s", "dialTimeout: 5s", "responseHeaderTimeout: 2s", "responseHeaderTimeout: 5s",
-		"local timeout = 600", "local timeout = 1500", "timeout check 1s", "timeout check 5s", "timeout connect 1s", "timeout connect 5s",
 	}
+	pairs = append(pairs, how.limits...)
 	for _, upstream := range []struct{ sample, address string }{{"port_value: 3000", behind}, {"port_value: 8000", app}, {"0.0.0.0, port_value: 443", s.proxy}} {
 		_, number, err := net.SplitHostPort(upstream.address)
 		require.NoError(t, err)
@@ -233,10 +233,12 @@ func open(t *testing.T, how proxied, with variant) *site {
 		pairs = append(pairs, of, dir+how.paths[of])
 	}
 	replace := strings.NewReplacer(pairs...)
+	sample := ""
 	for i, name := range how.sample {
 		text, err := os.ReadFile(name)
 		require.NoError(t, err)
 		config := string(text)
+		sample += config
 		if with.edit != nil {
 			config = with.edit(config)
 		}
@@ -248,6 +250,9 @@ func open(t *testing.T, how proxied, with variant) *site {
 			config = how.wrap(dir, config)
 		}
 		require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.Base(name)), []byte(config), 0o600))
+	}
+	for i := 0; i < len(how.limits); i += 2 {
+		require.Contains(t, sample, how.limits[i])
 	}
 	s.dir = dir
 	s.process = start(t, front, how.command(dir, filepath.Join(dir, filepath.Base(how.sample[0])))...)

@@ -144,7 +144,14 @@ func (s *site) checkReload(reload func(*site)) {
 		assert.Contains(s, []int{401, 503}, s.status("GET", "/hello", "X: y"))
 		assert.Empty(s, s.reached())
 	}
-	require.Eventually(s, func() bool { return s.status("GET", "/hello", session) == 200 }, patience, 10*time.Millisecond, "the old process is gone")
+	for end := time.Now().Add(patience); ; {
+		status := s.status("GET", "/hello", session)
+		if status == 200 {
+			break
+		}
+		require.Equal(s, 503, status)
+		require.True(s, time.Now().Before(end), "the old process is still there")
+	}
 	s.reached()
 }
 

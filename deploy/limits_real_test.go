@@ -107,7 +107,7 @@ func TestNoResetAtTheIdleDeadline(t *testing.T) {
 		var asking sync.WaitGroup
 		for range atOnce {
 			asking.Go(func() {
-				asked := time.Now() // before the server answers, which is when its time begins
+				asked := time.Now() // the server's time begins later, with its answer
 				k, status, err := s.keep()
 				if !assert.NoError(t, err) || !assert.Equal(t, 200, status) {
 					return
@@ -116,7 +116,7 @@ func TestNoResetAtTheIdleDeadline(t *testing.T) {
 				switch status, err = k.ask("POST", "/auth/logout"); {
 				case err == nil && status == 204:
 					answered.Add(1)
-				case time.Since(asked) >= idle*21/20 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
+				case time.Since(asked) >= idle+100*time.Millisecond && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
 					closed.Add(1) // this machine was so late that the server had closed
 				default:
 					assert.Fail(t, "neither answered nor closed", "%d %v", status, err)
@@ -125,5 +125,6 @@ func TestNoResetAtTheIdleDeadline(t *testing.T) {
 		}
 		asking.Wait()
 	}
+	assert.Positive(t, answered.Load())
 	t.Logf("%d answered, %d found the connection closed", answered.Load(), closed.Load())
 }

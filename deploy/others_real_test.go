@@ -36,8 +36,9 @@ var others = map[string]proxied{
 		wrap: func(dir, config string) string {
 			return "{\n\tadmin unix/" + dir + "/admin\n\tauto_https disable_redirects\n}\n" + config
 		},
-		paths: map[string]string{"/etc/caddy/tls/": "/"},
-		idle:  []string{"keepalive 30s", "keepalive 1s"},
+		paths:  map[string]string{"/etc/caddy/tls/": "/"},
+		idle:   []string{"keepalive 30s", "keepalive 1s"},
+		limits: []string{"dial_timeout 1s", "dial_timeout 5s", "response_header_timeout 2s", "response_header_timeout 5s"},
 		reload: func(s *site) {
 			out, err := exec.CommandContext(s.Context(), "caddy", "reload", "--force", "--adapter", "caddyfile", "--config", s.dir+"/Caddyfile",
 				"--address", "unix/"+s.dir+"/admin").CombinedOutput()
@@ -51,6 +52,7 @@ var others = map[string]proxied{
 		command: func(_, config string) []string { return []string{"haproxy", "-W", "-db", "-f", config} },
 		paths:   map[string]string{"/etc/haproxy/tls/": "/", "/etc/haproxy/": "/"},
 		idle:    []string{"pool-purge-delay 5s", "pool-purge-delay 1s"},
+		limits:  []string{"local timeout = 600", "local timeout = 1500", "timeout check 1s", "timeout check 5s", "timeout connect 1s", "timeout connect 5s"},
 		reload:  func(s *site) { require.NoError(s, s.process.Process.Signal(syscall.SIGUSR2)) },
 		socket:  true,
 	},
@@ -59,14 +61,16 @@ var others = map[string]proxied{
 		command: func(_, config string) []string {
 			return []string{downloaded("envoy"), "--config-path", config, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"}
 		},
-		paths: map[string]string{"/etc/envoy/tls/": "/"},
-		idle:  []string{"idle_timeout: 30s", "idle_timeout: 1s"},
+		paths:  map[string]string{"/etc/envoy/tls/": "/"},
+		idle:   []string{"idle_timeout: 30s", "idle_timeout: 1s"},
+		limits: []string{"cluster: coatcheck, timeout: 2s", "cluster: coatcheck, timeout: 5s", "connect_timeout: 1s", "connect_timeout: 5s"},
 	},
 	"traefik": {
 		sample:  []string{"traefik/traefik.yaml", "traefik/dynamic.yaml"},
 		command: func(_, config string) []string { return []string{downloaded("traefik"), "--configFile=" + config} },
 		paths:   map[string]string{"/etc/traefik/tls/": "/", "/etc/traefik/": "/"},
 		idle:    []string{"idleConnTimeout: 30s", "idleConnTimeout: 1s"},
+		limits:  []string{"dialTimeout: 1s", "dialTimeout: 5s", "responseHeaderTimeout: 2s", "responseHeaderTimeout: 5s"},
 		reload: func(s *site) {
 			path := filepath.Join(s.dir, "dynamic.yaml")
 			text, err := os.ReadFile(path)

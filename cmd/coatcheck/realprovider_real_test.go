@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -86,12 +87,24 @@ func (p *foreign) signal(t *testing.T, s syscall.Signal) {
 	if s != syscall.SIGSTOP {
 		return
 	}
-	var status syscall.WaitStatus
-	var err error
-	require.True(t, becomes(patience, time.Millisecond, func() bool {
-		_, err = syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED|syscall.WNOHANG, nil)
-		return err == nil && status.Stopped()
-	}), "the provider has not stopped: %v", err)
+	require.True(t, becomes(patience, time.Millisecond, p.stopped), "the provider does not stop")
+}
+
+// stopped reports whether no thread of the provider's processes runs any more.
+func (p *foreign) stopped() bool {
+	threads, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/stat")
+	for _, path := range threads {
+		line, err := os.ReadFile(path)
+		_, after, ok := strings.Cut(string(line), ") ") // behind the name: the state, the parent, the group
+		fields := strings.Fields(after)
+		if err != nil || !ok || len(fields) < 3 || fields[2] != strconv.Itoa(p.cmd.Process.Pid) {
+			continue
+		}
+		if fields[0] != "T" && fields[0] != "Z" {
+			return false
+		}
+	}
+	return true
 }
 
 // fleet are two nodes with one Redis, of which the first is where the provider sends browsers, and the second where it posts.

@@ -61,8 +61,8 @@ func (b withBrowser) Run() int {
 		fmt.Fprintln(os.Stderr, "Chromium did not end:", err)
 		return 1
 	}
-	// The connections that Chromium kept end with it, and goleak has no patience of its own.
-	for deadline := time.Now().Add(patience); goleak.Find(noLeaks...) != nil && time.Now().Before(deadline); {
+	// The connections that Chromium kept end with it, and goleak waits for less than half a second.
+	for deadline := time.Now().Add(patience); code == 0 && goleak.Find(noLeaks...) != nil && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
 	}
 	return code
@@ -162,7 +162,7 @@ func (b *tab) types(selector, keys string) {
 // isDrawn waits until the page has been drawn: what has the focus at first has it then.
 func (b *tab) isDrawn() {
 	b.Helper()
-	eval[bool](b, "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))")
+	b.until("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))")
 }
 
 // ask sends a request from the page, as its script would, and returns status and body.

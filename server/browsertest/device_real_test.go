@@ -150,7 +150,8 @@ func TestLostAnswers(t *testing.T) {
 		n.trouble.losing.Store(1)
 		b.loginAs("ann")
 		b.waits(func() bool { return n.trouble.losing.Load() == 0 })
-		b.waits(func() bool { return b.said.count("created ") == 1 }) // it has heard that this failed
+		b.waits(func() bool { return b.said.count("created ") == 1 })
+		assert.Zero(t, b.said.count("created Success"))
 		assert.Equal(t, "ann", b.me())
 		n.clock.step(tooOld)
 		assert.Equal(t, "ann", b.me(), "it does not know that its session is bound, and is not signed out")

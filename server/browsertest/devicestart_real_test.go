@@ -35,9 +35,9 @@ func TestDeviceIsKilled(t *testing.T) {
 	dir := t.TempDir()
 	b, _ := newDeviceBrowser(n, dir)
 	b.isBound()
-	require.Eventually(t, func() bool {
+	require.Eventually(t, func() bool { // Chromium writes its cookies every half minute
 		return inProfile(dir, "Device Bound Sessions", b.name()) && inProfile(dir, "Cookies", "__Host-coatcheck-name")
-	}, 2*patience, 20*time.Millisecond)
+	}, 2*patience, 20*time.Millisecond, "%v", b.said)
 	b.kill()
 	n.goesOn(dir)
 }

@@ -148,8 +148,7 @@ func TestPageAsksOnce(t *testing.T) {
 	b.sees("1 other session was ended.")
 }
 
-// An answer of yes counts at once, before the browser tells the page that the question is gone: what is pressed in between is not
-// asked, and takes nothing back.
+// Yes takes effect on the press. Another button that is pressed before the dialog's close event is ignored.
 func TestPageAnswersAtOnce(t *testing.T) {
 	s := serveTLS(t, nil)
 	b := visitor(t, s)
@@ -175,7 +174,7 @@ func TestPageSeesTheEnd(t *testing.T) {
 	assert.NotContains(t, eval[string](b, "document.documentElement.outerHTML"), "user-42")
 }
 
-// Nor does it stay hidden that a session has ended while nobody watched.
+// The page also notices an end that came while it was not watching.
 func TestPageSeesTheEarlierEnd(t *testing.T) {
 	s := serveTLS(t, nil)
 	b := visitor(t, s)
@@ -185,6 +184,7 @@ func TestPageSeesTheEarlierEnd(t *testing.T) {
 	eval[bool](b, "document.getElementById('ask').showModal() || delete document.hidden && document.dispatchEvent(new Event('visibilitychange'))")
 	b.sees("Your session has ended.")
 	assert.Equal(t, "You are not signed in", b.focused())
+	assert.False(t, eval[bool](b, "document.getElementById('ask').open"))
 }
 
 // A row says each thing once: where a session was last seen, where it began if that is elsewhere, since when, until when.

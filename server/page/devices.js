@@ -98,19 +98,20 @@ function unwatch() {
   watching = null;
 }
 
-// refusedToWatch finds out whether there is nothing to watch any more. Another refusal is not asked about again before the page is
-// shown anew; after a broken connection the browser comes back by itself.
+// refusedToWatch asks whether the session has ended when the server refuses a watch. After any other refusal the page does not watch
+// again until it is shown anew. After a broken connection the browser reconnects by itself.
 async function refusedToWatch() {
   if (watching?.readyState !== EventSource.CLOSED) return;
   watching = null;
   const me = await call("GET", "me");
+  // An action in progress tells of the end itself, and signing out must not be called an end.
   if (me.status === 200 && !me.authenticated && !busy && !$("signed-in").hidden) gone("ended");
 }
 
 // gone shows that the session has ended elsewhere. A newer token of the same session is watched in its turn.
 async function gone(reason) {
   unwatch();
-  if (reason !== "rotated") $("ask").close("");
+  if (reason !== "rotated") $("ask").close();
   const focus = await load();
   if (focus !== $("in")) return;
   focus.focus();
@@ -146,7 +147,7 @@ function item(session) {
 }
 
 let others = 0; // sessions on the page, beside this one
-let loading = null; // the last look; of two at once it is the one that counts
+let loading = null; // the latest look; if two overlap, only this one is shown
 
 // load shows how things are. It returns where the focus belongs if what had it is gone.
 function load() {
@@ -249,7 +250,7 @@ function ask(question, effect, yes, what) {
   $("ask").showModal();
 }
 
-// With the press, and not when the dialog has closed, which is told later: whatever is pressed meanwhile finds the page busy.
+// On submit, not on close: the close event comes later, and another button could be pressed before it.
 $("ask").addEventListener("submit", (event) => event.submitter.value === "yes" && act(asked));
 
 $("others").addEventListener("click", () => ask(others === 1 ? "End the other session?" : `End the ${others} other sessions?`,

@@ -49,7 +49,7 @@ func open(t *testing.T) *site {
 	require.Eventually(t, func() bool { // Redis may need longer than half a second, the default, for its greeting on a busy machine
 		app, err = newApp(t.Context(), address, hooked)
 		return !errors.Is(err, coatcheck.ErrUnavailable)
-	}, time.Minute, 50*time.Millisecond)
+	}, patience, 50*time.Millisecond)
 	require.NoError(t, err)
 	s.now = s.serve(app)
 	old := http.NewServeMux()
