@@ -146,7 +146,8 @@ func jsonText(b []byte) (text string, ok bool) {
 	return text, json.Unmarshal(b, &text) == nil
 }
 
-// afterSpace is no bytes.TrimLeft, which makes a set of the characters each time, and and which a login would call for each part of its body.
+// afterSpace returns b without the JSON white space that it begins with. bytes.TrimLeft would make a set of the characters each time,
+// six times a login.
 func afterSpace(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == '\r' || b[0] == '\n') {
 		b = b[1:]
