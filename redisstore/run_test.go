@@ -34,6 +34,7 @@ func TestLostAnswers(t *testing.T) {
 			t.Run("plain create "+name, func(t *testing.T) { losePlain(t, s, proxy) })
 			t.Run("create "+name, func(t *testing.T) { loseCreate(t, s, proxy) })
 			t.Run("create at the limit "+name, func(t *testing.T) { loseAtLimit(t, s, proxy) })
+			t.Run("create from the list "+name, func(t *testing.T) { loseFromList(t, s, proxy) })
 			t.Run("end user "+name, func(t *testing.T) { loseEndUser(t, s, proxy) })
 		}
 	}
@@ -104,6 +105,29 @@ func loseAtLimit(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
 	require.NoError(t, load(s, rec))
 	for _, old := range oldest {
 		require.ErrorIs(t, load(s, old), coatcheck.ErrEnded)
+	}
+}
+
+// loseFromList makes logins whose answers stand in the list of the user's oldest sessions.
+func loseFromList(t *testing.T, s *redisstore.Store, proxy *redistest.Proxy) {
+	user := fmt.Sprintf("user %d", rand.Uint64())
+	var recs []*coatcheck.Record
+	login := func() int {
+		nextMillisecond()
+		rec := session(t, user)
+		recs = append(recs, rec)
+		ended, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{Limit: 17, Until: time.Now().Add(grave)}, time.Now())
+		require.NoError(t, err)
+		return ended
+	}
+	for range 17 + 1 { // the last of these makes the list
+		login()
+	}
+	for i := range 12 { // it has two parts
+		proxy.LoseAnswer()
+		require.Equal(t, 1, login())
+		require.ErrorIs(t, load(s, recs[1+i]), coatcheck.ErrEnded)
+		require.NoError(t, load(s, recs[2+i]), "a try and its repetition end one session")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -36,7 +37,10 @@ func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck
 			op.durable = true
 		}
 	}
-	mark, limit := "", ""
+	mark, limit, buried := "", "", ""
+	if opt.Until.After(now) {
+		buried = millis(opt.Until)
+	}
 	if opt.Limit > 0 {
 		limit = strconv.Itoa(opt.Limit)
 	}
@@ -45,18 +49,20 @@ func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck
 	}
 	op.args = []string{
 		string(rec.Bytes()), ends(rec), member(rec), mark,
-		limit, millis(now), millis(opt.Until),
+		limit, millis(now), buried,
 	}
 	reply, err := s.run(ctx, op)
 	if err != nil {
 		return 0, err
 	}
-	switch status := statusOf(reply); status {
-	case "ok":
-		if opt.Replaced != nil && opt.Replaced.Read(opt.Replace, bytesOf(reply, 2)) != nil {
+	status := statusOf(reply)
+	if names, ok := strings.CutPrefix(status, "ok"); ok {
+		if opt.Replaced != nil && opt.Replaced.Read(opt.Replace, bytesOf(reply, 1)) != nil {
 			opt.Replaced.Header = coatcheck.Header{}
 		}
-		return s.pushedOut(reply)
+		return s.pushedOut(names), nil
+	}
+	switch status {
 	case "revoked":
 		return 0, coatcheck.ErrRevoked
 	case "exists":
@@ -66,18 +72,14 @@ func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck
 	}
 }
 
-// pushedOut reads from a login's answer how many sessions the limit has ended, and takes them out of the cache.
-func (s *Store) pushedOut(reply []rueidis.RedisMessage) (int, error) {
-	if len(reply) < 4 {
-		return 0, nil
-	}
-	for names := bytesOf(reply, 3); len(names) >= keyLen; names = names[keyLen:] {
-		if key, ok := coatcheck.ParseKey(names[:keyLen]); ok {
+// pushedOut takes the sessions that a login has ended at the limit out of the cache, and returns how many they are.
+func (s *Store) pushedOut(names string) int {
+	for i := 0; i+keyLen <= len(names); i += keyLen {
+		if key, ok := coatcheck.ParseKey([]byte(names[i : i+keyLen])); ok {
 			s.forget(key)
 		}
 	}
-	ended, err := reply[1].AsInt64()
-	return int(ended), err
+	return len(names) / keyLen
 }
 
 // Swap implements coatcheck.Store. With WaitReplicas it waits for the replicas if rec was rotated at now (RotatedAt), and

@@ -70,7 +70,7 @@ func newBench(tb *process, n int) (*bench, error) {
 		{name: get, prepare: func() error { return plain(b.server, plainKeys, plainSet) }},
 		{"login below the limit", 8, func() error { return b.logins(users*5, users) }, func(i int) error { return b.login(i%users, true) }},
 		{"the same without a mark", 8, func() error { return b.logins(users*5, users) }, func(i int) error { return b.login(i%users, false) }},
-		{"login at the limit of 100", 16, func() error { return b.logins(fullUsers*limit, fullUsers) }, func(i int) error { return b.login(i%fullUsers, true) }},
+		{"login at the limit of 100", 16, func() error { return b.logins(fullUsers*(limit+1), fullUsers) }, func(i int) error { return b.login(i%fullUsers, true) }},
 		{"refresh", 5, b.sessions, func(i int) error { return b.swap(i, rotated) }},
 		{"renewal", 0, b.sessions, func(i int) error { return b.swap(i, renewed) }},
 		{"logout", 0, b.sessions, b.logout},

@@ -1,0 +1,196 @@
+package redisstore
+
+// Where a login found its user at the limit, the mark's key holds behind the mark and its end a list of the user's oldest
+// sessions, which the limit will end next, the oldest first. Making the list takes a look at all of the user's sessions,
+// which costs more than ten logins; the next logins are spared that look:
+//
+//	 8  creation time of the list's last session. A new session that is older (of a node whose clock is behind) deletes the list.
+//	 8  when the first of the user's sessions expires. From then on the list is not used: those that have expired do not count.
+//	44  keys' text of the session that began last and of the one that it ended: the answer if that login is tried again
+//	34  for each session, what the index has. One that has ended meanwhile is not in the index any more, and so is skipped.
+//
+// Redis hashes each string that comes into a script as a whole, so there are ten at most. The key of the next ten ends
+// with the key of the tenth.
+//
+// KEYS record, index, mark (both absent without a user), replaced record (absent without Replace); ARGV record, its end, index
+// member, mark (8 bytes; empty for any), limit (empty for none), now, end of tombstones (empty if they end at once), and one
+// more if an earlier try may have gone through.
+// Answers ok and behind it the text of the keys of the sessions that the limit ended, and in a second part the replaced
+// record if there was one | exists | revoked.
+var createScript = newBare(`
+local call, index, args = redis.call, KEYS[2], ARGV
+local new, ends, mine, mark, limit, now = args[1], args[2], args[3], args[4], args[5], args[6]
+if args[8] then
+  local receipt = KEYS[1]:gsub('}:s:', '}:r:', 1)
+  local done = call('GET', receipt)
+  if done then
+    call('PEXPIRE', receipt, '5000') -- WAIT waits for what was written
+    if done:byte() >= 128 then return cmsgpack.unpack(done) end
+    return 'ok' .. done
+  end
+  local v = call('GET', KEYS[1])
+  if v == new or v == '\192' then
+    local list = index and call('GET', KEYS[3])
+    if list and #list > 16 and list:sub(33, 54) == mine:sub(13) then return 'ok' .. list:sub(55, 76) end
+    return 'ok'
+  end
+end
+local known = index and call('GET', KEYS[3])
+local marked, youngest, first = known and #known == 16
+if marked then
+  if mark ~= '' and known:sub(1, 8) ~= mark and tonumber(now) < struct.unpack('>I8', known, 9) then return 'revoked' end
+  known = nil
+elseif known then
+  youngest, first = struct.unpack('>I8I8', known, 17)
+  -- The list of a release before this one has text in the youngest's place, and so is outdated, too.
+  if struct.unpack('>I8', new, 58) <= youngest or tonumber(ends) < first then known = 'outdated' end
+end
+if not call('SET', KEYS[1], new, 'NX', 'PXAT', ends) then
+  local v = call('GET', KEYS[1])
+  local codec, now = v and v:byte(), tonumber(now)
+  local over = v and (codec == 0xC1 or codec == 0xC2) and #v >= 94 and
+    (now >= struct.unpack('>I8', v, 74) or now >= struct.unpack('>I8', v, 82))
+  if v and not over then
+    call('SET', (KEYS[1]:gsub('}:s:', '}:r:', 1)), cmsgpack.pack('exists'), 'PX', '5000')
+    return 'exists'
+  end
+  call('SET', KEYS[1], new, 'PXAT', ends)
+end
+if not index then return 'ok' end
+
+if known == 'outdated' then -- not before the SET, which Redis would let pass then although its memory is full
+  call('DEL', KEYS[3])
+  known = nil
+end
+call('ZADD', index, ends, mine)
+-- The index stays for as long as its last member. Redis answers 0 where it stays longer and where it is new, and an error
+-- before 7.0.
+if redis.pcall('PEXPIREAT', index, ends, 'GT') ~= 1 then
+  call('PEXPIREAT', index, call('ZRANGE', index, '-1', '-1', 'WITHSCORES')[2])
+end
+-- Members by rank cost nothing where there are none. Those whose sessions have expired count only if they are still there.
+local over, expired = 0, false
+if limit ~= '' then
+  over = #call('ZRANGE', index, limit, '-1')
+  expired = over > 0 and not (known and tonumber(now) < first) and #call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', '0', '1') > 0
+end
+if expired or mine:byte(-2) % 16 == 0 then -- one login in twenty removes what has expired
+  local t = call('TIME')
+  call('ZREMRANGEBYSCORE', index, '-inf', t[1] * 1000 + math.floor(t[2] / 1000))
+end
+if expired then over = call('ZCOUNT', index, '(' .. now, '+inf') - limit end
+if not KEYS[4] and over <= 0 then return 'ok' end
+
+local prefix, buried, names, replaced = KEYS[1]:sub(1, -23), args[7], {}, ''
+-- bury leaves a tombstone and reports whether a session was there. Redis lets it, full or not: the script has written before.
+local function bury(key)
+  if buried == '' then return call('DEL', key) == 1 end
+  return call('SET', key, '\192', 'XX', 'PXAT', buried)
+end
+
+local v = KEYS[4] and call('GET', KEYS[4])
+if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) and
+  tonumber(now) < struct.unpack('>I8', v, 74) and tonumber(now) < struct.unpack('>I8', v, 82) then
+  local user = 91 + struct.unpack('>I2', v, 90)
+  if v:sub(90, user) == new:sub(90, user) then
+    replaced = v
+    bury(KEYS[4])
+    if call('ZREM', index, string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[4]:sub(-22)) == 1 then over = over - 1 end
+  end
+end
+
+local listed, told = known, false -- whether there was a list, and whether it has the answer
+if over > 0 and known and not expired then
+  local head, from = known:sub(1, 32), 77
+  while over > 0 and from <= #known do
+    local member = known:sub(from, from + 33)
+    local name = member:sub(13)
+    if call('ZREM', index, member) == 1 then
+      over = over - 1
+      if bury(prefix .. name) then names[#names + 1] = name end
+    end
+    from = from + 34
+    if from > #known then
+      local key = KEYS[3]:sub(1, -25) .. 'n:' .. name
+      local more = call('GET', key)
+      if not more then -- The last one stays: a release before this one fails on a list without any.
+        from = from - 34
+        break
+      end
+      known, from = head .. more, 33
+      call('DEL', key)
+    end
+  end
+  told = #names == 1 and replaced == ''
+  call('SET', KEYS[3], head .. (told and mine:sub(13) .. names[1] or string.rep('\0', 44)) .. known:sub(from), 'PXAT', first)
+end
+if over > 0 then
+  -- By the time of creation, and of those created at the same time, by their keys' values. Redis compares strings as its
+  -- locale has it, so numbers are sorted: the times.
+  local function sort(members)
+    local times, at, value, sorted = {}, {}, {}, {}
+    local i = 0
+    for c in ('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'):gmatch('.') do
+      value[c] = string.format('%02d', i)
+      i = i + 1
+    end
+    local function rank(m) return (m:sub(13):gsub('.', value)) end
+    for _, m in ipairs(members) do
+      local t = tonumber(m:sub(1, 12), 16)
+      if not at[t] then
+        times[#times + 1] = t
+        at[t] = {}
+      end
+      at[t][#at[t] + 1] = m
+    end
+    table.sort(times)
+    for _, t in ipairs(times) do
+      table.sort(at[t], function(a, b) return rank(a) < rank(b) end)
+      for _, m in ipairs(at[t]) do sorted[#sorted + 1] = m end
+    end
+    return sorted
+  end
+  -- A session that was evicted, or deleted by hand, does not count. There is none where a list has come to its end: the limit
+  -- has ended what was there when it was made.
+  local sorted, ordered, previous = {}, true, -1
+  for _, m in ipairs(call('ZRANGEBYSCORE', index, '(' .. now, '+inf')) do
+    if m ~= mine and (listed or call('EXISTS', prefix .. m:sub(13)) == 1) then
+      local t = tonumber(m:sub(1, 12), 16)
+      sorted[#sorted + 1], ordered, previous = m, ordered and t > previous, t
+    elseif m ~= mine then
+      call('ZREM', index, m)
+    end
+  end
+  if not ordered then sorted = sort(sorted) end
+  over = #sorted + 1 - limit
+  for i = 1, over do
+    call('ZREM', index, sorted[i])
+    local name = sorted[i]:sub(13)
+    if bury(prefix .. name) then names[#names + 1] = name end
+  end
+  -- The list ends before this session, which is none of the others: all of it must be older.
+  local last, born = math.min(over + 500, #sorted), (struct.unpack('>I8', new, 58))
+  while last > over and tonumber(sorted[last]:sub(1, 12), 16) >= born do last = last - 1 end
+  first = call('ZRANGE', index, '0', '0', 'WITHSCORES')[2]
+  if tonumber(limit) > 16 and over > 0 and last > over and not marked and tonumber(now) < tonumber(first) then
+    local key = KEYS[3]
+    for i = over + 1, last, 10 do
+      local to = math.min(i + 9, last)
+      local list = table.concat(sorted, '', i, to)
+      if i == over + 1 then list = struct.pack('>I8I8I8I8', 0, 0, tonumber(sorted[last]:sub(1, 12), 16), first) .. string.rep('\0', 44) .. list end
+      call('SET', key, list, 'PXAT', first)
+      key = KEYS[3]:sub(1, -25) .. 'n:' .. sorted[to]:sub(13)
+    end
+    call('DEL', key) -- what an earlier list had behind this last session
+  end
+end
+local reply = 'ok' .. table.concat(names)
+if told or reply == 'ok' and replaced == '' then return reply end
+local receipt = reply:sub(3)
+if replaced ~= '' then
+  reply = {reply, replaced}
+  receipt = cmsgpack.pack(reply)
+end
+call('SET', prefix:sub(1, -3) .. 'r:' .. KEYS[1]:sub(-22), receipt, 'PX', '5000')
+return reply
+`)
