@@ -3,8 +3,7 @@
 //	listener.go      Server and Options; accepting: retries when descriptors run out, adds TLS
 //	limit.go         the limit on a client's connections; evict.go on all of them
 //	conn.go          a tracked connection: whether it is new, active or idle, and how it reads and closes
-//	deadline.go      lazy deadlines: a deadline is set only when a read or a write is about to block
-//	deadline_*.go    the system calls of deadline.go
+//	deadline.go      lazy deadlines: Go's poller seldom hears of them
 //	lines.go         the limit on the lines of a header block and of trailers
 //	buffers.go       giving back the memory that fasthttp keeps for a connection's requests
 //	discard.go       closing: what the client is still sending is read and thrown away first

@@ -14,7 +14,7 @@ import (
 // ErrDraining: the server is stopping.
 var ErrDraining = errors.New("the server is stopping")
 
-// wakeEvery is how often Wake interrupts a read that may have lost an earlier interruption.
+// wakeEvery is how often Wake looks whether serve has returned.
 const wakeEvery = 5 * time.Millisecond
 
 // Stream is a connection over which a handler writes for as long as the client reads. One goroutine uses it, except for Wake.
@@ -49,7 +49,7 @@ func NewStream(ctx *fasthttp.RequestCtx, serve func(*Stream), closed func()) *St
 func (s *Stream) Write(b []byte) (int, error) {
 	w := &s.conn.wire.writes
 	w.reset(s.conn.server.opts.RequestTimeout)
-	if err := w.tell(); err != nil { // fasthttp has set the poller's deadline behind its back
+	if err := w.tell(); err != nil { // fasthttp has set the poller's deadline behind our back
 		return 0, err
 	}
 	return s.conn.Write(b)
