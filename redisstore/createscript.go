@@ -6,11 +6,12 @@ package redisstore
 //
 //	 8  creation time of the list's last session. A new session that is older (of a node whose clock is behind) deletes the list.
 //	 8  when the first of the user's sessions expires. From then on the list is not used: those that have expired do not count.
+//	 2  number of the next ten
 //	44  keys' text of the session that began last and of the one that it ended: the answer if that login is tried again
 //	34  for each session, what the index has. One that has ended meanwhile is not in the index any more, and so is skipped.
 //
-// Redis hashes each string that comes into a script as a whole, so there are ten at most. The key of the next ten ends
-// with the key of the tenth.
+// Redis hashes each string that comes into a script as a whole, so there are ten at most. The next ten have a key of their own.
+// A new list deletes the key behind its last ten, so what an earlier one has left is not taken for a part of it.
 //
 // KEYS record, index, mark (both absent without a user), replaced record (absent without Replace); ARGV record, its end, index
 // member, mark (8 bytes; empty for any), limit (empty for none), now, end of tombstones (empty if they end at once), and one
@@ -31,7 +32,7 @@ if args[8] then
   local v = call('GET', KEYS[1])
   if v == new or v == '\192' then
     local list = index and call('GET', KEYS[3])
-    if list and #list > 16 and list:sub(33, 54) == mine:sub(13) then return 'ok' .. list:sub(55, 76) end
+    if list and #list > 16 and list:sub(35, 56) == mine:sub(13) then return 'ok' .. list:sub(57, 78) end
     return 'ok'
   end
 end
@@ -88,6 +89,9 @@ local function bury(key)
   return call('SET', key, '\192', 'XX', 'PXAT', buried)
 end
 
+-- ten returns the key of the list's tens but the first.
+local function ten(n) return KEYS[3]:sub(1, -25) .. 'n:' .. KEYS[3]:sub(-22) .. ':' .. n end
+
 local v = KEYS[4] and call('GET', KEYS[4])
 if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) and
   tonumber(now) < struct.unpack('>I8', v, 74) and tonumber(now) < struct.unpack('>I8', v, 82) then
@@ -99,29 +103,32 @@ if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) and
   end
 end
 
-local listed, told = known, false -- whether there was a list, and whether it has the answer
+local told, finished = false, false -- whether the list has the answer, and whether it has come to its end
 if over > 0 and known and not expired then
-  local head, from = known:sub(1, 32), 77
+  local head, from = known:sub(1, 34), 79
   while over > 0 and from <= #known do
     local member = known:sub(from, from + 33)
-    local name = member:sub(13)
     if call('ZREM', index, member) == 1 then
       over = over - 1
+      local name = member:sub(13)
       if bury(prefix .. name) then names[#names + 1] = name end
     end
     from = from + 34
     if from > #known then
-      local key = KEYS[3]:sub(1, -25) .. 'n:' .. name
+      local n = struct.unpack('>I2', head, 33)
+      local key = ten(n)
       local more = call('GET', key)
       if not more then -- The last one stays: a release before this one fails on a list without any.
+        finished = tonumber(member:sub(1, 12), 16) == youngest and tonumber(limit) <= 500
         from = from - 34
         break
       end
-      known, from = head .. more, 33
+      head = head:sub(1, 32) .. struct.pack('>I2', n + 1)
+      known, from = head .. more, 35
       call('DEL', key)
     end
   end
-  told = #names == 1 and replaced == ''
+  told = over <= 0 and #names == 1 and not KEYS[4]
   call('SET', KEYS[3], head .. (told and mine:sub(13) .. names[1] or string.rep('\0', 44)) .. known:sub(from), 'PXAT', first)
 end
 if over > 0 then
@@ -150,11 +157,11 @@ if over > 0 then
     end
     return sorted
   end
-  -- A session that was evicted, or deleted by hand, does not count. There is none where a list has come to its end: the limit
-  -- has ended what was there when it was made.
+  -- A session that was evicted, or deleted by hand, does not count. It is not looked for where a list has come to its end: what
+  -- was there when it was made is not there any more.
   local sorted, ordered, previous = {}, true, -1
   for _, m in ipairs(call('ZRANGEBYSCORE', index, '(' .. now, '+inf')) do
-    if m ~= mine and (listed or call('EXISTS', prefix .. m:sub(13)) == 1) then
+    if m ~= mine and (finished or call('EXISTS', prefix .. m:sub(13)) == 1) then
       local t = tonumber(m:sub(1, 12), 16)
       sorted[#sorted + 1], ordered, previous = m, ordered and t > previous, t
     elseif m ~= mine then
@@ -168,20 +175,23 @@ if over > 0 then
     local name = sorted[i]:sub(13)
     if bury(prefix .. name) then names[#names + 1] = name end
   end
-  -- The list ends before this session, which is none of the others: all of it must be older.
-  local last, born = math.min(over + 500, #sorted), (struct.unpack('>I8', new, 58))
-  while last > over and tonumber(sorted[last]:sub(1, 12), 16) >= born do last = last - 1 end
   first = call('ZRANGE', index, '0', '0', 'WITHSCORES')[2]
-  if tonumber(limit) > 16 and over > 0 and last > over and not marked and tonumber(now) < tonumber(first) then
-    local key = KEYS[3]
+  if tonumber(limit) > 16 and over > 0 and not marked and tonumber(now) < tonumber(first) then
+    -- The list ends before this session, which is none of the others: all of it must be older.
+    local last, born = math.min(over + 500, #sorted), (struct.unpack('>I8', new, 58))
+    while last > over and tonumber(sorted[last]:sub(1, 12), 16) >= born do last = last - 1 end
+    local n = 0
     for i = over + 1, last, 10 do
-      local to = math.min(i + 9, last)
-      local list = table.concat(sorted, '', i, to)
-      if i == over + 1 then list = struct.pack('>I8I8I8I8', 0, 0, tonumber(sorted[last]:sub(1, 12), 16), first) .. string.rep('\0', 44) .. list end
-      call('SET', key, list, 'PXAT', first)
-      key = KEYS[3]:sub(1, -25) .. 'n:' .. sorted[to]:sub(13)
+      local list = table.concat(sorted, '', i, math.min(i + 9, last))
+      if n == 0 then
+        local head = struct.pack('>I8I8I8I8I2', 0, 0, tonumber(sorted[last]:sub(1, 12), 16), first, 1)
+        call('SET', KEYS[3], head .. string.rep('\0', 44) .. list, 'PXAT', first)
+      else
+        call('SET', ten(n), list, 'PXAT', first)
+      end
+      n = n + 1
     end
-    call('DEL', key) -- what an earlier list had behind this last session
+    call('DEL', ten(n))
   end
 end
 local reply = 'ok' .. table.concat(names)

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -259,6 +260,14 @@ func TestHalfMovedSlot(t *testing.T) {
 			for _, rec := range recs {
 				require.NoError(t, load(s, rec), "one key is on one side or the other")
 			}
+			shorter := next(t, recs[3], func(h *coatcheck.Header) { h.IdleExpiry -= 60_000 }) // looks at a key that may be on either side
+			swapped := swap(hasty, shorter)
+			if swapped != nil {
+				unavailable(swapped)
+			}
+			var got coatcheck.Record
+			require.NoError(t, s.Load(ctx, recs[3].Key, recs[3].ID, time.Now(), &got))
+			assert.Equal(t, swapped == nil, bytes.Equal(got.Bytes(), shorter.Bytes()), "done or not: %v", swapped)
 
 			c.Move(t, slot, from, to, func() {})
 			listed := 0

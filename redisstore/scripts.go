@@ -99,6 +99,10 @@ if v:sub(2, 9) ~= args[2] then
   return {'conflict', v}
 end
 if v:sub(90, 91 + size) ~= new:sub(90, 91 + size) then return 'user' end -- the user's length, and the user
+local was, ends = idle < absolute and idle or absolute, tonumber(args[4])
+-- Create's list of the user's oldest sessions knows when the first of them expires. It is read before anything is written.
+local oldest = KEYS[2] and ends < was and KEYS[2]:sub(1, -25) .. 'm:' .. KEYS[2]:sub(-22)
+local list = oldest and call('GET', oldest)
 local set = redis.pcall('SET', key, new, 'PXAT', args[4])
 if set.err then
   -- Redis' memory is full. Where the record stays as it is or grows by little, as in a renewal, it makes room for itself.
@@ -106,13 +110,8 @@ if set.err then
   call('DEL', key)
   call('SET', key, new, 'PXAT', args[4])
 end
-local was, ends = idle < absolute and idle or absolute, tonumber(args[4])
+if list and #list > 16 then call('DEL', oldest) end
 if KEYS[2] and ends ~= was then
-  if ends < was then -- Create's list of the user's oldest sessions knows when the first of them expires
-    local key = KEYS[2]:sub(1, -25) .. 'm:' .. KEYS[2]:sub(-22)
-    local list = call('GET', key)
-    if list and #list > 16 then call('DEL', key) end
-  end
   call('ZADD', KEYS[2], args[4], string.format('%012x', struct.unpack('>I8', v, 58)) .. key:sub(-22))
   if ends < was or redis.pcall('PEXPIREAT', KEYS[2], args[4], 'GT') ~= 1 then
     call('PEXPIREAT', KEYS[2], call('ZRANGE', KEYS[2], '-1', '-1', 'WITHSCORES')[2])

@@ -8,7 +8,7 @@
 //	coatcheck:{<tag>}:u:<user>   ZSET: the user's sessions by expiry; a member is the creation time (ms, 12 hex digits) and the key
 //	coatcheck:{<tag>}:m:<user>   what the end of all the user's sessions left: the mark and its end, 8 bytes each; of a user at
 //	                             the limit, instead, 16 zeros and a list of their oldest sessions; see createScript
-//	coatcheck:{<tag>}:n:<key>    ten more of that list, which follow that session
+//	coatcheck:{<tag>}:n:<user>:<number>  ten more of that list
 //	coatcheck:{<tag>}:r:<nonce>  the answer of a script, for five seconds, in case it has to be asked for again;
 //	                             with "probe" as its nonce, the write that is tried every two seconds
 //

@@ -118,7 +118,7 @@ func setState(conn net.Conn, state fasthttp.ConnState) {
 	}
 }
 
-// activate is called when a request has begun to arrive. The deadline of the first request counts from the first wait, a
+// activate is called when a request has begun to arrive. The deadline of the first request counts from the first read, a
 // handshake included, and that of a later request from now; the response has a deadline of its own.
 func (c *trackedConn) activate() {
 	timeout := c.server.opts.RequestTimeout

@@ -131,8 +131,8 @@ func (d *deadline) before(lazy bool) error {
 	return d.tell()
 }
 
-// beforeWrite is before for a write. If lazy, the deadline is fixed only when the poller's has passed, and so late by up to a
-// quarter of its timeout.
+// beforeWrite is before for a write. If lazy, the deadline is fixed only when a write meets the poller's that has passed, and so
+// late by up to a quarter of its timeout.
 func (d *deadline) beforeWrite(lazy bool) error {
 	switch {
 	case lazy && d.guarded:

@@ -42,9 +42,10 @@ func (c *trackedConn) discardInput() {
 	default:
 		return
 	}
-	c.wire.setTimeouts(discardTime, discardTime)
+	c.wire.resumeRead(discardTime) // draining may have interrupted it when it seemed idle
+	c.wire.writes.reset(discardTime)
 	c.state.Store(stateDiscarding)
-	if c.wire.startNow() != nil {
+	if c.wire.writes.tell() != nil {
 		return
 	}
 	if c.Conn != net.Conn(c.wire) && closeWrite(c.Conn) != nil { // TLS's close_notify

@@ -132,3 +132,23 @@ func TestDrainEndsDiscarding(t *testing.T) {
 	stop()
 	assert.Empty(t, s.open)
 }
+
+// Draining that took the connection for idle just before a request arrived does not keep its input from being thrown away.
+func TestInputIsDiscardedAfterAnInterruption(t *testing.T) {
+	conn, client := accepted(t)
+	wire := newDeadlineConn(conn)
+	c := &trackedConn{Conn: wire, wire: wire, server: newServer(Options{})}
+	c.state.Store(stateActive)
+	wire.interruptRead()
+	_, err := io.WriteString(client, "the rest of a body")
+	require.NoError(t, err)
+	discarded := make(chan struct{})
+	go func() {
+		defer close(discarded)
+		c.discardInput()
+	}()
+	eventually(t, func() bool { return !hasUnread(conn) })
+	require.NoError(t, client.Close())
+	<-discarded
+	require.NoError(t, wire.Close())
+}
