@@ -7,6 +7,7 @@ package redisstore
 //	 8  creation time of the list's last session. A new session that is older (of a node whose clock is behind) deletes the list.
 //	 8  when the first of the user's sessions expires. From then on the list is not used: those that have expired do not count.
 //	 2  number of the next ten
+//	 2  how many tens there were at first; 0 if these are not all of the user's sessions
 //	44  keys' text of the session that began last and of the one that it ended: the answer if that login is tried again
 //	34  for each session, what the index has. One that has ended meanwhile is not in the index any more, and so is skipped.
 //
@@ -32,7 +33,7 @@ if args[8] then
   local v = call('GET', KEYS[1])
   if v == new or v == '\192' then
     local list = index and call('GET', KEYS[3])
-    if list and #list > 16 and list:sub(35, 56) == mine:sub(13) then return 'ok' .. list:sub(57, 78) end
+    if list and #list > 16 and list:sub(37, 58) == mine:sub(13) then return 'ok' .. list:sub(59, 80) end
     return 'ok'
   end
 end
@@ -105,7 +106,7 @@ end
 
 local told, finished = false, false -- whether the list has the answer, and whether it has come to its end
 if over > 0 and known and not expired then
-  local head, from = known:sub(1, 34), 79
+  local head, from = known:sub(1, 36), 81
   while over > 0 and from <= #known do
     local member = known:sub(from, from + 33)
     if call('ZREM', index, member) == 1 then
@@ -115,20 +116,20 @@ if over > 0 and known and not expired then
     end
     from = from + 34
     if from > #known then
-      local n = struct.unpack('>I2', head, 33)
+      local n, tens = struct.unpack('>I2I2', head, 33)
       local key = ten(n)
       local more = call('GET', key)
       if not more then -- The last one stays: a release before this one fails on a list without any.
-        finished = tonumber(member:sub(1, 12), 16) == youngest and tonumber(limit) <= 500
+        finished = n == tens
         from = from - 34
         break
       end
-      head = head:sub(1, 32) .. struct.pack('>I2', n + 1)
-      known, from = head .. more, 35
+      head = head:sub(1, 32) .. struct.pack('>I2I2', n + 1, tens)
+      known, from = head .. more, 37
       call('DEL', key)
     end
   end
-  told = over <= 0 and #names == 1 and not KEYS[4]
+  told = over <= 0 and #names == 1 and not KEYS[4] and first > tonumber(now) + 5000
   call('SET', KEYS[3], head .. (told and mine:sub(13) .. names[1] or string.rep('\0', 44)) .. known:sub(from), 'PXAT', first)
 end
 if over > 0 then
@@ -157,8 +158,8 @@ if over > 0 then
     end
     return sorted
   end
-  -- A session that was evicted, or deleted by hand, does not count. It is not looked for where a list has come to its end: what
-  -- was there when it was made is not there any more.
+  -- A session that was evicted, or deleted by hand, does not count. None is looked for where a list of all sessions has come to
+  -- its end: those that were there when it was made are not in the index any more.
   local sorted, ordered, previous = {}, true, -1
   for _, m in ipairs(call('ZRANGEBYSCORE', index, '(' .. now, '+inf')) do
     if m ~= mine and (finished or call('EXISTS', prefix .. m:sub(13)) == 1) then
@@ -180,18 +181,17 @@ if over > 0 then
     -- The list ends before this session, which is none of the others: all of it must be older.
     local last, born = math.min(over + 500, #sorted), (struct.unpack('>I8', new, 58))
     while last > over and tonumber(sorted[last]:sub(1, 12), 16) >= born do last = last - 1 end
-    local n = 0
-    for i = over + 1, last, 10 do
-      local list = table.concat(sorted, '', i, math.min(i + 9, last))
+    local tens = math.ceil((last - over) / 10)
+    for n = 0, tens - 1 do
+      local from = over + 1 + 10 * n
+      local list = table.concat(sorted, '', from, math.min(from + 9, last))
       if n == 0 then
-        local head = struct.pack('>I8I8I8I8I2', 0, 0, tonumber(sorted[last]:sub(1, 12), 16), first, 1)
-        call('SET', KEYS[3], head .. string.rep('\0', 44) .. list, 'PXAT', first)
-      else
-        call('SET', ten(n), list, 'PXAT', first)
+        local youngest, all = tonumber(sorted[last]:sub(1, 12), 16), last == #sorted and tens or 0
+        list = struct.pack('>I8I8I8I8I2I2', 0, 0, youngest, first, 1, all) .. string.rep('\0', 44) .. list
       end
-      n = n + 1
+      call('SET', n == 0 and KEYS[3] or ten(n), list, 'PXAT', first)
     end
-    call('DEL', ten(n))
+    if tens > 0 then call('DEL', ten(tens)) end
   end
 end
 local reply = 'ok' .. table.concat(names)
