@@ -112,17 +112,12 @@ func (m *limitModel) listed() (keys []coatcheck.Key) {
 // Of a user's logins at the limit one in a hundred looks at all of the sessions, while none of them expires.
 func TestLooksAreRare(t *testing.T) {
 	const limit, logins = 100, 400
-	ctx, server := context.Background(), redistest.Start(t)
+	server := redistest.Start(t)
 	s := opened(t, redisstore.Options{URL: server.URL()})
 	now := time.Now()
 	login := func() {
-		now = now.Add(time.Second)
-		rec := session(t, "ada")
-		h := rec.Header
-		h.CreatedAt = now.UnixMilli()
-		require.NoError(t, rec.Write(rec.Key, h, []byte("ada"), nil, nil, nil))
-		_, err := s.Create(ctx, rec, coatcheck.CreateOptions{Limit: limit, Until: time.Now().Add(grave)}, time.Now())
-		require.NoError(t, err)
+		now = now.Add(time.Millisecond)
+		loginAt(t, s, now, life, limit)
 	}
 	for range limit {
 		login()
@@ -152,12 +147,7 @@ func TestNoLooksForTheExpired(t *testing.T) {
 	s := opened(t, redisstore.Options{URL: server.URL()})
 	login := func(life time.Duration) *coatcheck.Record {
 		nextMillisecond()
-		rec := session(t, "ada")
-		h := rec.Header
-		h.IdleExpiry = time.Now().Add(life).UnixMilli()
-		require.NoError(t, rec.Write(rec.Key, h, []byte("ada"), nil, nil, nil))
-		_, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{Limit: limit, Until: time.Now().Add(grave)}, time.Now())
-		require.NoError(t, err)
+		rec, _ := loginAt(t, s, time.Now(), life, limit)
 		return rec
 	}
 	for range limit - 1 {
@@ -190,10 +180,8 @@ func TestListOfAnotherRelease(t *testing.T) {
 	var recs []*coatcheck.Record
 	login := func() int {
 		nextMillisecond()
-		rec := session(t, "ada")
+		rec, ended := loginAt(t, s, time.Now(), life, limit)
 		recs = append(recs, rec)
-		ended, err := s.Create(context.Background(), rec, coatcheck.CreateOptions{Limit: limit, Until: time.Now().Add(grave)}, time.Now())
-		require.NoError(t, err)
 		return ended
 	}
 	for range limit + 1 {

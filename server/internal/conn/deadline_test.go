@@ -128,6 +128,24 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
+// A write that need not wait tells the poller once of a quarter of its timeout, so that a later one that waits is met by it soon.
+func TestWritesAreGuarded(t *testing.T) {
+	conn, _ := accepted(t)
+	below := &recorder{Conn: conn}
+	c := newDeadlineConn(below)
+	c.socket = true
+	defer func() { _ = c.Close() }()
+	before := time.Now()
+	for range 3 {
+		c.setTimeouts(0, time.Hour)
+		_, err := c.Write([]byte("x"))
+		require.NoError(t, err)
+	}
+	require.Len(t, below.write, 1)
+	quarter := below.write[0].Add(-15 * time.Minute)
+	assert.False(t, quarter.Before(before) || quarter.After(time.Now()), quarter)
+}
+
 // A connection that wraps a socket, and does more than the socket does, is not bypassed.
 func TestDeadlineConnUsesTheWrapper(t *testing.T) {
 	conn, client := accepted(t)
