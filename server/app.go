@@ -194,7 +194,6 @@ func (s *Server) newApp(maxHeader int) *fiber.App {
 		StrictRouting:         true,
 		BodyLimit:             MaxBody,
 		ReadBufferSize:        maxHeader,
-		ReduceMemoryUsage:     maxHeader > maxKeptBuffer,
 		WriteBufferSize:       writeBuffer,
 		ErrorHandler:          s.writeError,
 		DisableStartupMessage: true,

@@ -38,11 +38,8 @@ const (
 )
 
 const (
-	// writeBuffer holds any response but long lists, which take one more write. Each open connection keeps one while it waits.
+	// writeBuffer holds any response but long lists, which take one more write.
 	writeBuffer = 2 << 10
-	// maxKeptBuffer is the largest Config.MaxHeader with which a waiting connection keeps its buffers. With a larger one it gives
-	// them back, and begins each request with one more system call.
-	maxKeptBuffer = defaultMaxHeader
 )
 
 // Config is how the server behaves. The zero value of each field is its default and is safe.

@@ -1,10 +1,6 @@
 package server
 
-import (
-	"github.com/valyala/fasthttp"
-
-	"github.com/coatcheck/coatcheck/server/internal/conn"
-)
+import "github.com/valyala/fasthttp"
 
 // baseHeaders are the headers that every response begins with, because it is about one person and not meant to be rendered. A
 // handler may override them; one that resets the response calls begin again.
@@ -37,7 +33,6 @@ func newBaseHeaders(cors bool) *baseHeaders {
 // begin resets the response to these headers.
 func (b *baseHeaders) begin(ctx *fasthttp.RequestCtx) {
 	ctx.Response.ResetBody()
-	conn.ReclaimAnswer(ctx)
 	if ctx.IsTLS() {
 		b.https.CopyTo(&ctx.Response.Header)
 	} else {

@@ -68,6 +68,7 @@ func (w *watcher) serve(stream *conn.Stream, resp *fasthttp.Response) {
 	retry := watchMinRetry + rand.N(watchMaxRetry-watchMinRetry)
 	b := append(w.header(&resp.Header), w.chunk("retry: "+strconv.FormatInt(retry.Milliseconds(), 10)+"\nevent: session\ndata: "+string(w.view)+"\n\n")...)
 	w.view = nil
+	resp.Header = fasthttp.ResponseHeader{} // fasthttp keeps it as long as the stream lasts
 	for {
 		if _, err := stream.Write(b); err != nil {
 			return

@@ -44,11 +44,11 @@ func Shifting() map[string][]string {
 	const line = "GET /auth/me HTTP/1.1\r\nHost: x\r\n"
 	var lines, before, connection, folded []string
 	for i := 31; i >= 0; i-- {
-		long := strings.Repeat("x", 2800) + "\r\n\r\n"
+		long := strings.Repeat("x", 1900) + "\r\n\r\n"
 		lines = append(lines, line+strings.Repeat("a:\r\n", i)+"b: "+long)
 		before = append(before, line+strings.Repeat("Connection: a\r\n", i)+"b: "+long)
 		connection = append(connection, line+strings.Repeat("Connection: a\r\n", i)+"Connection: "+long)
-		folded = append(folded, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat(strings.Repeat("x", 80)+"\r\n ", max(0, 29-i))+"x\r\n\r\n")
+		folded = append(folded, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat(strings.Repeat("x", 80)+"\r\n ", max(0, 19-i))+"x\r\n\r\n")
 	}
 	names := ""
 	for i := range 670 {
@@ -69,6 +69,11 @@ func RoundTrip(conn net.Conn, in *bufio.Reader, text string) error {
 	if _, err := io.WriteString(conn, text); err != nil {
 		return err
 	}
+	return Receive(in, text)
+}
+
+// Receive reads as many answers as the text has requests.
+func Receive(in *bufio.Reader, text string) error {
 	for range max(1, strings.Count(text, "\r\n\r\nGET")+1) {
 		length := 0
 		for {

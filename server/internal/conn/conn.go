@@ -34,8 +34,7 @@ type trackedConn struct {
 	state    atomic.Int32 // written by the goroutine that serves the connection
 	unread   atomic.Bool  // the client may be sending what will not be read; written by DiscardInput
 	lines    lineCounter
-	grown    grown
-	large    bool // the request before was one whose memory was dropped
+	ahead    readAhead
 	untrack  sync.Once
 	onClose  func() // called by Close once, if not nil
 }
@@ -136,19 +135,30 @@ func (c *trackedConn) activate() {
 // Read reads for fasthttp. It returns io.EOF where draining closes the connection, and where a new or idle connection reaches its
 // deadline: a client that begins to use it just then would take a 408 for the answer to its request.
 func (c *trackedConn) Read(b []byte) (int, error) {
+	if n := c.ahead.take(b); n > 0 {
+		return n, nil
+	}
+	into := b
+	if len(b) == 1 && c.Conn == net.Conn(c.wire) { // what TLS has decrypted waits in a buffer of its own
+		into = c.ahead.buffer()
+	}
 	switch {
 	case c.state.Load() == stateIdle: // and nothing of the next request was received
 		c.lines = lineCounter{}
 	case c.lines.exceeded():
 		return 0, ErrTooManyLines
 	}
-	n, err := c.Conn.Read(b)
+	n, err := c.Conn.Read(into)
 	if n == 0 && err != nil && (c.wire.interrupted.Load() || c.state.Load() != stateActive && errors.Is(err, os.ErrDeadlineExceeded)) {
-		n, err = c.readLast(b)
+		n, err = c.readLast(into)
 	}
 	if n > 0 || err == nil {
 		c.activate()
-		c.lines.add(b[:n])
+		c.lines.add(into[:n])
+	}
+	if len(into) > len(b) {
+		c.ahead.keep(n)
+		n = c.ahead.take(b)
 	}
 	return n, err
 }

@@ -5,7 +5,8 @@
 //	conn.go          a tracked connection: whether it is new, active or idle, and how it reads and closes
 //	deadline.go      lazy deadlines: Go's poller seldom hears of them
 //	lines.go         the limit on the lines of a header block and of trailers
-//	buffers.go       giving back the memory that fasthttp keeps for a connection's requests
+//	readahead.go     the first byte of a request is not read alone, so that fasthttp holds no memory for a connection that waits
+//	buffers.go       giving back the memory of a large request, which fasthttp would keep for others
 //	discard.go       closing: what the client is still sending is read and thrown away first
 //	stream.go        a connection that a handler writes to for as long as its client reads
 //	drain.go         stopping: stop accepting, close idle connections, let requests in flight finish

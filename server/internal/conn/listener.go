@@ -54,9 +54,10 @@ type Server struct {
 	open      map[*trackedConn]struct{} // guarded by mu
 }
 
-// New returns a Server that serves with srv, which must have no timeouts of its own. New sets srv's ConnState.
+// New returns a Server that serves with srv, which must have no timeouts of its own. New sets srv's ConnState and ReduceMemoryUsage.
 func New(srv *fasthttp.Server, opts Options) *Server {
 	srv.ConnState = setState
+	srv.ReduceMemoryUsage = true // see readahead.go
 	return &Server{
 		http: srv, opts: opts, limit: connLimit{max: opts.MaxPerClient}, open: make(map[*trackedConn]struct{}),
 		discarding: make(chan struct{}, maxDiscarding),

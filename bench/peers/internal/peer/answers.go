@@ -62,6 +62,15 @@ func can(a Answer) *Canned {
 
 // Write makes the response, with the same calls that coatcheck makes.
 func (c *Canned) Write(r *fasthttp.Response) {
+	c.WriteHead(r)
+	if c.setCookie != "" {
+		r.Header.Add(fasthttp.HeaderSetCookie, c.setCookie)
+	}
+	r.SetBody(c.body)
+}
+
+// WriteHead makes the status and the headers, without a cookie.
+func (c *Canned) WriteHead(r *fasthttp.Response) {
 	r.SetStatusCode(c.status)
 	if c.contentType != nil {
 		r.Header.SetContentTypeBytes(c.contentType)
@@ -69,10 +78,6 @@ func (c *Canned) Write(r *fasthttp.Response) {
 	for i := range c.headers {
 		r.Header.SetCanonical(c.headers[i][0], c.headers[i][1])
 	}
-	if c.setCookie != "" {
-		r.Header.Add(fasthttp.HeaderSetCookie, c.setCookie)
-	}
-	r.SetBody(c.body)
 }
 
 // ServeHTTP answers a request to net/http. The values of the headers are shared by all responses; net/http does not change them.

@@ -336,8 +336,7 @@ func connectionSettings(c *Config) []setting {
 		},
 		{
 			name: "max-header", kind: size(&c.Server.MaxHeader), def: "8KiB",
-			help: "how large a request's line and headers may be, and its trailers; 1KiB to 64KiB. Above 8KiB a connection that waits keeps no " +
-				"buffers, and a request takes one more system call",
+			help: "how large a request's line and headers may be, and its trailers; 1KiB to 64KiB",
 		},
 		{
 			name: "max-conns", kind: count(&c.Server.MaxConns, 0), unset: "what the descriptors allow, less what other parts of the server may need",
