@@ -17,10 +17,6 @@ func (s *Server) trustedOrigin(ctx *fasthttp.RequestCtx) string {
 	return s.origins[string(lines[0])]
 }
 
-// longPreflight is for how many bytes of header names a preflight's connection is closed: it would keep the answer's memory for as long
-// as no other request comes.
-const longPreflight = 1 << 10
-
 // preflight answers a CORS preflight request of a trusted origin (Fetch standard), and reports whether the request was one. The
 // request of another origin goes on to the path, which answers 405.
 func (s *Server) preflight(ctx *fasthttp.RequestCtx) bool {
@@ -35,9 +31,6 @@ func (s *Server) preflight(ctx *fasthttp.RequestCtx) bool {
 	// own.
 	if asked := h.Peek(fasthttp.HeaderAccessControlRequestHeaders); len(asked) > 0 {
 		r.SetBytesV(fasthttp.HeaderAccessControlAllowHeaders, asked)
-		if len(asked) > longPreflight {
-			ctx.SetConnectionClose()
-		}
 	}
 	r.Set(fasthttp.HeaderAccessControlMaxAge, "600")
 	return true

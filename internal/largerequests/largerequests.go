@@ -26,7 +26,7 @@ func All(maxHeader int) []string {
 		"POST /auth/logout HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\na: " + strings.Repeat("x", room) + "\r\n\r\n",
 		"POST /auth/logout HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 16384\r\n\r\n" + strings.Repeat("x", 16<<10),
 		"OPTIONS /auth/me HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: " +
-			"GET\r\nAccess-Control-Request-Headers: " + strings.Repeat("x", 1000) + "\r\n\r\n", // after a larger one the server closes
+			"GET\r\nAccess-Control-Request-Headers: " + strings.Repeat("x", room) + "\r\n\r\n",
 	}
 	for i := range 16 { // each makes another line the long one, the last of them by its name
 		all = append(all, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat("x", room-4*i)+"\r\n\r\n", line+strings.Repeat("a:\r\n", i)+strings.Repeat("x", room-4*i)+":\r\n\r\n")
@@ -44,11 +44,14 @@ func Shifting() map[string][]string {
 	const line = "GET /auth/me HTTP/1.1\r\nHost: x\r\n"
 	var lines, before, connection, folded []string
 	for i := 31; i >= 0; i-- {
-		long := strings.Repeat("x", 1900) + "\r\n\r\n"
-		lines = append(lines, line+strings.Repeat("a:\r\n", i)+"b: "+long)
+		long := strings.Repeat("x", 1480-4*i) + "\r\n\r\n" // a little less than what is dropped
+		lines = append(lines, line+strings.Repeat("a:\r\n", i)+"b: "+long, line+strings.Repeat("a:\r\n", i)+strings.TrimSpace(long)+":\r\n\r\n")
 		before = append(before, line+strings.Repeat("Connection: a\r\n", i)+"b: "+long)
 		connection = append(connection, line+strings.Repeat("Connection: a\r\n", i)+"Connection: "+long)
-		folded = append(folded, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat(strings.Repeat("x", 80)+"\r\n ", max(0, 19-i))+"x\r\n\r\n")
+		folded = append(folded, line+strings.Repeat("a:\r\n", i)+"b: "+strings.Repeat(strings.Repeat("x", 80)+"\r\n ", max(0, 15-i))+"x\r\n\r\n")
+	}
+	for _, name := range []string{"User-Agent", "Content-Type", "Range"} {
+		lines = append(lines, line+name+": "+strings.Repeat("x", 1400)+"\r\n\r\n")
 	}
 	names := ""
 	for i := range 670 {
@@ -57,8 +60,22 @@ func Shifting() map[string][]string {
 	return map[string][]string{
 		"lines": lines, "behind Connection": before, "Connection": connection, "folded lines": folded,
 		"Trailer": {line + "Trailer: " + names + "c\r\n\r\n"},
-		"Cookie":  {line + "Cookie: " + strings.Repeat("a=;", 950) + "\r\n\r\n"},
+		"Cookie":  {line + "Cookie: " + strings.Repeat("a=;", 950) + "\r\n\r\n", line + "Cookie: " + strings.Repeat("a=;", 480) + "\r\n\r\n"},
 	}
+}
+
+// Unreadable returns requests for a server with this --max-header that it cannot read to their end if nothing follows them, and
+// after which it ends the connection.
+func Unreadable(maxHeader int) []string {
+	const line = "POST /auth/logout HTTP/1.1\r\nHost: x\r\n"
+	var all []string
+	for i := 120; i >= 0; i -= 2 {
+		long := strings.Repeat("x", (maxHeader-800)/2)
+		begin := line + strings.Repeat("a:\r\n", i) + long + ": " + long + "\r\n"
+		all = append(all, begin+"b\x01d:\r\n\r\n", begin, begin+"Content-Length: x\r\n\r\n", begin+"Content-Length: 9\r\n\r\n",
+			begin+"Transfer-Encoding: chunked\r\n\r\n9\r\n", begin+"Transfer-Encoding: chunked\r\n\r\nx\r\n")
+	}
+	return all
 }
 
 // Small is a request as small as they come.

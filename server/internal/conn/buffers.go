@@ -12,7 +12,7 @@ import (
 // a request that is larger than usual ones is dropped.
 const (
 	// maxHeld is how large a header block may be for its memory to be kept, in bytes.
-	maxHeld = 2 << 10
+	maxHeld = 3 << 9
 	// maxHeldLines is likewise how many lines it may have.
 	maxHeldLines = 24
 	// uriWeight: fasthttp has four copies of parts of the request target, beside the block.
@@ -31,7 +31,9 @@ func Reclaim(ctx *fasthttp.RequestCtx) {
 	}
 	req := &ctx.Request
 	req.ReleaseBody(maxBody)
-	if !large(req) && !ctx.Hijacked() { // a stream keeps the request as long as it lasts
+	// What could not be read is no longer to be seen, its memory is there nevertheless: the connection ends then. A stream keeps the
+	// request as long as it lasts.
+	if !large(req) && !ctx.Response.ConnectionClose() && !ctx.Hijacked() {
 		return
 	}
 	if ctx.IsHead() { // fasthttp asks the request for its method when it writes the answer

@@ -160,6 +160,12 @@ func (c *trackedConn) Read(b []byte) (int, error) {
 		c.ahead.keep(n)
 		n = c.ahead.take(b)
 	}
+	switch {
+	case n > 0: // fasthttp would drop a first byte that comes with an error; the next read fails again
+		return n, nil
+	case err == nil && len(b) > 0: // which fasthttp takes for a defect, and panics
+		return 0, io.ErrNoProgress
+	}
 	return n, err
 }
 

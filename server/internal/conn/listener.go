@@ -54,7 +54,8 @@ type Server struct {
 	open      map[*trackedConn]struct{} // guarded by mu
 }
 
-// New returns a Server that serves with srv, which must have no timeouts of its own. New sets srv's ConnState and ReduceMemoryUsage.
+// New returns a Server that serves with srv, which must have no timeouts of its own. New sets srv's ConnState and ReduceMemoryUsage;
+// with the latter a RequestCtx does not know when its connection began, and each answer is sent on its own.
 func New(srv *fasthttp.Server, opts Options) *Server {
 	srv.ConnState = setState
 	srv.ReduceMemoryUsage = true // see readahead.go

@@ -10,7 +10,8 @@ type readAhead struct {
 	unread []byte // a part of space
 }
 
-// aheadBytes holds most requests, and every waiting connection has so much.
+// aheadBytes holds most requests, and every waiting connection has so much. fasthttp's buffer, which takes all of it at once, is never
+// smaller.
 const aheadBytes = 1 << 10
 
 // buffer returns where to read to. What take has not returned yet is lost.

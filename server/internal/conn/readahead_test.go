@@ -72,6 +72,43 @@ func body(t *testing.T, in *bufio.Reader) string {
 	return string(text)
 }
 
+// A listener may return bytes together with the end, as one that speaks TLS does with the client's close_notify, and nothing without an
+// error. The request is answered, and the connection then ended.
+func TestBytesWithTheEnd(t *testing.T) {
+	for _, size := range []int{100, 3 * aheadBytes} {
+		here, there := net.Pipe()
+		ln := pipes{listenLocal(t), make(chan net.Conn, 1)}
+		ln.ends <- &lastConn{Conn: there, text: getHead + "Host: x\r\na: " + strings.Repeat("x", size) + "\r\n\r\n"}
+		served := make(chan error, 1)
+		s := newServer(Options{})
+		s.http.ReadBufferSize = 8 << 10
+		go func() { served <- s.Serve(ln) }()
+		require.Equal(t, "ok", body(t, bufio.NewReader(here)))
+		_, err := io.Copy(io.Discard, here)
+		require.NoError(t, err)
+		close(ln.ends)
+		require.NoError(t, <-served)
+		require.NoError(t, ln.Listener.Close())
+	}
+}
+
+// lastConn returns the last bytes of its text with io.EOF, and after that nothing and no error.
+type lastConn struct {
+	net.Conn
+	text string
+}
+
+func (c *lastConn) Read(b []byte) (int, error) {
+	if c.text == "" {
+		return 0, nil
+	}
+	n := copy(b, c.text)
+	if c.text = c.text[n:]; c.text == "" {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
 // pipes is a listener whose connections are the ends of pipes, so that a test decides in which pieces bytes arrive.
 type pipes struct {
 	net.Listener
