@@ -88,7 +88,7 @@ func TestBytesWithTheEnd(t *testing.T) {
 		require.NoError(t, err)
 		close(ln.ends)
 		require.NoError(t, <-served)
-		require.NoError(t, ln.Listener.Close())
+		require.NoError(t, ln.Close())
 	}
 }
 
@@ -158,5 +158,5 @@ func TestRequestsInPieces(t *testing.T) {
 	}
 	close(ln.ends)
 	require.NoError(t, <-served)
-	require.NoError(t, ln.Listener.Close())
+	require.NoError(t, ln.Close())
 }

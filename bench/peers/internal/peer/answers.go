@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -104,3 +105,19 @@ func (c *Canned) Bytes() []byte {
 
 // Header is the headers of the answer, without Date and Content-Length.
 func (c *Canned) Header() http.Header { return c.header }
+
+// AppendAnonymous appends what coatcheck answers to GET /auth/me without a session.
+func AppendAnonymous(b []byte) []byte {
+	return append(b, `{"authenticated":false,"user_id":null,"refreshed":false,"session_id":null}`...)
+}
+
+// AppendView appends what it answers with one. The user ID needs no escapes.
+func AppendView(b []byte, user, id string, refreshed bool) []byte {
+	b = append(b, `{"authenticated":true,"user_id":"`...)
+	b = append(b, user...)
+	b = append(b, `","refreshed":`...)
+	b = strconv.AppendBool(b, refreshed)
+	b = append(b, `,"session_id":"`...)
+	b = append(b, id...)
+	return append(b, `"}`...)
+}

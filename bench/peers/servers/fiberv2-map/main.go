@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -114,15 +113,9 @@ var head = peer.Answers()["GET /auth/me"]
 func writeView(c *fiber.Ctx, s *session) error {
 	head.WriteHead(c.Response())
 	var space [256]byte
-	b := append(space[:0], `{"authenticated":false,"user_id":null,"refreshed":false,"session_id":null}`...)
+	b := peer.AppendAnonymous(space[:0])
 	if s != nil {
-		b = append(space[:0], `{"authenticated":true,"user_id":"`...)
-		b = append(b, s.user...)
-		b = append(b, `","refreshed":`...)
-		b = strconv.AppendBool(b, s.refreshed)
-		b = append(b, `,"session_id":"`...)
-		b = append(b, s.id...)
-		b = append(b, `"}`...)
+		b = peer.AppendView(space[:0], s.user, s.id, s.refreshed)
 	}
 	c.Response().SetBody(b)
 	return nil

@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -109,15 +108,9 @@ func writeView(w http.ResponseWriter, s *session) {
 		header[name] = values
 	}
 	var space [256]byte
-	b := append(space[:0], `{"authenticated":false,"user_id":null,"refreshed":false,"session_id":null}`...)
+	b := peer.AppendAnonymous(space[:0])
 	if s != nil {
-		b = append(space[:0], `{"authenticated":true,"user_id":"`...)
-		b = append(b, s.user...)
-		b = append(b, `","refreshed":`...)
-		b = strconv.AppendBool(b, s.refreshed)
-		b = append(b, `,"session_id":"`...)
-		b = append(b, s.id...)
-		b = append(b, `"}`...)
+		b = peer.AppendView(space[:0], s.user, s.id, s.refreshed)
 	}
 	_, _ = w.Write(b) // the client is gone
 }
