@@ -25,6 +25,10 @@ func headerReceived(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
 		refuseLines(h)
 		return none
 	}
+	// The memory of a request whose "100 Continue" cannot be written goes to others before package conn can drop it.
+	if len(h.Peek(fasthttp.HeaderExpect)) > 0 && conn.Large(h) {
+		h.Del(fasthttp.HeaderExpect) // the client sends the body after a while
+	}
 	switch n := h.ContentLength(); {
 	case n <= 0: // no body, or one of unknown length
 	case n > MaxBody:

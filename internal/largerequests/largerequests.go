@@ -64,16 +64,19 @@ func Shifting() map[string][]string {
 	}
 }
 
-// Unreadable returns requests for a server with this --max-header that it cannot read to their end if nothing follows them, and
-// after which it ends the connection.
-func Unreadable(maxHeader int) []string {
-	const line = "POST /auth/logout HTTP/1.1\r\nHost: x\r\n"
-	var all []string
-	for i := 120; i >= 0; i -= 2 {
-		long := strings.Repeat("x", (maxHeader-800)/2)
-		begin := line + strings.Repeat("a:\r\n", i) + long + ": " + long + "\r\n"
-		all = append(all, begin+"b\x01d:\r\n\r\n", begin, begin+"Content-Length: x\r\n\r\n", begin+"Content-Length: 9\r\n\r\n",
-			begin+"Transfer-Encoding: chunked\r\n\r\n9\r\n", begin+"Transfer-Encoding: chunked\r\n\r\nx\r\n")
+// Unreadable returns sequences of requests for a server with this --max-header that it cannot read to their end if nothing follows
+// them, and after which it ends the connection.
+func Unreadable(maxHeader int) map[string][]string {
+	const chunked = "Transfer-Encoding: chunked\r\n\r\n"
+	all := map[string][]string{}
+	for _, end := range []string{
+		"", "b\x01d:\r\n\r\n", "Content-Length: x\r\n\r\n", "Content-Length: 9\r\n\r\n", chunked, chunked + "9\r\n", chunked + "x\r\n",
+		chunked + "1\r\nx\r\n", "Expect: 100-continue\r\nContent-Length: 9\r\n\r\n",
+	} {
+		for i := 120; i >= 0; i -= 4 {
+			long := strings.Repeat("x", (maxHeader-800)/2)
+			all[end] = append(all[end], "POST /auth/logout HTTP/1.1\r\nHost: x\r\n"+strings.Repeat("a:\r\n", i)+long+": "+long+"\r\n"+end)
+		}
 	}
 	return all
 }

@@ -11,7 +11,7 @@ import (
 // that ever stood in this place: so requests that differ would let it grow to the number of lines times the size of a block. The memory of
 // a request that is larger than usual ones is dropped.
 const (
-	// maxHeld is how large a header block may be for its memory to be kept, in bytes.
+	// maxHeld is how large a header block may be for its memory to be kept, in bytes, with the additions below.
 	maxHeld = 3 << 9
 	// maxHeldLines is likewise how many lines it may have.
 	maxHeldLines = 24
@@ -33,7 +33,7 @@ func Reclaim(ctx *fasthttp.RequestCtx) {
 	req.ReleaseBody(maxBody)
 	// What could not be read is no longer to be seen, its memory is there nevertheless: the connection ends then. A stream keeps the
 	// request as long as it lasts.
-	if !large(req) && !ctx.Response.ConnectionClose() && !ctx.Hijacked() {
+	if !Large(&req.Header) && !ctx.Response.ConnectionClose() && !ctx.Hijacked() {
 		return
 	}
 	if ctx.IsHead() { // fasthttp asks the request for its method when it writes the answer
@@ -43,12 +43,13 @@ func Reclaim(ctx *fasthttp.RequestCtx) {
 	*req.URI() = fasthttp.URI{}
 }
 
-// large reports whether a request is larger than usual ones.
-func large(req *fasthttp.Request) bool {
-	block := req.Header.RawHeaders()
-	size := len(block) + uriWeight*len(req.Header.RequestURI()) + queryWeight*len(req.URI().QueryString())
-	return size > maxHeld || bytes.Count(block, lineFeed) > maxHeldLines ||
-		len(req.Header.PeekTrailerKeys()) > 0 // a name of two bytes is remembered in 24 and a buffer
+// Large reports whether a request is larger than usual ones, so that its memory is dropped in the end.
+func Large(h *fasthttp.RequestHeader) bool {
+	block, target := h.RawHeaders(), h.RequestURI()
+	_, query, _ := bytes.Cut(target, questionMark)
+	size := len(block) + uriWeight*len(target) + queryWeight*len(query)
+	return size > maxHeld || bytes.Count(block, lineFeed)-1 > maxHeldLines || // the block ends with an empty line
+		len(h.PeekTrailerKeys()) > 0 // a name of two bytes is remembered in 24 and a buffer
 }
 
-var lineFeed = []byte{'\n'}
+var lineFeed, questionMark = []byte{'\n'}, []byte{'?'}

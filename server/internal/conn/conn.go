@@ -152,7 +152,7 @@ func (c *trackedConn) Read(b []byte) (int, error) {
 	if n == 0 && err != nil && (c.wire.interrupted.Load() || c.state.Load() != stateActive && errors.Is(err, os.ErrDeadlineExceeded)) {
 		n, err = c.readLast(into)
 	}
-	if n > 0 || err == nil {
+	if n > 0 {
 		c.activate()
 		c.lines.add(into[:n])
 	}
@@ -163,8 +163,10 @@ func (c *trackedConn) Read(b []byte) (int, error) {
 	switch {
 	case n > 0: // fasthttp would drop a first byte that comes with an error; the next read fails again
 		return n, nil
-	case err == nil && len(b) > 0: // which fasthttp takes for a defect, and panics
+	case err == nil && len(b) == 1: // which fasthttp takes for a defect, and panics
 		return 0, io.ErrNoProgress
+	case errors.Is(err, io.EOF) && c.state.Load() == stateActive: // fasthttp would end the connection in silence: Reclaim has to see the request
+		return 0, io.ErrUnexpectedEOF
 	}
 	return n, err
 }
