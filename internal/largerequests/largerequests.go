@@ -70,8 +70,7 @@ func Unreadable(maxHeader int) map[string][]string {
 	const chunked = "Transfer-Encoding: chunked\r\n\r\n"
 	all := map[string][]string{}
 	for _, end := range []string{
-		"", "b\x01d:\r\n\r\n", "Content-Length: x\r\n\r\n", "Content-Length: 9\r\n\r\n", chunked, chunked + "9\r\n", chunked + "x\r\n",
-		chunked + "1\r\nx\r\n", "Expect: 100-continue\r\nContent-Length: 9\r\n\r\n",
+		"", "b\x01d:\r\n\r\n", "Content-Length: 9\r\n\r\n", chunked, chunked + "1\r\nx\r\n", "Expect: 100-continue\r\nContent-Length: 9\r\n\r\n",
 	} {
 		for i := 120; i >= 0; i -= 4 {
 			long := strings.Repeat("x", (maxHeader-800)/2)
