@@ -104,8 +104,8 @@ func TestMemoryOfRequestsInFlight(t *testing.T) {
 	sequences["the largest"] = largerequests.All(8 << 10)
 	unreadable := largerequests.Unreadable(8 << 10)
 	maps.Copy(sequences, unreadable)
-	before := held() // not in the loop: the server may still be closing the connections of the sequence before
 	for name, requests := range sequences {
+		before := held()
 		conns := make([]net.Conn, n)
 		readers := make([]*bufio.Reader, n)
 		for i := range conns {
