@@ -27,12 +27,20 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// Config is how the middleware behaves: Policy, Cookie, TrustedProxies and Logger. The zero value of each field is its default
-// and is safe: a __Host- cookie with Secure, 30 minutes idle, 12 hours at most. It is the same for all frameworks.
+// Config is how the middleware behaves. The zero value of each field is its default and is safe: a __Host- cookie with Secure, 30
+// minutes idle, 12 hours at most. It is the same for all frameworks:
+//
+//   - Policy, a coatcheck.Policy: how long sessions live, and how many a user may have;
+//   - Cookie, a Cookie;
+//   - TrustedProxies, a []netip.Prefix: the proxies whose X-Forwarded-For is believed, none by default;
+//   - DBSC, a string: the path below which the application mounts RegisterDevice at /register and RefreshDevice at /refresh;
+//     empty binds no session to a device;
+//   - Logger, a *slog.Logger for audit events and errors; nil is slog.Default().
 type Config = middleware.Config
 
-// Cookie is what the session cookie looks like: Name, Domain, Path, Insecure, ScriptAccess and SameSite. Plain http needs
-// another name and Insecure.
+// Cookie is what the session cookie looks like. The strings are Name, Domain, Path and SameSite, which is "lax" (the default),
+// "strict" or "none"; Insecure and ScriptAccess, false by default, leave out Secure and HttpOnly. Plain http needs another name
+// and Insecure.
 type Cookie = cookie.Config
 
 // New returns the session middleware for a store, or all mistakes of the configuration.

@@ -55,9 +55,13 @@ func (a *audit) replaced(r *coatcheck.Request, carriedUser string, carried coatc
 	}
 }
 
-// ended logs that n sessions of the user were ended.
+// ended logs that n sessions of the user were ended. An empty sessionID, of no session in particular, is left out.
 func (a *audit) ended(client netip.Addr, event, user, sessionID string, n int) {
-	a.Write(client, slog.LevelInfo, event, "ok", middleware.User(user), slog.String("session_id", sessionID), slog.Int("sessions", n))
+	var one slog.Attr // the zero Attr is not written
+	if sessionID != "" {
+		one = slog.String("session_id", sessionID)
+	}
+	a.Write(client, slog.LevelInfo, event, "ok", middleware.User(user), one, slog.Int("sessions", n))
 }
 
 // endedByOperator is ended for sessions that were ended without a request.

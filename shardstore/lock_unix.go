@@ -44,11 +44,11 @@ func lockToRead(dir string) (unlock func() error, err error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // a store has just replaced this journal, and holds another
 			continue
-		case err == nil:
-			err = lockOrClose(f)
-		}
-		if err != nil {
+		case err != nil:
 			return nil, errors.Join(fmt.Errorf("shardstore: %w", err), unlock())
+		}
+		if err := lockOrClose(f); err != nil {
+			return nil, errors.Join(err, unlock())
 		}
 		locked = append(locked, f)
 	}

@@ -41,6 +41,7 @@ func checkEvents(h *harness) {
 			got = append(got, readEvent(h, line))
 		}
 		assert.Equal(h, want, got, what)
+		assert.NotContains(h, strings.Join(lines, "\n"), `"session_id":""`, "a session that is not known is left out")
 	}
 	event := func(name, outcome, reason, user, id string) string {
 		return strings.Join([]string{name, outcome, reason, user, id}, "|")
