@@ -45,11 +45,16 @@ func (s *Server) cors(app fasthttp.RequestHandler) fasthttp.RequestHandler {
 		if !s.preflight(ctx) {
 			app(ctx)
 		}
-		if origin := s.trustedOrigin(ctx); origin != "" {
-			h := &ctx.Response.Header
-			h.Set(fasthttp.HeaderAccessControlAllowOrigin, origin)
-			h.Set(fasthttp.HeaderAccessControlAllowCredentials, "true")
-			h.Set(fasthttp.HeaderAccessControlExposeHeaders, fasthttp.HeaderRetryAfter)
-		}
+		s.allowOrigin(ctx)
+	}
+}
+
+// allowOrigin lets the page that sent the request read the answer, if its origin is a trusted one.
+func (s *Server) allowOrigin(ctx *fasthttp.RequestCtx) {
+	if origin := s.trustedOrigin(ctx); origin != "" {
+		h := &ctx.Response.Header
+		h.Set(fasthttp.HeaderAccessControlAllowOrigin, origin)
+		h.Set(fasthttp.HeaderAccessControlAllowCredentials, "true")
+		h.Set(fasthttp.HeaderAccessControlExposeHeaders, fasthttp.HeaderRetryAfter)
 	}
 }

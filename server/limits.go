@@ -25,12 +25,17 @@ func headerReceived(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
 		refuseLines(h)
 		return none
 	}
+	// Each name that a Trailer line announces takes some 50 bytes, as long as the body and the trailers are awaited.
+	if len(h.PeekTrailerKeys()) > MaxHeaderLines {
+		refuseLines(h)
+		return none
+	}
 	// The memory of a request whose "100 Continue" cannot be written goes to others before package conn can drop it.
 	if len(h.Peek(fasthttp.HeaderExpect)) > 0 && conn.Large(h) {
 		h.Del(fasthttp.HeaderExpect) // the client sends the body after a while
 	}
 	switch n := h.ContentLength(); {
-	case n <= 0: // no body, or one of unknown length
+	case n <= 0: // no body, or one of unknown length, which is read: whether its chunks are well-formed is to be seen
 	case n > MaxBody:
 		h.Del(fasthttp.HeaderExpect) // the client is not asked for a body that is refused
 	case isVerify(h.RequestURI()):
@@ -107,6 +112,9 @@ func dropTrailers(h *fasthttp.RequestHeader) bool {
 func (s *Server) unreadable(handler func(*fasthttp.RequestCtx, error), counted *requests) func(*fasthttp.RequestCtx, error) {
 	return func(ctx *fasthttp.RequestCtx, err error) {
 		s.base.begin(ctx)
+		if counted != nil { // the public listener
+			s.allowOrigin(ctx) // nothing, if the header could not be read
+		}
 		if errors.Is(err, conn.ErrTooManyLines) {
 			writeProblem(ctx, problemHeaderTooLarge)
 		} else {

@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -133,8 +134,14 @@ func checkTrailers(h *harness) {
 		resp := h.sendAll(h.Wire, "POST /auth/logout HTTP/1.1\r\nHost: x\r\n"+chunked+trailers, name)
 		assert.Equal(h, tooMany, h.Answer(resp), name)
 	}
+	names := "a"
+	for i := range 128 {
+		names += fmt.Sprintf(",a%d", i)
+	}
+	resp := h.sendAll(h.Wire, "POST /auth/logout HTTP/1.1\r\nHost: x\r\nTrailer: "+names+"\r\nTransfer-Encoding: chunked\r\n\r\n", "too many names")
+	assert.Equal(h, tooMany, h.Answer(resp), "and the body is not waited for")
 	kept := h.Login(h.User())
-	resp := h.sendAll(h.Wire, "POST /auth/logout HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"+h.Cookie(kept)+"\r\n"+chunked+"a: b\r\n\r\n", "the headers count")
+	resp = h.sendAll(h.Wire, "POST /auth/logout HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"+h.Cookie(kept)+"\r\n"+chunked+"a: b\r\n\r\n", "the headers count")
 	assert.Equal(h, answer{Status: 204, Cookie: "cleared"}, h.Answer(resp))
 	assert.False(h, h.Alive(kept))
 }

@@ -110,8 +110,11 @@ func checkCORS(h *harness) {
 			assert.NotContains(h, resp.Header, "Access-Control-Allow-Methods")
 		}
 	}
+	resp := h.sendAll(h.Wire, "POST /auth/login HTTP/1.1\r\nHost: x\r\nOrigin: "+good+"\r\nContent-Length: 20000\r\n\r\n", "too large")
+	h.checkCORS(resp, good, true)
+	assert.Equal(h, 413, resp.Status)
 	many := strings.Repeat("x-one,", 200) + "x-last"
-	resp := h.Do("OPTIONS", "/auth/login", "Origin: "+good, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: "+many)
+	resp = h.Do("OPTIONS", "/auth/login", "Origin: "+good, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: "+many)
 	assert.Equal(h, []string{many}, resp.Header["Access-Control-Allow-Headers"])
 	resp = h.Do("GET", "/auth/me", "Origin: "+good, "Origin: https://evil.example")
 	h.checkCORS(resp, "two origins", false)
