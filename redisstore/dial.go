@@ -58,7 +58,11 @@ func dialTCP(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) 
 	if conf == nil {
 		return d.DialContext(ctx, "tcp", addr)
 	}
-	return (&tls.Dialer{NetDialer: d, Config: conf}).DialContext(ctx, "tcp", addr)
+	conn, err := (&tls.Dialer{NetDialer: d, Config: conf}).DialContext(ctx, "tcp", addr)
+	if noTLS := (tls.RecordHeaderError{}); errors.As(err, &noTLS) || err == context.DeadlineExceeded { //nolint:errorlint // that of the handshake; dialing has a net.OpError
+		return nil, fmt.Errorf("no TLS handshake with %s, which may be a port for plain text: %w", addr, err)
+	}
+	return conn, err
 }
 
 func (d *dialer) dial(ctx context.Context, addr string, nd *net.Dialer, conf *tls.Config) (net.Conn, error) {

@@ -203,3 +203,6 @@ func (t *Topology) Update(views ...[2]string) (agreed bool, gone []string) {
 	}
 	return t.update(all)
 }
+
+// Probe tries a write, as the store does every two seconds.
+func (s *Store) Probe(ctx context.Context) { s.probe(ctx) }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ type Options struct {
 	// URL names the servers, as rueidis.ParseURL reads it: redis://user:password@host:6379/0, rediss:// for TLS,
 	// ?addr=host:port for each further node of a Cluster or each further Sentinel, ?master_set=name for Sentinel. With
 	// rediss:// the files tls_ca, tls_cert and tls_key (PEM) may be named, and the connections to the Sentinels use TLS
-	// too. There is no way to turn the verification of certificates off.
+	// too. There is no way to turn the verification of certificates off. A parameter that rueidis does not know is refused.
 	URL string
 
 	// Prefix begins every key; empty is "coatcheck:". Change it when two installations share one Redis. No braces: the
@@ -128,15 +129,13 @@ func (o Options) client() (rueidis.ClientOption, error) {
 		return rueidis.ClientOption{}, errors.New("redisstore: URL: cannot be read; it looks like redis://user:password@host:6379/0, with reserved characters percent-encoded")
 	}
 	q := u.Query()
-	for name, why := range map[string]string{
-		"skip_verify":   "certificates are always verified",
-		"write_timeout": "it follows from Timeout",
-	} {
-		if q.Has(name) {
-			return rueidis.ClientOption{}, fmt.Errorf("redisstore: URL: %s is not offered: %s", name, why)
-		}
+	if err := checkParameters(u, q); err != nil {
+		return rueidis.ClientOption{}, err
 	}
-	opt, err := rueidis.ParseURL(o.URL)
+	if u.Scheme != "unix" { // redis://host:6379/ has no database number, and rueidis takes the empty one for a mistake
+		u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), ""
+	}
+	opt, err := rueidis.ParseURL(u.String())
 	if err != nil {
 		// The text ends with the part that was not understood, which is a part of the password where one has a "/" in it.
 		what, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "redis: "), ":")
@@ -163,6 +162,31 @@ func (o Options) client() (rueidis.ClientOption, error) {
 	opt.Sentinel.TLSConfig = opt.TLSConfig
 	opt.Sentinel.TopologyRefreshInterval = askSentinels
 	return opt, nil
+}
+
+// parameters are those that a URL may have.
+var parameters = []string{
+	"addr", "client_cache", "client_name", "db", "dial_timeout", "master_set", "max_retries", "protocol", "tls_ca", "tls_cert", "tls_key",
+}
+
+// checkParameters returns an error for what rueidis would ignore: a misspelt parameter or an empty one may mean another Redis.
+func checkParameters(u *url.URL, q url.Values) error {
+	if u.Fragment != "" || strings.Contains(u.RawQuery, "@") { // the name of a parameter may be a part of a password then
+		return errors.New("redisstore: URL: holds a # or, behind the ?, an @; reserved characters, as in a password, must be percent-encoded")
+	}
+	for name, values := range q {
+		switch {
+		case name == "skip_verify":
+			return errors.New("redisstore: URL: skip_verify is not offered: certificates are always verified")
+		case name == "write_timeout":
+			return errors.New("redisstore: URL: write_timeout is not offered: it follows from Timeout")
+		case !slices.Contains(parameters, name):
+			return fmt.Errorf("redisstore: URL: %.40q is not one of the parameters %s", name, strings.Join(parameters, ", "))
+		case slices.Contains(values, ""):
+			return fmt.Errorf("redisstore: URL: the parameter %s has no value", name)
+		}
+	}
+	return nil
 }
 
 // secure fills in the TLS configuration.

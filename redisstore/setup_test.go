@@ -39,6 +39,11 @@ func TestOptions(t *testing.T) {
 		"unverified certificates":     {URL: "rediss://user:s3cret@host?skip_verify=1"},
 		"unverified, by TLS":          {URL: "rediss://host", TLS: &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // it is refused
 		"a write timeout":             {URL: url + "?write_timeout=60s"},
+		"a misspelt parameter":        {URL: url + "?mastr_set=main"},
+		"a parameter without a value": {URL: url + "?master_set="},
+		"a fragment":                  {URL: url + "#s3cret"},
+		"a question in the password":  {URL: "redis://:12?s3cret@host"},
+		"the same, with a value":      {URL: "redis://:12?s3cret=s3cret@host"},
 		"braces in the prefix":        {URL: url, Prefix: "{x}"},
 		"a negative size":             {URL: url, CacheSize: -1},
 		"a negative timeout":          {URL: url, Timeout: -1},
@@ -58,6 +63,21 @@ func TestOptions(t *testing.T) {
 	require.ErrorContains(t, err, "URL")
 	require.ErrorContains(t, err, "CacheSize")
 	require.ErrorContains(t, err, "WaitReplicas")
+}
+
+// CASES B19: a slash in the end means nothing; a misspelt parameter is named; TLS to a port for plain text is called that.
+func TestNearMissesInURLs(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for _, end := range []string{"/", "/?dial_timeout=10s", "/0", "/0/", "/0/?protocol=3"} {
+		s := opened(t, redisstore.Options{URL: server.URL() + end})
+		require.NoError(t, s.Ping(context.Background()), end)
+	}
+	require.ErrorContains(t, redisstore.Options{URL: server.URL() + "?mastr_set=main"}.Validate(), `"mastr_set" is not one of the parameters addr,`)
+	require.ErrorContains(t, redisstore.Options{URL: server.URL() + "?master_set="}.Validate(), "master_set has no value")
+	_, err := redisstore.New(context.Background(), redisstore.Options{URL: "rediss://" + server.Addr()})
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	require.ErrorContains(t, err, "no TLS handshake with "+server.Addr())
 }
 
 func TestNobodyIsThere(t *testing.T) {

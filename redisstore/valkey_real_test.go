@@ -17,7 +17,7 @@ import (
 var onOtherServers = []string{
 	"TestConformance", "TestConformanceOnCluster", "TestConformanceUnderSentinel", "TestACLUser", "TestLostAnswers", "TestNobodyNotices",
 	"TestOutages", "TestSilentCut", "TestReconnectBeginsEmpty", "TestFailover", "TestSlotMigration", "TestHalfMovedSlot", "TestFullMemory",
-	"TestWritesRefused", "TestPrimaryBehindAStableAddress", "TestPrimaryThatLostItsCluster", "TestEvictionIsRefused", "TestEndUserWithoutAnIndex",
+	"TestWritesRefused", "TestOneForbiddenCommand", "TestPrimaryBehindAStableAddress", "TestPrimaryThatLostItsCluster", "TestEvictionIsRefused", "TestEndUserWithoutAnIndex",
 	"TestOwnWritesAreSeen", "TestReplicasAreWaitedFor", "TestInspectNamesWhatTheUserLacks",
 }
 

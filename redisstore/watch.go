@@ -84,10 +84,23 @@ func (s *Store) WritesRefused() (reason string, refused bool) {
 	return "", false
 }
 
-// probeScript writes as the store's scripts do, so that what Redis refuses them it refuses this one.
+// probeScript calls each command that the store's scripts call, so that what Redis refuses them it refuses this one.
 //
 // KEYS a key that all nodes share; ARGV how long it lives.
-var probeScript = newBare(`return redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])`)
+var probeScript = newBare(`
+local key, life = KEYS[1], ARGV[1]
+redis.call('SET', key, '1', 'PX', life) -- first: after a write of its own no script is refused for a full memory
+redis.call('GET', key)
+redis.call('MGET', key)
+redis.call('PEXPIRE', key, life)
+redis.call('PEXPIREAT', key, redis.call('TIME')[1] * 1000 + life)
+redis.call('DEL', key)
+redis.call('ZADD', key, 1, 'member')
+redis.call('ZRANGE', key, 0, 0)
+redis.call('ZRANGEBYSCORE', key, 0, 0)
+redis.call('ZREMRANGEBYSCORE', key, 0, 0)
+redis.call('ZREM', key, 'member')
+return redis.call('SET', key, '1', 'PX', life)`)
 
 // probe tries a write on each primary.
 func (s *Store) probe(ctx context.Context) {

@@ -3,6 +3,9 @@ package redisstore_test
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +60,39 @@ func TestWritesRefused(t *testing.T) {
 				_, refused := s.WritesRefused()
 				return !refused && begin(s, session(t, "ada")) == nil
 			})
+		})
+	}
+}
+
+// A user who may not run one of the commands that scripts call is found out by the probe, whichever it is: else the store would say
+// that writes are accepted while every login fails.
+func TestOneForbiddenCommand(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL()})
+	called := make(map[string]bool)
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		for _, call := range regexp.MustCompile(`redis\.p?call\('(\w+)'`).FindAllSubmatch(text, -1) {
+			called[strings.ToLower(string(call[1]))] = true
+		}
+	}
+	require.Greater(t, len(called), 10)
+	for name := range called {
+		server.Must("ACL", "SETUSER", "default", "-"+name)
+		redistest.Eventually(t, time.Minute, name+" to be missed", func() bool {
+			s.Probe(context.Background())
+			reason, _ := s.WritesRefused()
+			return reason == "NOPERM"
+		})
+		server.Must("ACL", "SETUSER", "default", "+@all")
+		redistest.Eventually(t, time.Minute, name+" to be back", func() bool {
+			s.Probe(context.Background())
+			_, refused := s.WritesRefused()
+			return !refused
 		})
 	}
 }
