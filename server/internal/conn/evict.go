@@ -12,12 +12,13 @@ const (
 	// in the middle of a request takes milliseconds, and clients can keep them there.
 	evictShare = 20
 	// headStart is how much later a new connection counts as idle. Its client may not have had the time for its first request yet, and
-	// some proxies (nginx, all with Go's client) repeat a request only if the connection had been used before.
+	// some proxies (nginx, all with Go's client) repeat a request only if the connection had been used before. One whose input is
+	// discarded has it too: a client that is reset may not see its answer.
 	headStart = time.Second
 )
 
 // makeRoom is called after the connection next was accepted. While more are open than may be, it closes those that have been idle
-// longest, new ones that have sent nothing included (see headStart), and waits for one to become idle. The next connections wait in
+// longest, new ones that have sent nothing and those whose input is discarded included (see headStart), and waits for one to become idle. The next connections wait in
 // the kernel's backlog meanwhile.
 func (l *listener) makeRoom(next *trackedConn) {
 	for !l.closed.Load() {
@@ -28,6 +29,10 @@ func (l *listener) makeRoom(next *trackedConn) {
 		time.Sleep(max(evictCheck, evictShare*time.Since(began)))
 	}
 }
+
+// closingAtOnce is how many connections may be open beside those that may be, because they are being closed: each has its descriptor
+// until then. There may be one in a hundred more.
+const closingAtOnce = 16
 
 // evict begins to close as many idle connections, other than next, as there are too many, and reports whether there is room
 // then. Looking for the longest idle ones takes a pass over all, so it closes one in a hundred at once.
@@ -46,17 +51,21 @@ func (s *Server) evict(next *trackedConn) (room bool) {
 	staying := 0
 	for c := range s.open {
 		state := c.state.Load()
-		if (state == stateNew || state == stateIdle) && c.wire.interrupted.Load() {
+		unused := state == stateNew || state == stateIdle || state == stateDiscarding
+		if unused && c.wire.interrupted.Load() {
 			continue // it is being closed
 		}
 		staying++
-		if c != next && (state == stateNew || state == stateIdle) {
+		if c != next && unused {
 			from := c.wire.reads.from.Load()
-			if state == stateNew {
+			if state != stateIdle {
 				from += int64(headStart)
 			}
 			all = append(all, idle{c, from})
 		}
+	}
+	if len(s.open)-staying > closingAtOnce+most/100 {
+		return false // connections come faster than others are closed
 	}
 	excess := staying - most
 	if excess <= 0 {

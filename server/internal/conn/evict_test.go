@@ -83,6 +83,57 @@ func TestLongestIdleConnectionMakesRoom(t *testing.T) {
 	asked(t, fourth)
 }
 
+// Connections that are being closed have their descriptors still: there are only a few of them, however fast new ones come.
+func TestFewConnectionsAreBeingClosed(t *testing.T) {
+	ln := listenLocal(t)
+	s := newServer(Options{MaxConns: 3, RequestTimeout: time.Minute, IdleTimeout: time.Minute})
+	l := newListener(s, ln, nil)
+	var open []*trackedConn
+	accept := func() (room bool) { // nobody serves it, so that it stays open
+		connect(t, ln)
+		conn, err := ln.Accept()
+		require.NoError(t, err)
+		open = append(open, tracked(l.track(conn)))
+		return s.evict(open[len(open)-1])
+	}
+	for range 3 + closingAtOnce {
+		require.True(t, accept())
+	}
+	for accept() {
+		require.Less(t, len(open), 3+3*closingAtOnce, "they are not waited for")
+	}
+	last := open[len(open)-1]
+	require.False(t, s.evict(last))
+	for _, c := range open[:len(open)-1] {
+		require.NoError(t, c.Close())
+	}
+	assert.True(t, s.evict(last), "they are closed")
+	require.NoError(t, last.Close())
+	require.NoError(t, l.Close())
+}
+
+// A connection that was answered, and whose client goes on sending, gives way to a new one; only one that is being served does not.
+func TestDiscardedInputMakesRoom(t *testing.T) {
+	ln := listenLocal(t)
+	s := newServer(Options{MaxConns: 1, RequestTimeout: time.Minute, IdleTimeout: time.Minute})
+	l := newListener(s, ln, nil)
+	accept := func() *trackedConn {
+		connect(t, ln)
+		conn, err := ln.Accept()
+		require.NoError(t, err)
+		return tracked(l.track(conn))
+	}
+	first, second := accept(), accept()
+	first.state.Store(stateActive)
+	assert.False(t, s.evict(second))
+	first.state.Store(stateDiscarding)
+	assert.True(t, s.evict(second))
+	assert.True(t, first.wire.interrupted.Load())
+	require.NoError(t, first.Close())
+	require.NoError(t, second.Close())
+	require.NoError(t, l.Close())
+}
+
 // While all connections are in use, the next one waits, and none is cut off.
 func TestBusyConnectionsAreNotEvicted(t *testing.T) {
 	ln := listenLocal(t)

@@ -100,6 +100,8 @@ type listener struct {
 	backlog   []net.Conn    // what was in the kernel's accept backlog at Close; from then on only Accept uses it, until done
 	done      chan struct{} // closed when Accept has failed for good
 	endOnce   func()        // closes done
+	warned    time.Time     // when warn logged last; used by Accept, as failures is
+	failures  int           // since then
 }
 
 func newListener(s *Server, ln net.Listener, cfg *tls.Config) *listener {
@@ -112,6 +114,8 @@ func newListener(s *Server, ln net.Listener, cfg *tls.Config) *listener {
 const (
 	minRetry = 5 * time.Millisecond // between two tries to accept
 	maxRetry = time.Second
+
+	warnEvery = time.Second // as any kind of line: 60 a minute
 )
 
 // Accept returns the next connection that is not over its client's limit. After Close it returns those of the backlog.
@@ -135,10 +139,21 @@ func (l *listener) Accept() (net.Conn, error) {
 			l.endOnce()
 			return nil, err
 		}
-		l.server.opts.Log.Warn("a connection could not be accepted", "error", err, "again_in", retry)
+		l.warn(err)
 		time.Sleep(retry)
 		retry = min(2*retry, maxRetry)
 	}
+}
+
+// warn logs that a connection could not be accepted, at most once a second: clients can cause it at any rate. It is called by Accept
+// only.
+func (l *listener) warn(err error) {
+	l.failures++
+	if !l.warned.IsZero() && time.Since(l.warned) < warnEvery {
+		return
+	}
+	l.server.opts.Log.Warn("connections could not be accepted", "error", err, "count", l.failures)
+	l.warned, l.failures = time.Now(), 0
 }
 
 // temporary reports whether an error of accept(2) leaves the listener usable.

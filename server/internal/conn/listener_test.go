@@ -1,11 +1,14 @@
 package conn
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -48,6 +51,28 @@ func TestAcceptRetriesWithoutDescriptors(t *testing.T) {
 	f.errors = []error{errBroken}
 	_, err = l.Accept()
 	require.ErrorIs(t, err, errBroken)
+	require.NoError(t, l.Close())
+}
+
+// A flood of connections writes no flood of lines.
+func TestAcceptWarnsOnceASecond(t *testing.T) {
+	const n = 50
+	var log bytes.Buffer
+	s := newServer(Options{})
+	s.opts.Log = slog.New(slog.NewTextHandler(&log, nil))
+	f := &failing{Listener: listenLocal(t)}
+	l := newListener(s, f, nil)
+	began := time.Now()
+	for range n {
+		f.errors = []error{syscall.EMFILE}
+		connect(t, f.Listener)
+		conn, err := l.Accept()
+		require.NoError(t, err)
+		require.NoError(t, conn.Close())
+	}
+	lines := strings.Count(log.String(), "could not be accepted")
+	assert.Positive(t, lines)
+	assert.LessOrEqual(t, lines, 1+int(time.Since(began)/time.Second))
 	require.NoError(t, l.Close())
 }
 

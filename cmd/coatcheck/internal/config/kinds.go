@@ -116,6 +116,14 @@ func span(p *time.Duration, none time.Duration) kind {
 	})
 }
 
+// atLeastASecond is for a duration that nothing turns off.
+func atLeastASecond(d time.Duration) (time.Duration, error) {
+	if d < time.Second {
+		return 0, errors.New("must be at least 1s")
+	}
+	return d, nil
+}
+
 func duration(p *time.Duration, check func(time.Duration) (time.Duration, error)) kind {
 	return kind{noun: "duration", set: func(s string) (string, error) {
 		d, err := time.ParseDuration(s)

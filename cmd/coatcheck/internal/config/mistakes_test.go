@@ -186,7 +186,7 @@ func TestContradictoryCookies(t *testing.T) {
 
 func TestContradictoryBindings(t *testing.T) {
 	for args, ok := range map[string]bool{
-		"--dbsc": true, "--dbsc --dbsc-ttl 1s": true, "--dbsc --dbsc-ttl 999ms": false, "--dbsc-ttl 0.5s": false,
+		"--dbsc": true, "--dbsc --dbsc-ttl 1s": true, "--dbsc --dbsc-ttl 999ms": false, "--dbsc-ttl 0.5s": false, "--dbsc-ttl 0s": false,
 		"--dbsc --cookie-name sid --cookie-secure=false": false, "--dbsc --cookie-name sid --cookie-domain example.com": false,
 		"--dbsc --dev": false, "--cookie-name sid --cookie-secure=false": true,
 	} {

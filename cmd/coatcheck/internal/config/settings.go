@@ -239,7 +239,7 @@ func sessionSettings(c *Config) []setting {
 			help: "let browsers that can bind the session of each login to a key of their device: a copied cookie is then refused soon; needs https",
 		},
 		{
-			name: "dbsc-ttl", kind: span(&p.BoundTTL, 0), def: "10m",
+			name: "dbsc-ttl", kind: duration(&p.BoundTTL, atLeastASecond), def: "10m",
 			help: "how long the token of such a session is valid after the device last proved its key; a tenth, at least 1s, is added",
 		},
 		{
