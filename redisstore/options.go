@@ -171,8 +171,8 @@ var parameters = []string{
 
 // checkParameters returns an error for what rueidis would ignore: a misspelt parameter or an empty one may mean another Redis.
 func checkParameters(u *url.URL, q url.Values) error {
-	if u.Fragment != "" || strings.Contains(u.RawQuery, "@") { // the name of a parameter may be a part of a password then
-		return errors.New("redisstore: URL: holds a # or, behind the ?, an @; reserved characters, as in a password, must be percent-encoded")
+	if u.Fragment != "" {
+		return errors.New("redisstore: URL: holds a #; reserved characters, as in a password, must be percent-encoded")
 	}
 	for name, values := range q {
 		switch {
@@ -180,6 +180,8 @@ func checkParameters(u *url.URL, q url.Values) error {
 			return errors.New("redisstore: URL: skip_verify is not offered: certificates are always verified")
 		case name == "write_timeout":
 			return errors.New("redisstore: URL: write_timeout is not offered: it follows from Timeout")
+		case !slices.Contains(parameters, name) && strings.Contains(u.RawQuery, "@"): // the name may be a part of a password
+			return errors.New("redisstore: URL: an unknown parameter; reserved characters, as in a password, must be percent-encoded")
 		case !slices.Contains(parameters, name):
 			return fmt.Errorf("redisstore: URL: %.40q is not one of the parameters %s", name, strings.Join(parameters, ", "))
 		case slices.Contains(values, ""):

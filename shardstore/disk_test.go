@@ -324,4 +324,16 @@ func TestVerifyChangesNothing(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	assert.Empty(t, left)
+
+	s, err := shardstore.New(shardstore.Options{Dir: dir})
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	n, err := shardstore.Verify(dir)
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	for _, size := range []int64{19, 1, 0} { // an incomplete copy
+		require.NoError(t, os.Truncate(filepath.Join(dir, "journal-00000001"), size))
+		_, err = shardstore.Verify(dir)
+		require.ErrorIs(t, err, shardstore.ErrNoJournal, size)
+	}
 }

@@ -54,7 +54,14 @@ func readFile(byName map[string]*setting, path string) (map[string]given, []file
 func syntaxError(err error) error {
 	var parse toml.ParseError
 	if errors.As(err, &parse) {
-		return fmt.Errorf("line %d is not TOML; text stands between quotes", parse.Position.Line)
+		line := parse.Position.Line
+		switch message := parse.Error(); { // which may quote a secret, and has no kinds
+		case strings.Contains(message, "has already been defined"):
+			return fmt.Errorf("line %d sets again what an earlier line has set", line)
+		case strings.Contains(message, "invalid UTF-8"):
+			return fmt.Errorf("line %d is not UTF-8", line)
+		}
+		return fmt.Errorf("line %d is not TOML; text stands between quotes", line)
 	}
 	return errors.New("not TOML")
 }

@@ -124,6 +124,14 @@ func TestMistakes(t *testing.T) {
 			args: []string{"--dev"}, file: "ttl = \"3m\"\nstore = memory\n",
 			want: []string{`--config "FILE": line 2 is not TOML; text stands between quotes (command line)`},
 		},
+		"a setting twice": {
+			args: []string{"--dev"}, file: "ttl = \"3m\"\nttl = \"4m\"\n",
+			want: []string{`--config "FILE": line 2 sets again what an earlier line has set (command line)`},
+		},
+		"not UTF-8": {
+			args: []string{"--dev"}, file: "ttl = \"3m\"\nstore = \"\xff\"\n",
+			want: []string{`--config "FILE": line 2 is not UTF-8 (command line)`},
+		},
 		"what a file must not hold": {
 			args: []string{"--dev"}, file: "config = \"x\"\nmax-sessions = 1.5\n[ttl]\nx = 1\n[server]\nttl = \"3m\"\n",
 			want: []string{
