@@ -53,9 +53,9 @@ func Shifting() map[string][]string {
 	for _, name := range []string{"User-Agent", "Content-Type", "Range"} {
 		lines = append(lines, line+name+": "+strings.Repeat("x", 1400)+"\r\n\r\n")
 	}
-	names := ""
-	for i := range 670 {
-		names += fmt.Sprint(100+i) + ","
+	names := "" // as many as there may be, with the last one
+	for i := range 127 {
+		names += strings.Repeat("x", 17) + fmt.Sprint(100+i) + ","
 	}
 	return map[string][]string{
 		"lines": lines, "behind Connection": before, "Connection": connection, "folded lines": folded,
