@@ -26,7 +26,7 @@ func TestDocs(t *testing.T) {
 	block := func(name, body string) {
 		want.WriteString("\n" + name + ":\n\n```lua\n" + strings.TrimSpace(body) + "\n```\n")
 	}
-	block("The beginning of all but Create, Swap, End and the trial of a write", prelude)
+	block("The beginning of all but Create, Swap, End, the trial of a write and those of a provider", prelude)
 	for _, s := range []struct {
 		name string
 		*script

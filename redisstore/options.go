@@ -20,7 +20,7 @@ type Options struct {
 	// URL names the servers, as rueidis.ParseURL reads it: redis://user:password@host:6379/0, rediss:// for TLS,
 	// ?addr=host:port for each further node of a Cluster or each further Sentinel, ?master_set=name for Sentinel. With
 	// rediss:// the files tls_ca, tls_cert and tls_key (PEM) may be named, and the connections to the Sentinels use TLS
-	// too. There is no way to turn the verification of certificates off. A parameter that rueidis does not know is refused.
+	// too. There is no way to turn the verification of certificates off. Other parameters are refused.
 	URL string
 
 	// Prefix begins every key; empty is "coatcheck:". Change it when two installations share one Redis. No braces: the
@@ -128,7 +128,10 @@ func (o Options) client() (rueidis.ClientOption, error) {
 	if err != nil || o.URL == "" {
 		return rueidis.ClientOption{}, errors.New("redisstore: URL: cannot be read; it looks like redis://user:password@host:6379/0, with reserved characters percent-encoded")
 	}
-	q := u.Query()
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil { // whose text may have a part of a password
+		return rueidis.ClientOption{}, errors.New("redisstore: URL: the part behind the ? cannot be read; ; and % must be percent-encoded")
+	}
 	if err := checkParameters(u, q); err != nil {
 		return rueidis.ClientOption{}, err
 	}

@@ -42,6 +42,8 @@ func TestOptions(t *testing.T) {
 		"a misspelt parameter":        {URL: url + "?mastr_set=main"},
 		"a parameter without a value": {URL: url + "?master_set="},
 		"a fragment":                  {URL: url + "#s3cret"},
+		"a semicolon":                 {URL: url + "?master_set=s3cret;addr=other:1"},
+		"a percent sign":              {URL: url + "?master_set=s3cret%"},
 		"a question in the password":  {URL: "redis://:12?s3cret@host"},
 		"the same, with a value":      {URL: "redis://:12?s3cret=s3cret@host"},
 		"braces in the prefix":        {URL: url, Prefix: "{x}"},

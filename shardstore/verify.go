@@ -11,8 +11,8 @@ import (
 var ErrNoJournal = errors.New("holds no journal")
 
 // Verify reads what a store with Options.Dir left in a folder, as New would, changes nothing, and returns how many sessions
-// live there. It refuses a folder that is in use, and one without a journal, which every store leaves there, or with one that is shorter
-// than its head (ErrNoJournal): such a folder is not the one that was meant, or an incomplete copy.
+// live there. It refuses a folder that is in use, and one without a journal, which every store leaves there, or whose only one is
+// shorter than its head (ErrNoJournal): such a folder is not the one that was meant, or an incomplete copy.
 func Verify(dir string) (sessions int, err error) {
 	if _, err := os.Stat(dir); err != nil {
 		return 0, fmt.Errorf("shardstore: %w", err)
@@ -35,8 +35,9 @@ func Verify(dir string) (sessions int, err error) {
 	if found.generation == 0 {
 		return 0, fmt.Errorf("shardstore: %s %w: %s is missing", dir, ErrNoJournal, filepath.Base(journalName(dir, 1)))
 	}
-	if found.end < fileHead && found.snapshot == 0 { // as after a crash before its first use, or as a copy that was cut off
-		return 0, fmt.Errorf("shardstore: %s %w: %s has not even the beginning of one", dir, ErrNoJournal, filepath.Base(journalName(dir, found.generation)))
+	// The first journal is cut off: a copy that is not complete, or a crash before its first use. A later one may be so after a crash.
+	if found.generation == 1 && found.end < fileHead {
+		return 0, fmt.Errorf("shardstore: %s %w: %s has not even the beginning of one", dir, ErrNoJournal, filepath.Base(journalName(dir, 1)))
 	}
 	s.sweep()
 	return s.Len(), nil

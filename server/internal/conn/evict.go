@@ -31,7 +31,7 @@ func (l *listener) makeRoom(next *trackedConn) {
 }
 
 // closingAtOnce is how many connections may be open beside those that may be, because they are being closed: each has its descriptor
-// until then. There may be one in a hundred more.
+// until then.
 const closingAtOnce = 16
 
 // evict begins to close as many idle connections, other than next, as there are too many, and reports whether there is room
@@ -64,12 +64,10 @@ func (s *Server) evict(next *trackedConn) (room bool) {
 			all = append(all, idle{c, from})
 		}
 	}
-	if len(s.open)-staying > closingAtOnce+most/100 {
-		return false // connections come faster than others are closed
-	}
+	bounded := len(s.open) <= most+closingAtOnce // if not, connections come faster than others are closed
 	excess := staying - most
 	if excess <= 0 {
-		return true
+		return bounded
 	}
 	slices.SortFunc(all, func(a, b idle) int { return int(a.from - b.from) })
 	for _, i := range all[:min(len(all), excess+most/100)] {
@@ -77,5 +75,5 @@ func (s *Server) evict(next *trackedConn) (room bool) {
 			excess--
 		}
 	}
-	return excess <= 0
+	return bounded && excess <= 0
 }
