@@ -25,7 +25,7 @@ func headerReceived(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
 		refuseLines(h)
 		return none
 	}
-	// Each name that a Trailer line announces takes some 50 bytes, as long as the body and the trailers are awaited.
+	// Each name that a Trailer line announces takes some 100 bytes, as long as the body and the trailers are awaited.
 	if len(h.PeekTrailerKeys()) > MaxHeaderLines {
 		refuseLines(h)
 		return none

@@ -18,8 +18,8 @@ const (
 )
 
 // makeRoom is called after the connection next was accepted. While more are open than may be, it closes those that have been idle
-// longest, new ones that have sent nothing and those whose input is discarded included (see headStart), and waits for one to become idle. The next connections wait in
-// the kernel's backlog meanwhile.
+// longest, new ones that have sent nothing and those whose input is discarded included (see headStart), and waits for one to become
+// idle, and for those that are being closed if they are many. The next connections wait in the kernel's backlog meanwhile.
 func (l *listener) makeRoom(next *trackedConn) {
 	for !l.closed.Load() {
 		began := time.Now()
