@@ -128,7 +128,7 @@ func visit(t *testing.T, s *redisstore.Store) *visits {
 					v.leave(t, s, open[0].rec)
 					open = open[1:]
 				}
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(20 * time.Millisecond)
 			}
 		})
 	}

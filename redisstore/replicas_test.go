@@ -20,9 +20,7 @@ import (
 func TestReplicasAreWaitedFor(t *testing.T) {
 	t.Parallel()
 	primary, replica := redistest.StartReplicated(t)
-	opt := redisstore.Options{URL: primary.URL(), WaitReplicas: 1}
-	conform(t, opt)
-	s := opened(t, opt)
+	s := opened(t, redisstore.Options{URL: primary.URL(), WaitReplicas: 1})
 	t.Run("own writes are seen", func(t *testing.T) { ownWritesAreSeen(t, s, quickly(10_000)) })
 	t.Run("what was acknowledged is on the replica", func(t *testing.T) {
 		for i := range 200 {

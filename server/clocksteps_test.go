@@ -46,7 +46,7 @@ type stepper struct {
 // live, or is another one signed out; a login that succeeds is a session that lives. Then the clock goes four years ahead and back,
 // after which the server serves as before. COATCHECK_CHAOS says for how long the clock steps.
 func TestClockSteps(t *testing.T) {
-	length, err := time.ParseDuration(cmp.Or(os.Getenv("COATCHECK_CHAOS"), "2s"))
+	length, err := time.ParseDuration(cmp.Or(os.Getenv("COATCHECK_CHAOS"), "1s"))
 	require.NoError(t, err)
 	for _, name := range []string{"memory", "redis"} {
 		t.Run(name, func(t *testing.T) {

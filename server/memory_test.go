@@ -64,7 +64,7 @@ func heldByConnections(t *testing.T, ln net.Listener, requests []string) int {
 	t.Helper()
 	n := 100
 	if raceDetector {
-		n = 30
+		n = 12
 	}
 	if more, err := strconv.Atoi(os.Getenv("COATCHECK_CONNECTIONS")); err == nil {
 		n = more
@@ -97,7 +97,7 @@ func heldByConnections(t *testing.T, ln net.Listener, requests []string) int {
 func TestMemoryOfRequestsInFlight(t *testing.T) {
 	n, bound := 50, 128<<10
 	if raceDetector { // which needs memory of its own
-		n, bound = 30, 160<<10
+		n, bound = 12, 160<<10
 	}
 	ln := serveOn(t, server.Config{ReadTimeout: time.Hour, IdleTimeout: time.Hour, TrustedOrigins: []string{"https://app.example"}})
 	sequences := largerequests.Shifting()

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"runtime/pprof"
 	"runtime/trace"
@@ -71,7 +70,10 @@ func timedProfile(c *fiber.Ctx, usual time.Duration, start func(io.Writer) error
 
 // wait returns after the time, or when the server begins to stop.
 func wait(ctx *fasthttp.RequestCtx, d time.Duration) {
-	c, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-c.Done()
+	timer := time.NewTimer(d) // not a context made of ctx: when its time is over it may look at ctx, which serves another request by then
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }

@@ -82,11 +82,8 @@ func scanWhole(h *harness) {
 }
 
 func scanLimit(h *harness) {
-	var recs []*coatcheck.Record
 	user := h.user()
-	for range 30 {
-		recs = append(recs, h.add(user))
-	}
+	recs := h.addMany(30, func() string { return user })
 	for _, limit := range []int{7, 100_000} {
 		shown := h.scan(limit, h.now, nothing)
 		for _, rec := range recs {
@@ -96,16 +93,13 @@ func scanLimit(h *harness) {
 	// Only a part of the store, which may be large. A call may show nothing, and many do where others keep much in the same Redis.
 	for limit := range 3 {
 		calls, shown := 0, 0
-		h.scanEach(limit+1, h.now, func(*coatcheck.Record) { shown++ }, func() bool { calls++; return calls < 300 || shown == 0 })
+		h.scanEach(limit+1, h.now, func(*coatcheck.Record) { shown++ }, func() bool { calls++; return calls < 100 || shown == 0 })
 		assert.NotZero(h, shown)
 	}
 }
 
 func scanBeside(h *harness) {
-	var stay, leave []*coatcheck.Record
-	for range 100 {
-		stay, leave = append(stay, h.add(h.user())), append(leave, h.add(h.user()))
-	}
+	stay, leave := h.addMany(100, h.user), h.addMany(100, h.user)
 	came := 0
 	shown := h.scan(15, h.now, func() {
 		for range 4 {
@@ -124,10 +118,7 @@ func scanBeside(h *harness) {
 }
 
 func scanChanged(h *harness) {
-	recs := []*coatcheck.Record{}
-	for range 100 {
-		recs = append(recs, h.add(h.user()))
-	}
+	recs := h.addMany(100, h.user)
 	at := 0
 	shown := h.scan(15, h.now, func() {
 		for range 2 {

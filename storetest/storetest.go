@@ -146,6 +146,23 @@ func (h *harness) add(user string, edits ...edit) *coatcheck.Record {
 	return rec
 }
 
+// addMany creates n sessions, several at once, each of the user that user returns.
+func (h *harness) addMany(n int, user func() string) []*coatcheck.Record {
+	h.Helper()
+	const atOnce = 16
+	recs := make([]*coatcheck.Record, n)
+	for i := range recs {
+		recs[i] = h.session(user())
+	}
+	h.parallel(atOnce, func(first int) {
+		for i := first; i < n; i += atOnce {
+			_, err := h.Create(h.Context(), recs[i], coatcheck.CreateOptions{}, h.now)
+			assert.NoError(h, err, "Create")
+		}
+	})
+	return recs
+}
+
 // create creates rec, which must succeed, and returns how many sessions the limit ended.
 func (h *harness) create(rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) int {
 	h.Helper()

@@ -100,9 +100,7 @@ func endUserAll(h *harness) {
 func endUserMany(h *harness) {
 	const many = 1000
 	user := h.user()
-	for range many {
-		h.add(user)
-	}
+	h.addMany(many, func() string { return user })
 	assert.Len(h, h.listed(user, h.now), many)
 	assert.Equal(h, many, h.endUser(user, coatcheck.Key{}, h.now))
 	assert.Empty(h, h.listed(user, h.now))

@@ -76,7 +76,7 @@ func checkHostileLines(h *harness) {
 // Events that begin or end sessions are always logged.
 func checkBoundedLines(h *harness) {
 	one, other := h.Login(h.User()), h.Login("other")
-	const floods = 200
+	const floods = 80
 	causes := map[string]func(){
 		"duplicate_cookie":   func() { h.Me(one, other) },
 		"cross_site_refused": func() { h.Post("/auth/logout", "Sec-Fetch-Site: cross-site") },
