@@ -158,3 +158,50 @@ func TestNamesMarshalAsText(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, s.Key().Handle().String(), string(handle))
 }
+
+// A goroutine of a handler may still be in a call of the store when its request is over. What that call writes to belongs to no other
+// request; the middleware must not put it into its pool.
+func TestCallsOutliveTheirRequest(t *testing.T) {
+	ctx := context.Background()
+	for name, c := range map[string]struct {
+		op   string
+		call func(*coatcheck.Session) error
+	}{
+		"Commit":     {opCreate, func(s *coatcheck.Session) error { return s.Commit(ctx) }},
+		"BeginLogin": {opMark, func(s *coatcheck.Session) error { return s.BeginLogin(ctx, "u") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			r := w.open()
+			s := r.Lend()
+			require.NoError(t, s.Authenticate("u"))
+			reached, goOn, returned := make(chan struct{}), make(chan struct{}), make(chan error)
+			w.store.once(c.op, func() { close(reached); <-goOn })
+			go func() { returned <- c.call(s) }()
+			<-reached
+			require.Error(t, r.Finish(ctx), "the handler has returned too early")
+			assert.False(t, r.Release())
+			require.ErrorIs(t, s.Commit(ctx), coatcheck.ErrDetached)
+			close(goOn)
+			require.NoError(t, <-returned)
+		})
+	}
+	w := newWorld(t)
+	r := w.open()
+	require.NoError(t, r.Lend().BeginLogin(ctx, "u"))
+	assert.True(t, r.Release(), "a call that is over keeps nothing")
+}
+
+// A handler that goes on after its request was answered without it, as behind a timeout, can persist nothing any more.
+func TestLeave(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t)
+	r := w.open()
+	s := r.Lend()
+	require.NoError(t, s.Insert("a", 1))
+	r.Leave()
+	require.ErrorIs(t, s.BeginLogin(ctx, "u"), coatcheck.ErrDetached)
+	require.ErrorIs(t, s.Commit(ctx), coatcheck.ErrDetached)
+	assert.Empty(t, w.store.ops())
+	assert.True(t, s.Contains("a"), "it stays the handler's")
+}

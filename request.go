@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -62,6 +63,11 @@ type Request struct {
 	next, cur Record // buffers of a commit
 	extension []byte // of next, where it differs from that of rec
 	scratch   []byte // backs values once they were changed
+
+	// A handler's goroutine may outlive the request. Of its calls of the store each is counted, see Session.lock, so that no other request
+	// gets what they write to.
+	calls atomic.Int32 // that are under way
+	left  atomic.Bool  // Leave was called: none may begin
 
 	lent  *Session  // what Lend returned for this request
 	spare []Session // sessions that have not been lent yet
@@ -150,12 +156,21 @@ func (r *Request) Lend() *Session {
 }
 
 // Release ends the use of the request and detaches its sessions. It erases the tokens, because a pool must not hold what
-// opens a session.
-func (r *Request) Release() {
+// opens a session. It reports whether the request may be used again: not if a goroutine of the handler is still in a Commit or a
+// BeginLogin of its session.
+func (r *Request) Release() bool {
 	r.detach()
+	if r.calls.Load() != 0 { // detached first: no other call begins, see Session.lock
+		return false
+	}
 	r.m, r.client, r.token, r.fresh = nil, Client{}, Token{}, Token{}
 	r.dropUnopened()
+	return true
 }
+
+// Leave leaves the request to a handler that goes on after its answer was given without it. Nothing of it is persisted any more: Commit
+// and BeginLogin of its session return ErrDetached. Neither Finish nor Release may follow.
+func (r *Request) Leave() { r.left.Store(true) }
 
 func (r *Request) dropUnopened() {
 	clear(r.unopened)
@@ -213,6 +228,9 @@ func (r *Request) Report() *Report { return &r.report }
 // note that a rotated token was presented. When only housekeeping fails, it is left to the next request. The error of a
 // Commit that the handler called is not returned again.
 func (r *Request) Finish(ctx context.Context) error {
+	if r.calls.Load() != 0 {
+		return errInUse
+	}
 	if r.failed != nil {
 		return nil //nolint:nilerr // the handler was told, and has answered for it
 	}
@@ -233,6 +251,9 @@ func (r *Request) rotate(how rotation) {
 	}
 	r.rotation = how
 }
+
+// errInUse is a mistake of the application: two goroutines use one session.
+var errInUse = errors.New("the handler has returned while a goroutine of its own still commits the session")
 
 // errAbandoned is the failure of a request that Abandon ended.
 var errAbandoned = errors.New("the request's changes were given up")

@@ -16,7 +16,7 @@ var (
 	ErrNoValue = errors.New("no such session value")
 	// ErrUserID: a user ID is empty or longer than MaxUserID bytes.
 	ErrUserID = errors.New("not a user ID")
-	// ErrDetached: the session is used outside the session middleware, or after its request has ended.
+	// ErrDetached: the session is used outside the session middleware, or after its request has ended or was answered by a timeout.
 	ErrDetached = errors.New("session is used outside its request")
 	// ErrHeaderSent: the response's header has left, so that no cookie can be sent any more.
 	ErrHeaderSent = errors.New("the response's header has been sent already")
@@ -173,10 +173,12 @@ func (s *Session) Clear() {
 //
 // A login whose check takes no time needs no BeginLogin: it begins with its Commit.
 func (s *Session) BeginLogin(ctx context.Context, user string) error {
-	if r := s.req.Load(); r != nil {
-		return r.beginLogin(ctx, user)
+	r := s.lock()
+	if r == nil {
+		return ErrDetached
 	}
-	return ErrDetached
+	defer r.unlock()
+	return r.beginLogin(ctx, user)
 }
 
 // Authenticate makes the session the user's: a new session begins, with a new Key; every live session that the request
@@ -241,8 +243,27 @@ func (s *Session) Destroy() {
 // rotation was not. A session that ended meanwhile, or that no longer admits the token that this request presented, is no
 // error: the changes are dropped, and the session is empty.
 func (s *Session) Commit(ctx context.Context) error {
-	if r := s.req.Load(); r != nil {
-		return r.commit(ctx)
+	r := s.lock()
+	if r == nil {
+		return ErrDetached
 	}
-	return ErrDetached
+	defer r.unlock()
+	return r.commit(ctx)
 }
+
+// lock returns the session's request for a call of the store, and keeps it from being used for another one until unlock; nil: the session
+// is detached.
+func (s *Session) lock() *Request {
+	r := s.req.Load()
+	if r == nil {
+		return nil
+	}
+	r.calls.Add(1)
+	if s.req.Load() != r || r.left.Load() { // released, or left, before it was counted
+		r.unlock()
+		return nil
+	}
+	return r
+}
+
+func (r *Request) unlock() { r.calls.Add(-1) }

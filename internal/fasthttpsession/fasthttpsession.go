@@ -73,7 +73,13 @@ func (s *Sessions) Handle(fctx *fasthttp.RequestCtx, chain Chain) error {
 		return err
 	}
 	x := s.Acquire(outer)
-	defer s.Release(x)
+	defer func() {
+		if timedOut(fctx) {
+			x.Leave()
+		} else {
+			s.Release(x)
+		}
+	}()
 	ctx := s.Context(fctx)
 	if err := s.open(ctx, fctx, x); err != nil {
 		fail(fctx, err)
@@ -88,6 +94,9 @@ func (s *Sessions) Handle(fctx *fasthttp.RequestCtx, chain Chain) error {
 	handlerErr, answered := error(nil), s.answerEarly(fctx, x)
 	if !answered {
 		handlerErr = next(fctx, chain, x)
+	}
+	if timedOut(fctx) {
+		return handlerErr
 	}
 	if err := s.Finish(ctx, x); err != nil {
 		before.CopyTo(&fctx.Response.Header)
@@ -104,9 +113,17 @@ func (s *Sessions) Handle(fctx *fasthttp.RequestCtx, chain Chain) error {
 func next(fctx *fasthttp.RequestCtx, chain Chain, x *middleware.Exchange) error {
 	outer := fctx.UserValue(exchangeKey{})
 	fctx.SetUserValue(exchangeKey{}, x)
-	defer fctx.SetUserValue(exchangeKey{}, outer)
+	defer func() {
+		if !timedOut(fctx) {
+			fctx.SetUserValue(exchangeKey{}, outer)
+		}
+	}()
 	return chain.Next()
 }
+
+// timedOut reports whether a middleware, such as Fiber v3's timeout, has answered in place of a handler that goes on in a goroutine of its
+// own. The context and the session are the handler's then: fasthttp uses such a context for no other request.
+func timedOut(fctx *fasthttp.RequestCtx) bool { return fctx.LastTimeoutErrorResponse() != nil }
 
 // Do opens the request's session, calls the handler with c, persists the session and sets the cookie. It returns the
 // handler's error, or an error of the store, and answers neither. It is for a host, such as package server, that answers

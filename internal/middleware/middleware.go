@@ -121,10 +121,13 @@ func (m *Middleware) Acquire(outer *Exchange) *Exchange {
 	return x
 }
 
-// Release ends the use of x.
+// Release ends the use of x. What a goroutine of the handler still uses is left to it.
 func (m *Middleware) Release(x *Exchange) {
+	if !x.Release() {
+		m.Log.Error("session middleware: a handler has returned while a goroutine of its own still commits the session")
+		return
+	}
 	m.observer.Released(&x.Request)
-	x.Release()
 	x.Presented.Reset()
 	x.outer = nil
 	m.pool.Put(x)

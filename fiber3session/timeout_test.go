@@ -1,0 +1,127 @@
+package fiber3session_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v3"
+	"github.com/gofiber/fiber/v3/middleware/timeout"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/fiber3session"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// blockingStore lets one Create wait.
+type blockingStore struct {
+	coatcheck.Store
+	reached, goOn chan struct{}
+	once          sync.Once
+}
+
+func (s *blockingStore) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck.CreateOptions, now time.Time) (int, error) {
+	if rec.UserID() == "alice" {
+		s.once.Do(func() { close(s.reached); <-s.goOn })
+	}
+	return s.Store.Create(ctx, rec, opt, now)
+}
+
+// A handler goes on behind Fiber's timeout when its request was answered with a 408. Nobody else gets what it does with its session, nor
+// may it end what the client has: no cookie would tell the client.
+func TestHandlerBehindATimeout(t *testing.T) {
+	memory, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, memory.Close()) })
+	store := &blockingStore{Store: memory, reached: make(chan struct{}), goOn: make(chan struct{})}
+	sessions, err := fiber3session.New(store, fiber3session.Config{Cookie: fiber3session.Cookie{Name: "sid", Insecure: true}})
+	require.NoError(t, err)
+	app := fiber.New()
+	app.Use(sessions)
+	late := make(chan error, 1)
+	app.Get("/login/:user", func(c fiber.Ctx) error { return fiber3session.Get(c).Authenticate(strings.Clone(c.Params("user"))) })
+	app.Get("/slow/:user", timeout.New(func(c fiber.Ctx) error {
+		s := fiber3session.Get(c)
+		if err := s.Authenticate(strings.Clone(c.Params("user"))); err != nil {
+			return err
+		}
+		late <- s.Commit(context.Background())
+		return nil
+	}, timeout.Config{Timeout: time.Millisecond}))
+	app.Get("/cycle", timeout.New(func(c fiber.Ctx) error {
+		s := fiber3session.Get(c)
+		s.CycleID()
+		<-store.goOn
+		late <- s.Commit(context.Background())
+		return nil
+	}, timeout.Config{Timeout: time.Millisecond}))
+	app.Get("/me", func(c fiber.Ctx) error { return c.SendString(fiber3session.Get(c).UserID()) })
+	address := serveApp(t, app)
+
+	status, _, bob := get(t, address+"/login/bob", "")
+	require.Equal(t, 200, status)
+	status, _, cookie := get(t, address+"/slow/alice", "")
+	assert.Equal(t, 408, status)
+	assert.Empty(t, cookie)
+	status, _, cookie = get(t, address+"/cycle", bob)
+	assert.Equal(t, 408, status)
+	assert.Empty(t, cookie)
+	<-store.reached
+	me := func() {
+		status, user, cookie := get(t, address+"/me", bob)
+		assert.Equal(t, 200, status)
+		assert.Equal(t, "bob", user)
+		assert.Empty(t, cookie)
+	}
+	for range 10 {
+		me()
+	}
+	close(store.goOn)
+	outcomes := []error{<-late, <-late}
+	assert.Contains(t, outcomes, error(nil), "the commit that had begun")
+	assert.Contains(t, outcomes, coatcheck.ErrDetached, "the one that had not")
+	for range 10 {
+		me()
+	}
+}
+
+func serveApp(t *testing.T, app *fiber.App) (address string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+	require.NoError(t, err)
+	var served sync.WaitGroup
+	served.Go(func() { assert.NoError(t, app.Listener(ln, fiber.ListenConfig{DisableStartupMessage: true})) })
+	t.Cleanup(func() {
+		_ = app.ShutdownWithTimeout(time.Millisecond)
+		served.Wait()
+	})
+	return "http://" + ln.Addr().String()
+}
+
+// get returns the answer's status, its body, and the session cookie that it sets.
+func get(t *testing.T, url, cookie string) (status int, body, set string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
+	if cookie != "" {
+		req.AddCookie(&http.Cookie{Name: "sid", Value: cookie})
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, resp.Body.Close()) }()
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	for _, c := range resp.Cookies() {
+		if c.Name == "sid" {
+			set = c.Value
+		}
+	}
+	return resp.StatusCode, string(text), set
+}
