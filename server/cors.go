@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bytes"
+
 	"github.com/valyala/fasthttp"
 )
 
@@ -18,10 +20,12 @@ func (s *Server) trustedOrigin(ctx *fasthttp.RequestCtx) string {
 }
 
 // preflight answers a CORS preflight request of a trusted origin (Fetch standard), and reports whether the request was one. The
-// request of another origin goes on to the path, which answers 405.
+// request of another origin goes on to the path, which answers 405. So does one for verify, and for what proxies append to its path:
+// 2xx would let them pass a request without a session.
 func (s *Server) preflight(ctx *fasthttp.RequestCtx) bool {
 	h := &ctx.Request.Header
-	if string(h.Method()) != fasthttp.MethodOptions || len(h.Peek(fasthttp.HeaderAccessControlRequestMethod)) == 0 || s.trustedOrigin(ctx) == "" {
+	if string(h.Method()) != fasthttp.MethodOptions || len(h.Peek(fasthttp.HeaderAccessControlRequestMethod)) == 0 || s.trustedOrigin(ctx) == "" ||
+		bytes.HasPrefix(ctx.URI().PathOriginal(), verifyPath) {
 		return false
 	}
 	ctx.SetStatusCode(fasthttp.StatusNoContent)

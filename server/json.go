@@ -60,24 +60,12 @@ func (s *Server) readLogin(req *fasthttp.Request) (a *login.Attempt, remember bo
 // oneContentType reports whether there is at most one Content-Type line. Of several, fasthttp shows the last. Reading the header
 // anew, as AllInOrder does, takes a quarter of a microsecond, and is left to a header with two lines that may be some.
 func oneContentType(h *fasthttp.RequestHeader) bool {
-	const name = fasthttp.HeaderContentType
-	maybe := 0
-	for rest := h.RawHeaders(); len(rest) > len(name); {
-		if rest[0]|0x20 == 'c' && bytes.EqualFold(rest[:len(name)], []byte(name)) {
-			maybe++
-		}
-		i := bytes.IndexByte(rest, '\n')
-		if i < 0 {
-			break
-		}
-		rest = rest[i+1:]
-	}
-	if maybe <= 1 {
+	if linesBeginning(h.RawHeaders(), fasthttp.HeaderContentType) <= 1 {
 		return true
 	}
 	n := 0
 	for key := range h.AllInOrder() {
-		if string(key) == name {
+		if string(key) == fasthttp.HeaderContentType {
 			n++
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"strings"
 
 	"github.com/valyala/fasthttp"
 
@@ -15,6 +16,7 @@ import (
 var (
 	markTooManyLines = []byte(":Too-Many-Lines")
 	markBodyUnread   = []byte(":Body-Unread")
+	markCoding       = []byte(":Coding")
 	marked           = []byte("1")
 )
 
@@ -28,6 +30,12 @@ func headerReceived(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
 	// Each name that a Trailer line announces takes some 100 bytes, as long as the body and the trailers are awaited.
 	if len(h.PeekTrailerKeys()) > MaxHeaderLines {
 		refuseLines(h)
+		return none
+	}
+	// fasthttp takes "identity" for no coding and drops the line (RFC 9112 has no such coding any more): another server may take what
+	// follows for a body.
+	if linesBeginning(h.RawHeaders(), fasthttp.HeaderTransferEncoding+":") > 0 && h.ContentLength() != chunked {
+		leaveBody(h, markCoding)
 		return none
 	}
 	// The memory of a request whose "100 Continue" cannot be written goes to others before package conn can drop it.
@@ -46,6 +54,24 @@ func headerReceived(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
 
 var newline = []byte{'\n'}
 
+// chunked is fasthttp's Content-Length of a body in chunks.
+const chunked = -1
+
+// linesBeginning returns how many lines of a header block begin with a text, in whatever case. The text begins with a letter.
+func linesBeginning(block []byte, text string) (n int) {
+	for len(block) > len(text) {
+		if block[0]|0x20 == text[0]|0x20 && strings.EqualFold(string(block[:len(text)]), text) {
+			n++
+		}
+		i := bytes.IndexByte(block, '\n')
+		if i < 0 {
+			break
+		}
+		block = block[i+1:]
+	}
+	return n
+}
+
 // refuseLines makes a request be refused for its many lines, and drops them now: its body may take its time.
 func refuseLines(h *fasthttp.RequestHeader) {
 	method := string(h.Method())
@@ -63,6 +89,8 @@ func leaveBody(h *fasthttp.RequestHeader, mark []byte) {
 	h.SetCanonical(mark, marked)
 }
 
+var verifyPath = []byte("/auth/verify")
+
 // isVerify reports whether a request target names verify, which ignores the body and so does not wait for it.
 func isVerify(target []byte) bool {
 	if len(target) > 0 && target[0] != '/' { // http://host/path
@@ -71,11 +99,11 @@ func isVerify(target []byte) bool {
 		}
 	}
 	path, _, _ := bytes.Cut(target, []byte{'?'})
-	return string(path) == "/auth/verify"
+	return bytes.Equal(path, verifyPath)
 }
 
 // unreadRequest is called before a request is answered. It returns the problem that is the answer, if its header block or its
-// trailers have too many lines. It drops trailers: they must not count as headers.
+// trailers have too many lines, or if it is not clear where it ends. It drops trailers: they must not count as headers.
 func unreadRequest(ctx *fasthttp.RequestCtx) *problem {
 	h := &ctx.Request.Header
 	if h.ConnectionClose() { // of few requests, and of all that have a mark
@@ -83,6 +111,9 @@ func unreadRequest(ctx *fasthttp.RequestCtx) *problem {
 		case len(h.PeekCanonical(markTooManyLines)) > 0:
 			conn.DiscardInput(ctx)
 			return problemHeaderTooLarge
+		case len(h.PeekCanonical(markCoding)) > 0:
+			conn.DiscardInput(ctx)
+			return problemBadRequest
 		case len(h.PeekCanonical(markBodyUnread)) > 0:
 			conn.DiscardInput(ctx)
 		}

@@ -119,6 +119,15 @@ func checkCORS(h *harness) {
 	resp = h.Do("GET", "/auth/me", "Origin: "+good, "Origin: https://evil.example")
 	h.checkCORS(resp, "two origins", false)
 	assert.Equal(h, 405, h.Do("OPTIONS", "/auth/login", "Origin: "+good).Status, "OPTIONS that asks for nothing is no preflight")
+	// FWD-01: the application's preflight, as a proxy that keeps the method asks about it, is like any other request of nobody.
+	asking := []string{"Origin: " + good, "Access-Control-Request-Method: POST"}
+	for target, status := range map[string]int{
+		"/auth/verify": 401, "/auth/verify?group=admins": 401, "/auth/verify?x": 400, "http://x/auth/verify": 401,
+		"/auth/verify/": 404, "/auth/verify/auth/me": 404, "/auth/verify%2f": 404,
+	} {
+		assert.Equal(h, status, h.Do("OPTIONS", target, asking...).Status, target)
+	}
+	assert.Equal(h, 200, h.Do("OPTIONS", "/auth/verify", append(asking, h.Cookie(h.Login("u")))...).Status)
 }
 
 func (h *harness) checkCORS(resp response, origin string, trusted bool) {

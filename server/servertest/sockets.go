@@ -68,6 +68,11 @@ func checkFraming(h *harness) {
 		"coding twice":                  post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
 		"coding with a vertical tab":    post + "Transfer-Encoding: \vchunked\r\n\r\n0\r\n\r\n" + second,
 		"coding quoted":                 post + "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n" + second,
+		"identity":                      post + "Transfer-Encoding: identity\r\n\r\n" + second,
+		"identity in capitals":          post + "TRANSFER-ENCODING:\tIDENTITY\t\r\n\r\n" + second,
+		"identity with GET":             "GET /auth/verify HTTP/1.1\r\nHost: x\r\ntransfer-encoding:identity\r\n\r\n" + second,
+		"identity and length":           post + "Transfer-Encoding: identity\r\n" + length + "\r\n" + second,
+		"identity, length 0":            post + "Transfer-Encoding: identity\r\nContent-Length: 0\r\n\r\n" + second,
 		"coding on HTTP/1.0":            "POST /auth/verify HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
 		"coding on HTTP/1.0, kept":      "POST /auth/verify HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
 		"chunk size with a plus":        post + "Transfer-Encoding: chunked\r\n\r\n+0\r\n\r\n" + second,
@@ -97,13 +102,11 @@ func checkFraming(h *harness) {
 		}
 		assert.True(h, h.Alive(token), "%s: the second request was served", name)
 	}
-	// These have both a coding and a length, a coding that does nothing, or an unsupported version. They may be served
+	// These have both a coding and a length, or an unsupported version. They may be served
 	// once, as chunked, and then the connection ends.
 	for name, text := range map[string]string{
 		"length and coding":   post + length + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
 		"coding and length":   post + "Transfer-Encoding: chunked\r\n" + length + "\r\n0\r\n\r\n" + second,
-		"identity and length": post + "Transfer-Encoding: identity\r\n" + length + "\r\n" + second,
-		"identity, length 0":  post + "Transfer-Encoding: identity\r\nContent-Length: 0\r\n\r\n" + second,
 		"HTTP/2.0":            "POST /auth/verify HTTP/2.0\r\nHost: x\r\n\r\n" + second,
 		"HTTP/1.0":            "POST /auth/verify HTTP/1.0\r\nHost: x\r\n\r\n" + second,
 		"Connection: close":   post + "Connection: close\r\n\r\n" + second,
