@@ -211,7 +211,7 @@ func (r *Request) commitRest(ctx context.Context, now time.Time) error {
 	if r.destroy {
 		r.action = ClearCookie
 	}
-	if _, err := r.endAll(ctx, r.ending, now, &r.report.Ended); err != nil {
+	if _, err := r.endAll(ctx, r.ending, now, false); err != nil {
 		return err
 	}
 	r.ending = r.ending[:0]
@@ -219,7 +219,7 @@ func (r *Request) commitRest(ctx context.Context, now time.Time) error {
 		if err := r.openRest(ctx, &r.ending); err != nil {
 			return err
 		}
-		if _, err := r.endAll(ctx, r.ending, now, &r.report.Ended); err != nil {
+		if _, err := r.endAll(ctx, r.ending, now, false); err != nil {
 			return err
 		}
 	}
@@ -242,19 +242,30 @@ func (r *Request) commitRest(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// endAll ends the targets; a target that had ended before is no error. It returns how many it ended, and adds that to count.
-func (r *Request) endAll(ctx context.Context, targets []target, now time.Time, count *int) (ended int, err error) {
+// endAll ends the targets, for a login that replaces them or else for a logout, and reports them; a target that had ended before is no
+// error. It returns how many it ended.
+func (r *Request) endAll(ctx context.Context, targets []target, now time.Time, replaced bool) (ended int, err error) {
 	for _, t := range targets {
 		err := r.m.store.End(ctx, t.key, t.user, now, r.m.until(now), &r.cur)
 		switch {
 		case err == nil:
 			ended++
-			*count++
+			r.reportEnd(t.user, replaced)
 		case !errors.Is(err, ErrNotFound):
 			return ended, unavailable(err)
 		}
 	}
 	return ended, nil
+}
+
+// reportEnd reports that the session whose last record is r.cur has ended.
+func (r *Request) reportEnd(user string, replaced bool) {
+	if replaced {
+		r.report.Replaced++
+	} else {
+		r.report.Ended++
+	}
+	r.report.Ends = append(r.report.Ends, End{ID: r.cur.ID, User: user, Replaced: replaced})
 }
 
 // newRecord makes r.next the record of a new session with the present values.

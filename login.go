@@ -97,19 +97,19 @@ func (r *Request) leave(ctx context.Context, replaced bool, now time.Time) error
 	if r.live {
 		ended := replaced && r.cur.Version != 0
 		if !replaced {
-			n, err := r.endAll(ctx, []target{{r.rec.Key, r.rec.UserID()}}, now, &r.report.Replaced)
+			n, err := r.endAll(ctx, []target{{r.rec.Key, r.rec.UserID()}}, now, true)
 			if err != nil {
 				return err
 			}
 			ended = n == 1
 		} else if ended {
-			r.report.Replaced++
+			r.reportEnd(r.user, true)
 		}
 		if err := r.correct(ctx, ended, now); err != nil {
 			return err
 		}
 	}
-	if _, err := r.endAll(ctx, r.ending, now, &r.report.Ended); err != nil {
+	if _, err := r.endAll(ctx, r.ending, now, false); err != nil {
 		return err
 	}
 	r.others = append(r.others, r.former...)
@@ -117,7 +117,7 @@ func (r *Request) leave(ctx context.Context, replaced bool, now time.Time) error
 	if err := r.openRest(ctx, &r.others); err != nil {
 		return err
 	}
-	_, err := r.endAll(ctx, r.others, now, &r.report.Replaced)
+	_, err := r.endAll(ctx, r.others, now, true)
 	return err
 }
 

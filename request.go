@@ -109,12 +109,20 @@ type Report struct {
 	Renewed     int
 	Ended       int    // by Destroy
 	Replaced    int    // ended by Authenticate
+	Ends        []End  // one for each of Ended and Replaced, in the order in which they happened
 	LimitEnded  int    // by the limit of sessions per user
 	LimitUser   string // whose those are, also if the login that pushed them out was undone
 	Conflicts   int    // swaps that had to be done again
 	Dropped     int    // changes to a session that had ended, or no longer admitted the token
 	NotNoted    int    // renewals and first uses that could not be written, and are left to the next request
 	NotNotedFor error  // why the last of them could not
+}
+
+// End describes a session that ended because a request carried a token of it, by a logout or a login.
+type End struct {
+	ID       ID // the session's last ID
+	User     string
+	Replaced bool // by a login
 }
 
 // Reuse describes a token that was presented after it ceased to be admitted.

@@ -47,11 +47,16 @@ func (a *audit) began(r *coatcheck.Request) {
 	a.Write(r.Client().IP, slog.LevelInfo, middleware.EventLogin, "ok", middleware.User(r.UserID()), slog.String("session_id", r.ID().String()), middleware.Expires(&r.Session))
 }
 
-// replaced logs that the carried session ended for a login, also for one that failed after that.
-func (a *audit) replaced(r *coatcheck.Request, carriedUser string, carried coatcheck.ID) {
-	if n := r.Report().Replaced; n > 0 {
-		a.Write(r.Client().IP, slog.LevelInfo, middleware.EventRevoke, "ok", slog.String("reason", "login"), middleware.User(carriedUser),
-			slog.String("session_id", carried.String()), slog.Int("sessions", n))
+// ends logs each session that the request ended because it carried a token of it: for a login, also one that failed after that, or by a
+// logout.
+func (a *audit) ends(r *coatcheck.Request) {
+	for _, end := range r.Report().Ends {
+		if end.Replaced {
+			a.Write(r.Client().IP, slog.LevelInfo, middleware.EventRevoke, "ok", slog.String("reason", "login"), middleware.User(end.User),
+				slog.String("session_id", end.ID.String()), slog.Int("sessions", 1))
+		} else {
+			a.ended(r.Client().IP, middleware.EventLogout, end.User, end.ID.String(), 1)
+		}
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/coatcheck/coatcheck"
-	"github.com/coatcheck/coatcheck/internal/middleware"
 	"github.com/coatcheck/coatcheck/server/internal/remote"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -23,7 +22,6 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 		return err
 	}
 	ctx := s.context(c.Context())
-	carriedUser, carried := r.UserID(), r.ID()
 	attempt.Client = r.Client().IP
 	var beginning error
 	user, err := login.Check(ctx, s.mode, attempt, func(user string) error {
@@ -51,11 +49,11 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	if err := r.Commit(ctx); err != nil {
 		s.audit.loginFailed(r.Client().IP, user, err)
-		s.audit.replaced(r, carriedUser, carried)
+		s.audit.ends(r)
 		return err
 	}
 	s.audit.began(r)
-	s.audit.replaced(r, carriedUser, carried)
+	s.audit.ends(r)
 	s.metrics.loginsOK.Inc()
 	return writeView(c, r)
 }
@@ -117,18 +115,11 @@ func (s *Server) refresh(c *fiber.Ctx, r *coatcheck.Request) error {
 
 // logout ends every live session among the request's cookies, and clears the cookie whether there was one or not.
 func (s *Server) logout(c *fiber.Ctx, r *coatcheck.Request) error {
-	user, id := r.UserID(), r.ID()
-	for _, former := range [...]coatcheck.Reuse{r.Report().Reused, r.Report().TooOld} {
-		if user == "" {
-			user, id = former.User, former.ID
-		}
-	}
 	r.Destroy()
-	if err := r.Commit(s.context(c.Context())); err != nil {
+	err := r.Commit(s.context(c.Context()))
+	s.audit.ends(r) // those that had ended before a failure, too
+	if err != nil {
 		return err
-	}
-	if n := r.Report().Ended; n > 0 {
-		s.audit.ended(r.Client().IP, middleware.EventLogout, user, id.String(), n)
 	}
 	return c.SendStatus(fiber.StatusNoContent)
 }

@@ -126,7 +126,6 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 		return s.providerFailed(c, "", err, "")
 	}
 	wanted := answer.Wanted()
-	carriedUser, carried := r.UserID(), r.ID()
 	if err := r.BeginLogin(ctx, wanted.Hint); err != nil {
 		return s.providerFailed(c, wanted.Hint, err, wanted.Return)
 	}
@@ -153,11 +152,11 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 		err = s.indexSession(ctx, r, session, id.User)
 	}
 	if err != nil {
-		s.audit.replaced(r, carriedUser, carried)
+		s.audit.ends(r)
 		return s.providerFailed(c, id.User, err, wanted.Return)
 	}
 	s.audit.began(r)
-	s.audit.replaced(r, carriedUser, carried)
+	s.audit.ends(r)
 	s.metrics.login(outcomeOK)
 	return sendOn(c, wanted.Return)
 }

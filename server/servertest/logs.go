@@ -18,6 +18,7 @@ var logRules = []rule{
 	{name: "hostile bytes make one line each", config: scripted, transport: true, check: checkHostileLines},
 	{name: "each event once", config: withEvents, check: checkEvents},
 	{name: "lines that anybody can cause are bounded", config: withEvents, check: checkBoundedLines},
+	{name: "each session that ends is named", config: withEvents, check: checkNamedEnds},
 	{name: "a login that is undone", config: withEvents, check: checkUndoneLogin},
 	{name: "no secret", config: scripted, check: checkNoSecrets},
 }
@@ -103,6 +104,35 @@ func checkBoundedLines(h *harness) {
 	}
 	assert.Len(h, h.Events("login"), 2+2*floods)
 	assert.Len(h, h.Events("logout"), 2*floods)
+}
+
+// LOG-04: a request may end several sessions, also of others: each has a line with its user, which a restore of old data goes by.
+func checkNamedEnds(h *harness) {
+	ends := func(event string) map[string]any {
+		users := make(map[string]any)
+		for _, e := range h.Events(event) {
+			assert.EqualValues(h, 1, e["sessions"])
+			assert.NotContains(h, users, e["session_id"])
+			users[e["session_id"].(string)] = e["user"]
+		}
+		return users
+	}
+	ada, bob := h.Login("ada"), h.Login("bob")
+	want := map[string]any{h.IDOf(ada): "ada", h.IDOf(bob): "bob"}
+	require.Equal(h, 204, h.Post("/auth/logout", h.Cookie(ada, bob)).Status)
+	assert.Equal(h, want, ends("logout"))
+
+	ada, bob = h.Login("ada"), h.Login("bob")
+	old := h.Login("cyd")
+	current := h.Refresh(old)
+	require.Equal(h, "cyd", h.Me(current))
+	h.Clock.Step(httpcontract.Grace)
+	want = map[string]any{h.IDOf(ada): "ada", h.IDOf(bob): "bob"}
+	require.Equal(h, 200, h.TryLogin("eve", h.Cookie(ada, bob)).Status)
+	assert.Equal(h, want, ends("revoke"))
+	want[h.IDOf(current)] = "cyd"
+	require.Equal(h, 200, h.TryLogin("eve", h.Cookie(old)).Status)
+	assert.Equal(h, want, ends("revoke"))
 }
 
 // LOG-04: the sessions that a login ended before it failed are in the log, with their users.

@@ -105,11 +105,11 @@ func checkFraming(h *harness) {
 	// These have both a coding and a length, or an unsupported version. They may be served
 	// once, as chunked, and then the connection ends.
 	for name, text := range map[string]string{
-		"length and coding":   post + length + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
-		"coding and length":   post + "Transfer-Encoding: chunked\r\n" + length + "\r\n0\r\n\r\n" + second,
-		"HTTP/2.0":            "POST /auth/verify HTTP/2.0\r\nHost: x\r\n\r\n" + second,
-		"HTTP/1.0":            "POST /auth/verify HTTP/1.0\r\nHost: x\r\n\r\n" + second,
-		"Connection: close":   post + "Connection: close\r\n\r\n" + second,
+		"length and coding": post + length + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"coding and length": post + "Transfer-Encoding: chunked\r\n" + length + "\r\n0\r\n\r\n" + second,
+		"HTTP/2.0":          "POST /auth/verify HTTP/2.0\r\nHost: x\r\n\r\n" + second,
+		"HTTP/1.0":          "POST /auth/verify HTTP/1.0\r\nHost: x\r\n\r\n" + second,
+		"Connection: close": post + "Connection: close\r\n\r\n" + second,
 	} {
 		c := h.Wire.Open(h)
 		_, err := io.WriteString(c, text)
