@@ -193,13 +193,13 @@ func TestCallsOutliveTheirRequest(t *testing.T) {
 }
 
 // A handler that goes on after its request was answered without it, as behind a timeout, can persist nothing any more.
-func TestLeave(t *testing.T) {
+func TestDisownedRequest(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
 	r := w.open()
 	s := r.Lend()
 	require.NoError(t, s.Insert("a", 1))
-	r.Leave()
+	r.Disown()
 	require.ErrorIs(t, s.BeginLogin(ctx, "u"), coatcheck.ErrDetached)
 	require.ErrorIs(t, s.Commit(ctx), coatcheck.ErrDetached)
 	assert.Empty(t, w.store.ops())

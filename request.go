@@ -66,8 +66,8 @@ type Request struct {
 
 	// A handler's goroutine may outlive the request. Of its calls of the store each is counted, see Session.lock, so that no other request
 	// gets what they write to.
-	calls atomic.Int32 // that are under way
-	left  atomic.Bool  // Leave was called: none may begin
+	calls    atomic.Int32 // that are under way
+	disowned atomic.Bool  // none may begin
 
 	lent  *Session  // what Lend returned for this request
 	spare []Session // sessions that have not been lent yet
@@ -176,9 +176,9 @@ func (r *Request) Release() bool {
 	return true
 }
 
-// Leave leaves the request to a handler that goes on after its answer was given without it. Nothing of it is persisted any more: Commit
+// Disown leaves the request to a handler that goes on after its answer was given without it. Nothing of it is persisted any more: Commit
 // and BeginLogin of its session return ErrDetached. Neither Finish nor Release may follow.
-func (r *Request) Leave() { r.left.Store(true) }
+func (r *Request) Disown() { r.disowned.Store(true) }
 
 func (r *Request) dropUnopened() {
 	clear(r.unopened)

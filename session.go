@@ -259,7 +259,7 @@ func (s *Session) lock() *Request {
 		return nil
 	}
 	r.calls.Add(1)
-	if s.req.Load() != r || r.left.Load() { // released, or left, before it was counted
+	if s.req.Load() != r || r.disowned.Load() { // released, or disowned, before it was counted
 		r.unlock()
 		return nil
 	}

@@ -75,7 +75,7 @@ func (s *Sessions) Handle(fctx *fasthttp.RequestCtx, chain Chain) error {
 	x := s.Acquire(outer)
 	defer func() {
 		if timedOut(fctx) {
-			x.Leave()
+			x.Disown()
 		} else {
 			s.Release(x)
 		}
