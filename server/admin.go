@@ -19,6 +19,7 @@ func (s *Server) adminRoutes(metrics prometheus.Gatherer) {
 	app.Get("/metrics", metricsPage(metrics))
 	app.Get("/debug/pprof/", profileIndex)
 	app.Get("/debug/pprof/:name", profile)
+	app.Use("/admin", noFragment(problemBadRequest))
 	app.Get("/admin/sessions", s.adminListAll)
 	app.Delete("/admin/sessions", s.adminEndQueried)
 	app.Get("/admin/users/:user_id/sessions", s.adminList)

@@ -89,13 +89,15 @@ func inOneOf(list, groups []byte) bool {
 	return false
 }
 
-// noFragment refuses a request target with a #: no valid target has one, and servers disagree about the path of such a
-// target.
-func noFragment(c *fiber.Ctx) error {
-	if bytes.IndexByte(c.Context().RequestURI(), '#') >= 0 {
-		return problemUnauthenticated
+// noFragment refuses a request target with a #: no valid target has one, servers disagree about the path of such a target, and a user ID
+// that was not encoded would be cut to somebody else's.
+func noFragment(refused *problem) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		if bytes.IndexByte(c.Context().RequestURI(), '#') >= 0 {
+			return refused
+		}
+		return c.Next()
 	}
-	return c.Next()
 }
 
 var (

@@ -154,6 +154,14 @@ func checkAdminNames(h *harness) {
 	assert.Equal(h, `{"revoked":0}`, h.adminDo("DELETE", "/admin/users/twice%2Fdecoded/sessions").Body)
 	assert.NotEmpty(h, h.Me(a))
 	assert.Equal(h, `{"revoked":1}`, h.adminDo("DELETE", "/admin/users/twice%252Fdecoded/sessions").Body)
+
+	cut := h.Login("cut")
+	for _, path := range []string{"/admin/users/cut#off/sessions", "/admin/sessions?user_id=cut#off", "/admin/users/cut/sessions#"} {
+		assert.Equal(h, 400, h.adminDo("DELETE", path).Status, path)
+	}
+	assert.Equal(h, 400, h.adminDo("GET", "/admin/sessions?user_id=cut#off").Status)
+	assert.Equal(h, 400, h.Do("DELETE", "/auth/sessions?current=true#", h.Cookie(cut)).Status)
+	assert.Equal(h, "cut", h.Me(cut), "the name of another user")
 }
 
 func checkAdminRebinding(h *harness) {
