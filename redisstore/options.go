@@ -144,6 +144,12 @@ func (o Options) client() (rueidis.ClientOption, error) {
 		what, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "redis: "), ":")
 		return opt, fmt.Errorf("redisstore: URL: %s; reserved characters, as in a password, must be percent-encoded", what)
 	}
+	switch {
+	case opt.SelectDB < 0:
+		return opt, errors.New("redisstore: URL: the number of the database is negative")
+	case q.Has("dial_timeout") && opt.Dialer.Timeout <= 0:
+		return opt, errors.New("redisstore: URL: dial_timeout must be above 0")
+	}
 	if err := o.secure(&opt, q); err != nil {
 		return opt, err
 	}
@@ -172,6 +178,9 @@ var parameters = []string{
 	"addr", "client_cache", "client_name", "db", "dial_timeout", "master_set", "max_retries", "protocol", "tls_ca", "tls_cert", "tls_key",
 }
 
+// valuesOf are the values of parameters of which rueidis knows one, and takes any other for the default.
+var valuesOf = map[string][]string{"client_cache": {"0", "1"}, "max_retries": {"0"}, "protocol": {"2", "3"}}
+
 // checkParameters returns an error for what rueidis would ignore: a misspelt parameter or an empty one may mean another Redis.
 func checkParameters(u *url.URL, q url.Values) error {
 	if u.Fragment != "" {
@@ -189,7 +198,14 @@ func checkParameters(u *url.URL, q url.Values) error {
 			return fmt.Errorf("redisstore: URL: %.40q is not one of the parameters %s", name, strings.Join(parameters, ", "))
 		case slices.Contains(values, ""):
 			return fmt.Errorf("redisstore: URL: the parameter %s has no value", name)
+		case len(values) > 1 && name != "addr":
+			return fmt.Errorf("redisstore: URL: the parameter %s is given twice", name)
+		case valuesOf[name] != nil && !slices.Contains(valuesOf[name], values[0]):
+			return fmt.Errorf("redisstore: URL: the parameter %s may be %s", name, strings.Join(valuesOf[name], " or "))
 		}
+	}
+	if q.Has("db") && u.Scheme != "unix" && strings.Trim(u.Path, "/") != "" {
+		return errors.New("redisstore: URL: the number of the database is given twice, in the path and as the parameter db")
 	}
 	return nil
 }

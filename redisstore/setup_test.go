@@ -76,6 +76,14 @@ func TestNearMissesInURLs(t *testing.T) {
 		require.NoError(t, s.Ping(context.Background()), end)
 	}
 	require.ErrorContains(t, redisstore.Options{URL: server.URL() + "?mastr_set=main"}.Validate(), `"mastr_set" is not one of the parameters addr,`)
+	for end, text := range map[string]string{
+		"?protocol=4": "protocol may be 2 or 3", "?client_cache=no": "client_cache may be 0 or 1", "?max_retries=5": "max_retries may be 0",
+		"?master_set=a&master_set=b": "master_set is given twice", "/1?db=2": "database is given twice", "?db=-1": "is negative", "/-1": "is negative",
+		"?dial_timeout=-1s": "dial_timeout must be above 0", "?dial_timeout=0": "dial_timeout must be above 0",
+	} {
+		require.ErrorContains(t, redisstore.Options{URL: server.URL() + end}.Validate(), text, end)
+	}
+	require.NoError(t, redisstore.Options{URL: server.URL() + "/1?client_cache=1&protocol=3&max_retries=0&addr=a:1&addr=b:2"}.Validate())
 	require.ErrorContains(t, redisstore.Options{URL: server.URL() + "?master_set="}.Validate(), "master_set has no value")
 	_, err := redisstore.New(context.Background(), redisstore.Options{URL: "rediss://" + server.Addr()})
 	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
