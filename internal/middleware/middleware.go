@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -163,18 +164,22 @@ func (m *Middleware) SetCookie(dst []byte, x *Exchange) []byte {
 	return m.Cookie.AppendLine(dst, &x.Request, m.Manager.Now())
 }
 
-// Mounted reports whether a request has already come through this middleware, or through one of the same cookie and store,
-// and so has its session. An error means that an enclosing middleware keeps another store's sessions in the same cookie.
+// Mounted reports whether a request has already come through this middleware, or through one of the same cookie, store and
+// settings, and so has its session. An error means that an enclosing middleware has the same cookie, but another store or other
+// settings: the session is that one's, and what this one is to refuse would pass.
 func (m *Middleware) Mounted(outer *Exchange) (bool, error) {
 	for x := outer; x != nil; x = x.outer {
-		if x.of == m {
+		switch {
+		case x.of == m:
 			return true, nil
-		}
-		if x.of.Cookie.Name() == m.Cookie.Name() {
-			if same(x.of.Manager.Store(), m.Manager.Store()) {
-				return true, nil
-			}
+		case x.of.Cookie.Name() != m.Cookie.Name():
+		case !same(x.of.Manager.Store(), m.Manager.Store()):
 			return false, fmt.Errorf("coatcheck: two session middlewares with stores of their own use the cookie %q: name one of them otherwise", m.Cookie.Name())
+		case !m.agrees(x.of):
+			return false, fmt.Errorf("coatcheck: two session middlewares of one store use the cookie %q with different settings, and those of the inner one would be"+
+				" ignored: give both the same settings or one manager, or the inner one a cookie name and a store of its own", m.Cookie.Name())
+		default:
+			return true, nil
 		}
 	}
 	return false, nil
@@ -182,6 +187,23 @@ func (m *Middleware) Mounted(outer *Exchange) (bool, error) {
 
 // same compares two stores, of which one may be of a type that cannot be compared.
 func same(a, b coatcheck.Store) bool { return reflect.TypeOf(a).Comparable() && a == b }
+
+// agrees reports whether two middlewares of one store and one cookie name treat sessions alike. Two functions, such as
+// Policy.Admits of two managers, cannot be compared and count as different.
+func (m *Middleware) agrees(other *Middleware) bool {
+	return m.Manager == other.Manager || reflect.DeepEqual(policyOf(m.Manager), policyOf(other.Manager)) &&
+		reflect.DeepEqual(m.Cookie, other.Cookie) && slices.Equal(m.Proxies, other.Proxies) && m.dbsc == other.dbsc
+}
+
+// policyOf returns the manager's policy without the clock that is the default, because reflect.DeepEqual calls no function equal to
+// another one.
+func policyOf(m *coatcheck.Manager) coatcheck.Policy {
+	p := m.Policy()
+	if reflect.ValueOf(p.Now).Pointer() == reflect.ValueOf(time.Now).Pointer() {
+		p.Now = nil
+	}
+	return p
+}
 
 // Session returns the session that handlers see: the innermost middleware's if name is empty, else that of the cookie of this
 // name; a detached session if there is none. x may be nil.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -23,6 +24,7 @@ var aroundRules = []rule{
 	{"two middlewares with stores of their own", checkTwoMiddlewares},
 	{"one of two middlewares cannot persist", checkTwoFail},
 	{"two stores in one cookie are refused", checkOneCookieTwoStores},
+	{"two policies in one cookie are refused", checkOneCookieTwoPolicies},
 	{"where no middleware ran", checkNotMounted},
 	{"outside the middleware", checkOutside},
 	{"a session kept beyond its request", checkKept},
@@ -199,6 +201,31 @@ func checkOneCookieTwoStores(h *harness) {
 	h.serve(App{Layers: []Layer{outer, inner}, Handlers: handlers})
 	assert.Equal(h, 200, h.Get("/who", h.Cookie(token)).Status, "by another name it is another session")
 	assert.True(h, reached.Load())
+}
+
+// An inner middleware that is to refuse what the outer one admits must not be ignored.
+func checkOneCookieTwoPolicies(h *harness) {
+	handlers := with(basics)
+	handlers["/who"] = func(c Context) error { return text(c, "reached "+c.Session().UserID()) }
+	h.serve(App{Layers: []Layer{h.sessions(nil)}, Handlers: handlers})
+	token := h.begin("alice")
+	for what, edit := range map[string]func(cfg *middleware.Config){
+		"a shorter TTL": func(cfg *middleware.Config) { cfg.Policy.TTL = time.Minute },
+		"Admits":        func(cfg *middleware.Config) { cfg.Policy.Admits = func([]byte) bool { return false } },
+		"the cookie":    func(cfg *middleware.Config) { cfg.Cookie.SameSite = "strict" },
+	} {
+		realTime := func(cfg *middleware.Config) { cfg.Policy.Now = nil } // so that only the setting differs
+		inner := h.sessions(func(cfg *middleware.Config) {
+			realTime(cfg)
+			edit(cfg)
+		})
+		h.serve(App{Layers: []Layer{h.sessions(realTime), inner}, Handlers: handlers})
+		for _, head := range []string{h.Cookie(token), "X-None: 1"} {
+			resp := h.Get("/who", head)
+			assert.Equal(h, 500, resp.Status, what)
+			assert.NotContains(h, resp.Body, "reached", what)
+		}
+	}
 }
 
 // detached returns what is wrong with a session that must be detached from its request, or an empty string.

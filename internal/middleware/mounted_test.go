@@ -1,0 +1,73 @@
+package middleware
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/cookie"
+	"github.com/coatcheck/coatcheck/shardstore"
+)
+
+// A middleware within another one of its cookie does nothing only if it would do the same; else it says so.
+func TestMounted(t *testing.T) {
+	store, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	admits := func([]byte) bool { return true }
+	clock := func() time.Time { return time.UnixMilli(1) }
+	for name, c := range map[string]struct {
+		outer, inner Config
+		refused      bool
+	}{
+		"two of the defaults":     {},
+		"equal ones":              {outer: Config{Policy: coatcheck.Policy{TTL: time.Hour}, DBSC: "/d"}, inner: Config{Policy: coatcheck.Policy{TTL: time.Hour}, DBSC: "/d"}},
+		"a default and its value": {inner: Config{Policy: coatcheck.Policy{TTL: coatcheck.DefaultTTL}, Cookie: cookie.Config{Path: "/"}}},
+		"a shorter TTL":           {inner: Config{Policy: coatcheck.Policy{TTL: time.Minute}}, refused: true},
+		"Admits in the inner one": {inner: Config{Policy: coatcheck.Policy{Admits: admits}}, refused: true},
+		"Admits in both":          {outer: Config{Policy: coatcheck.Policy{Admits: admits}}, inner: Config{Policy: coatcheck.Policy{Admits: admits}}, refused: true},
+		"a clock":                 {inner: Config{Policy: coatcheck.Policy{Now: clock}}, refused: true},
+		"another cookie":          {inner: Config{Cookie: cookie.Config{SameSite: "strict"}}, refused: true},
+		"other proxies":           {inner: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, refused: true},
+		"device-bound sessions":   {inner: Config{DBSC: "/d"}, refused: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			outer, err := NewFor(store, c.outer)
+			require.NoError(t, err)
+			inner, err := NewFor(store, c.inner)
+			require.NoError(t, err)
+			x := outer.Acquire(nil)
+			defer outer.Release(x)
+			mounted, err := inner.Mounted(x)
+			assert.Equal(t, !c.refused, mounted)
+			if c.refused {
+				assert.ErrorContains(t, err, `"__Host-coatcheck"`)
+				assert.ErrorContains(t, err, "a cookie name and a store of its own", "it says what to do")
+				return
+			}
+			assert.NoError(t, err)
+		})
+	}
+}
+
+// What one manager admits is the same everywhere, its functions included.
+func TestMountedWithOneManager(t *testing.T) {
+	store, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	manager, err := coatcheck.NewManager(store, coatcheck.Policy{Admits: func([]byte) bool { return true }})
+	require.NoError(t, err)
+	outer, err := New(manager, Config{}, nil)
+	require.NoError(t, err)
+	inner, err := New(manager, Config{}, nil)
+	require.NoError(t, err)
+	x := outer.Acquire(nil)
+	defer outer.Release(x)
+	mounted, err := inner.Mounted(x)
+	assert.NoError(t, err)
+	assert.True(t, mounted)
+}
