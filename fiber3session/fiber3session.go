@@ -6,7 +6,13 @@
 //
 // The middleware opens the session that the request's cookie names, calls the handlers behind it and then, whatever status
 // they chose, persists their changes and sets the cookie. If that fails the client gets 503 and no Set-Cookie in place of the
-// handlers' answer; a panic persists nothing. Mount the middleware ahead of anything that reads cookies.
+// handlers' answer. Mount the middleware ahead of anything that reads cookies.
+//
+// A panic that reaches the middleware persists nothing. Mount Fiber's recover ahead of it, app.Use(recover.New(), sessions): behind
+// it, recover turns the panic into an answer like any other, with which the handler's half-done changes are persisted.
+//
+// A handler whose session may change must not call End of its context: it sends the answer before the middleware has persisted the
+// changes and set the cookie, which the client then never gets.
 package fiber3session
 
 import (
@@ -67,6 +73,9 @@ func mounted(m *middleware.Middleware, err error) (fiber.Handler, error) {
 func Get(c fiber.Ctx) *coatcheck.Session { return fasthttpsession.Session(c.RequestCtx(), "") }
 
 // Named is Get for an application with several session middlewares: it returns the session that the cookie of this name holds.
+// A name alone keeps no sessions apart: whoever has a token may send it under another cookie's name, and it opens its session
+// there if both middlewares have one store. Where that matters, as with a cookie for administrators, give each middleware a store
+// of its own, or a Redis Prefix of its own.
 func Named(c fiber.Ctx, cookieName string) *coatcheck.Session {
 	return fasthttpsession.Session(c.RequestCtx(), cookieName)
 }

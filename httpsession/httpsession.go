@@ -7,11 +7,13 @@
 //
 // The middleware opens the session that the request's cookie names and calls the handlers behind it. Before the first byte of
 // the response is sent, whatever its status, it persists their changes and sets the cookie. If that fails the client gets 503
-// and no Set-Cookie in place of the handlers' answer; a panic persists nothing. Values that change later are persisted when
-// the handler returns; a later change that needs a cookie is [coatcheck.ErrHeaderSent]. When a handler hijacks the
-// connection, the Set-Cookie stands in w.Header() for the code that writes the answer: give that header to the library that
-// upgrades to a websocket. Mount http.TimeoutHandler around the middleware, not behind it: it answers while its handler still
-// uses the session.
+// and no Set-Cookie in place of the handlers' answer. Values that change later are persisted when the handler returns; a later
+// change that needs a cookie is [coatcheck.ErrHeaderSent]. When a handler hijacks the connection, the Set-Cookie stands in
+// w.Header() for the code that writes the answer: give that header to the library that upgrades to a websocket. Mount
+// http.TimeoutHandler around the middleware, not behind it: it answers while its handler still uses the session.
+//
+// A panic that reaches the middleware persists nothing. Mount a middleware that recovers from panics around it: one behind it
+// turns the panic into an answer like any other, with which the handler's half-done changes are persisted.
 package httpsession
 
 import (
@@ -70,6 +72,9 @@ func mounted(m *middleware.Middleware, err error) (func(http.Handler) http.Handl
 func Get(r *http.Request) *coatcheck.Session { return contextOf(r).find("") }
 
 // Named is Get for an application with several session middlewares: it returns the session that the cookie of this name holds.
+// A name alone keeps no sessions apart: whoever has a token may send it under another cookie's name, and it opens its session
+// there if both middlewares have one store. Where that matters, as with a cookie for administrators, give each middleware a store
+// of its own, or a Redis Prefix of its own.
 func Named(r *http.Request, cookieName string) *coatcheck.Session {
 	return contextOf(r).find(cookieName)
 }
