@@ -55,13 +55,17 @@ func (s *Session) ID() ID {
 	return ID{}
 }
 
-// Key returns the session's key, zero for a session that is not stored.
+// Key returns the session's key as loaded or last committed; the zero Key for a session that is not stored.
 func (s *Session) Key() Key {
 	if r := s.read(); r.live {
 		return r.rec.Key
 	}
 	return Key{}
 }
+
+// LoginPending reports whether Authenticate was called and is not committed yet. ID and Key are then those of the session that the
+// login ends, or zero.
+func (s *Session) LoginPending() bool { return s.read().login }
 
 // UserID returns the user of the session, empty for none.
 func (s *Session) UserID() string {

@@ -9,7 +9,8 @@ import (
 
 // CSRF makes and checks tokens for the forms of an application: Token(session) for the page, Check or Valid(session, token)
 // for the form that it sends. A token is bound to the session by its handle, which changes with a login but not with a
-// refresh; no token is stored, and no cookie is read or set.
+// refresh; no token is stored, and no cookie is read or set. Token is empty for a session that is not stored, also after an
+// Authenticate or a Destroy: Commit first.
 type CSRF struct{ *middleware.CSRF }
 
 // NewCSRF returns a CSRF with these keys, each of at least 32 bytes. The first key signs and all of them verify, so that a

@@ -59,9 +59,9 @@ const csrfRandom = 16
 var csrfEncoding = base64.RawURLEncoding.Strict()
 
 // Token returns a token for the session: 64 characters of base64url, a new one each time. It is empty for a session that is
-// not stored: a session begun in this request must be committed first.
+// not stored, and after Authenticate or Destroy: a session begun in this request must be committed first.
 func (c *CSRF) Token(sess *coatcheck.Session) string {
-	if sess.Key() == (coatcheck.Key{}) {
+	if sess.LoginPending() || sess.Key().IsZero() {
 		return ""
 	}
 	token := make([]byte, csrfRandom, csrfRandom+sha256.Size)

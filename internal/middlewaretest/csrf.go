@@ -3,6 +3,7 @@ package middlewaretest
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"mime/multipart"
 	"net/url"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
@@ -17,6 +19,7 @@ import (
 var csrfRules = []rule{
 	{"unsafe methods need a token", checkFormMethods},
 	{"where a form's token stands", checkFormBodies},
+	{"no token of a session that is about to end", checkFormOfPending},
 }
 
 const formType = "Content-Type: application/x-www-form-urlencoded"
@@ -50,6 +53,35 @@ func checkFormMethods(h *harness) {
 	}
 	next := h.Cookie(h.Token(h.Get("/rotate", line)))
 	assert.Equal(h, 200, h.Do("POST", "/form", next, "X-CSRF-Token: "+token).Status, "a refresh keeps open forms")
+}
+
+// A token is bound to the session, and a login or a logout that is not committed yet ends the one that it would be bound to.
+func checkFormOfPending(h *harness) {
+	c, err := middleware.NewCSRF([]byte("canary-key-" + strings.Repeat("k", middleware.MinCSRFKey)))
+	require.NoError(h, err)
+	token := func(before func(s *coatcheck.Session) error, commit bool) Handler {
+		return func(ctx Context) error {
+			err := before(ctx.Session())
+			if commit {
+				err = errors.Join(err, ctx.Session().Commit(ctx.Context()))
+			}
+			return errors.Join(err, text(ctx, c.Token(ctx.Session())))
+		}
+	}
+	login := func(s *coatcheck.Session) error { return s.Authenticate("u") }
+	logout := func(s *coatcheck.Session) error { s.Destroy(); return nil }
+	h.serve(App{Layers: []Layer{h.sessions(nil), {CSRF: c}}, Handlers: with(basics, map[string]Handler{
+		"/pending": token(login, false), "/committed": token(login, true), "/ended": token(logout, false), "/form": func(Context) error { return nil },
+	})})
+	line := h.Cookie(h.Token(h.Get("/login?user=u")))
+	assert.Empty(h, h.Get("/pending").Body, "without a session before")
+	resp := h.Get("/pending", line)
+	assert.Empty(h, resp.Body, "of the same user, too")
+	line = h.Cookie(h.Token(resp))
+	resp = h.Get("/committed", line)
+	line = h.Cookie(h.Token(resp))
+	assert.Equal(h, 200, h.Do("POST", "/form", line, "X-CSRF-Token: "+resp.Body).Status)
+	assert.Empty(h, h.Get("/ended", line).Body)
 }
 
 func checkFormBodies(h *harness) {
