@@ -25,13 +25,18 @@ type Manager struct {
 	watches watches
 }
 
-// NewManager returns a manager, or all mistakes of the policy.
+// NewManager returns a manager, or all mistakes of its arguments, joined.
 func NewManager(store Store, policy Policy) (*Manager, error) {
+	var noStore error
 	if store == nil {
-		return nil, errors.New("coatcheck: a manager needs a store")
+		noStore = errors.New("coatcheck: a manager needs a store")
 	}
-	if err := policy.Validate(); err != nil {
-		return nil, fmt.Errorf("coatcheck: policy: %w", err)
+	err := policy.Validate()
+	if err != nil {
+		err = fmt.Errorf("coatcheck: policy: %w", err)
+	}
+	if err := errors.Join(noStore, err); err != nil {
+		return nil, err
 	}
 	m := &Manager{store: store, policy: policy.withDefaults(), ownClock: policy.Now != nil, sinceBoot: sinceBoot, thisMoment: thisMoment}
 	m.watches.every = watchEvery

@@ -64,8 +64,10 @@ func (p Policy) Validate() error {
 	}
 	check(p.TTL >= time.Millisecond, "ttl %v: must be at least 1ms", p.TTL)
 	check(p.MaxLifetime >= p.TTL, "max-lifetime %v: must not be below ttl %v", p.MaxLifetime, p.TTL)
-	check(p.RenewEvery < p.TTL, "renew-every %v: must be below ttl %v", p.RenewEvery, p.TTL)
-	check(p.RotationGrace < p.TTL, "rotation-grace %v: must be below ttl %v", p.RotationGrace, p.TTL)
+	if p.TTL > 0 { // nothing is below a negative one, whose mistake is reported above
+		check(p.RenewEvery < p.TTL, "renew-every %v: must be below ttl %v", p.RenewEvery, p.TTL)
+		check(p.RotationGrace < p.TTL, "rotation-grace %v: must be below ttl %v", p.RotationGrace, p.TTL)
+	}
 	check(p.BoundTTL >= time.Second, "dbsc-ttl %v: must be at least 1s", p.BoundTTL)
 	check(p.RetryFor > 0, "retry time %v: must be positive", p.RetryFor)
 	return errors.Join(errs...)

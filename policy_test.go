@@ -58,6 +58,7 @@ func TestPolicyMistakes(t *testing.T) {
 		"lifetime as ttl":         {coatcheck.Policy{TTL: time.Hour, MaxLifetime: time.Hour}, nil},
 		"ttl beyond default life": {coatcheck.Policy{TTL: 24 * time.Hour}, nil},
 		"life below default ttl":  {coatcheck.Policy{MaxLifetime: 5 * time.Second}, nil},
+		"renew-every, bad ttl":    {coatcheck.Policy{TTL: -1, RenewEvery: time.Minute}, []string{"ttl"}},
 		"renew-every as ttl":      {coatcheck.Policy{TTL: time.Hour, RenewEvery: time.Hour}, []string{"renew-every"}},
 		"grace as ttl":            {coatcheck.Policy{TTL: time.Hour, RotationGrace: time.Hour}, []string{"rotation-grace"}},
 		"negative retry time":     {coatcheck.Policy{RetryFor: -1}, []string{"retry"}},
@@ -83,10 +84,12 @@ func TestPolicyMistakes(t *testing.T) {
 				assert.ErrorContains(t, err, part)
 				assert.ErrorContains(t, err2, part)
 			}
+			assert.Len(t, strings.Split(err.Error(), "\n"), len(tt.want), "and no mistake that nobody made: %v", err)
 		})
 	}
-	_, err := coatcheck.NewManager(nil, coatcheck.Policy{})
-	assert.Error(t, err)
+	_, err := coatcheck.NewManager(nil, coatcheck.Policy{TTL: -1})
+	assert.ErrorContains(t, err, "store")
+	assert.ErrorContains(t, err, "ttl", "all mistakes at once")
 }
 
 // A record describes the client that began the session, for the list of devices.

@@ -76,12 +76,12 @@ func New(manager *coatcheck.Manager, cfg Config, observer Observer) (*Middleware
 	if !reflect.ValueOf(cfg.Policy).IsZero() {
 		errs = append(errs, errors.New("the policy is the manager's: the configuration must have none"))
 	}
-	c, err := cookie.New(cfg.Cookie)
-	if cfg.DBSC != "" {
-		errs = append(errs, validateDBSC(cfg))
-	}
-	if err := errors.Join(append(errs, err)...); err != nil {
+	if err := errors.Join(append(errs, validate(cfg))...); err != nil {
 		return nil, fmt.Errorf("coatcheck: session middleware: %w", err)
+	}
+	c, err := cookie.New(cfg.Cookie)
+	if err != nil {
+		return nil, err
 	}
 	log := cmp.Or(cfg.Logger, slog.Default())
 	if observer == nil {
@@ -98,10 +98,22 @@ func New(manager *coatcheck.Manager, cfg Config, observer Observer) (*Middleware
 func NewFor(store coatcheck.Store, cfg Config) (*Middleware, error) {
 	manager, err := coatcheck.NewManager(store, cfg.Policy)
 	if err != nil {
-		return nil, errors.Join(err, cfg.Cookie.Validate())
+		if more := validate(cfg); more != nil {
+			err = errors.Join(err, fmt.Errorf("coatcheck: session middleware: %w", more))
+		}
+		return nil, err
 	}
 	cfg.Policy = coatcheck.Policy{}
 	return New(manager, cfg, nil)
+}
+
+// validate returns all mistakes of a configuration but those of its policy, joined.
+func validate(cfg Config) error {
+	err := cfg.Cookie.Validate()
+	if cfg.DBSC != "" {
+		err = errors.Join(err, validateDBSC(cfg))
+	}
+	return err
 }
 
 // Exchange is a middleware's state of one request: pooled, owned by the middleware, released when the handler and the commit

@@ -3,6 +3,7 @@ package middlewaretest
 import (
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -182,4 +183,9 @@ func checkMistakes(h *harness) {
 	err := h.driver.New(h.Store, middleware.Config{Cookie: cookie.Config{Name: "a b"}, Policy: coatcheck.Policy{TTL: -1}})
 	assert.ErrorContains(h, err, "cookie-name")
 	assert.ErrorContains(h, err, "ttl", "all mistakes at once")
+	err = h.driver.New(nil, middleware.Config{Cookie: cookie.Config{Name: "a b"}, DBSC: "dbsc/", Policy: coatcheck.Policy{TTL: -1}})
+	for _, mistake := range []string{"store", "cookie-name", "dbsc", "ttl"} {
+		assert.ErrorContains(h, err, mistake)
+	}
+	assert.Len(h, strings.Split(err.Error(), "\n"), 4, "and no other")
 }
