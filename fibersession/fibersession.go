@@ -8,6 +8,9 @@
 // they chose, persists their changes and sets the cookie. If that fails the client gets 503 and no Set-Cookie in place of the
 // handlers' answer. Mount the middleware ahead of anything that reads cookies.
 //
+// Two failures are not 503: a login of a user whose sessions were ended meanwhile is 401, and a [coatcheck.Update] that does not
+// accept what a concurrent request has set is 500, because it is a mistake of the application.
+//
 // A panic that reaches the middleware persists nothing. Mount Fiber's recover ahead of it, app.Use(recover.New(), sessions): behind
 // it, recover turns the panic into an answer like any other, with which the handler's half-done changes are persisted.
 package fibersession

@@ -12,6 +12,9 @@
 // w.Header() for the code that writes the answer: give that header to the library that upgrades to a websocket. Mount
 // http.TimeoutHandler around the middleware, not behind it: it answers while its handler still uses the session.
 //
+// Two failures are not 503: a login of a user whose sessions were ended meanwhile is 401, and a [coatcheck.Update] that does not
+// accept what a concurrent request has set is 500, because it is a mistake of the application.
+//
 // A panic that reaches the middleware persists nothing. Mount a middleware that recovers from panics around it: one behind it
 // turns the panic into an answer like any other, with which the handler's half-done changes are persisted.
 package httpsession

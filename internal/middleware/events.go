@@ -195,10 +195,10 @@ func (e *Events) Finished(r *coatcheck.Request, err error) {
 
 func (e *Events) failed(r *coatcheck.Request, err error) {
 	switch p := ProblemOf(err); {
+	case p == Internal, p == tooLarge: // the application's doing, not the store's; if the answer has been sent, only the log shows it
+		e.Log(slog.LevelError, eventNotPersisted, "the session's changes were not persisted", slog.Any("error", err))
 	case p.Status == http.StatusServiceUnavailable:
 		e.StoreFailed(r.Client().IP, err)
-	case p == Internal: // a mistake of the application; if the answer has been sent, only the log shows it
-		e.Log(slog.LevelError, eventNotPersisted, "the session's changes were not persisted", slog.Any("error", err))
 	}
 }
 

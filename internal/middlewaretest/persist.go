@@ -23,6 +23,7 @@ var persistRules = []rule{
 	{"a failed commit is the handler's", checkCommitFails},
 	{"reading writes nothing", checkReadOnly},
 	{"too large", checkTooLarge},
+	{"an update of what is no such value any more", checkUpdateOfAnother},
 	{"nothing of a request outlives it", checkPoisoned},
 }
 
@@ -266,8 +267,32 @@ func checkTooLarge(h *harness) {
 	h.Store.Once(httpcontract.OpSwap, func() { h.Post("/large?name=a&n=2000", h.Cookie(other)) })
 	resp := h.Post("/large?name=b&n=2000", h.Cookie(other))
 	assert.Equal(h, answer{Status: 503, Code: "session_too_large"}, h.Answer(resp), "each fitted alone")
+	assert.Empty(h, h.Events("store_error"), "the store is well")
+	assert.Equal(h, 1, h.notPersisted())
 	assert.Len(h, h.value("a", other), 2002)
 	assert.Empty(h, h.value("b", other))
+}
+
+// notPersisted returns how many lines of the log say that changes were lost by the application's own doing.
+func (h *harness) notPersisted() int {
+	return strings.Count(strings.Join(h.Logs.Lines(), "\n"), "the session's changes were not persisted")
+}
+
+// A mistake of the application is a 500, because a client that tries again would meet it again.
+func checkUpdateOfAnother(h *harness) {
+	handlers := with(basics)
+	handlers["/count"] = func(c Context) error {
+		return coatcheck.Update(c.Session(), "n", func(n int) int { return n + 1 })
+	}
+	h.app(handlers)
+	token := h.begin("u")
+	h.Store.Once(httpcontract.OpSwap, func() { h.Post("/set?name=n&value=many", h.Cookie(token)) })
+	resp := h.Post("/count", h.Cookie(token))
+	assert.Equal(h, answer{Status: 500, Code: "internal"}, h.Answer(resp))
+	assert.Empty(h, resp.Header["Set-Cookie"])
+	assert.Equal(h, `"many"`, h.value("n", token))
+	assert.Empty(h, h.Events("store_error"))
+	assert.Equal(h, 1, h.notPersisted())
 }
 
 // DOS-07: after each request every byte that the request came in is overwritten.
