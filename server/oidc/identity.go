@@ -61,7 +61,7 @@ func (p *Provider) admit(sub string, said map[string]any) (coatcheck.ClaimSet, e
 		if text, _ := kept[name].(string); text == "" {
 			return coatcheck.ClaimSet{}, failf(NotVerified, "the claim that Remote-User shows is missing")
 		}
-		if p.theirs(name) == "email" && !verified(said) {
+		if isAddress(name, p.theirs(name)) && !verified(said) {
 			return coatcheck.ClaimSet{}, failf(NotVerified, "the e-mail address is not verified")
 		}
 	}
@@ -118,7 +118,7 @@ func (p *Provider) allowed(sub string, said map[string]any) bool {
 		}
 		pattern := rule.theirs
 		for _, value := range values {
-			if theirs == "email" {
+			if isAddress(rule.ours, theirs) {
 				if !verified(said) {
 					continue
 				}
@@ -131,6 +131,10 @@ func (p *Provider) allowed(sub string, said map[string]any) bool {
 	}
 	return false
 }
+
+// isAddress reports whether a claim is an e-mail address that must be verified: under our name or under the provider's, because
+// --oidc-claims can give either to another claim, and applications take what we call email for an address that was verified.
+func isAddress(ours, theirs string) bool { return ours == coatcheck.ClaimEmail || theirs == "email" }
 
 // verified reports whether the provider vouches for the e-mail address. Some write the word as text.
 func verified(said map[string]any) bool {

@@ -58,10 +58,46 @@ func TestIdentity(t *testing.T) {
 			edit:   func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} },
 			claims: map[string]any{"email": "a@x", "email_verified": true}, userInfo: map[string]any{"email": "a@example.com"}, fails: oidc.NotAllowed,
 		},
+		"not verified, an address that is the provider's other claim": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"email=*@example.com"}, []string{"email=upn"} },
+			claims: map[string]any{"upn": "a@example.com", "email_verified": false}, fails: oidc.NotAllowed,
+		},
+		"verified, an address that is the provider's other claim": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"email=*@example.com"}, []string{"email=upn"} },
+			claims: map[string]any{"upn": "A@Example.com", "email_verified": true}, want: `{"email":"A@Example.com"}`,
+		},
+		"not verified, the provider's address under another name": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"login=*@example.com"}, []string{"login=email"} },
+			claims: map[string]any{"email": "a@example.com"}, fails: oidc.NotAllowed,
+		},
+		"verified, the provider's address under another name": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"login=*@example.com"}, []string{"login=email"} },
+			claims: map[string]any{"email": "a@example.com", "email_verified": true}, want: `{"login":"a@example.com"}`,
+		},
 		"allowed by sub": {edit: func(o *oidc.Options) { o.Allow = []string{"sub=sub-*"} }, want: ""},
 		"remote user": {
 			edit:   func(o *oidc.Options) { o.RemoteUser = "preferred_username" },
 			claims: map[string]any{"preferred_username": "ann"}, want: `{"preferred_username":"ann"}`,
+		},
+		"remote user not verified, an address that is the provider's other claim": {
+			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "email", []string{"email=upn"} },
+			claims: map[string]any{"upn": "admin@example.com", "email": "a@x", "email_verified": false}, fails: oidc.NotVerified,
+		},
+		"remote user without a word on it, an address that is the provider's other claim": {
+			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "email", []string{"email=upn"} },
+			claims: map[string]any{"upn": "admin@example.com"}, fails: oidc.NotVerified,
+		},
+		"remote user verified, an address that is the provider's other claim": {
+			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "email", []string{"email=upn"} },
+			claims: map[string]any{"upn": "ann@example.com", "email_verified": true}, want: `{"email":"ann@example.com"}`,
+		},
+		"remote user not verified, the provider's address under another name": {
+			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "login", []string{"login=email"} },
+			claims: map[string]any{"email": "ann@example.com", "email_verified": false}, fails: oidc.NotVerified,
+		},
+		"remote user not verified, the provider's address twice": {
+			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "login", []string{"email=upn", "login=email"} },
+			claims: map[string]any{"email": "ann@example.com", "upn": "x"}, fails: oidc.NotVerified,
 		},
 		"remote user missing": {edit: func(o *oidc.Options) { o.RemoteUser = "preferred_username" }, fails: oidc.NotVerified},
 	} {
