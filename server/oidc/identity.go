@@ -37,14 +37,36 @@ func parseMappings(entries, usual []string, alone bool) ([]mapping, error) {
 	return all, nil
 }
 
+// said is what the provider said of a person: userinfo, where it has one, and the ID token. A claim that both have is userinfo's.
+type said []map[string]any
+
+// source returns the claims among which this one is; nil: nobody said it.
+func (s said) source(claim string) map[string]any {
+	for _, claims := range s {
+		if _, ok := claims[claim]; ok {
+			return claims
+		}
+	}
+	return nil
+}
+
+func (s said) claim(name string) any { return s.source(name)[name] }
+
+// verified reports whether the provider vouches for the e-mail address that this claim is: in the source that has the claim, because
+// the word of another may be about another address. Some write it as text.
+func (s said) verified(claim string) bool {
+	word := s.source(claim)["email_verified"]
+	return word == true || word == "true"
+}
+
 // admit returns the claims to keep of a person about whom the provider said this, or why the person is not let in.
-func (p *Provider) admit(sub string, said map[string]any) (coatcheck.ClaimSet, error) {
+func (p *Provider) admit(sub string, said said) (coatcheck.ClaimSet, error) {
 	if !p.allowed(sub, said) {
 		return coatcheck.ClaimSet{}, failf(NotAllowed, "none of the rules lets the person in")
 	}
 	kept := make(map[string]any)
 	for _, m := range p.kept {
-		values, isList, ok := texts(said[m.theirs])
+		values, isList, ok := texts(said.claim(m.theirs))
 		switch {
 		case !ok:
 			return coatcheck.ClaimSet{}, failf(BadAnswer, "the claim for %s is neither a text nor a list of texts", m.ours)
@@ -61,7 +83,7 @@ func (p *Provider) admit(sub string, said map[string]any) (coatcheck.ClaimSet, e
 		if text, _ := kept[name].(string); text == "" {
 			return coatcheck.ClaimSet{}, failf(NotVerified, "the claim that Remote-User shows is missing")
 		}
-		if isAddress(name, p.theirs(name)) && !verified(said) {
+		if theirs := p.theirs(name); isAddress(name, theirs) && !said.verified(theirs) {
 			return coatcheck.ClaimSet{}, failf(NotVerified, "the e-mail address is not verified")
 		}
 	}
@@ -106,20 +128,20 @@ func (p *Provider) groups(all []string) []string {
 
 // allowed reports whether one of the rules holds. A rule about an e-mail address holds for a verified one only, because at many
 // providers a person may enter any.
-func (p *Provider) allowed(sub string, said map[string]any) bool {
+func (p *Provider) allowed(sub string, said said) bool {
 	if len(p.allow) == 0 {
 		return true
 	}
 	for _, rule := range p.allow {
 		theirs := p.theirs(rule.ours)
-		values, _, _ := texts(said[theirs])
+		values, _, _ := texts(said.claim(theirs))
 		if rule.ours == "sub" {
 			values = []string{sub}
 		}
 		pattern := rule.theirs
 		for _, value := range values {
 			if isAddress(rule.ours, theirs) {
-				if !verified(said) {
+				if !said.verified(theirs) {
 					continue
 				}
 				value, pattern = strings.ToLower(value), strings.ToLower(pattern)
@@ -135,11 +157,6 @@ func (p *Provider) allowed(sub string, said map[string]any) bool {
 // isAddress reports whether a claim is an e-mail address that must be verified: under our name or under the provider's, because
 // --oidc-claims can give either to another claim, and applications take what we call email for an address that was verified.
 func isAddress(ours, theirs string) bool { return ours == coatcheck.ClaimEmail || theirs == "email" }
-
-// verified reports whether the provider vouches for the e-mail address. Some write the word as text.
-func verified(said map[string]any) bool {
-	return said["email_verified"] == true || said["email_verified"] == "true"
-}
 
 // texts returns a claim as texts: of a text, a number, a truth value, or a list of texts. It is nil where there is none.
 func texts(value any) (all []string, isList, ok bool) {

@@ -74,6 +74,24 @@ func TestIdentity(t *testing.T) {
 			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"login=*@example.com"}, []string{"login=email"} },
 			claims: map[string]any{"email": "a@example.com", "email_verified": true}, want: `{"login":"a@example.com"}`,
 		},
+		"verified by userinfo, which names no address": {
+			edit:   func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} },
+			claims: map[string]any{"email": "a@example.com", "email_verified": false}, userInfo: map[string]any{"email_verified": true}, fails: oidc.NotAllowed,
+		},
+		"verified by the token, and userinfo names no address": {
+			edit:   func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} },
+			claims: map[string]any{"email": "a@example.com", "email_verified": true}, userInfo: map[string]any{"email_verified": false},
+			want: `{"email":"a@example.com"}`,
+		},
+		"verified by userinfo, which names another address than the mapped one": {
+			edit:     func(o *oidc.Options) { o.Allow, o.Claims = []string{"email=*@example.com"}, []string{"email=upn"} },
+			claims:   map[string]any{"upn": "a@example.com", "email_verified": false},
+			userInfo: map[string]any{"email": "a@x", "email_verified": true}, fails: oidc.NotAllowed,
+		},
+		"verified by the token, whose address is in userinfo under another name": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"email=*@example.com"}, []string{"email=upn"} },
+			claims: map[string]any{"email": "a@x", "email_verified": true}, userInfo: map[string]any{"upn": "a@example.com"}, fails: oidc.NotAllowed,
+		},
 		"allowed by sub": {edit: func(o *oidc.Options) { o.Allow = []string{"sub=sub-*"} }, want: ""},
 		"remote user": {
 			edit:   func(o *oidc.Options) { o.RemoteUser = "preferred_username" },
@@ -98,6 +116,10 @@ func TestIdentity(t *testing.T) {
 		"remote user not verified, the provider's address twice": {
 			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "login", []string{"email=upn", "login=email"} },
 			claims: map[string]any{"email": "ann@example.com", "upn": "x"}, fails: oidc.NotVerified,
+		},
+		"remote user verified by userinfo, which names no address": {
+			edit:   func(o *oidc.Options) { o.RemoteUser = "email" },
+			claims: map[string]any{"email": "ann@example.com", "email_verified": false}, userInfo: map[string]any{"email_verified": true}, fails: oidc.NotVerified,
 		},
 		"remote user missing": {edit: func(o *oidc.Options) { o.RemoteUser = "preferred_username" }, fails: oidc.NotVerified},
 	} {

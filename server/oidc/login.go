@@ -123,13 +123,15 @@ func (r *Answer) Identity(ctx context.Context) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	said := id.claims
+	all := said{id.claims}
 	if doc.UserInfo != "" {
-		if said, err = p.withUserInfo(ctx, doc, token, id); err != nil {
+		more, err := p.userInfo(ctx, doc, token, id)
+		if err != nil {
 			return Identity{}, err
 		}
+		all = said{more, id.claims}
 	}
-	claims, err := p.admit(id.sub, said)
+	claims, err := p.admit(id.sub, all)
 	if err != nil {
 		return Identity{}, err
 	}

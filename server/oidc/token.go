@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/json"
-	"maps"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -127,9 +126,8 @@ func validSub(sub string) bool {
 	return sub != "" && len(sub) <= coatcheck.MaxUserID
 }
 
-// withUserInfo returns the claims of the ID token with those of userinfo over them. An e-mail address goes with the word of its own
-// source on whether it is verified.
-func (p *Provider) withUserInfo(ctx context.Context, doc *document, token *oauth2.Token, id *idToken) (map[string]any, error) {
+// userInfo returns the claims of userinfo, which must be of the ID token's person.
+func (p *Provider) userInfo(ctx context.Context, doc *document, token *oauth2.Token, id *idToken) (map[string]any, error) {
 	info, err := p.library(ctx, doc).UserInfo(p.context(ctx), oauth2.StaticTokenSource(token))
 	if err != nil {
 		f := unreachable("userinfo", err)
@@ -141,14 +139,9 @@ func (p *Provider) withUserInfo(ctx context.Context, doc *document, token *oauth
 	if info.Subject != id.sub {
 		return nil, failf(BadUserInfo, "userinfo is of another person")
 	}
-	var more map[string]any
-	if err := info.Claims(&more); err != nil {
+	var claims map[string]any
+	if err := info.Claims(&claims); err != nil {
 		return nil, failf(BadUserInfo, "userinfo: the claims cannot be read")
 	}
-	all := maps.Clone(id.claims)
-	if _, ok := more["email"]; ok {
-		delete(all, "email_verified")
-	}
-	maps.Copy(all, more)
-	return all, nil
+	return claims, nil
 }
