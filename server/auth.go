@@ -133,7 +133,10 @@ func writeView(c *fiber.Ctx, r *coatcheck.Request) error {
 	return nil
 }
 
-var contentTypeJSON = []byte("application/json")
+var (
+	contentTypeJSON = []byte("application/json")
+	contentTypeForm = []byte("application/x-www-form-urlencoded")
+)
 
 func appendView(b []byte, r *coatcheck.Request) []byte {
 	user := r.RawUserID()

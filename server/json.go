@@ -19,7 +19,7 @@ import (
 // media type, JSON, user ID, claims. Claims that are too large are no problem yet: only a client that may log in is told so. It
 // does not use Fiber's body parser, which expands compressed bodies beyond any limit.
 func (s *Server) readLogin(req *fasthttp.Request) (a *login.Attempt, remember bool, err error) {
-	if !oneContentType(&req.Header) || !isJSON(req.Header.ContentType()) || len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
+	if !oneContentType(&req.Header) || !isMediaType(req.Header.ContentType(), contentTypeJSON) || len(req.Header.PeekAll(fasthttp.HeaderContentEncoding)) > 0 {
 		return nil, false, problemMediaType
 	}
 	known := loginMembers
@@ -72,10 +72,10 @@ func oneContentType(h *fasthttp.RequestHeader) bool {
 	return n <= 1
 }
 
-// isJSON reports whether the media type is application/json, whatever its parameters.
-func isJSON(contentType []byte) bool {
-	mediaType, _, _ := bytes.Cut(contentType, []byte{';'})
-	return bytes.EqualFold(bytes.Trim(mediaType, " \t"), contentTypeJSON)
+// isMediaType reports whether a Content-Type is of this media type, whatever its parameters and its case (RFC 9110, section 8.3.1).
+func isMediaType(contentType, mediaType []byte) bool {
+	given, _, _ := bytes.Cut(contentType, []byte{';'})
+	return bytes.EqualFold(bytes.Trim(given, " \t"), mediaType)
 }
 
 func validUserID(s string) bool {

@@ -291,7 +291,7 @@ func (s *Server) oidcLogout(c *fiber.Ctx) error {
 
 func (s *Server) endAtProvidersWord(ctx context.Context, c *fiber.Ctx) (ended int, user string, err error) {
 	form, err := url.ParseQuery(string(c.Request().Body()))
-	if err != nil || len(form["logout_token"]) != 1 || !bytes.HasPrefix(c.Request().Header.ContentType(), []byte("application/x-www-form-urlencoded")) {
+	if err != nil || len(form["logout_token"]) != 1 || !isMediaType(c.Request().Header.ContentType(), contentTypeForm) {
 		return 0, "", &oidc.Failure{Kind: oidc.BadLogout}
 	}
 	out, err := s.provider.Logout(ctx, form.Get("logout_token"))

@@ -83,7 +83,14 @@ func checkBackChannelRefused(h *harness) {
 		assert.Equal(h, 400, resp.Status, name)
 		assert.JSONEq(h, `{"error":"invalid_request","error_description":"The logout token is not valid."}`, resp.Body, name)
 	}
+	for _, neighbour := range []string{form + "XYZ", "x" + form, form + "/x", form + " x", "application", "application/x-www-form", "multipart/form-data", ";" + form} {
+		assert.Equal(h, 400, send(neighbour, good()).Status, neighbour)
+	}
 	assert.Equal(h, "ann", b.user())
+	for _, same := range []string{"Application/X-WWW-Form-Urlencoded", form + ";charset=UTF-8", form + " ; Charset=utf-8", "APPLICATION/X-WWW-FORM-URLENCODED;a=b;c=d"} {
+		assert.Equal(h, 200, send(same, good()).Status, "%s: media types have no case (RFC 9110, section 8.3.1)", same)
+	}
+	assert.Empty(h, b.user())
 	token := p.LogoutToken(map[string]any{"sub": "ann"})
 	assert.Equal(h, 200, h.logoutToken(token).Status)
 	assert.Equal(h, 400, h.logoutToken(token).Status, "a token is accepted once")
