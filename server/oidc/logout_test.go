@@ -30,7 +30,7 @@ func TestLogoutTokens(t *testing.T) {
 		"a nonce": {"nonce": "x"}, "an empty nonce": {"nonce": ""}, "no jti": {"jti": nil}, "neither sub nor sid": {"sub": nil},
 		"another audience": {"aud": "x"}, "another issuer": {"iss": "https://x"},
 		"no iat": {"iat": nil}, "no exp": {"exp": nil}, "expired": {"exp": now.Add(-2 * time.Minute).Unix()}, "too old": {"iat": now.Add(-4 * time.Minute).Unix()},
-		"of the future": {"iat": now.Add(2 * time.Minute).Unix()}, "two audiences": {"aud": []string{oidctest.ClientID, "x"}},
+		"of the future": {"iat": now.Add(2 * time.Minute).Unix()}, "not valid yet": {"nbf": now.Add(2 * time.Minute).Unix()}, "two audiences": {"aud": []string{oidctest.ClientID, "x"}},
 	} {
 		claims := map[string]any{"sub": "ann"}
 		for k, v := range edit {

@@ -28,6 +28,7 @@ type signed struct {
 	Nonce    *string                    `json:"nonce"`
 	Exp      *float64                   `json:"exp"`
 	Iat      *float64                   `json:"iat"`
+	Nbf      *float64                   `json:"nbf"`
 	AuthTime *float64                   `json:"auth_time"`
 	Jti      string                     `json:"jti"`
 	Events   map[string]json.RawMessage `json:"events"`
@@ -61,6 +62,8 @@ func (p *Provider) verifyToken(ctx context.Context, doc *document, raw string) (
 		return nil, nil, failf(BadToken, "it has expired")
 	case unix(*s.Iat).After(p.opt.Now().Add(clockSkew)):
 		return nil, nil, failf(BadToken, "it was issued in the future")
+	case s.Nbf != nil && unix(*s.Nbf).After(p.opt.Now().Add(clockSkew)): // RFC 7519, section 4.1.5
+		return nil, nil, failf(BadToken, "it is not valid yet")
 	}
 	return token, s, nil
 }

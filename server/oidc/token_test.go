@@ -119,6 +119,9 @@ func TestHostileProvider(t *testing.T) {
 		"no iat":                    {set("iat", nil), oidc.BadToken},
 		"issued before the login":   {set("iat", ago(90*time.Second)), oidc.BadToken},
 		"issued in the future":      {set("iat", ago(-90*time.Second)), oidc.BadToken},
+		"not valid yet":             {set("nbf", ago(-90*time.Second)), oidc.BadToken},
+		"not valid for long":        {set("nbf", ago(-1000*time.Hour)), oidc.BadToken},
+		"nbf that is no time":       {set("nbf", "soon"), oidc.BadToken},
 		"no nonce":                  {set("nonce", nil), oidc.BadToken},
 		"another nonce":             {set("nonce", "another"), oidc.BadToken},
 		"no sub":                    {set("sub", nil), oidc.BadToken},
@@ -182,7 +185,7 @@ func TestClockSkew(t *testing.T) {
 		p := oidctest.New(t)
 		p.Edit(func(b *oidctest.Behaviour) {
 			b.Now = func() time.Time { return time.Now().Add(skew) }
-			b.Token = func(c map[string]any) { c["exp"] = c["iat"].(int64) + 30 }
+			b.Token = func(c map[string]any) { c["exp"], c["nbf"] = c["iat"].(int64)+30, c["iat"] }
 		})
 		_, err := login(t, newClient(t, p, nil), oidc.Wanted{Reauth: true})
 		require.NoError(t, err, skew)
