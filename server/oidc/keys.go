@@ -127,7 +127,12 @@ func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) ([]
 		k.failed = failedFetch{failf(Unavailable, "the provider's keys: %v", err), k.now()}
 		return nil, k.failed.err
 	}
-	k.all, k.fetched, k.until, k.failed = usable(set.Keys), now, now.Add(forHow), failedFetch{}
+	found := usable(set.Keys)
+	if len(found) == 0 { // it is no answer that one would keep for a minute or more, nor one to forget others for
+		k.failed = failedFetch{failf(BadAnswer, "the provider's keys: none can be used"), k.now()}
+		return nil, k.failed.err
+	}
+	k.all, k.fetched, k.until, k.failed = found, now, now.Add(forHow), failedFetch{}
 	return k.all, nil
 }
 

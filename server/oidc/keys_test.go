@@ -69,6 +69,45 @@ func TestKeysAreFetched(t *testing.T) {
 	require.NoError(t, err, "and back")
 }
 
+// An answer without a key that can be used is no answer: it is asked for again a second later, and not a minute, and the keys that are
+// known stay.
+func TestAnswerWithoutKeys(t *testing.T) {
+	for name, body := range map[string]string{
+		"null": `null`, "an object without keys": `{"a":1}`, "null for keys": `{"keys":null}`, "no key": `{"keys":[]}`,
+		"none that can be used": `{"keys":[{"kty":"oct","k":"a2V5","kid":"first"}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := oidctest.New(t)
+			now := time.Now()
+			clock := func() time.Time { return now }
+			without := func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = w.Write([]byte(body))
+			}
+			p.Edit(func(b *oidctest.Behaviour) { b.Now, b.Handlers["/keys"] = clock, without })
+			c := newClient(t, p, func(o *oidc.Options) { o.Now = clock })
+			for range 3 {
+				_, err := login(t, c, oidc.Wanted{})
+				assert.Equal(t, oidc.BadAnswer, kindOf(t, err))
+			}
+			assert.Equal(t, 1, p.Calls("/keys"), "it is asked once a second")
+			p.Edit(func(b *oidctest.Behaviour) { b.Handlers["/keys"] = nil })
+			now = now.Add(time.Second)
+			_, err := login(t, c, oidc.Wanted{})
+			require.NoError(t, err, "it is well again")
+
+			p.Edit(func(b *oidctest.Behaviour) { b.Handlers["/keys"] = without })
+			now = now.Add(2 * time.Minute)
+			stranger, _ := oidctest.NewKey("stranger")
+			_, err = c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+			require.Error(t, err)
+			assert.Equal(t, 3, p.Calls("/keys"), "asked because of a key that is not known")
+			_, err = login(t, c, oidc.Wanted{})
+			require.NoError(t, err, "the keys that are known stay")
+		})
+	}
+}
+
 // Of a provider's keys the first 32 count, and none that is too short.
 func TestKeysThatAreNotTaken(t *testing.T) {
 	many := make([]jose.JSONWebKey, 40)

@@ -99,7 +99,7 @@ func TestHostileProvider(t *testing.T) {
 		"a key for encryption": {func(b *oidctest.Behaviour) {
 			otherPublic.Use = "enc"
 			b.Signer, b.Keys = other, []jose.JSONWebKey{otherPublic}
-		}, oidc.BadToken},
+		}, oidc.BadAnswer},
 		"a payload that was changed": {func(b *oidctest.Behaviour) {
 			signer := b.Signer
 			b.Sign = func(c map[string]any) string {
