@@ -52,7 +52,7 @@ var (
 	problemOIDCAnswer      = middleware.NewProblem(502, "oidc_answer", "The provider gave an answer that cannot be used.")
 	problemOIDCToken       = middleware.NewProblem(502, "oidc_token", "The provider gave a token that is not valid for this login.")
 	problemOIDCUserInfo    = middleware.NewProblem(502, "oidc_userinfo", "The provider gave details that do not belong to this login.")
-	problemOIDCUnavailable = middleware.NewProblem(503, "oidc_unavailable", "The provider cannot be reached.")
+	problemOIDCUnavailable = middleware.NewProblem(503, "oidc_unavailable", "The provider cannot be reached, or cannot answer now.")
 	problemStopping        = middleware.NewProblem(503, "stopping", "The server is stopping.")
 	problemLoginBusy       = middleware.NewProblem(503, "login_busy", "Too many logins are being checked.")
 	problemTooManyWatchers = middleware.NewProblem(503, "too_many_watchers", "The session, or the server, has as many watchers as it may.")

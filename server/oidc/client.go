@@ -1,12 +1,12 @@
 package oidc
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
 
 	"github.com/coatcheck/coatcheck/internal/cause"
 	"github.com/coatcheck/coatcheck/server/internal/loopback"
@@ -49,7 +51,9 @@ func newClient(roots *x509.CertPool, timeout time.Duration) *http.Client {
 	}
 }
 
-// bounded is a transport whose answers end with an error after maxAnswer bytes. In clear text it reaches loopback only.
+// bounded is a transport that reads each answer before it returns it, so that one which does not arrive as a whole is an error of the
+// request, also for libraries that do not tell why they could not read. Of an answer that is longer than maxAnswer only an error can
+// be read. In clear text it reaches loopback only.
 type bounded struct{ secure, plain *http.Transport }
 
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -58,10 +62,18 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 		t = b.plain
 	}
 	resp, err := t.RoundTrip(req)
-	if err == nil {
-		resp.Body = &boundedBody{resp.Body, maxAnswer}
+	if err != nil {
+		return nil, err
 	}
-	return resp, err
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	_ = resp.Body.Close() // nothing was written
+	if err != nil {
+		return nil, err
+	}
+	if resp.Body = io.NopCloser(bytes.NewReader(body)); len(body) > maxAnswer {
+		resp.Body = io.NopCloser(tooLong{})
+	}
+	return resp, nil
 }
 
 func (b bounded) CloseIdleConnections() {
@@ -69,20 +81,50 @@ func (b bounded) CloseIdleConnections() {
 	b.plain.CloseIdleConnections()
 }
 
-type boundedBody struct {
-	io.ReadCloser
-	left int
-}
-
 var errTooLong = errors.New("the answer is too long")
 
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errTooLong
+type tooLong struct{}
+
+func (tooLong) Read([]byte) (int, error) { return 0, errTooLong }
+
+// noting is a transport that keeps the status of its last answer: the libraries tell it in a text at best.
+type noting struct {
+	http.RoundTripper
+	status int // 0: there was no answer
+}
+
+func (n *noting) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := n.RoundTripper.RoundTrip(req)
+	if err == nil {
+		n.status = resp.StatusCode
 	}
-	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
-	b.left -= n
-	return n, err
+	return resp, err
+}
+
+// noted is context, and notes the status of the answer to the one request that is made with it.
+func (p *Provider) noted(ctx context.Context) (context.Context, *noting) {
+	client := *p.client
+	n := &noting{RoundTripper: client.Transport}
+	client.Transport = n
+	return oidc.ClientContext(ctx, &client), n
+}
+
+// failure is what an answer of this status means that could not be used because of err. A provider that cannot be reached, takes too
+// long, or says that it cannot answer now is not available; every other answer is a bad one.
+func failure(what string, status int, err error) error {
+	_, none := errors.AsType[*url.Error](err)
+	switch {
+	case none:
+		return failf(Unavailable, "%s: %v", what, reasonOf(err))
+	case status >= http.StatusInternalServerError || status == http.StatusTooManyRequests:
+		return failf(Unavailable, "%s: it answered %d", what, status)
+	case status != http.StatusOK:
+		return failf(BadAnswer, "%s: it answered %d", what, status)
+	case errors.Is(err, errTooLong):
+		return failf(BadAnswer, "%s: %v", what, errTooLong)
+	default:
+		return failf(BadAnswer, "%s: its answer is not the JSON that it must be", what)
+	}
 }
 
 // secureURL reads a URL that must be https, or http on a loopback address.
@@ -97,27 +139,25 @@ func secureURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// fetch reads one JSON document of the provider, and for how long its headers let it be kept: usual, where they say nothing.
-func fetch(ctx context.Context, c *http.Client, address string, into any, usual time.Duration) (time.Duration, error) {
+// fetch reads one JSON document of the provider, and for how long its headers let it be kept: usual, where they say nothing. The
+// error is a *Failure, which calls the document what.
+func fetch(ctx context.Context, c *http.Client, what, address string, into any, usual time.Duration) (time.Duration, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
-		return 0, errors.New("not a URL")
+		return 0, failf(BadAnswer, "%s: not a URL", what)
 	}
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.Do(req)
 	if err != nil {
-		return 0, reasonOf(err)
+		return 0, failure(what, 0, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // nothing was written
-	if resp.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("it answered %d", resp.StatusCode)
-	}
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, reasonOf(err)
+	if err == nil && resp.StatusCode == http.StatusOK {
+		err = json.Unmarshal(body, into)
 	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return 0, errors.New("its answer is not the JSON that it must be")
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return 0, failure(what, resp.StatusCode, err)
 	}
 	return kept(resp.Header, usual), nil
 }
@@ -147,10 +187,8 @@ func kept(h http.Header, usual time.Duration) time.Duration {
 // reasonOf says why a request to the provider got no answer that can be used. Nothing that the provider sent is quoted, see package
 // cause.
 func reasonOf(err error) error {
-	for _, ours := range []error{errTooLong, loopback.ErrNotLoopback} {
-		if errors.Is(err, ours) {
-			return ours
-		}
+	if errors.Is(err, loopback.ErrNotLoopback) {
+		return loopback.ErrNotLoopback
 	}
 	return errors.New("it " + cause.Of(err))
 }

@@ -32,8 +32,8 @@ func (p *Provider) Examine(ctx context.Context) []Finding {
 		return all
 	}
 	var set jose.JSONWebKeySet
-	if _, err := fetch(ctx, p.client, doc.Keys, &set, usualKeys); err != nil {
-		say("provider", true, "its keys: %v", err)
+	if _, err := fetch(ctx, p.client, "its keys", doc.Keys, &set, usualKeys); err != nil {
+		say("provider", true, "%v", err)
 	} else if n := len(usable(set.Keys)); n == 0 {
 		say("provider", true, "it shows no key for RS256, ES256 or EdDSA")
 	} else {

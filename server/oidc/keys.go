@@ -30,6 +30,7 @@ const (
 // keys are the provider's public keys. They are fetched when they are first needed, when they are too old, and when a token names
 // one that is not among them. It implements oidc.KeySet. Safe for concurrent use.
 type keys struct {
+	// fetch's error is a *Failure.
 	fetch func(ctx context.Context, into *jose.JSONWebKeySet) (time.Duration, error)
 	now   func() time.Time
 
@@ -124,7 +125,7 @@ func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) ([]
 	var set jose.JSONWebKeySet
 	forHow, err := k.fetch(ctx, &set)
 	if err != nil {
-		k.failed = failedFetch{failf(Unavailable, "the provider's keys: %v", err), k.now()}
+		k.failed = failedFetch{err, k.now()}
 		return nil, k.failed.err
 	}
 	found := usable(set.Keys)

@@ -3,7 +3,6 @@ package oidc
 import (
 	"context"
 	"errors"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -110,10 +109,11 @@ func (r *Answer) Identity(ctx context.Context) (Identity, error) {
 	if r.query.Has("error") {
 		return Identity{}, refusal(r.query.Get("error"))
 	}
-	token, err := p.config(doc).Exchange(p.context(ctx), r.query.Get("code"), oauth2.VerifierOption(r.a.verifier()))
+	noted, answer := p.noted(ctx)
+	token, err := p.config(doc).Exchange(noted, r.query.Get("code"), oauth2.VerifierOption(r.a.verifier()))
 	r.tried = !clientRefused(err)
 	if err != nil {
-		return Identity{}, exchangeFailure(err)
+		return Identity{}, exchangeFailure(answer.status, err)
 	}
 	raw, ok := token.Extra("id_token").(string)
 	if !ok {
@@ -156,32 +156,14 @@ func clientRefused(err error) bool {
 	return ok && (refused.ErrorCode == "invalid_client" || refused.ErrorCode == "unauthorized_client")
 }
 
-// exchangeFailure is what an error of the token endpoint means.
-func exchangeFailure(err error) error {
+// exchangeFailure is what an error of the token endpoint means, which answered with this status.
+func exchangeFailure(status int, err error) error {
+	f := failure("the token endpoint", status, err)
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
-	switch {
-	case !ok:
-		return unreachable("the token endpoint", err)
-	case refused.ErrorCode == "invalid_grant":
+	if kind, _ := asFailure(f); ok && kind.Kind == BadAnswer && refused.ErrorCode == "invalid_grant" {
 		return failf(BadCode, "the provider does not take the code")
-	case refused.Response != nil && refused.Response.StatusCode >= http.StatusInternalServerError:
-		return failf(Unavailable, "the token endpoint answered %d", refused.Response.StatusCode)
-	case refused.Response != nil:
-		return failf(BadAnswer, "the token endpoint answered %d", refused.Response.StatusCode)
-	default:
-		return failf(BadAnswer, "the token endpoint refused")
 	}
-}
-
-// unreachable is the failure of a request that got no answer, or one that cannot be read.
-func unreachable(what string, err error) error {
-	if errors.Is(err, errTooLong) {
-		return failf(BadAnswer, "%s: %v", what, errTooLong)
-	}
-	if _, ok := errors.AsType[*url.Error](err); ok || errors.Is(err, context.DeadlineExceeded) {
-		return failf(Unavailable, "%s: %v", what, reasonOf(err))
-	}
-	return failf(BadAnswer, "%s: the answer cannot be read", what)
+	return f
 }
 
 // since reports whether a time that the provider named is not before t, as far as the two clocks can differ.

@@ -99,7 +99,7 @@ func New(opt Options) (*Provider, error) {
 		if err != nil {
 			return 0, err
 		}
-		return fetch(ctx, p.client, doc.Keys, into, usualKeys)
+		return fetch(ctx, p.client, "the provider's keys", doc.Keys, into, usualKeys)
 	}}
 	return p, nil
 }
@@ -191,14 +191,16 @@ func (p *Provider) discover(ctx context.Context) (*document, error) {
 		return nil, p.failed.err
 	}
 	doc := new(document)
-	forHow, err := fetch(ctx, p.client, strings.TrimSuffix(p.opt.Issuer, "/")+"/.well-known/openid-configuration", doc, usualDocument)
-	if err != nil {
-		p.failed = failedFetch{failf(Unavailable, "the provider's discovery document: %v", err), p.opt.Now()}
-		return nil, p.failed.err
+	const what = "the provider's discovery document"
+	forHow, err := fetch(ctx, p.client, what, strings.TrimSuffix(p.opt.Issuer, "/")+"/.well-known/openid-configuration", doc, usualDocument)
+	if err == nil {
+		if wrong := doc.check(p.opt.Issuer); wrong != nil {
+			err = failf(BadAnswer, "%s: %v", what, wrong)
+		}
 	}
-	if err := doc.check(p.opt.Issuer); err != nil {
-		p.failed = failedFetch{failf(BadAnswer, "the provider's discovery document: %v", err), p.opt.Now()}
-		return nil, p.failed.err
+	if err != nil {
+		p.failed = failedFetch{err, p.opt.Now()}
+		return nil, err
 	}
 	p.doc, p.until, p.failed = doc, now.Add(forHow), failedFetch{}
 	p.latest.Store(doc)

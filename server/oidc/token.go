@@ -131,20 +131,17 @@ func validSub(sub string) bool {
 
 // userInfo returns the claims of userinfo, which must be of the ID token's person.
 func (p *Provider) userInfo(ctx context.Context, doc *document, token *oauth2.Token, id *idToken) (map[string]any, error) {
-	info, err := p.library(ctx, doc).UserInfo(p.context(ctx), oauth2.StaticTokenSource(token))
+	noted, answer := p.noted(ctx)
+	info, err := p.library(ctx, doc).UserInfo(noted, oauth2.StaticTokenSource(token))
 	if err != nil {
-		f := unreachable("userinfo", err)
-		if kind, _ := asFailure(f); kind != nil && kind.Kind == BadAnswer {
-			f = failf(BadUserInfo, "userinfo: the answer cannot be used")
-		}
-		return nil, f
+		return nil, failure("userinfo", answer.status, err)
 	}
 	if info.Subject != id.sub {
 		return nil, failf(BadUserInfo, "userinfo is of another person")
 	}
 	var claims map[string]any
 	if err := info.Claims(&claims); err != nil {
-		return nil, failf(BadUserInfo, "userinfo: the claims cannot be read")
+		return nil, failf(BadAnswer, "userinfo: the claims cannot be read")
 	}
 	return claims, nil
 }

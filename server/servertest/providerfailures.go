@@ -88,6 +88,8 @@ func checkProviderFailures(h *harness) {
 		"a bad code":   {func(b *oidctest.Behaviour) { b.Redirect = func(q url.Values) { q.Set("code", "x") } }, answer{Status: 400, Code: "oidc_code"}},
 		"a bad token":  {func(b *oidctest.Behaviour) { b.Token = func(c map[string]any) { c["nonce"] = "x" } }, answer{Status: 502, Code: "oidc_token"}},
 		"userinfo":     {func(b *oidctest.Behaviour) { b.UserInfo = map[string]any{"sub": "x"} }, answer{Status: 502, Code: "oidc_userinfo"}},
+		"no userinfo":  {func(b *oidctest.Behaviour) { b.Handlers = map[string]http.HandlerFunc{"/userinfo": answering(401, "")} }, answer{Status: 502, Code: "oidc_answer"}},
+		"busy":         {func(b *oidctest.Behaviour) { b.Handlers = map[string]http.HandlerFunc{"/userinfo": answering(429, "")} }, answer{Status: 503, Code: "oidc_unavailable"}},
 		"no answer":    {func(b *oidctest.Behaviour) { b.Handlers = map[string]http.HandlerFunc{"/token": answering(302, "")} }, answer{Status: 502, Code: "oidc_answer"}},
 		"down":         {func(b *oidctest.Behaviour) { b.Handlers = map[string]http.HandlerFunc{"/token": answering(503, "")} }, answer{Status: 503, Code: "oidc_unavailable"}},
 		"too much": {func(b *oidctest.Behaviour) {

@@ -77,7 +77,7 @@ func checkProviderLimitAnswers(h *harness) {
 		"invalid_request": {tokenAnswer(400, `{"error":"invalid_request"}`), answer{Status: 502, Code: "oidc_answer"}},
 		"no error's name": {tokenAnswer(400, `{}`), answer{Status: 502, Code: "oidc_answer"}},
 		"414":             {tokenAnswer(414, ""), answer{Status: 502, Code: "oidc_answer"}},
-		"429":             {tokenAnswer(429, ""), answer{Status: 502, Code: "oidc_answer"}},
+		"429":             {tokenAnswer(429, ""), answer{Status: 503, Code: "oidc_unavailable"}},
 		"500":             {tokenAnswer(500, ""), answer{Status: 503, Code: "oidc_unavailable"}},
 		"no JSON":         {tokenAnswer(200, "<"), answer{Status: 502, Code: "oidc_answer"}},
 		"no ID token":     {tokenAnswer(200, `{"access_token":"x","token_type":"Bearer"}`), answer{Status: 502, Code: "oidc_answer"}},
