@@ -69,15 +69,20 @@ func (o returnOrigins) target(c *fiber.Ctx) string {
 	if !o[origin] || !ownpath.Stays(path) {
 		return ""
 	}
-	return rd
+	return origin + path
 }
 
-// splitOrigin returns the origin of an absolute address, byte by byte as it stands there, and the rest; both are "" if it is none.
+// splitOrigin returns the origin of an absolute address, byte by byte as it stands there, and the rest; both are "" if it is none. An
+// address that is an origin alone has the path "/". What may follow a host in place of a path, such as a query, stays with the
+// origin, which is then none that is listed.
 func splitOrigin(address string) (origin, path string) {
 	scheme, rest, ok := strings.Cut(address, "://")
-	slash := strings.IndexByte(rest, '/')
-	if !ok || slash < 0 {
+	if !ok {
 		return "", ""
+	}
+	slash := strings.IndexByte(rest, '/')
+	if slash < 0 {
+		return address, "/"
 	}
 	n := len(scheme) + len("://") + slash
 	return address[:n], address[n:]
@@ -203,7 +208,7 @@ func (l *loginPage) admit(address string) string {
 	case origin == l.origin:
 		return path
 	case l.returns[origin]:
-		return address
+		return origin + path
 	default:
 		return ""
 	}

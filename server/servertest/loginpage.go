@@ -167,7 +167,7 @@ func checkReturnAddress(h *harness) {
 		{"javascript", "app.example", "/x", ""},
 		{"https://app.example/x?", "evil.example", "/x", "https://app.example/x?://evil.example/x"},
 
-		{"https", "app.example", "", ""},
+		{"https", "app.example", "", ""}, // a proxy's request has a path
 		{"https", "app.example", "x", ""},
 		{"https", "app.example", "*", ""},
 		{"https", "app.example", ".evil.example/", ""},
@@ -212,7 +212,8 @@ func checkReturnAddress(h *harness) {
 
 func checkOriginalURL(h *harness) {
 	for text, want := range map[string]string{
-		"https://app.example/x?y=z": "https://app.example/x?y=z", "https://login.example/x": "/x", "https://evil.example/x": "", "https://app.example": "",
+		"https://app.example/x?y=z": "https://app.example/x?y=z", "https://login.example/x": "/x", "https://evil.example/x": "", "https://app.example": "https://app.example/",
+		"https://login.example": "/", "https://app.example?x": "", "https://app.example#": "", "https://app.example:443": "", `https://app.example\`: "",
 		"//app.example/x": "", "/x": "", "https:app.example/x": "", `https:\\app.example/x`: "", "https:/app.example/x": "", "https:///app.example/x": "", "https://u@app.example/x": "",
 		"https://app.example//x": "", "data:text/html,x": "", "javascript:alert(1)//app.example/": "",
 	} {

@@ -83,6 +83,7 @@ func checkSignInReturn(h *harness) {
 	}
 	for rd, want := range map[string]string{
 		"/x?y=z&a=%20;b": "/x?y=z&a=%20;b", "/": "/", "/<\"'>": "/<\"'>", "https://app.example/x?y": "https://app.example/x?y", "https://app.example:8443/": "https://app.example:8443/",
+		"https://app.example": "https://app.example/", "https://app.example:8443": "https://app.example:8443/", "http://localhost:5173": "http://localhost:5173/",
 		"http://localhost:5173/x": "http://localhost:5173/x", "/?next=//evil.example": "/?next=//evil.example",
 	} {
 		assert.Equal(h, want, returned("rd="+url.QueryEscape(rd)), rd)
@@ -90,10 +91,19 @@ func checkSignInReturn(h *harness) {
 	for _, rd := range []string{
 		"", "x", "//evil.example", `/\evil.example`, "/%2fevil.example", "/%5cevil.example", "/%252fevil.example", "/%09/evil.example", "/x//y",
 		`\evil.example`, "/x#y", "/a b", "/ü", "/\x00",
-		"/%0d%0ax", "https://evil.example/x", "https://app.example", "https://app.example.evil.example/", "https://app.example@evil.example/",
+		"/%0d%0ax", "https://evil.example/x", "https://app.example.evil.example/", "https://app.example@evil.example/",
 		"https://APP.example/x", "https://app.example//x",
 		"http://app.example/x", "http://plain.example/x", "javascript:alert(1)", "javascript://app.example/%0aalert(1)", "data:text/html,x",
 		"https:app.example/x", " https://app.example/x",
+		// Neighbours of a listed origin without a path.
+		"https://app.example?", "https://app.example?x=/y", "https://app.example#", "https://app.example#/x", `https://app.example\`,
+		`https://app.example\@evil.example`, `https://app.example\.evil.example/`, "https://app.example:443", "https://app.example:8444", "https://app.example:",
+		"https://app.example:80@evil.example", "https://app.example@evil.example", "https://app.example:8443@evil.example", "https://u@app.example",
+		"https://u:p@app.example", "https://@app.example", "https://app.example.", "https://app.example.evil.example", "https://app.exampl", "https://app.examplee",
+		"https://app.example%2f", "https://app.example%00", "https://app.example%20", "https://app.example\n", "https://app.example\t", "https://app.example ",
+		"https://app.example;x", "https://app.example,https://evil.example", "https://evil.example", "https://evil.example#app.example", "https://evil.example?https://app.example",
+		"http://app.example", "http://plain.example", "HTTPS://app.example", "https:app.example", "https:/app.example", "https:///app.example", "https://",
+		"://app.example", "//app.example", "app.example", "javascript://app.example",
 		"?rd=/x", "/" + strings.Repeat("x", 3000),
 	} {
 		assert.Equal(h, "/auth/devices", returned("rd="+url.QueryEscape(rd)), rd)
