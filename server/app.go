@@ -30,7 +30,8 @@ type Server struct {
 	traits         login.Traits      // of mode
 	keys           *login.Keys       // of the admin listener; nil: none
 	origins        map[string]string // the trusted origins, each mapped to itself
-	base           *baseHeaders
+	base           *baseHeaders      // of the public listener
+	adminBase      *baseHeaders      // of the admin listener
 	remember       time.Duration
 	reauth         time.Duration
 	audit          *audit
@@ -78,18 +79,19 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		manager:  manager,
-		proxies:  cfg.TrustedProxies,
-		mode:     cfg.Login,
-		traits:   cfg.Login.Traits(),
-		keys:     cfg.AdminKeys,
-		origins:  setOf(cfg.TrustedOrigins),
-		base:     newBaseHeaders(len(cfg.TrustedOrigins) > 0),
-		remember: cfg.RememberTTL,
-		reauth:   cfg.ReauthWithin,
-		audit:    newAudit(cfg.Logger, manager.Now, counts),
-		metrics:  counts,
-		log:      cfg.Logger,
+		manager:   manager,
+		proxies:   cfg.TrustedProxies,
+		mode:      cfg.Login,
+		traits:    cfg.Login.Traits(),
+		keys:      cfg.AdminKeys,
+		origins:   setOf(cfg.TrustedOrigins),
+		base:      newBaseHeaders(len(cfg.TrustedOrigins) > 0, cfg.OIDC != nil && cfg.OIDC.Secure()),
+		remember:  cfg.RememberTTL,
+		reauth:    cfg.ReauthWithin,
+		audit:     newAudit(cfg.Logger, manager.Now, counts),
+		metrics:   counts,
+		adminBase: newBaseHeaders(len(cfg.TrustedOrigins) > 0, false),
+		log:       cfg.Logger,
 
 		loginPage: newLoginPage(cfg),
 		returns:   newReturnOrigins(cfg),
@@ -138,14 +140,14 @@ func (s *Server) makeApps(cfg Config) error {
 	if s.requests, err = newRequests(s.public); err != nil {
 		return err
 	}
-	s.prepare(s.public, s.cors(s.public.Handler()), s.requests)
+	s.prepare(s.public, s.base, s.cors(s.public.Handler()), s.requests)
 	shown, err := s.gatherer(cfg.Collectors)
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	s.admin = s.newApp(cfg.MaxHeader)
 	s.adminRoutes(shown)
-	s.prepare(s.admin, s.admin.Handler(), nil)
+	s.prepare(s.admin, s.adminBase, s.admin.Handler(), nil)
 	return nil
 }
 
@@ -208,9 +210,9 @@ func (s *Server) newApp(maxHeader int) *fiber.App {
 }
 
 // prepare sets what Fiber's configuration does not reach, and wraps the application's handler. A nil counted counts nothing.
-func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, counted *requests) {
+func (s *Server) prepare(app *fiber.App, base *baseHeaders, handler fasthttp.RequestHandler, counted *requests) {
 	srv := app.Server()
-	answer := func(ctx *fasthttp.RequestCtx) { s.serve(ctx, handler, counted) }
+	answer := func(ctx *fasthttp.RequestCtx) { s.serve(ctx, base, handler, counted) }
 	if s.access != nil {
 		answer = s.access.around(answer)
 	}
@@ -219,7 +221,7 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, counte
 		conn.Reclaim(ctx)
 	}
 	srv.HeaderReceived = headerReceived
-	srv.ErrorHandler = s.unreadable(srv.ErrorHandler, counted)
+	srv.ErrorHandler = s.unreadable(srv.ErrorHandler, base, counted)
 	// Otherwise an unparsable request is logged, and answered, with its bytes: the cookie included.
 	srv.SecureErrorLogMessage = true
 	srv.CloseOnShutdown = true
@@ -227,13 +229,13 @@ func (s *Server) prepare(app *fiber.App, handler fasthttp.RequestHandler, counte
 
 // serve is the entry of an application: it recovers panics, sends methods that Fiber does not know to where any wrong method
 // is refused, and begins every response with the headers that all responses have.
-func (s *Server) serve(ctx *fasthttp.RequestCtx, app fasthttp.RequestHandler, counted *requests) {
+func (s *Server) serve(ctx *fasthttp.RequestCtx, base *baseHeaders, app fasthttp.RequestHandler, counted *requests) {
 	req := counted.begin(ctx)
 	if s.trace != nil && counted != nil {
 		s.beginTrace(ctx, req)
 	}
-	defer s.recover(ctx, req)
-	s.base.begin(ctx)
+	defer s.recover(ctx, base, req)
+	base.begin(ctx)
 	if !knownMethod(ctx.Method()) {
 		ctx.Request.Header.SetMethod(fasthttp.MethodTrace)
 	}
@@ -256,7 +258,7 @@ func (s *Server) finish(ctx *fasthttp.RequestCtx, req countedRequest) {
 }
 
 // recover answers 500 for a panic. The panic's value is not logged, because it may contain anything, a cookie included.
-func (s *Server) recover(ctx *fasthttp.RequestCtx, req countedRequest) {
+func (s *Server) recover(ctx *fasthttp.RequestCtx, base *baseHeaders, req countedRequest) {
 	v := recover()
 	if v == nil {
 		return
@@ -266,7 +268,7 @@ func (s *Server) recover(ctx *fasthttp.RequestCtx, req countedRequest) {
 		attrs = append(attrs, slog.Any("panic", err))
 	}
 	s.audit.Log(slog.LevelError, eventPanic, "panic in a handler", attrs...)
-	s.base.begin(ctx)
+	base.begin(ctx)
 	writeProblem(ctx, problemInternal)
 	s.finish(ctx, req)
 }

@@ -9,8 +9,9 @@ import "github.com/valyala/fasthttp"
 // because each is looked for among the others and searched for line breaks.
 type baseHeaders struct{ http, https fasthttp.ResponseHeader }
 
-// newBaseHeaders prepares the headers. cors: an answer also depends on the Origin.
-func newBaseHeaders(cors bool) *baseHeaders {
+// newBaseHeaders prepares the headers. cors: an answer also depends on the Origin. https: browsers reach this server by https, although
+// TLS may end at a proxy.
+func newBaseHeaders(cors, https bool) *baseHeaders {
 	vary := fasthttp.HeaderCookie
 	if cors {
 		vary += ", " + fasthttp.HeaderOrigin
@@ -24,9 +25,13 @@ func newBaseHeaders(cors bool) *baseHeaders {
 		h.Set(fasthttp.HeaderReferrerPolicy, "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	}
-	// Two years, as the HSTS preload lists require (RFC 6797). The header is set only where TLS ends here: browsers ignore it
-	// over plain http, and behind a proxy it is up to the proxy to promise.
-	b.https.Set(fasthttp.HeaderStrictTransportSecurity, "max-age=63072000")
+	// Two years, as the HSTS preload lists require (RFC 6797). The header is set where browsers are known to come by https: where
+	// TLS ends here, and where --oidc-external-url says so. Elsewhere browsers may come over plain http, and ignore it, or TLS ends
+	// at a proxy, which then may promise it.
+	const name, twoYears = fasthttp.HeaderStrictTransportSecurity, "max-age=63072000"
+	if b.https.Set(name, twoYears); https {
+		b.http.Set(name, twoYears)
+	}
 	return b
 }
 

@@ -140,9 +140,9 @@ func dropTrailers(h *fasthttp.RequestHeader) bool {
 }
 
 // unreadable returns fasthttp's ErrorHandler: it answers a request that could not be read. handler chooses the answer.
-func (s *Server) unreadable(handler func(*fasthttp.RequestCtx, error), counted *requests) func(*fasthttp.RequestCtx, error) {
+func (s *Server) unreadable(handler func(*fasthttp.RequestCtx, error), base *baseHeaders, counted *requests) func(*fasthttp.RequestCtx, error) {
 	return func(ctx *fasthttp.RequestCtx, err error) {
-		s.base.begin(ctx)
+		base.begin(ctx)
 		if counted != nil { // the public listener
 			s.allowOrigin(ctx) // nothing, if the header could not be read
 		}

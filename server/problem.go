@@ -92,7 +92,11 @@ func (s *Server) writeError(c *fiber.Ctx, err error) error {
 			s.audit.StoreFailed(s.client(ctx), err)
 		}
 		if p.Status >= fiber.StatusInternalServerError { // a refused login may still clear a dead cookie
-			s.base.begin(ctx)
+			base := s.base
+			if c.App() == s.admin {
+				base = s.adminBase
+			}
+			base.begin(ctx)
 		}
 	}
 	writeProblem(ctx, p)

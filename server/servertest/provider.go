@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
@@ -37,6 +38,7 @@ var providerRules = []rule{
 	{name: "an address whose logins fail, whatever the provider answers", unserved: true, check: checkProviderLimitAnswers},
 	{name: "failures that are not of an address", unserved: true, check: checkProviderLimitOthers},
 	{name: "a login that was throttled goes on", unserved: true, check: checkProviderThrottledLogin},
+	{name: "HSTS where browsers come by https", unserved: true, check: checkProviderHSTS},
 	{name: "routes of other modes", transport: true, check: checkNoProvider},
 }
 
@@ -302,4 +304,26 @@ func checkProviderRevokedMeanwhile(h *harness) {
 	resp = b.get(b.authorize(resp.Header.Get("Location")))
 	assert.Equal(h, answer{Status: 401, Code: "login_revoked"}, h.Answer(resp), "the user was known this time")
 	assert.Empty(h, b.session())
+}
+
+// CSR-06: the server knows by --oidc-external-url whether browsers come by https, also where TLS ends at a proxy.
+func checkProviderHSTS(h *harness) {
+	const name = "Strict-Transport-Security"
+	for external, want := range map[string][]string{"https://auth.example": {"max-age=63072000"}, "https://localhost": {"max-age=63072000"}, externalURL: nil} {
+		h.serveProvider(func(o *oidc.Options) { o.ExternalURL = external }, nil)
+		for _, resp := range []response{
+			h.Get("/auth/me"), h.Get("/auth/verify"), h.Get("/auth/login", asBrowser), h.Get("/elsewhere"), h.Get("/auth/oidc/callback"), h.Do("POST", "/auth/me"),
+		} {
+			assert.Equal(h, want, resp.Header[name], "%s: %d", external, resp.Status)
+		}
+		h.Store.Failing(coatcheck.ErrUnavailable)
+		failed, ofAdmin := h.Get("/auth/me", h.Cookie(madeUp())), h.adminDo("GET", "/admin/users/ann/sessions")
+		h.Store.Failing(nil)
+		assert.Equal(h, 503, failed.Status)
+		assert.Equal(h, want, failed.Header[name], external)
+		assert.Equal(h, 503, ofAdmin.Status)
+		for _, resp := range []response{ofAdmin, h.adminDo("GET", "/healthz"), h.adminDo("GET", "/elsewhere")} {
+			assert.NotContains(h, resp.Header, name, "the admin listener is another address")
+		}
+	}
 }
