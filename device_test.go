@@ -330,3 +330,35 @@ func TestProofRenews(t *testing.T) {
 	w.clock.Step(boundTTL)
 	assert.Equal(t, "u", w.user(token))
 }
+
+// What docs/device-bound.md says of a thief who binds the session first: the user is signed out a grace after the thief used the bound
+// token, and the user's next login ends the thief's session only until the thief has renewed it.
+func TestThiefWhoBindsFirst(t *testing.T) {
+	for name, tt := range map[string]struct {
+		renewals, live int
+	}{"not renewed": {0, 1}, "renewed": {1, 2}, "renewed twice": {2, 2}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			users, c := w.offered("u")
+			a, err := w.bind(users, aKey, c)
+			require.NoError(t, err)
+			_, err = w.bind(users, anotherKey, c)
+			require.ErrorIs(t, err, coatcheck.ErrBound, "the browser comes too late")
+			assert.Equal(t, "u", w.user(users), "the thief has not used the session")
+			thiefs := a.token
+			w.use(thiefs)
+			assert.Equal(t, "u", w.user(users), "the grace")
+			w.clock.Step(grace + time.Millisecond)
+			assert.Empty(t, w.user(users), "the user is signed out, long before the token is too old")
+			for range tt.renewals {
+				w.clock.Step(boundTTL - time.Minute)
+				thiefs = w.prove(thiefs, thiefs).token
+				w.use(thiefs)
+			}
+			again := w.do(users, authenticate("u"))
+			assert.Equal(t, "u", w.user(again.token))
+			assert.Equal(t, tt.live, w.data.live(w.clock.Now()))
+			assert.Equal(t, tt.renewals > 0, w.user(thiefs) == "u")
+		})
+	}
+}
