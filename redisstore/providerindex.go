@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"fmt"
 	"time"
@@ -27,33 +26,57 @@ func (s *Store) ProviderIndex() *ProviderIndex { return &ProviderIndex{store: s}
 
 // Add notes a session of ours, and reports whether the provider's session had been ended before.
 func (x *ProviderIndex) Add(ctx context.Context, session [16]byte, entry string, now, until time.Time) (ended bool, err error) {
-	reply, err := x.run(ctx, "provider session: add", addEntryScript, kindProviderSession, session, []string{millis(now), millis(until), entry})
+	reply, err := x.run(ctx, x.sessionKey(session), operation{
+		name: "provider session: add", script: addEntryScript, args: []string{millis(now), millis(until), entry}, durable: true,
+	})
 	return len(reply) == 1 && reply[0] == "ended", err
 }
 
 // End notes that the provider's session has ended, and returns its entries.
 func (x *ProviderIndex) End(ctx context.Context, session [16]byte, now, until time.Time) (entries []string, err error) {
-	return x.run(ctx, "provider session: end", endEntriesScript, kindProviderSession, session, []string{millis(now), millis(until)})
+	return x.run(ctx, x.sessionKey(session), operation{
+		name: "provider session: end", script: endEntriesScript, args: []string{millis(now), millis(until)}, durable: true,
+	})
 }
 
-// Once reports whether a token is taken for the first time.
-func (x *ProviderIndex) Once(ctx context.Context, token [16]byte, _, until time.Time) (first bool, err error) {
-	reply, err := x.run(ctx, "logout token", takeTokenScript, kindProviderToken, token, []string{rand.Text(), millis(until)})
-	return len(reply) == 1 && reply[0] == "first", err
+// Begin begins an attempt at a token's work. It does not wait for replicas, because the work does.
+func (x *ProviderIndex) Begin(ctx context.Context, token [16]byte, attempt string, _, until time.Time) (done, busy bool, err error) {
+	reply, err := x.run(ctx, x.tokenKey(token), operation{
+		name: "logout token: begin", script: beginTokenScript, args: []string{attempt, millis(until)},
+	})
+	return len(reply) == 1 && reply[0] == "done", len(reply) == 1 && reply[0] == "busy", err
 }
 
-// Forget takes Once back.
-func (x *ProviderIndex) Forget(ctx context.Context, token [16]byte) error {
-	_, err := x.run(ctx, "logout token", resetScript, kindProviderToken, token, nil)
+// Done notes that the token's work is done.
+func (x *ProviderIndex) Done(ctx context.Context, token [16]byte, attempt string, _, until time.Time) error {
+	_, err := x.run(ctx, x.tokenKey(token), operation{
+		name: "logout token: done", script: doneTokenScript, args: []string{attempt, millis(until)}, durable: true,
+	})
 	return err
 }
 
-func (x *ProviderIndex) run(ctx context.Context, name string, s *script, kind string, digest [16]byte, args []string) ([]string, error) {
+// Forget takes back what this attempt has noted. It does not wait for replicas: the token is free for the next attempt, or will be when
+// this one's time is over.
+func (x *ProviderIndex) Forget(ctx context.Context, token [16]byte, attempt string) error {
+	_, err := x.run(ctx, x.tokenKey(token), operation{name: "logout token: forget", script: forgetTokenScript, args: []string{attempt}})
+	return err
+}
+
+func (x *ProviderIndex) sessionKey(session [16]byte) string {
+	return x.key(kindProviderSession, session)
+}
+func (x *ProviderIndex) tokenKey(token [16]byte) string { return x.key(kindProviderToken, token) }
+
+func (x *ProviderIndex) key(kind string, digest [16]byte) string {
+	return x.store.key(coatcheck.Tag(digest[:4]), kind, base64.RawURLEncoding.EncodeToString(digest[:]))
+}
+
+func (x *ProviderIndex) run(ctx context.Context, key string, op operation) ([]string, error) {
 	if err := x.store.usable(); err != nil {
 		return nil, err
 	}
-	key := x.store.key(coatcheck.Tag(digest[:4]), kind, base64.RawURLEncoding.EncodeToString(digest[:]))
-	reply, err := x.store.run(ctx, operation{name: name, script: s, keys: []string{key}, args: args, touches: none, durable: true})
+	op.keys, op.touches = []string{key}, none
+	reply, err := x.store.run(ctx, op)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +84,7 @@ func (x *ProviderIndex) run(ctx context.Context, name string, s *script, kind st
 	for i := range reply {
 		text, err := reply[i].ToString()
 		if err != nil {
-			return nil, fmt.Errorf("redisstore: %s: %w: the script's answer: %w", name, coatcheck.ErrUnavailable, err)
+			return nil, fmt.Errorf("redisstore: %s: %w: the script's answer: %w", op.name, coatcheck.ErrUnavailable, err)
 		}
 		texts = append(texts, text)
 	}
@@ -98,8 +121,27 @@ end
 return entries
 `)
 
-// KEYS token; ARGV a text of this call's own, until when the token is remembered. Called again it answers the same.
-var takeTokenScript = newBare(`
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PXAT', ARGV[2]) then return {'first'} end
-return {redis.call('GET', KEYS[1]) == ARGV[1] and 'first' or 'again'}
+// KEYS token; ARGV a text of this attempt's own, until when the attempt may take. Called again it answers the same. A token whose work
+// is done has the text of the attempt that did it, and "done " before it.
+var beginTokenScript = newBare(`
+local v = redis.call('GET', KEYS[1])
+if v and v:sub(1, 5) == 'done ' then return {'done'} end
+if v and v ~= ARGV[1] then return {'busy'} end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[2])
+return {'begun'}
+`)
+
+// KEYS token; ARGV a text of this attempt's own, until when the token is remembered.
+var doneTokenScript = newBare(`
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], 'done ' .. ARGV[1], 'PXAT', ARGV[2])
+return {'ok'}
+`)
+
+// KEYS token; ARGV a text of this attempt's own. What another attempt has noted stays: Redis may run this long after it was sent.
+var forgetTokenScript = newBare(`
+local v = redis.call('GET', KEYS[1])
+if v == ARGV[1] or v == 'done ' .. ARGV[1] then redis.call('DEL', KEYS[1]) end
+return {'ok'}
 `)

@@ -46,16 +46,29 @@ func TestProviderIndex(t *testing.T) {
 			}
 			assert.LessOrEqual(t, len(end(many, now)), oidc.MaxEntries)
 
-			token := digest()
-			once := func() bool {
-				first, err := x.Once(ctx, token, now, now.Add(5*time.Minute))
+			token, until := digest(), now.Add(5*time.Minute)
+			begin := func(attempt string) (done, busy bool) {
+				done, busy, err := x.Begin(ctx, token, attempt, now, until)
 				require.NoError(t, err)
-				return first
+				return done, busy
 			}
-			assert.True(t, once())
-			assert.False(t, once())
-			require.NoError(t, x.Forget(ctx, token))
-			assert.True(t, once())
+			state := func(done, busy bool) string { return map[bool]string{done: "done", busy: "busy"}[true] }
+			assert.Empty(t, state(begin("one")))
+			assert.Empty(t, state(begin("one")), "an answer that was lost is asked for again")
+			assert.Equal(t, "busy", state(begin("two")))
+			require.NoError(t, x.Forget(ctx, token, "two"))
+			assert.Equal(t, "busy", state(begin("two")), "an attempt forgets only what it has noted itself")
+			require.NoError(t, x.Forget(ctx, token, "one"))
+			assert.Empty(t, state(begin("two")))
+			require.NoError(t, x.Done(ctx, token, "two", now, until))
+			require.NoError(t, x.Forget(ctx, token, "one"))
+			assert.Equal(t, "done", state(begin("two")))
+			assert.Equal(t, "done", state(begin("three")))
+			require.NoError(t, x.Forget(ctx, token, "two"))
+			assert.Empty(t, state(begin("three")), "it was noted, and the note was not acknowledged")
+			token, until = digest(), now // the node of the first attempt has died
+			assert.Empty(t, state(begin("one")))
+			assert.Empty(t, state(begin("two")))
 		})
 	}
 }

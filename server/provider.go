@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	_ "embed" // the page's files
 	"encoding/json"
 	"errors"
@@ -31,6 +32,13 @@ const providerValue = "oidc"
 // endedFor is for how long a provider's session counts as ended. A login with it that is on its way is refused meanwhile; the
 // provider begins no other with it.
 const endedFor = oidc.CookieLife
+
+// attemptLife is for how long another attempt with the same logout token is told to try again, if a node dies at the work: longer than
+// the work may take. Without it a copy of the token could come between the work and its end, and end a login that began after it.
+const attemptLife = 10 * time.Second
+
+// errBusyToken means that another request with the same logout token is being answered.
+var errBusyToken = errors.New("another request with this logout token is being answered")
 
 // providerProblems are the answers to the ways in which a login fails at the provider.
 var providerProblems = map[oidc.Kind]*problem{
@@ -298,17 +306,24 @@ func (s *Server) endAtProvidersWord(ctx context.Context, c *fiber.Ctx) (ended in
 	if err != nil {
 		return 0, "", err
 	}
-	now := s.manager.Now()
-	first, err := s.providerIndex.Once(ctx, out.ID, now, now.Add(oidc.LogoutLife))
-	if err == nil && !first {
+	now, attempt := s.manager.Now(), rand.Text()
+	done, busy, err := s.providerIndex.Begin(ctx, out.ID, attempt, now, now.Add(attemptLife))
+	switch {
+	case err == nil && done:
 		return 0, "", &oidc.Failure{Kind: oidc.BadLogout}
+	case err == nil && busy:
+		return 0, "", errBusyToken
+	}
+	if err == nil {
+		ended, err = s.endProviderSessions(ctx, out, now)
+	}
+	if err == nil {
+		err = s.providerIndex.Done(ctx, out.ID, attempt, now, now.Add(oidc.LogoutLife))
 	}
 	if err != nil {
-		return 0, "", err
-	}
-	if ended, err = s.endProviderSessions(ctx, out, now); err != nil {
-		// The provider may try again with the same token.
-		err = errors.Join(err, s.providerIndex.Forget(ctx, out.ID))
+		// The provider may try again with the same token. An error does not mean that nothing was noted: what the store was too slow
+		// to answer it may still do. If it cannot forget either, the attempt is over in attemptLife.
+		err = errors.Join(err, s.providerIndex.Forget(ctx, out.ID, attempt))
 	}
 	return ended, out.User, err
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Index knows which sessions began with which session of the provider, so that a logout that the provider reports reaches
-// the sessions of every node; and which logout tokens were taken. Session and token are digests. The signatures hold standard
+// the sessions of every node; and of which logout tokens the work is done. Session and token are digests. The signatures hold standard
 // types only, so that a store can have an Index without importing this package. Each method is atomic. Safe for concurrent use.
 type Index interface {
 	// Add notes a session of ours, until it can live no longer, and reports whether the provider's had been ended before. An entry
@@ -18,10 +18,13 @@ type Index interface {
 	// End notes that the provider's session has ended, until the given time, and returns its entries. They stay, so that a logout
 	// whose work failed finds them again.
 	End(ctx context.Context, session [16]byte, now, until time.Time) (entries []string, err error)
-	// Once reports whether a token is taken for the first time, and notes it until the given time.
-	Once(ctx context.Context, token [16]byte, now, until time.Time) (first bool, err error)
-	// Forget takes Once back, for a token whose work could not be done.
-	Forget(ctx context.Context, token [16]byte) error
+	// Begin begins an attempt at a logout token's work, which may take until the given time, unless the work is done already or another
+	// attempt is busy with it. An attempt has a text of its own, not empty; with the same text Begin can be called again.
+	Begin(ctx context.Context, token [16]byte, attempt string, now, until time.Time) (done, busy bool, err error)
+	// Done notes, until the given time, that the token's work is done.
+	Done(ctx context.Context, token [16]byte, attempt string, now, until time.Time) error
+	// Forget takes back what this attempt has noted, Done included, so that the token can be tried again at once.
+	Forget(ctx context.Context, token [16]byte, attempt string) error
 }
 
 // MaxEntries is how many sessions of ours one session of the provider has at most; beyond it the oldest is forgotten.
@@ -31,7 +34,7 @@ const MaxEntries = 256
 type MemoryIndex struct {
 	mu       sync.Mutex
 	sessions map[[16]byte]*sessionEntries // guarded by mu
-	tokens   map[[16]byte]time.Time       // guarded by mu: when each may be forgotten
+	tokens   map[[16]byte]tokenAttempt    // guarded by mu
 	swept    time.Time                    // guarded by mu
 }
 
@@ -41,9 +44,16 @@ type sessionEntries struct {
 	endedUntil time.Time // zero: not ended
 }
 
+// tokenAttempt is the last attempt at a token's work.
+type tokenAttempt struct {
+	name  string
+	done  bool
+	until time.Time // when it may be forgotten
+}
+
 // NewMemoryIndex returns an empty index.
 func NewMemoryIndex() *MemoryIndex {
-	return &MemoryIndex{sessions: make(map[[16]byte]*sessionEntries), tokens: make(map[[16]byte]time.Time)}
+	return &MemoryIndex{sessions: make(map[[16]byte]*sessionEntries), tokens: make(map[[16]byte]tokenAttempt)}
 }
 
 // sweepEvery is how often what has expired is looked for.
@@ -60,8 +70,8 @@ func (m *MemoryIndex) sweep(now time.Time) {
 			delete(m.sessions, id)
 		}
 	}
-	for id, until := range m.tokens {
-		if !now.Before(until) {
+	for id, a := range m.tokens {
+		if !now.Before(a.until) {
 			delete(m.tokens, id)
 		}
 	}
@@ -105,22 +115,32 @@ func (m *MemoryIndex) End(_ context.Context, session [16]byte, now, until time.T
 	return slices.Clone(s.entries), nil
 }
 
-// Once implements Index. It returns no error.
-func (m *MemoryIndex) Once(_ context.Context, token [16]byte, now, until time.Time) (bool, error) {
+// Begin implements Index. It returns no error.
+func (m *MemoryIndex) Begin(_ context.Context, token [16]byte, name string, now, until time.Time) (done, busy bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweep(now)
-	if taken, ok := m.tokens[token]; ok && now.Before(taken) {
-		return false, nil
+	if a, ok := m.tokens[token]; ok && now.Before(a.until) && (a.done || a.name != name) {
+		return a.done, !a.done, nil
 	}
-	m.tokens[token] = until
-	return true, nil
+	m.tokens[token] = tokenAttempt{name: name, until: until}
+	return false, false, nil
+}
+
+// Done implements Index. It returns no error.
+func (m *MemoryIndex) Done(_ context.Context, token [16]byte, name string, _, until time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tokens[token] = tokenAttempt{name: name, done: true, until: until}
+	return nil
 }
 
 // Forget implements Index. It returns no error.
-func (m *MemoryIndex) Forget(_ context.Context, token [16]byte) error {
+func (m *MemoryIndex) Forget(_ context.Context, token [16]byte, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.tokens, token)
+	if m.tokens[token].name == name {
+		delete(m.tokens, token)
+	}
 	return nil
 }
