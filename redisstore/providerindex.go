@@ -24,10 +24,11 @@ type ProviderIndex struct{ store *Store }
 // ProviderIndex returns the index.
 func (s *Store) ProviderIndex() *ProviderIndex { return &ProviderIndex{store: s} }
 
-// Add notes a session of ours, and reports whether the provider's session had been ended before.
+// Add notes a session of ours, and reports whether the provider's session had been ended before. As a login, it does not wait for
+// replicas.
 func (x *ProviderIndex) Add(ctx context.Context, session [16]byte, entry string, now, until time.Time) (ended bool, err error) {
 	reply, err := x.run(ctx, x.sessionKey(session), operation{
-		name: "provider session: add", script: addEntryScript, args: []string{millis(now), millis(until), entry}, durable: true,
+		name: "provider session: add", script: addEntryScript, args: []string{millis(now), millis(until), entry},
 	})
 	return len(reply) == 1 && reply[0] == "ended", err
 }

@@ -2,12 +2,14 @@ package redisstore_test
 
 import (
 	"crypto/rand"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 	"github.com/coatcheck/coatcheck/server/oidc"
@@ -71,4 +73,53 @@ func TestProviderIndex(t *testing.T) {
 			assert.Empty(t, state(begin("two")))
 		})
 	}
+}
+
+// A provider's logout works although Redis' memory is full, and so does the ending of all of a user's sessions who has none.
+func TestProviderLogoutOnFullMemory(t *testing.T) {
+	t.Parallel()
+	ctx, now, server := t.Context(), time.Now(), redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL()})
+	newcomer := session(t, "ada")
+	x, session, token := s.ProviderIndex(), [16]byte{1}, [16]byte{2}
+	_, err := x.Add(ctx, session, "entry", now, now.Add(time.Hour))
+	require.NoError(t, err)
+	server.Must("CONFIG", "SET", "maxmemory", "1")
+	require.ErrorIs(t, begin(s, newcomer), coatcheck.ErrUnavailable)
+
+	done, busy, err := x.Begin(ctx, token, "one", now, now.Add(time.Minute))
+	require.NoError(t, err)
+	assert.False(t, done || busy)
+	entries, err := x.End(ctx, session, now, now.Add(time.Hour))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"entry"}, entries)
+	_, err = x.End(ctx, [16]byte{3}, now, now.Add(time.Hour))
+	require.NoError(t, err, "a session that nobody has")
+	require.NoError(t, endUser(s, "nobody", coatcheck.Key{}))
+	require.NoError(t, x.Done(ctx, token, "one", now, now.Add(time.Minute)))
+	done, _, err = x.Begin(ctx, token, "two", now, now.Add(time.Minute))
+	require.NoError(t, err)
+	assert.True(t, done)
+	require.NoError(t, x.Forget(ctx, token, "one"))
+}
+
+// With WaitReplicas a login at a provider goes on while the replica is away, and only a logout waits.
+func TestProviderIndexAndReplicas(t *testing.T) {
+	t.Parallel()
+	ctx, now := t.Context(), time.Now()
+	primary, replica := redistest.StartReplicated(t)
+	s := opened(t, redisstore.Options{URL: primary.URL(), WaitReplicas: 1})
+	x, session, token := s.ProviderIndex(), [16]byte{1}, [16]byte{2}
+	replica.Signal(syscall.SIGSTOP)
+	defer replica.Signal(syscall.SIGCONT)
+	unacknowledged(t, s, func(*redisstore.Store) error {
+		_, err := x.End(ctx, session, now, now.Add(time.Hour))
+		return err
+	})
+	unacknowledged(t, s, func(*redisstore.Store) error { return x.Done(ctx, token, "one", now, now.Add(time.Hour)) })
+	_, err := x.Add(ctx, [16]byte{3}, "entry", now, now.Add(time.Hour))
+	require.NoError(t, err)
+	require.NoError(t, x.Forget(ctx, token, "one"))
+	_, _, err = x.Begin(ctx, token, "two", now, now.Add(time.Hour))
+	require.NoError(t, err)
 }

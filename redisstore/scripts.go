@@ -178,7 +178,10 @@ for i, key in ipairs(keys) do
   end
 end
 keepIndex(KEYS[1])
-if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'PXAT', ARGV[5]) end
+if ARGV[4] ~= '' then
+  redis.call('DEL', KEYS[3])
+  redis.call('SET', KEYS[3], ARGV[4], 'PXAT', ARGV[5])
+end
 return answer(KEYS[2], {'ok', ended})
 `)
 
