@@ -206,3 +206,10 @@ func (t *Topology) Update(views ...[2]string) (agreed bool, gone []string) {
 
 // Probe tries a write, as the store does every two seconds.
 func (s *Store) Probe(ctx context.Context) { s.probe(ctx) }
+
+// Turn does at once what the store does every two seconds.
+func (s *Store) Turn() {
+	s.watcher.stop()
+	s.turn(context.Background(), 1)
+	s.watch()
+}

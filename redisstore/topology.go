@@ -148,23 +148,23 @@ func (t *topology) update(views []view) (agreed bool, gone []string) {
 	return won == len(views), t.gone
 }
 
-// tags returns a tag of a slot of each primary.
-func (t *topology) tags() []coatcheck.Tag {
+// tags returns a tag of a slot of each primary, by the primary's ID.
+func (t *topology) tags() map[string]coatcheck.Tag {
 	if t.owners == nil {
-		return []coatcheck.Tag{tagZero}
+		return map[string]coatcheck.Tag{"": tagZero}
 	}
 	left := map[string]bool{}
 	for _, c := range t.owners {
 		left[c.id] = true
 	}
-	var tags []coatcheck.Tag
+	tags := map[string]coatcheck.Tag{}
 	for n := uint32(0); n < 1<<14 && len(left) > 0; n++ { // a primary of very few slots may be left out
 		tag := coatcheck.Tag(binary.BigEndian.AppendUint32(nil, n))
 		slot := slotOf(fmt.Sprintf("%08x", n))
 		for _, c := range t.owners {
 			if c.first <= slot && slot <= c.last && left[c.id] {
 				delete(left, c.id)
-				tags = append(tags, tag)
+				tags[c.id] = tag
 			}
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +36,7 @@ type watcher struct {
 	refusal  atomic.Pointer[refusal] // nil: Redis accepts writes; written by note
 	mayEvict atomic.Bool             // a user's index may have been evicted; never reset, because what was evicted stays so
 	topology topology                // of the watch only
+	refused  map[string]error        // of the watch only: what each primary, by its ID, refused when it last answered
 }
 
 // refusal says why Redis refuses writes.
@@ -104,24 +107,46 @@ redis.call('ZREMRANGEBYSCORE', key, 0, 0)
 redis.call('ZREM', key, 'member')
 return redis.call('SET', key, '1', 'PX', life)`)
 
-// probe tries a write on each primary.
+// probe tries a write on each primary, on all at once: one that does not answer takes no time from the others.
 func (s *Store) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	var refused error
-	for _, tag := range s.watcher.topology.tags() {
-		_, err := s.call(ctx, operation{
-			name: "probe", script: probeScript, keys: []string{s.key(tag, kindReceipt, "probe")},
-			args: []string{fmt.Sprint(probeLife.Milliseconds())}, touches: none,
-		}, false)
-		s.distrust(err)
-		if refusalOf(err) != "" {
-			refused = err
-		} else if err != nil {
-			return // what cannot be reached is no refusal; whether Redis can be reached is told by Ping
-		}
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	refused, answered := map[string]error{}, false
+	for id, tag := range s.watcher.topology.tags() {
+		asking.Go(func() {
+			err := s.tryWrite(ctx, tag)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case refusalOf(err) != "":
+				refused[id] = err
+			case err == nil:
+				answered = true
+			case s.watcher.refused[id] != nil:
+				// What cannot be reached is no refusal, and no end of one. Whether Redis can be reached is told by Ping.
+				refused[id] = s.watcher.refused[id]
+			}
+		})
 	}
-	s.note(refused)
+	asking.Wait()
+	s.watcher.refused = refused
+	switch {
+	case len(refused) > 0:
+		s.note(refused[slices.Min(slices.Collect(maps.Keys(refused)))]) // the same one each time, so that the log has one line
+	case answered:
+		s.note(nil)
+	}
+}
+
+func (s *Store) tryWrite(ctx context.Context, tag coatcheck.Tag) error {
+	_, err := s.call(ctx, operation{
+		name: "probe", script: probeScript, keys: []string{s.key(tag, kindReceipt, "probe")},
+		args: []string{fmt.Sprint(probeLife.Milliseconds())}, touches: none,
+	}, false)
+	s.distrust(err)
+	return err
 }
 
 // note keeps why Redis refuses writes, or with nil that it accepts them, and logs a change.
