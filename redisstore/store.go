@@ -20,6 +20,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -126,21 +128,26 @@ func (s *Store) usable() error {
 // Shared implements coatcheck.Store: all nodes on one Redis see the same sessions.
 func (*Store) Shared() bool { return true }
 
-// Ping implements coatcheck.Store. It reads a key that does not exist; in a Cluster of which a part is down it tries keys
-// of other nodes, since most sessions can be served then. Every ten minutes it also checks Redis' clock, and warns of a
-// wrong one.
+// Ping implements coatcheck.Store. It reads a key that does not exist; in a Cluster of which a part may be down it reads
+// three, at once, since most sessions can be served while one of them can be read. Every ten minutes it also checks Redis'
+// clock, and warns of a wrong one.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	var err error
-	for range 3 {
-		tag := coatcheck.TagOf("")
-		if _, err = s.get(ctx, s.key(tag, kindRecord, "ping")); err == nil || s.client.Mode() != rueidis.ClientModeCluster {
-			break
-		}
+	tries := 1
+	if s.client.Mode() == rueidis.ClientModeCluster {
+		tries = 3
 	}
-	if err == nil {
+	answers := make([]error, tries)
+	var asking sync.WaitGroup
+	for i := range answers {
+		asking.Go(func() { _, answers[i] = s.get(ctx, s.key(coatcheck.TagOf(""), kindRecord, "ping")) })
+	}
+	asking.Wait()
+	err := answers[0]
+	if slices.Contains(answers, nil) {
+		err = nil
 		s.watchClock(ctx)
 	}
 	return err

@@ -140,3 +140,25 @@ func TestTopologyUpdate(t *testing.T) {
 	_, gone = topology.Update([2]string{"aBC", "Abc"}, [2]string{"aBC", "Abc"}, [2]string{"aBC", "Abc"})
 	assert.Empty(t, gone)
 }
+
+// Ping takes no longer than any other call where no node of a Cluster answers: not a timeout for each node that it tries.
+func TestPingOfASilentCluster(t *testing.T) {
+	t.Parallel()
+	const timeout = time.Second
+	c := redistest.StartCluster(t, false)
+	s := opened(t, redisstore.Options{URL: c.URL(), Timeout: timeout})
+	for _, server := range c.Primaries {
+		server.Signal(syscall.SIGSTOP)
+		t.Cleanup(func() { server.Signal(syscall.SIGCONT) })
+	}
+	inTime(t, func() (problem string) {
+		late, began := lateness(), time.Now()
+		err := s.Ping(context.Background())
+		took, noise := time.Since(began), late()
+		require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+		if took > timeout+100*time.Millisecond+2*noise {
+			return "it took " + took.String()
+		}
+		return ""
+	})
+}
