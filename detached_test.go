@@ -192,6 +192,61 @@ func TestCallsOutliveTheirRequest(t *testing.T) {
 	assert.True(t, r.Release(), "a call that is over keeps nothing")
 }
 
+// So may one be in a function of the application's that a call runs: that of an Update, or a decoder.
+func TestFunctionsOutliveTheirRequest(t *testing.T) {
+	ctx := context.Background()
+	for name, call := range map[string]func(s *coatcheck.Session, wait func()) error{
+		"Update": func(s *coatcheck.Session, wait func()) error {
+			return coatcheck.Update(s, "a", func(n int) int { wait(); return n + 1 })
+		},
+		"Get": func(s *coatcheck.Session, wait func()) error {
+			waiting = wait
+			v, err := coatcheck.Get[slowDecoder](s, "a")
+			assert.Equal(t, slowDecoder("1"), v)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			r := w.open()
+			s := r.Lend()
+			require.NoError(t, s.Insert("a", 1))
+			reached, goOn, returned := make(chan struct{}), make(chan struct{}), make(chan error)
+			go func() { returned <- call(s, func() { close(reached); <-goOn }) }()
+			<-reached
+			require.NoError(t, r.Finish(ctx))
+			assert.False(t, r.Release())
+			close(goOn)
+			require.NoError(t, <-returned)
+		})
+	}
+}
+
+// slowDecoder calls waiting before it reads what it decodes.
+type slowDecoder string
+
+var waiting func()
+
+func (d *slowDecoder) UnmarshalJSON(b []byte) error {
+	waiting()
+	*d = slowDecoder(b)
+	return nil
+}
+
+// The middleware's own handlers hold the request while they work on it.
+func TestHold(t *testing.T) {
+	w := newWorld(t)
+	r := w.open()
+	require.True(t, r.Hold())
+	r.Unhold()
+	require.True(t, r.Hold())
+	assert.False(t, r.Release())
+	assert.False(t, r.Hold(), "it has ended")
+	r = w.open()
+	r.Disown()
+	assert.False(t, r.Hold())
+}
+
 // A handler that goes on after its request was answered without it, as behind a timeout, can persist nothing any more.
 func TestDisownedRequest(t *testing.T) {
 	ctx := context.Background()
@@ -203,5 +258,6 @@ func TestDisownedRequest(t *testing.T) {
 	require.ErrorIs(t, s.BeginLogin(ctx, "u"), coatcheck.ErrDetached)
 	require.ErrorIs(t, s.Commit(ctx), coatcheck.ErrDetached)
 	assert.Empty(t, w.store.ops())
+	require.ErrorIs(t, s.Insert("a", 2), coatcheck.ErrDetached)
 	assert.True(t, s.Contains("a"), "it stays the handler's")
 }

@@ -76,6 +76,14 @@ func (m *Manager) SetNotBefore(t time.Time) {
 	m.since.Store(ms)
 }
 
+// NotBefore returns the time that SetNotBefore, or at first the policy, has set, in whole milliseconds; the zero time for none.
+func (m *Manager) NotBefore() time.Time {
+	if ms := m.since.Load(); ms != 0 {
+		return time.UnixMilli(ms)
+	}
+	return time.Time{}
+}
+
 // unavailable maps a store's error to ErrUnavailable, unless the error is more specific.
 func unavailable(err error) error {
 	if errors.Is(err, ErrNewer) || errors.Is(err, ErrUnavailable) {

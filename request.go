@@ -64,10 +64,8 @@ type Request struct {
 	extension []byte // of next, where it differs from that of rec
 	scratch   []byte // backs values once they were changed
 
-	// A handler's goroutine may outlive the request. Of its calls of the store each is counted, see Session.lock, so that no other request
-	// gets what they write to.
-	calls    atomic.Int32 // that are under way
-	disowned atomic.Bool  // none may begin
+	storing  atomic.Int32 // calls of the store by handlers that are under way
+	disowned atomic.Bool  // no handler's call may write any more
 
 	lent  *Session  // what Lend returned for this request
 	spare []Session // sessions that have not been lent yet
@@ -164,11 +162,12 @@ func (r *Request) Lend() *Session {
 }
 
 // Release ends the use of the request and detaches its sessions. It erases the tokens, because a pool must not hold what
-// opens a session. It reports whether the request may be used again: not if a goroutine of the handler is still in a Commit or a
-// BeginLogin of its session.
+// opens a session. It reports whether the request may be used again: not if a goroutine of the handler is still in a call that
+// writes to it.
 func (r *Request) Release() bool {
-	r.detach()
-	if r.calls.Load() != 0 { // detached first: no other call begins, see Session.lock
+	lent := r.lent
+	r.detach() // first: no other call begins, see Session.lock
+	if r.calls.Load() != 0 || lent != nil && lent.calls.Load() != 0 {
 		return false
 	}
 	r.m, r.client, r.token, r.fresh = nil, Client{}, Token{}, Token{}
@@ -176,9 +175,16 @@ func (r *Request) Release() bool {
 	return true
 }
 
-// Disown leaves the request to a handler that goes on after its answer was given without it. Nothing of it is persisted any more: Commit
-// and BeginLogin of its session return ErrDetached. Neither Finish nor Release may follow.
+// Disown leaves the request to a handler that goes on after its answer was given without it. From now on its session does as a detached one
+// does where it would change anything, and persists nothing. Neither Finish nor Release may follow.
 func (r *Request) Disown() { r.disowned.Store(true) }
+
+// Hold keeps the request from being used for another one while a handler of the middleware's own works on it; false: it has ended or is
+// disowned. Unhold must follow true.
+func (r *Request) Hold() bool { return r.lock() != nil }
+
+// Unhold undoes Hold.
+func (r *Request) Unhold() { r.unlock() }
 
 func (r *Request) dropUnopened() {
 	clear(r.unopened)
@@ -236,7 +242,7 @@ func (r *Request) Report() *Report { return &r.report }
 // note that a rotated token was presented. When only housekeeping fails, it is left to the next request. The error of a
 // Commit that the handler called is not returned again.
 func (r *Request) Finish(ctx context.Context) error {
-	if r.calls.Load() != 0 {
+	if r.storing.Load() != 0 {
 		return errInUse
 	}
 	if r.failed != nil {
@@ -261,7 +267,7 @@ func (r *Request) rotate(how rotation) {
 }
 
 // errInUse is a mistake of the application: two goroutines use one session.
-var errInUse = errors.New("the handler has returned while a goroutine of its own still commits the session")
+var errInUse = errors.New("the answer is due while a goroutine of the handler still commits the session")
 
 // errAbandoned is the failure of a request that Abandon ended.
 var errAbandoned = errors.New("the request's changes were given up")

@@ -31,6 +31,9 @@ var (
 // never becomes the session of another request. The zero Session is detached.
 type Session struct {
 	req atomic.Pointer[Request] // nil: detached; written by Open, Lend and Release
+	// calls are those that are under way and write to the request, or read what it reuses, see lock. They are counted here and not in the
+	// request, which may be somebody else's by the time that a late one is counted.
+	calls atomic.Int32
 }
 
 // nothing is the request of a detached session. It is only read.
@@ -164,7 +167,8 @@ func (s *Session) Remove(name string) {
 
 // Clear removes all values but the claims. The session and its user stay.
 func (s *Session) Clear() {
-	if r := s.req.Load(); r != nil {
+	if r := s.lock(); r != nil {
+		defer s.unlock()
 		r.cleared = true
 		r.changes = r.changes[:0]
 		r.values = r.baseValues()
@@ -181,7 +185,9 @@ func (s *Session) BeginLogin(ctx context.Context, user string) error {
 	if r == nil {
 		return ErrDetached
 	}
-	defer r.unlock()
+	defer s.unlock()
+	r.storing.Add(1)
+	defer r.storing.Add(-1)
 	return r.beginLogin(ctx, user)
 }
 
@@ -190,7 +196,8 @@ func (s *Session) BeginLogin(ctx context.Context, user string) error {
 // session was anonymous or the same user's; its claims are not. Commit reports whether it succeeded. ErrUserID: the user ID is empty or too long.
 // ErrHeaderSent: the new session's cookie cannot be sent.
 func (s *Session) Authenticate(user string) error {
-	if r := s.req.Load(); r != nil {
+	if r := s.lock(); r != nil {
+		defer s.unlock()
 		return r.authenticate(user, ClaimSet{})
 	}
 	return ErrDetached
@@ -199,7 +206,8 @@ func (s *Session) Authenticate(user string) error {
 // Remember gives the session that Authenticate begins one lifetime, idle or not, in place of the policy's two. Zero restores
 // the policy's.
 func (s *Session) Remember(lifetime time.Duration) {
-	if r := s.req.Load(); r != nil {
+	if r := s.lock(); r != nil {
+		defer s.unlock()
 		r.lifetime = max(0, lifetime)
 	}
 }
@@ -209,7 +217,12 @@ func (s *Session) Remember(lifetime time.Duration) {
 // committed a new token already, because a second one would drop the token that the client has. After the response's header
 // has been sent it does nothing, and Commit returns ErrHeaderSent.
 func (s *Session) Rotate() {
-	if r := s.req.Load(); r != nil && r.live && !r.issued && r.rotation == noRotation {
+	r := s.lock()
+	if r == nil {
+		return
+	}
+	defer s.unlock()
+	if r.live && !r.issued && r.rotation == noRotation {
 		r.rotate(gracefully)
 	}
 }
@@ -217,7 +230,12 @@ func (s *Session) Rotate() {
 // CycleID asks for a new token because of a change of privilege: the old token, and one in its grace, are dead at once. After
 // the response's header has been sent it does nothing, and Commit returns ErrHeaderSent.
 func (s *Session) CycleID() {
-	if r := s.req.Load(); r != nil && r.live {
+	r := s.lock()
+	if r == nil {
+		return
+	}
+	defer s.unlock()
+	if r.live {
 		r.rotate(atOnce)
 	}
 }
@@ -226,10 +244,11 @@ func (s *Session) CycleID() {
 // rotated out of, so that signing out holds even if another client has gone on with the session. It also clears the cookie.
 // An Insert afterwards begins a new session with a new Key.
 func (s *Session) Destroy() {
-	r := s.req.Load()
+	r := s.lock()
 	if r == nil {
 		return
 	}
+	defer s.unlock()
 	if r.live {
 		r.ending = append(r.ending, target{r.rec.Key, r.rec.UserID()})
 	}
@@ -252,23 +271,25 @@ func (s *Session) Commit(ctx context.Context) error {
 	if r == nil {
 		return ErrDetached
 	}
-	defer r.unlock()
+	defer s.unlock()
+	r.storing.Add(1)
+	defer r.storing.Add(-1)
 	return r.commit(ctx)
 }
 
-// lock returns the session's request for a call of the store, and keeps it from being used for another one until unlock; nil: the session
-// is detached.
+// lock returns the session's request for a call that writes to it, and keeps it from being used for another one until unlock; nil: the
+// session is detached. A goroutine of the handler may be in such a call when the request ends.
 func (s *Session) lock() *Request {
 	r := s.req.Load()
 	if r == nil {
 		return nil
 	}
-	r.calls.Add(1)
+	s.calls.Add(1)
 	if s.req.Load() != r || r.disowned.Load() { // released, or disowned, before it was counted
-		r.unlock()
+		s.unlock()
 		return nil
 	}
 	return r
 }
 
-func (r *Request) unlock() { r.calls.Add(-1) }
+func (s *Session) unlock() { s.calls.Add(-1) }

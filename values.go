@@ -17,11 +17,12 @@ type change struct {
 
 // change applies c to the values that readers see, and keeps it for the commit.
 func (s *Session) change(c change) error {
-	r := s.req.Load()
-	switch {
-	case r == nil:
+	r := s.lock()
+	if r == nil {
 		return ErrDetached
-	case r.sent && !r.live && !r.login:
+	}
+	defer s.unlock()
+	if r.sent && !r.live && !r.login {
 		return ErrHeaderSent
 	}
 	return r.change(c)
@@ -155,6 +156,9 @@ func (r *Request) baseValues() []byte {
 // the value.
 func Get[T any](s *Session, name string) (T, error) {
 	var zero T
+	if s.lock() != nil { // what is decoded is a buffer that another request may get
+		defer s.unlock()
+	}
 	raw, ok := s.Raw(name)
 	if !ok {
 		if s.req.Load() == nil {

@@ -61,11 +61,12 @@ type watch struct {
 // is used outside its request. ErrNotFound: the request has no session. ErrTooManyWatchers: the session, or the manager, has as
 // many as it may.
 func Watch(ctx context.Context, s *Session, ended func(EndReason)) error {
-	r := s.req.Load()
-	switch {
-	case r == nil:
+	r := s.lock()
+	if r == nil {
 		return ErrDetached
-	case !r.live:
+	}
+	defer s.unlock()
+	if !r.live {
 		return ErrNotFound
 	}
 	w := &watch{key: r.rec.Key, id: r.presented, expires: time.UnixMilli(r.rec.Expiry()), ended: ended}

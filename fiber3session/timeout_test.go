@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v3"
+	"github.com/gofiber/fiber/v3/middleware/recover"
 	"github.com/gofiber/fiber/v3/middleware/timeout"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -45,23 +46,25 @@ func TestHandlerBehindATimeout(t *testing.T) {
 	require.NoError(t, err)
 	app := fiber.New()
 	app.Use(sessions)
-	late := make(chan error, 1)
+	late := make(chan error, 2)
+	cycling := make(chan struct{})
 	app.Get("/login/:user", func(c fiber.Ctx) error { return fiber3session.Get(c).Authenticate(strings.Clone(c.Params("user"))) })
-	app.Get("/slow/:user", timeout.New(func(c fiber.Ctx) error {
+	app.Get("/slow/:user", until(store.reached), timeout.New(func(c fiber.Ctx) error {
 		s := fiber3session.Get(c)
 		if err := s.Authenticate(strings.Clone(c.Params("user"))); err != nil {
 			return err
 		}
 		late <- s.Commit(context.Background())
 		return nil
-	}, timeout.Config{Timeout: time.Millisecond}))
-	app.Get("/cycle", timeout.New(func(c fiber.Ctx) error {
+	}, timeout.Config{Timeout: time.Minute}))
+	app.Get("/cycle", until(cycling), timeout.New(func(c fiber.Ctx) error {
 		s := fiber3session.Get(c)
 		s.CycleID()
+		close(cycling)
 		<-store.goOn
 		late <- s.Commit(context.Background())
 		return nil
-	}, timeout.Config{Timeout: time.Millisecond}))
+	}, timeout.Config{Timeout: time.Minute}))
 	app.Get("/me", func(c fiber.Ctx) error { return c.SendString(fiber3session.Get(c).UserID()) })
 	address := serveApp(t, app)
 
@@ -73,7 +76,6 @@ func TestHandlerBehindATimeout(t *testing.T) {
 	status, _, cookie = get(t, address+"/cycle", bob)
 	assert.Equal(t, 408, status)
 	assert.Empty(t, cookie)
-	<-store.reached
 	me := func() {
 		status, user, cookie := get(t, address+"/me", bob)
 		assert.Equal(t, 200, status)
@@ -90,6 +92,42 @@ func TestHandlerBehindATimeout(t *testing.T) {
 	for range 10 {
 		me()
 	}
+}
+
+// until makes the handlers behind it run out of time when they have come as far as they should.
+func until(reached <-chan struct{}) fiber.Handler {
+	return func(c fiber.Ctx) error {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go func() { <-reached; cancel() }()
+		c.SetContext(ctx)
+		return c.Next()
+	}
+}
+
+// So it is if the application's own answer to a timeout panics: fasthttp then takes the context back while the handler goes on.
+func TestAnswerToATimeoutPanics(t *testing.T) {
+	store, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	sessions, err := fiber3session.New(store, fiber3session.Config{Cookie: fiber3session.Cookie{Name: "sid", Insecure: true}})
+	require.NoError(t, err)
+	app := fiber.New()
+	app.Use(recover.New(), sessions)
+	reached, goOn, late := make(chan struct{}), make(chan struct{}), make(chan error)
+	app.Get("/", until(reached), timeout.New(func(c fiber.Ctx) error {
+		s := fiber3session.Get(c)
+		assert.NoError(t, s.Insert("a", 1))
+		close(reached)
+		<-goOn
+		assert.True(t, s.Contains("a"), "it stays the handler's")
+		late <- s.Insert("a", 2)
+		return nil
+	}, timeout.Config{Timeout: time.Minute, OnTimeout: func(fiber.Ctx) error { panic("test") }}))
+	status, _, _ := get(t, serveApp(t, app)+"/", "")
+	assert.Equal(t, 500, status)
+	close(goOn)
+	assert.Equal(t, coatcheck.ErrDetached, <-late)
 }
 
 func serveApp(t *testing.T, app *fiber.App) (address string) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/dbsc"
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
@@ -28,9 +29,15 @@ func RefreshDevice(w http.ResponseWriter, r *http.Request) {
 }
 
 func answerDevice(w http.ResponseWriter, r *http.Request, step func(context.Context, *middleware.Exchange, middleware.DeviceRequest) ([]byte, error)) {
-	x := contextOf(r).exchange()
-	if x == nil {
+	c := contextOf(r)
+	x := c.exchange()
+	if x == nil || !x.Hold() {
 		fail(w, errors.New("coatcheck: a handler of device-bound sessions is not mounted behind the session middleware"))
+		return
+	}
+	defer x.Unhold()
+	if c.exchange() == nil { // the request has ended before it was held
+		fail(w, coatcheck.ErrDetached)
 		return
 	}
 	body, err := step(context.WithoutCancel(r.Context()), x, middleware.DeviceRequest{

@@ -40,9 +40,10 @@ func (s *Sessions) DoDevice(fctx *fasthttp.RequestCtx, step DeviceStep) error {
 // HandleDevice answers a device, in a handler behind the middleware, which sets the cookie.
 func HandleDevice(fctx *fasthttp.RequestCtx, step DeviceStep) error {
 	x := exchangeOf(fctx)
-	if x == nil {
+	if x == nil || !x.Hold() {
 		return errors.New("coatcheck: a handler of device-bound sessions is not mounted behind the session middleware")
 	}
+	defer x.Unhold()
 	q := deviceRequest(fctx)
 	q.Client = x.Client().IP
 	if err := answerDevice(background(fctx), fctx, x, q, step); err != nil {

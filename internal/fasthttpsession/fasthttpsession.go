@@ -74,7 +74,7 @@ func (s *Sessions) Handle(fctx *fasthttp.RequestCtx, chain Chain) error {
 	}
 	x := s.Acquire(outer)
 	defer func() {
-		if timedOut(fctx) {
+		if timedOut(fctx, chain) {
 			x.Disown()
 		} else {
 			s.Release(x)
@@ -95,7 +95,7 @@ func (s *Sessions) Handle(fctx *fasthttp.RequestCtx, chain Chain) error {
 	if !answered {
 		handlerErr = next(fctx, chain, x)
 	}
-	if timedOut(fctx) {
+	if timedOut(fctx, chain) {
 		return handlerErr
 	}
 	if err := s.Finish(ctx, x); err != nil {
@@ -114,7 +114,7 @@ func next(fctx *fasthttp.RequestCtx, chain Chain, x *middleware.Exchange) error 
 	outer := fctx.UserValue(exchangeKey{})
 	fctx.SetUserValue(exchangeKey{}, x)
 	defer func() {
-		if !timedOut(fctx) {
+		if !timedOut(fctx, chain) {
 			fctx.SetUserValue(exchangeKey{}, outer)
 		}
 	}()
@@ -122,8 +122,15 @@ func next(fctx *fasthttp.RequestCtx, chain Chain, x *middleware.Exchange) error 
 }
 
 // timedOut reports whether a middleware, such as Fiber v3's timeout, has answered in place of a handler that goes on in a goroutine of its
-// own. The context and the session are the handler's then: fasthttp uses such a context for no other request.
-func timedOut(fctx *fasthttp.RequestCtx) bool { return fctx.LastTimeoutErrorResponse() != nil }
+// own. The context and the session are the handler's then: fasthttp uses such a context for no other request. Fiber v3 says so earlier,
+// before a handler of the application answers, which may panic.
+func timedOut(fctx *fasthttp.RequestCtx, chain Chain) bool {
+	if fctx.LastTimeoutErrorResponse() != nil {
+		return true
+	}
+	c, ok := chain.(interface{ IsAbandoned() bool })
+	return ok && c.IsAbandoned()
+}
 
 // Do opens the request's session, calls the handler with c, persists the session and sets the cookie. It returns the
 // handler's error, or an error of the store, and answers neither. It is for a host, such as package server, that answers

@@ -137,7 +137,7 @@ func (m *Middleware) Acquire(outer *Exchange) *Exchange {
 // Release ends the use of x. What a goroutine of the handler still uses is left to it.
 func (m *Middleware) Release(x *Exchange) {
 	if !x.Release() {
-		m.Log.Error("session middleware: a handler has returned while a goroutine of its own still commits the session")
+		m.Log.Error("session middleware: a handler has returned while a goroutine of its own still uses the session")
 		return
 	}
 	m.observer.Released(&x.Request)
@@ -207,10 +207,11 @@ func (m *Middleware) agrees(other *Middleware) bool {
 		reflect.DeepEqual(m.Cookie, other.Cookie) && slices.Equal(m.Proxies, other.Proxies) && m.dbsc == other.dbsc
 }
 
-// policyOf returns the manager's policy without the clock that is the default, because reflect.DeepEqual calls no function equal to
-// another one.
+// policyOf returns the manager's policy as it is in force, for reflect.DeepEqual: without the clock that is the default, because no function
+// equals another one.
 func policyOf(m *coatcheck.Manager) coatcheck.Policy {
 	p := m.Policy()
+	p.NotBefore = m.NotBefore()
 	if reflect.ValueOf(p.Now).Pointer() == reflect.ValueOf(time.Now).Pointer() {
 		p.Now = nil
 	}

@@ -19,6 +19,7 @@ func TestMounted(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, store.Close()) })
 	admits := func([]byte) bool { return true }
+	since := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return time.UnixMilli(1) }
 	for name, c := range map[string]struct {
 		outer, inner Config
@@ -27,6 +28,9 @@ func TestMounted(t *testing.T) {
 		"two of the defaults":     {},
 		"equal ones":              {outer: Config{Policy: coatcheck.Policy{TTL: time.Hour}, DBSC: "/d"}, inner: Config{Policy: coatcheck.Policy{TTL: time.Hour}, DBSC: "/d"}},
 		"a default and its value": {inner: Config{Policy: coatcheck.Policy{TTL: coatcheck.DefaultTTL}, Cookie: cookie.Config{Path: "/"}}},
+		"one time in two zones": {
+			outer: Config{Policy: coatcheck.Policy{NotBefore: since}}, inner: Config{Policy: coatcheck.Policy{NotBefore: since.In(time.FixedZone("", 3600))}},
+		},
 		"a shorter TTL":           {inner: Config{Policy: coatcheck.Policy{TTL: time.Minute}}, refused: true},
 		"Admits in the inner one": {inner: Config{Policy: coatcheck.Policy{Admits: admits}}, refused: true},
 		"Admits in both":          {outer: Config{Policy: coatcheck.Policy{Admits: admits}}, inner: Config{Policy: coatcheck.Policy{Admits: admits}}, refused: true},
@@ -52,6 +56,24 @@ func TestMounted(t *testing.T) {
 			assert.NoError(t, err)
 		})
 	}
+}
+
+// A time that is set at run time counts as one that was configured.
+func TestMountedAfterSetNotBefore(t *testing.T) {
+	store, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	outer, err := NewFor(store, Config{})
+	require.NoError(t, err)
+	inner, err := NewFor(store, Config{})
+	require.NoError(t, err)
+	x := outer.Acquire(nil)
+	defer outer.Release(x)
+	_, err = inner.Mounted(x)
+	require.NoError(t, err)
+	inner.Manager.SetNotBefore(time.UnixMilli(1))
+	_, err = inner.Mounted(x)
+	assert.ErrorContains(t, err, "different settings")
 }
 
 // What one manager admits is the same everywhere, its functions included.
