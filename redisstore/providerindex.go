@@ -56,7 +56,7 @@ func (x *ProviderIndex) Done(ctx context.Context, token [16]byte, attempt string
 	return err
 }
 
-// Forget takes back what this attempt has noted. It does not wait for replicas: the token is free for the next attempt, or will be when
+// Forget takes back that this attempt has begun. It does not wait for replicas: the token is free for the next attempt, or will be when
 // this one's time is over.
 func (x *ProviderIndex) Forget(ctx context.Context, token [16]byte, attempt string) error {
 	_, err := x.run(ctx, x.tokenKey(token), operation{name: "logout token: forget", script: forgetTokenScript, args: []string{attempt}})
@@ -140,9 +140,9 @@ redis.call('SET', KEYS[1], 'done ' .. ARGV[1], 'PXAT', ARGV[2])
 return {'ok'}
 `)
 
-// KEYS token; ARGV a text of this attempt's own. What another attempt has noted stays: Redis may run this long after it was sent.
+// KEYS token; ARGV a text of this attempt's own. What is done stays, and so does what another attempt has noted: Redis may run this long
+// after it was sent.
 var forgetTokenScript = newBare(`
-local v = redis.call('GET', KEYS[1])
-if v == ARGV[1] or v == 'done ' .. ARGV[1] then redis.call('DEL', KEYS[1]) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return {'ok'}
 `)

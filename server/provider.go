@@ -282,9 +282,13 @@ func (f *failedSignIn) showPage(ctx *fasthttp.RequestCtx, p *problem) {
 }
 
 // oidcLogout ends sessions when the provider reports a logout (OpenID Connect Back-Channel Logout 1.0). As that specification says,
-// the answer is 400 if the token is wrong, and if the sessions could not be ended.
+// the answer is 400 if the token is wrong, and if the sessions could not be ended, or that this is done could not be noted. Whatever was
+// ended is in the audit log.
 func (s *Server) oidcLogout(c *fiber.Ctx) error {
 	ended, user, err := s.endAtProvidersWord(s.context(c.Context()), c)
+	if err == nil || ended > 0 {
+		s.audit.endedByProvider(s.client(c.Context()), user, ended)
+	}
 	if err != nil {
 		s.audit.providerLogoutFailed(s.client(c.Context()), err)
 		code, text := "invalid_request", "The logout token is not valid."
@@ -293,7 +297,6 @@ func (s *Server) oidcLogout(c *fiber.Ctx) error {
 		}
 		return c.Status(fiber.StatusBadRequest).JSON(fiber.Map{"error": code, "error_description": text})
 	}
-	s.audit.endedByProvider(s.client(c.Context()), user, ended)
 	return nil
 }
 
@@ -317,15 +320,15 @@ func (s *Server) endAtProvidersWord(ctx context.Context, c *fiber.Ctx) (ended in
 	if err == nil {
 		ended, err = s.endProviderSessions(ctx, out, now)
 	}
-	if err == nil {
-		err = s.providerIndex.Done(ctx, out.ID, attempt, now, now.Add(oidc.LogoutLife))
-	}
 	if err != nil {
-		// The provider may try again with the same token. An error does not mean that nothing was noted: what the store was too slow
-		// to answer it may still do. If it cannot forget either, the attempt is over in attemptLife.
-		err = errors.Join(err, s.providerIndex.Forget(ctx, out.ID, attempt))
+		// The provider may try again with the same token. An error does not mean that nothing was done: what the store was too slow to
+		// answer it may have done, or may still do, and the next try does it again. That also ends what began in between, which cannot
+		// be told apart. If the index cannot forget either, the attempt is over in attemptLife.
+		return ended, out.User, errors.Join(err, s.providerIndex.Forget(ctx, out.ID, attempt))
 	}
-	return ended, out.User, err
+	// After an error the note may have been made, so it stays: a login that began since must not end by another try. Where it was not
+	// made, the work is done again once the attempt is over.
+	return ended, out.User, s.providerIndex.Done(ctx, out.ID, attempt, now, now.Add(oidc.LogoutLife))
 }
 
 // endProviderSessions ends what a logout token names.

@@ -23,7 +23,7 @@ type Index interface {
 	Begin(ctx context.Context, token [16]byte, attempt string, now, until time.Time) (done, busy bool, err error)
 	// Done notes, until the given time, that the token's work is done.
 	Done(ctx context.Context, token [16]byte, attempt string, now, until time.Time) error
-	// Forget takes back what this attempt has noted, Done included, so that the token can be tried again at once.
+	// Forget takes back that this attempt has begun, so that the token can be tried again at once. What is done stays done.
 	Forget(ctx context.Context, token [16]byte, attempt string) error
 }
 
@@ -139,7 +139,7 @@ func (m *MemoryIndex) Done(_ context.Context, token [16]byte, name string, _, un
 func (m *MemoryIndex) Forget(_ context.Context, token [16]byte, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.tokens[token].name == name {
+	if a := m.tokens[token]; a.name == name && !a.done {
 		delete(m.tokens, token)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server"
+	"github.com/coatcheck/coatcheck/server/oidc"
 	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
 )
 
@@ -134,6 +137,77 @@ func checkBackChannelStore(h *harness) {
 		assert.Empty(h, b.user())
 		h.Clock.Step(11 * time.Minute)
 	}
+}
+
+// unsureIndex is an index whose note that a token's work is done is not acknowledged. It is made all the same if noted is true.
+type unsureIndex struct {
+	*oidc.MemoryIndex
+	noted bool
+}
+
+func (x *unsureIndex) Done(ctx context.Context, token [16]byte, attempt string, now, until time.Time) error {
+	if x.noted {
+		_ = x.MemoryIndex.Done(ctx, token, attempt, now, until) // never fails
+	}
+	return coatcheck.ErrUnavailable
+}
+
+// A logout whose work is done, and whose note of that was not acknowledged, is in the audit log, and is not carried out again if the
+// note was made.
+func checkBackChannelNote(h *harness) {
+	for user, noted := range map[string]bool{"ann": true, "bob": false} {
+		p := h.serveProvider(nil, func(cfg *server.Config) { cfg.OIDCIndex = &unsureIndex{oidc.NewMemoryIndex(), noted} })
+		before := len(h.Events("revoke"))
+		first, token := h.loggedInAt(p, user, ""), p.LogoutToken(map[string]any{"sub": user})
+		resp := h.logoutToken(token)
+		assert.Equal(h, 400, resp.Status)
+		assert.Contains(h, resp.Body, "server_error")
+		assert.Empty(h, first.user())
+		events := h.Events("revoke")
+		require.Len(h, events, before+1)
+		assert.Equal(h, user, events[before]["user"])
+		assert.InDelta(h, 1, events[before]["sessions"], 0)
+		assert.NotEmpty(h, h.Events("provider_logout_failed"))
+
+		h.Clock.Step(time.Second)
+		second := h.person(p)
+		if resp = second.login(""); resp.Status == 302 { // the store's mark
+			resp = second.get(second.authorize(resp.Header.Get("Location")))
+		}
+		require.Equal(h, user, second.user())
+		resp = h.logoutToken(token)
+		assert.Equal(h, 400, resp.Status)
+		assert.Contains(h, resp.Body, map[bool]string{true: "invalid_request", false: "server_error"}[noted])
+		assert.Equal(h, user, second.user(), "a login that began afterwards stays")
+		h.Clock.Step(10 * time.Second)
+		resp = h.logoutToken(token)
+		assert.Contains(h, resp.Body, map[bool]string{true: "invalid_request", false: "server_error"}[noted])
+		assert.Equal(h, noted, second.user() == user, "without a note nobody can know that the work was done")
+	}
+}
+
+// Sessions that a logout has ended before it failed are in the audit log.
+func checkBackChannelHalfWay(h *harness) {
+	p := h.serveProvider(nil, nil)
+	one, two, token := h.loggedInAt(p, "ann", "s1"), h.loggedInAt(p, "ann", "s1"), p.LogoutToken(map[string]any{"sid": "s1"})
+	ends := 0
+	h.Store.On(func(op string) error {
+		if op == "end" {
+			ends++
+		}
+		if ends > 1 {
+			return coatcheck.ErrUnavailable
+		}
+		return nil
+	})
+	assert.Contains(h, h.logoutToken(token).Body, "server_error")
+	h.Store.On(nil)
+	events := h.Events("revoke")
+	require.Len(h, events, 1)
+	assert.InDelta(h, 1, events[0]["sessions"], 0)
+	assert.Equal(h, 200, h.logoutToken(token).Status)
+	assert.Empty(h, one.user()+two.user())
+	assert.Len(h, h.Events("revoke"), 2)
 }
 
 func checkProviderRestart(h *harness) {

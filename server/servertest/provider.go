@@ -32,6 +32,8 @@ var providerRules = []rule{
 	{name: "back-channel logout, refused", unserved: true, check: checkBackChannelRefused},
 	{name: "back-channel logout while the login is answered", unserved: true, check: checkBackChannelRace},
 	{name: "back-channel logout and the store", unserved: true, check: checkBackChannelStore},
+	{name: "back-channel logout whose note fails", unserved: true, check: checkBackChannelNote},
+	{name: "back-channel logout that fails half-way", unserved: true, check: checkBackChannelHalfWay},
 	{name: "an index that a restart has emptied", unserved: true, check: checkProviderRestart},
 	{name: "store failure", unserved: true, check: checkProviderStoreFailure},
 	{name: "an address that sends bad codes", unserved: true, check: checkProviderLimit},
