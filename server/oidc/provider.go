@@ -179,6 +179,15 @@ func (p *Provider) RedirectURI() string { return p.external.String() + CallbackP
 // Secure reports whether browsers reach this server by https, so that cookies can be Secure.
 func (p *Provider) Secure() bool { return p.external.Scheme == "https" }
 
+// SecureHost is the host by which browsers reach this server, with its port if the URL names one; empty if they come by plain http, and
+// for a nil Provider.
+func (p *Provider) SecureHost() string {
+	if p == nil || !p.Secure() {
+		return ""
+	}
+	return p.external.Host
+}
+
 // discover returns the discovery document.
 func (p *Provider) discover(ctx context.Context) (*document, error) {
 	p.mu.Lock()

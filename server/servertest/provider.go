@@ -308,23 +308,43 @@ func checkProviderRevokedMeanwhile(h *harness) {
 	assert.Empty(h, b.session())
 }
 
-// CSR-06: the server knows by --oidc-external-url whether browsers come by https, also where TLS ends at a proxy.
+// CSR-06: the server knows by --oidc-external-url of one host that browsers come to it by https, also where TLS ends at a proxy. The
+// operator has said nothing of the hosts of applications, under whose names proxies hand on answers of verify.
 func checkProviderHSTS(h *harness) {
-	const name = "Strict-Transport-Security"
-	for external, want := range map[string][]string{"https://auth.example": {"max-age=63072000"}, "https://localhost": {"max-age=63072000"}, externalURL: nil} {
-		h.serveProvider(func(o *oidc.Options) { o.ExternalURL = external }, nil)
+	const name, promise = "Strict-Transport-Security", "max-age=63072000"
+	for _, tt := range []struct {
+		external, host string
+		want           []string
+	}{
+		{"https://auth.example", "auth.example", []string{promise}},
+		{"https://Auth.Example:443", "auth.EXAMPLE", []string{promise}},
+		{"https://auth.example", "auth.example:443", []string{promise}},
+		{"https://auth.example:8443", "auth.example:8443", []string{promise}},
+		{"https://localhost", "localhost", []string{promise}},
+		{"https://auth.example:8443", "auth.example", nil},
+		{"https://auth.example", "auth.example:8443", nil},
+		{"https://auth.example", "app.example", nil},
+		{"https://auth.example", "x.auth.example", nil},
+		{externalURL, "localhost:4000", nil},
+	} {
+		h.serveProvider(func(o *oidc.Options) { o.ExternalURL = tt.external }, nil)
+		host, what := "Host: "+tt.host, fmt.Sprintf("%s by %q", tt.external, tt.host)
 		for _, resp := range []response{
-			h.Get("/auth/me"), h.Get("/auth/verify"), h.Get("/auth/login", asBrowser), h.Get("/elsewhere"), h.Get("/auth/oidc/callback"), h.Do("POST", "/auth/me"),
+			h.Get("/auth/me", host), h.Get("/auth/login", asBrowser, host), h.Get("/elsewhere", host), h.Get("/auth/oidc/callback", host), h.Do("POST", "/auth/me", host),
 		} {
-			assert.Equal(h, want, resp.Header[name], "%s: %d", external, resp.Status)
+			assert.Equal(h, tt.want, resp.Header[name], "%s: %d", what, resp.Status)
+		}
+		for _, target := range []string{"/auth/verify", "/auth/verify?group=a", "/auth/verify?x", "http://auth.example/auth/verify"} {
+			assert.NotContains(h, h.Get(target, host).Header, name, "%s: %s", what, target)
 		}
 		h.Store.Failing(coatcheck.ErrUnavailable)
-		failed, ofAdmin := h.Get("/auth/me", h.Cookie(madeUp())), h.adminDo("GET", "/admin/users/ann/sessions")
+		failed, verdict := h.Get("/auth/me", h.Cookie(madeUp()), host), h.Get("/auth/verify", h.Cookie(madeUp()), host)
+		ofAdmin := h.adminDo("GET", "/admin/users/ann/sessions")
 		h.Store.Failing(nil)
-		assert.Equal(h, 503, failed.Status)
-		assert.Equal(h, want, failed.Header[name], external)
-		assert.Equal(h, 503, ofAdmin.Status)
-		for _, resp := range []response{ofAdmin, h.adminDo("GET", "/healthz"), h.adminDo("GET", "/elsewhere")} {
+		assert.Equal(h, []int{503, 503, 503}, []int{failed.Status, verdict.Status, ofAdmin.Status})
+		assert.Equal(h, tt.want, failed.Header[name], what)
+		assert.NotContains(h, verdict.Header, name, what)
+		for _, resp := range []response{ofAdmin, h.adminDo("GET", "/healthz", host), h.adminDo("GET", "/elsewhere", host)} {
 			assert.NotContains(h, resp.Header, name, "the admin listener is another address")
 		}
 	}
