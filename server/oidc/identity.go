@@ -83,7 +83,7 @@ func (p *Provider) admit(sub string, said said) (coatcheck.ClaimSet, error) {
 		if text, _ := kept[name].(string); text == "" {
 			return coatcheck.ClaimSet{}, failf(NotVerified, "the claim that Remote-User shows is missing")
 		}
-		if theirs := p.theirs(name); isAddress(name, theirs) && !said.verified(theirs) {
+		if theirs := p.theirs(name); p.isAddress(name, theirs) && !said.verified(theirs) {
 			return coatcheck.ClaimSet{}, failf(NotVerified, "the e-mail address is not verified")
 		}
 	}
@@ -140,7 +140,7 @@ func (p *Provider) allowed(sub string, said said) bool {
 		}
 		pattern := rule.theirs
 		for _, value := range values {
-			if isAddress(rule.ours, theirs) {
+			if p.isAddress(rule.ours, theirs) {
 				if !said.verified(theirs) {
 					continue
 				}
@@ -154,9 +154,11 @@ func (p *Provider) allowed(sub string, said said) bool {
 	return false
 }
 
-// isAddress reports whether a claim is an e-mail address that must be verified: under our name or under the provider's, because
-// --oidc-claims can give either to another claim, and applications take what we call email for an address that was verified.
-func isAddress(ours, theirs string) bool { return ours == coatcheck.ClaimEmail || theirs == "email" }
+// isAddress reports whether a claim is an e-mail address that must be verified: what we call email, what the provider calls so, because
+// --oidc-claims can give either name to another claim, and what we call email under any other name.
+func (p *Provider) isAddress(ours, theirs string) bool {
+	return ours == coatcheck.ClaimEmail || theirs == "email" || theirs == p.theirs(coatcheck.ClaimEmail)
+}
 
 // texts returns a claim as texts: of a text, a number, a truth value, or a list of texts. It is nil where there is none.
 func texts(value any) (all []string, isList, ok bool) {

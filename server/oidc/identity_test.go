@@ -66,6 +66,24 @@ func TestIdentity(t *testing.T) {
 			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"email=*@example.com"}, []string{"email=upn"} },
 			claims: map[string]any{"upn": "A@Example.com", "email_verified": true}, want: `{"email":"A@Example.com"}`,
 		},
+		"not verified, the claim that is the address here, by the provider's name": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"upn=*@example.com"}, []string{"email=upn"} },
+			claims: map[string]any{"upn": "a@example.com", "email_verified": false}, fails: oidc.NotAllowed,
+		},
+		"verified, the claim that is the address here, by the provider's name": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"upn=*@example.com"}, []string{"email=upn"} },
+			claims: map[string]any{"upn": "a@Example.com", "email_verified": true}, want: `{"email":"a@Example.com"}`,
+		},
+		"not verified, the claim that is the address here, under a third name": {
+			edit: func(o *oidc.Options) {
+				o.Allow, o.Claims = []string{"login=*@example.com"}, []string{"email=upn", "login=upn"}
+			},
+			claims: map[string]any{"upn": "a@example.com"}, fails: oidc.NotAllowed,
+		},
+		"a name of an account, which is no address here": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"upn=*@example.com"}, []string{"name"} },
+			claims: map[string]any{"upn": "a@example.com"}, want: "",
+		},
 		"not verified, the provider's address under another name": {
 			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"login=*@example.com"}, []string{"login=email"} },
 			claims: map[string]any{"email": "a@example.com"}, fails: oidc.NotAllowed,
@@ -108,6 +126,14 @@ func TestIdentity(t *testing.T) {
 		"remote user verified, an address that is the provider's other claim": {
 			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "email", []string{"email=upn"} },
 			claims: map[string]any{"upn": "ann@example.com", "email_verified": true}, want: `{"email":"ann@example.com"}`,
+		},
+		"remote user not verified, the claim that is the address here, by the provider's name": {
+			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "upn", []string{"email=upn"} },
+			claims: map[string]any{"upn": "admin@example.com", "email_verified": false}, fails: oidc.NotVerified,
+		},
+		"remote user verified, the claim that is the address here, by the provider's name": {
+			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "upn", []string{"email=upn"} },
+			claims: map[string]any{"upn": "ann@example.com", "email_verified": true}, want: `{"email":"ann@example.com","upn":"ann@example.com"}`,
 		},
 		"remote user not verified, the provider's address under another name": {
 			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "login", []string{"login=email"} },
