@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/coatcheck/coatcheck"
@@ -41,9 +42,9 @@ func (x *ProviderIndex) End(ctx context.Context, session [16]byte, now, until ti
 }
 
 // Begin begins an attempt at a token's work. It does not wait for replicas, because the work does.
-func (x *ProviderIndex) Begin(ctx context.Context, token [16]byte, attempt string, _, until time.Time) (done, busy bool, err error) {
+func (x *ProviderIndex) Begin(ctx context.Context, token [16]byte, attempt string, _ time.Time, atMost time.Duration) (done, busy bool, err error) {
 	reply, err := x.run(ctx, x.tokenKey(token), operation{
-		name: "logout token: begin", script: beginTokenScript, args: []string{attempt, millis(until)},
+		name: "logout token: begin", script: beginTokenScript, args: []string{attempt, strconv.FormatInt(atMost.Milliseconds(), 10)},
 	})
 	return len(reply) == 1 && reply[0] == "done", len(reply) == 1 && reply[0] == "busy", err
 }
@@ -122,14 +123,14 @@ end
 return entries
 `)
 
-// KEYS token; ARGV a text of this attempt's own, until when the attempt may take. Called again it answers the same. A token whose work
-// is done has the text of the attempt that did it, and "done " before it.
+// KEYS token; ARGV a text of this attempt's own, how many milliseconds it keeps others away, by Redis' clock alone. Called again it answers
+// the same. A token whose work is done has the text of the attempt that did it, and "done " before it.
 var beginTokenScript = newBare(`
 local v = redis.call('GET', KEYS[1])
 if v and v:sub(1, 5) == 'done ' then return {'done'} end
 if v and v ~= ARGV[1] then return {'busy'} end
 redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return {'begun'}
 `)
 

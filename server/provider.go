@@ -310,7 +310,7 @@ func (s *Server) endAtProvidersWord(ctx context.Context, c *fiber.Ctx) (ended in
 		return 0, "", err
 	}
 	now, attempt := s.manager.Now(), rand.Text()
-	done, busy, err := s.providerIndex.Begin(ctx, out.ID, attempt, now, now.Add(attemptLife))
+	done, busy, err := s.providerIndex.Begin(ctx, out.ID, attempt, now, attemptLife)
 	switch {
 	case err == nil && done:
 		return 0, "", &oidc.Failure{Kind: oidc.BadLogout}

@@ -18,9 +18,10 @@ type Index interface {
 	// End notes that the provider's session has ended, until the given time, and returns its entries. They stay, so that a logout
 	// whose work failed finds them again.
 	End(ctx context.Context, session [16]byte, now, until time.Time) (entries []string, err error)
-	// Begin begins an attempt at a logout token's work, which may take until the given time, unless the work is done already or another
-	// attempt is busy with it. An attempt has a text of its own, not empty; with the same text Begin can be called again.
-	Begin(ctx context.Context, token [16]byte, attempt string, now, until time.Time) (done, busy bool, err error)
+	// Begin begins an attempt at a logout token's work, unless the work is done already or another attempt is busy with it. The attempt
+	// keeps others away for atMost, a millisecond or more: a duration, so that nodes whose clocks differ agree. An attempt has a
+	// text of its own, not empty; with the same text Begin can be called again, and the time begins again.
+	Begin(ctx context.Context, token [16]byte, attempt string, now time.Time, atMost time.Duration) (done, busy bool, err error)
 	// Done notes, until the given time, that the token's work is done.
 	Done(ctx context.Context, token [16]byte, attempt string, now, until time.Time) error
 	// Forget takes back that this attempt has begun, so that the token can be tried again at once. What is done stays done.
@@ -116,14 +117,14 @@ func (m *MemoryIndex) End(_ context.Context, session [16]byte, now, until time.T
 }
 
 // Begin implements Index. It returns no error.
-func (m *MemoryIndex) Begin(_ context.Context, token [16]byte, name string, now, until time.Time) (done, busy bool, err error) {
+func (m *MemoryIndex) Begin(_ context.Context, token [16]byte, name string, now time.Time, atMost time.Duration) (done, busy bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweep(now)
 	if a, ok := m.tokens[token]; ok && now.Before(a.until) && (a.done || a.name != name) {
 		return a.done, !a.done, nil
 	}
-	m.tokens[token] = tokenAttempt{name: name, until: until}
+	m.tokens[token] = tokenAttempt{name: name, until: now.Add(atMost)}
 	return false, false, nil
 }
 
