@@ -33,8 +33,11 @@ const providerValue = "oidc"
 // provider begins no other with it.
 const endedFor = oidc.CookieLife
 
-// attemptLife is for how long another attempt with the same logout token is told to try again, if a node dies at the work: longer than
-// the work may take. Without it a copy of the token could come between the work and its end, and end a login that began after it.
+// attemptLife is for how long another attempt with the same logout token is told to try again, if a node dies at the work. Without it a
+// copy of the token could come between the work and the note that it is done, and end a login that began after it. It is longer than
+// the call that ends all of a user's sessions may take: at most 3 s at a Redis, more only where that may evict keys, because then all
+// keys are searched. The sessions that a sid names end one by one, which may take longer at a slow store; a copy that comes meanwhile
+// ends no later login, because there is none with that sid for endedFor.
 const attemptLife = 10 * time.Second
 
 // errBusyToken means that another request with the same logout token is being answered.
