@@ -68,3 +68,22 @@ func TestBadAnswers(t *testing.T) {
 		}
 	}
 }
+
+// A failure says that an answer was too long also where a library tells only a text of its own.
+func TestAnswersThatAreTooLong(t *testing.T) {
+	for _, path := range []string{"/.well-known/openid-configuration", "/keys", "/token", "/userinfo"} {
+		t.Run(path, func(t *testing.T) {
+			p := oidctest.New(t)
+			p.Edit(func(b *oidctest.Behaviour) {
+				b.Handlers[path] = func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", "application/json")
+					_, _ = w.Write([]byte(strings.Repeat(" ", 300<<10) + "{}"))
+				}
+			})
+			_, err := login(t, newClient(t, p, nil), oidc.Wanted{})
+			require.Error(t, err)
+			assert.Equal(t, oidc.BadAnswer, kindOf(t, err))
+			assert.Contains(t, err.Error(), "the answer is too long")
+		})
+	}
+}

@@ -71,7 +71,7 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if resp.Body = io.NopCloser(bytes.NewReader(body)); len(body) > maxAnswer {
-		resp.Body = io.NopCloser(tooLong{})
+		resp.Body = tooLong{}
 	}
 	return resp, nil
 }
@@ -83,22 +83,34 @@ func (b bounded) CloseIdleConnections() {
 
 var errTooLong = errors.New("the answer is too long")
 
+// tooLong is the body in place of one that is too long.
 type tooLong struct{}
 
 func (tooLong) Read([]byte) (int, error) { return 0, errTooLong }
+func (tooLong) Close() error             { return nil }
 
-// noting is a transport that keeps the status of its last answer: the libraries tell it in a text at best.
+// noting is a transport that keeps the status of its last answer, and whether it was too long: the libraries tell it in a text at best.
 type noting struct {
 	http.RoundTripper
-	status int // 0: there was no answer
+	status  int // 0: there was no answer
+	tooLong bool
 }
 
 func (n *noting) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := n.RoundTripper.RoundTrip(req)
 	if err == nil {
 		n.status = resp.StatusCode
+		_, n.tooLong = resp.Body.(tooLong)
 	}
 	return resp, err
+}
+
+// failure is what it means that a library could not use the answer because of err.
+func (n *noting) failure(what string, err error) error {
+	if n.tooLong {
+		err = errTooLong
+	}
+	return failure(what, n.status, err)
 }
 
 // noted is context, and notes the status of the answer to the one request that is made with it.

@@ -113,7 +113,7 @@ func (r *Answer) Identity(ctx context.Context) (Identity, error) {
 	token, err := p.config(doc).Exchange(noted, r.query.Get("code"), oauth2.VerifierOption(r.a.verifier()))
 	r.tried = !clientRefused(err)
 	if err != nil {
-		return Identity{}, exchangeFailure(answer.status, err)
+		return Identity{}, exchangeFailure(answer, err)
 	}
 	raw, ok := token.Extra("id_token").(string)
 	if !ok {
@@ -156,9 +156,9 @@ func clientRefused(err error) bool {
 	return ok && (refused.ErrorCode == "invalid_client" || refused.ErrorCode == "unauthorized_client")
 }
 
-// exchangeFailure is what an error of the token endpoint means, which answered with this status.
-func exchangeFailure(status int, err error) error {
-	f := failure("the token endpoint", status, err)
+// exchangeFailure is what an error of the token endpoint means, which gave this answer.
+func exchangeFailure(answer *noting, err error) error {
+	f := answer.failure("the token endpoint", err)
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if kind, _ := asFailure(f); ok && kind.Kind == BadAnswer && refused.ErrorCode == "invalid_grant" {
 		return failf(BadCode, "the provider does not take the code")

@@ -134,7 +134,7 @@ func (p *Provider) userInfo(ctx context.Context, doc *document, token *oauth2.To
 	noted, answer := p.noted(ctx)
 	info, err := p.library(ctx, doc).UserInfo(noted, oauth2.StaticTokenSource(token))
 	if err != nil {
-		return nil, failure("userinfo", answer.status, err)
+		return nil, answer.failure("userinfo", err)
 	}
 	if info.Subject != id.sub {
 		return nil, failf(BadUserInfo, "userinfo is of another person")
