@@ -53,9 +53,16 @@ func (s said) source(claim string) map[string]any {
 func (s said) claim(name string) any { return s.source(name)[name] }
 
 // verified reports whether the provider vouches for the e-mail address that this claim is: in the source that has the claim, because
-// the word of another may be about another address. Some write it as text.
+// the word of another may be about another address. If that source says neither yes nor no, another that has exactly the same address
+// may. Some write the word as text.
 func (s said) verified(claim string) bool {
-	word := s.source(claim)["email_verified"]
+	source := s.source(claim)
+	word, found := source["email_verified"]
+	for _, other := range s {
+		if address, ok := other[claim].(string); !found && ok && source[claim] == address {
+			word, found = other["email_verified"]
+		}
+	}
 	return word == true || word == "true"
 }
 

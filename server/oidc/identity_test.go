@@ -110,6 +110,35 @@ func TestIdentity(t *testing.T) {
 			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"email=*@example.com"}, []string{"email=upn"} },
 			claims: map[string]any{"email": "a@x", "email_verified": true}, userInfo: map[string]any{"upn": "a@example.com"}, fails: oidc.NotAllowed,
 		},
+		"verified by the token, and userinfo names the same address": {
+			edit:   func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} },
+			claims: map[string]any{"email": "a@example.com", "email_verified": true}, userInfo: map[string]any{"email": "a@example.com"},
+			want: `{"email":"a@example.com"}`,
+		},
+		"verified by the token, and userinfo names the address in another case": {
+			edit:   func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} },
+			claims: map[string]any{"email": "a@example.com", "email_verified": true}, userInfo: map[string]any{"email": "A@example.com"},
+			fails: oidc.NotAllowed,
+		},
+		"verified by the token, and userinfo names the same address as not verified": {
+			edit:     func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} },
+			claims:   map[string]any{"email": "a@example.com", "email_verified": true},
+			userInfo: map[string]any{"email": "a@example.com", "email_verified": false}, fails: oidc.NotAllowed,
+		},
+		"verified by the token, and userinfo names a list": {
+			edit:   func(o *oidc.Options) { o.Allow, o.Claims = []string{"email=*@example.com"}, []string{"email=mail"} },
+			claims: map[string]any{"mail": "a@example.com", "email_verified": true}, userInfo: map[string]any{"mail": []string{"a@example.com"}},
+			fails: oidc.NotAllowed,
+		},
+		"verified by the token, and both name the same list": {
+			edit:     func(o *oidc.Options) { o.Allow, o.Claims = []string{"email=*@example.com"}, []string{"email=mail"} },
+			claims:   map[string]any{"mail": []string{"a@example.com"}, "email_verified": true},
+			userInfo: map[string]any{"mail": []string{"a@example.com"}}, fails: oidc.NotAllowed,
+		},
+		"verified by neither, and both name the same address": {
+			edit:   func(o *oidc.Options) { o.Allow = []string{"email=*@example.com"} },
+			claims: map[string]any{"email": "a@example.com"}, userInfo: map[string]any{"email": "a@example.com"}, fails: oidc.NotAllowed,
+		},
 		"allowed by sub": {edit: func(o *oidc.Options) { o.Allow = []string{"sub=sub-*"} }, want: ""},
 		"remote user": {
 			edit:   func(o *oidc.Options) { o.RemoteUser = "preferred_username" },
@@ -146,6 +175,16 @@ func TestIdentity(t *testing.T) {
 		"remote user verified by userinfo, which names no address": {
 			edit:   func(o *oidc.Options) { o.RemoteUser = "email" },
 			claims: map[string]any{"email": "ann@example.com", "email_verified": false}, userInfo: map[string]any{"email_verified": true}, fails: oidc.NotVerified,
+		},
+		"remote user verified by the token, and userinfo names the same address": {
+			edit:   func(o *oidc.Options) { o.RemoteUser = "email" },
+			claims: map[string]any{"email": "ann@example.com", "email_verified": true}, userInfo: map[string]any{"email": "ann@example.com"},
+			want: `{"email":"ann@example.com"}`,
+		},
+		"remote user verified by the token, and userinfo names another address": {
+			edit:   func(o *oidc.Options) { o.RemoteUser = "email" },
+			claims: map[string]any{"email": "ann@example.com", "email_verified": true}, userInfo: map[string]any{"email": "admin@example.com"},
+			fails: oidc.NotVerified,
 		},
 		"remote user missing": {edit: func(o *oidc.Options) { o.RemoteUser = "preferred_username" }, fails: oidc.NotVerified},
 	} {
