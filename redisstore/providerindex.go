@@ -42,7 +42,9 @@ func (x *ProviderIndex) End(ctx context.Context, session [16]byte, now, until ti
 }
 
 // Begin begins an attempt at a token's work. It does not wait for replicas, because the work does.
-func (x *ProviderIndex) Begin(ctx context.Context, token [16]byte, attempt string, _ time.Time, atMost time.Duration) (done, busy bool, err error) {
+func (x *ProviderIndex) Begin(
+	ctx context.Context, token [16]byte, attempt string, _ time.Time, atMost time.Duration,
+) (done, busy bool, err error) {
 	reply, err := x.run(ctx, x.tokenKey(token), operation{
 		name: "logout token: begin", script: beginTokenScript, args: []string{attempt, strconv.FormatInt(atMost.Milliseconds(), 10)},
 	})

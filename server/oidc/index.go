@@ -117,7 +117,9 @@ func (m *MemoryIndex) End(_ context.Context, session [16]byte, now, until time.T
 }
 
 // Begin implements Index. It returns no error.
-func (m *MemoryIndex) Begin(_ context.Context, token [16]byte, name string, now time.Time, atMost time.Duration) (done, busy bool, err error) {
+func (m *MemoryIndex) Begin(
+	_ context.Context, token [16]byte, name string, now time.Time, atMost time.Duration,
+) (done, busy bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweep(now)
