@@ -292,6 +292,36 @@ func TestDamage(t *testing.T) {
 			require.ErrorContains(t, err, file, "cut at %d", cut)
 		}
 	})
+	t.Run("a journal without a whole head beside its snapshot", func(t *testing.T) {
+		dir := t.TempDir()
+		s := onDisk(t, dir)
+		rec := add(t, s, "ada", t0, time.Hour)
+		require.NoError(t, s.Snapshot())
+		end(t, s, rec)
+		require.NoError(t, s.Close())
+		file := filepath.Join(dir, "journal-00000002")
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for cut := range 20 {
+			require.NoError(t, os.WriteFile(file, b[:cut], 0o600))
+			_, err = tryOnDisk(dir)
+			require.ErrorContains(t, err, file, "cut at %d", cut)
+			_, err = shardstore.Verify(dir)
+			require.ErrorContains(t, err, file, "cut at %d", cut)
+		}
+		// A crash that comes when the next snapshot begins leaves such a journal, too.
+		require.NoError(t, os.WriteFile(file, b, 0o600))
+		for cut := range 20 {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "journal-00000003"), b[:cut], 0o600))
+			n, err := shardstore.Verify(dir)
+			require.NoError(t, err, "cut at %d", cut)
+			assert.Zero(t, n)
+			s, err := tryOnDisk(dir)
+			require.NoError(t, err, "cut at %d", cut)
+			require.Error(t, load(s, rec.Key, t0), "it was ended")
+			require.NoError(t, s.Close())
+		}
+	})
 	t.Run("a missing journal", func(t *testing.T) {
 		dir := t.TempDir()
 		s := onDisk(t, dir)

@@ -48,6 +48,9 @@ func openFrames(f file, name, magic string, generation uint64) (*frameReader, er
 		return nil, err
 	}
 	r := &frameReader{name: name, f: f, size: size}
+	if size < fileHead {
+		return nil, r.damage("it ends within its head: it has %d bytes of %d", size, fileHead)
+	}
 	head, err := r.peek(fileHead)
 	if err != nil {
 		return nil, err

@@ -131,7 +131,10 @@ func (r *restore) read(snapshots, journals []uint64) (restored, error) {
 		res.snapshot = size
 	}
 	for i, g := range journals {
-		end, err := r.journal(journalName(r.dir, g), g, i == len(journals)-1)
+		// beginJournal syncs a journal's head before the snapshot of its generation begins. So only a crash before that snapshot leaves a
+		// journal without a whole head; beside its snapshot such a journal has lost entries.
+		unused := i == len(journals)-1 && !slices.Contains(snapshots, g)
+		end, err := r.journal(journalName(r.dir, g), g, unused)
 		if err != nil {
 			return res, err
 		}
@@ -161,11 +164,12 @@ func (r *restore) snapshot(name string, generation uint64) (size int64, err erro
 	return size, err
 }
 
-// journal reads a journal and returns where it ends. A torn end is logged and left out.
-func (r *restore) journal(name string, generation uint64, last bool) (end int64, err error) {
+// journal reads a journal and returns where it ends. A torn end is logged and left out, and so is, in a journal that a crash may have
+// left unused, a head that is not whole.
+func (r *restore) journal(name string, generation uint64, unused bool) (end int64, err error) {
 	err = r.open(name, func(f file) error {
-		if size, err := f.size(); err == nil && size < fileHead && last {
-			end = size // the crash came before the journal was used
+		if size, err := f.size(); err == nil && size < fileHead && unused {
+			end = size
 			return nil
 		}
 		in, err := openFrames(f, name, journalMagic, generation)
