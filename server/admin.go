@@ -18,7 +18,7 @@ func (s *Server) adminRoutes(metrics prometheus.Gatherer) {
 	app.Get("/readyz", s.ready)
 	app.Get("/metrics", metricsPage(metrics))
 	app.Get("/debug/pprof/", profileIndex)
-	app.Get("/debug/pprof/:name", profile)
+	app.Get("/debug/pprof/:name", s.profile)
 	app.Use("/admin", noFragment(problemBadRequest))
 	app.Get("/admin/sessions", s.adminListAll)
 	app.Delete("/admin/sessions", s.adminEndQueried)

@@ -59,6 +59,7 @@ type Server struct {
 	admin     *fiber.App
 	listeners [2]*conn.Server // of public and admin
 	draining  atomic.Bool     // written once, by Shutdown
+	stopping  chan struct{}   // closed once draining is set
 }
 
 // New returns a server for the store, or all mistakes of the configuration. The caller closes the store.
@@ -101,6 +102,8 @@ func New(store coatcheck.Store, cfg Config) (*Server, error) {
 		endOneLimit:    perminute.New[coatcheck.Key](endOnePerMinute, endLimitSessions),
 
 		refused: cfg.WritesRefused, reloadFailed: cfg.ReloadFailed,
+
+		stopping: make(chan struct{}),
 	}
 	s.access = newAccessLog(cfg.Logger, s.client)
 	if err := s.useProvider(cfg); err != nil {

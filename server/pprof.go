@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/valyala/fasthttp"
 )
 
 // Profiles as `go tool pprof` fetches them. net/http/pprof is not imported, because its import alone adds its pages to the
@@ -31,12 +30,12 @@ func profileIndex(c *fiber.Ctx) error {
 	return c.SendString("go tool pprof http://ADMIN_LISTENER/debug/pprof/NAME\n\n" + strings.Join(names, "\n") + "\n")
 }
 
-func profile(c *fiber.Ctx) error {
+func (s *Server) profile(c *fiber.Ctx) error {
 	switch name := c.Params("name"); name {
 	case "profile":
-		return timedProfile(c, 30*time.Second, pprof.StartCPUProfile, pprof.StopCPUProfile)
+		return s.timedProfile(c, 30*time.Second, pprof.StartCPUProfile, pprof.StopCPUProfile)
 	case "trace":
-		return timedProfile(c, time.Second, trace.Start, trace.Stop)
+		return s.timedProfile(c, time.Second, trace.Start, trace.Stop)
 	default:
 		p := pprof.Lookup(name)
 		if p == nil {
@@ -52,8 +51,8 @@ func profile(c *fiber.Ctx) error {
 	}
 }
 
-// timedProfile answers with a recording of the time that the request asks for, or until the server stops.
-func timedProfile(c *fiber.Ctx, usual time.Duration, start func(io.Writer) error, stop func()) error {
+// timedProfile answers with a recording of the time that the request asks for, or until the server begins to stop.
+func (s *Server) timedProfile(c *fiber.Ctx, usual time.Duration, start func(io.Writer) error, stop func()) error {
 	seconds, err := strconv.ParseFloat(c.Query("seconds", strconv.FormatFloat(usual.Seconds(), 'f', -1, 64)), 64)
 	if err != nil || !(seconds > 0 && seconds <= maxProfile.Seconds()) {
 		return problemSeconds
@@ -62,18 +61,19 @@ func timedProfile(c *fiber.Ctx, usual time.Duration, start func(io.Writer) error
 	if start(&b) != nil {
 		return problemProfiling
 	}
-	wait(c.Context(), time.Duration(seconds*float64(time.Second)))
+	s.wait(time.Duration(seconds * float64(time.Second)))
 	stop()
 	c.Set(fiber.HeaderContentType, fiber.MIMEOctetStream)
 	return c.Send(b.Bytes())
 }
 
-// wait returns after the time, or when the server begins to stop.
-func wait(ctx *fasthttp.RequestCtx, d time.Duration) {
-	timer := time.NewTimer(d) // not a context made of ctx: when its time is over it may look at ctx, which serves another request by then
+// wait returns after the time, or when the server begins to stop. The request's own context ends only when all connections have
+// gone, this one included.
+func (s *Server) wait(d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-ctx.Done():
+	case <-s.stopping:
 	}
 }

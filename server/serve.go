@@ -26,7 +26,9 @@ func (s *Server) ServeAdmin(ln net.Listener) error { return s.listeners[1].Serve
 // Shutdown makes readiness fail, answers requests with "Connection: close" for a moment, stops accepting, waits for requests
 // in flight and closes idle connections; the admin listener is the last to stop. An error means that ctx ended first.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
+	if s.draining.CompareAndSwap(false, true) {
+		close(s.stopping)
+	}
 	return conn.Drain(ctx, s.listeners[0], s.listeners[1])
 }
 
