@@ -38,8 +38,8 @@ func self() string {
 	return path
 }
 
-// runHashJobs ends when the server ends. It ignores the signals that main receives: a Ctrl-C reaches both processes, and the
-// server may have passwords to check until it is drained.
+// runHashJobs ends when the server ends. It ignores the signals that main receives (takesSignals): a Ctrl-C reaches both
+// processes, and the server may have passwords to check until it is drained.
 func runHashJobs(stdin io.Reader, stdout, stderr io.Writer) int {
 	if err := hashproc.Serve(stdin, stdout); err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: %s: %v\n", hashJobs, err))

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -71,12 +73,41 @@ func readPassword(stdin io.Reader, stderr io.Writer) ([]byte, error) {
 	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r")), nil
 }
 
+// ask reads a password at the terminal, which does not show it.
 func ask(f *os.File, stderr io.Writer, prompt string) ([]byte, error) {
+	fd := int(f.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, fmt.Errorf("reading the terminal: %w", err)
+	}
+	defer showAgainAtSignal(fd, before)()
 	say(stderr, prompt)
-	password, err := term.ReadPassword(int(f.Fd()))
+	password, err := term.ReadPassword(fd)
 	say(stderr, "\n")
 	if err != nil {
 		return nil, fmt.Errorf("reading the terminal: %w", err)
 	}
 	return password, nil
+}
+
+// showAgainAtSignal makes a signal end the process as it would have done anyway, but with the terminal as it was before: else the shell
+// would go on with one that shows nothing of what is typed. The function that it returns ends that.
+func showAgainAtSignal(fd int, before *term.State) (stop func()) {
+	signals, over := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		select {
+		case sig := <-signals:
+			_ = term.Restore(fd, before) // if it fails there is nobody to tell
+			signal.Reset(sig)
+			if self, err := os.FindProcess(os.Getpid()); err == nil {
+				_ = self.Signal(sig) // ends the process
+			}
+		case <-over:
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(over)
+	}
 }

@@ -9,6 +9,13 @@ import (
 )
 
 func main() {
-	signals := daemon.Notify() // before anything else, so that no signal is lost
+	var signals daemon.Signals
+	if len(os.Args) > 1 && takesSignals(os.Args[1]) {
+		signals = daemon.Notify() // before anything else, so that no signal is lost
+	}
 	os.Exit(run(os.Args[1:], os.Environ(), signals, os.Stdin, os.Stdout, os.Stderr))
 }
+
+// takesSignals reports whether a command acts on the signals of the process itself. The others end by them, as programs do. A Ctrl-C
+// reaches the server's process that hashes passwords, too, which must go on until the server is drained.
+func takesSignals(command string) bool { return command == "serve" || command == hashJobs }
