@@ -58,6 +58,17 @@ func (osFiles) open(name string, create bool) (file, error) {
 	return osFile{f}, nil
 }
 
+// readOnlyFiles is osFiles for who only reads: it opens files, and makes none, where nothing may be written.
+type readOnlyFiles struct{ osFiles }
+
+func (readOnlyFiles) open(name string, _ bool) (file, error) {
+	f, err := os.Open(filepath.Clean(name))
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
 func (osFiles) rename(from, to string) error { return os.Rename(from, to) }
 
 func (osFiles) remove(name string) error {
