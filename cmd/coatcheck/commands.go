@@ -97,12 +97,12 @@ func commands() []namedCommand {
 		{
 			Command: manual.Command{Name: "man", About: "print the manual page, for man -l -"},
 			usage:   `man                             print the manual page, for man -l -`,
-			run:     func(in invocation) int { return runMan(in.args, in.stdout) },
+			run:     func(in invocation) int { return runMan(in.args, in.stdout, in.stderr) },
 		},
 		{
 			Command: manual.Command{Name: "version", About: "print the version"},
 			usage:   `version                         print the version`,
-			run:     func(in invocation) int { return runVersion(in.args, in.stdout) },
+			run:     func(in invocation) int { return runVersion(in.args, in.stdout, in.stderr) },
 		},
 		{
 			Command: manual.Command{Name: "help", About: "print the commands"},
@@ -160,6 +160,12 @@ func run(args, environ []string, signals daemon.Signals, stdin io.Reader, stdout
 // asksForHelp reports whether the arguments ask for help, for commands that take no flags of their own.
 func asksForHelp(args []string) bool {
 	return slices.Contains(args, "--help") || slices.Contains(args, "-h")
+}
+
+// refuseWords says that a command takes none of these arguments.
+func refuseWords(command string, words []string, usage string, stderr io.Writer) int {
+	say(stderr, fmt.Sprintf("coatcheck: %s: takes no arguments, and got %.100q\n\n%s", command, words, usage))
+	return exitUsage
 }
 
 // say writes to the terminal and returns the exit code of a command that has nothing else to do.

@@ -24,14 +24,16 @@ func TestExitCodes(t *testing.T) {
 		code           int
 		stdout, stderr string // contained; empty: nothing is written
 	}{
-		"no command":        {code: 2, stderr: "Usage:"},
-		"help":              {args: []string{"--help"}, stdout: "Usage:"},
-		"help as a command": {args: []string{"help"}, stdout: "Usage:"},
-		"version":           {args: []string{"version"}, stdout: "coatcheck v1.2.3-test " + runtime.Version()},
-		"unknown command":   {args: []string{"server"}, code: 2, stderr: `"server" is no command`},
-		"help of serve":     {args: []string{"serve", "--help"}, stdout: "--max-sessions-per-user number"},
-		"unknown flag":      {args: []string{"serve", "--dev", "--port=1"}, code: 2, stderr: "--port: no such flag"},
-		"no configuration":  {args: []string{"serve"}, code: 2, stderr: "--login: must be named"},
+		"no command":         {code: 2, stderr: "Usage:"},
+		"help":               {args: []string{"--help"}, stdout: "Usage:"},
+		"help as a command":  {args: []string{"help"}, stdout: "Usage:"},
+		"version":            {args: []string{"version"}, stdout: "coatcheck v1.2.3-test " + runtime.Version()},
+		"version and a word": {args: []string{"version", "x"}, code: 2, stderr: `version: takes no arguments, and got ["x"]`},
+		"man and a word":     {args: []string{"man", "x", "y"}, code: 2, stderr: `man: takes no arguments, and got ["x" "y"]`},
+		"unknown command":    {args: []string{"server"}, code: 2, stderr: `"server" is no command`},
+		"help of serve":      {args: []string{"serve", "--help"}, stdout: "--max-sessions-per-user number"},
+		"unknown flag":       {args: []string{"serve", "--dev", "--port=1"}, code: 2, stderr: "--port: no such flag"},
+		"no configuration":   {args: []string{"serve"}, code: 2, stderr: "--login: must be named"},
 		"mistakes": {
 			args: []string{"serve", "--dev", "--ttl=x"}, env: []string{"COATCHECK_IDLE_TIMEOUT=y"}, code: 2,
 			stderr: "coatcheck: the configuration has mistakes:\n" +

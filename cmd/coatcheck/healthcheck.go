@@ -14,7 +14,7 @@ const healthcheckUsage = `Usage:
   coatcheck healthcheck [--ready] [the flags of serve]
 
 Asks the admin listener of the server that runs with this configuration whether it is alive, and with --ready whether its store
-can serve. The exit code is 0 or 1.
+can serve. The exit code is 0 or 1: a mistake in --config, --admin-listen or the arguments is 1, too.
 `
 
 // adminSettings are the settings that a command needs to ask a running server.
@@ -25,7 +25,7 @@ var adminSettings = []string{"admin-listen", "admin-key-file"}
 // every node. The exit code is 0 or 1 and nothing else, as Docker requires.
 func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
 	var ready bool
-	c, _, err := config.LoadOnly(adminSettings, args, environ, config.Switch("ready", &ready))
+	c, rest, err := config.LoadOnly(adminSettings, args, environ, config.Switch("ready", &ready))
 	if errors.Is(err, config.ErrHelp) {
 		return say(stdout, healthcheckUsage)
 	}
@@ -33,8 +33,14 @@ func runHealthcheck(args, environ []string, stdout, stderr io.Writer) int {
 	if ready {
 		path, text = "/readyz", "ready\n"
 	}
-	// Mistakes are left to the server to report: some of its settings, given by flags for instance, are not known here.
-	if err := askHealth(c, path); err != nil {
+	if err == nil && len(rest) > 0 {
+		err = fmt.Errorf("%.40q: no such argument", rest[0])
+	}
+	// Mistakes in the other settings are left to the server to report. With one in these another server might be asked.
+	if err == nil {
+		err = askHealth(c, path)
+	}
+	if err != nil {
 		say(stderr, fmt.Sprintf("coatcheck: healthcheck: %s\n", adminclient.OneLine(err.Error())))
 		return exitFailed
 	}

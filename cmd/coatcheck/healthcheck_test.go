@@ -30,3 +30,34 @@ func TestHealthcheckOpensNoFilesOfTheServer(t *testing.T) {
 		assert.Equal(t, "alive\n", string(out), name)
 	}
 }
+
+// A mistake in what says which server to ask is told: another server, on the default port for instance, might answer in its place.
+func TestHealthcheckMistakes(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	admin := "admin-listen = \"" + strings.TrimPrefix(p.admin, "http://") + "\"\n"
+	flag := "--admin-listen=" + strings.TrimPrefix(p.admin, "http://")
+	for name, tt := range map[string]struct {
+		args, env []string
+		want      string // in the message; empty: the server is asked
+	}{
+		"other settings":       {args: []string{"--config", configFile(t, admin+"ttl = \"soon\"\nno-setting = 1\n"), "--max-sessions=x", "--login=no"}},
+		"no file":              {args: []string{flag, "--config=/nonexistent.toml"}, want: `--config "/nonexistent.toml"`},
+		"no file, a variable":  {args: []string{flag}, env: []string{"COATCHECK_CONFIG=/nonexistent.toml"}, want: `--config "/nonexistent.toml"`},
+		"no TOML":              {args: []string{flag, "--config", configFile(t, "hello\n")}, want: "line 1 is not TOML"},
+		"a list":               {args: []string{"--config", configFile(t, "[admin-listen]\n")}, want: "--admin-listen: must be text"},
+		"no address":           {args: []string{"--admin-listen", "bad"}, want: `--admin-listen "bad"`},
+		"no address, variable": {env: []string{"COATCHECK_ADMIN_LISTEN=bad"}, want: `--admin-listen "bad"`},
+		"a word":               {args: []string{flag, "wrong"}, want: `"wrong": no such argument`},
+		"a flag":               {args: []string{flag, "--wrong=x"}, want: "--wrong: no such flag"},
+	} {
+		code, out, errs := command(t, tt.env, append([]string{"healthcheck"}, tt.args...)...)
+		if tt.want == "" {
+			assert.Equal(t, exitOK, code, "%s: %s", name, errs)
+			continue
+		}
+		assert.Equal(t, exitFailed, code, name)
+		assert.Empty(t, out, name)
+		assert.Contains(t, errs, tt.want, name)
+	}
+}

@@ -41,9 +41,12 @@ func runCompletion(args []string, stdout, stderr io.Writer) int {
 }
 
 // runMan prints the manual page.
-func runMan(args []string, stdout io.Writer) int {
+func runMan(args []string, stdout, stderr io.Writer) int {
 	if asksForHelp(args) {
 		return say(stdout, manUsage)
+	}
+	if len(args) > 0 {
+		return refuseWords("man", args, manUsage, stderr)
 	}
 	return say(stdout, manual.Page(buildVersion(version, buildInfo()), described()))
 }

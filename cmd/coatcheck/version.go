@@ -15,9 +15,12 @@ const versionUsage = `Usage:
 Prints the version of coatcheck, the version of Go that built it, and the system that it is built for.
 `
 
-func runVersion(args []string, stdout io.Writer) int {
+func runVersion(args []string, stdout, stderr io.Writer) int {
 	if asksForHelp(args) {
 		return say(stdout, versionUsage)
+	}
+	if len(args) > 0 {
+		return refuseWords("version", args, versionUsage, stderr)
 	}
 	return say(stdout, "coatcheck "+buildVersion(version, buildInfo())+" "+runtime.Version()+" "+runtime.GOOS+"/"+runtime.GOARCH+"\n")
 }
