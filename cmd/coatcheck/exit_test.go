@@ -28,6 +28,7 @@ func TestExitCodes(t *testing.T) {
 		"help":               {args: []string{"--help"}, stdout: "Usage:"},
 		"help as a command":  {args: []string{"help"}, stdout: "Usage:"},
 		"version":            {args: []string{"version"}, stdout: "coatcheck v1.2.3-test " + runtime.Version()},
+		"an unknown shell":   {args: []string{"completion", "tcsh"}, code: 2, stderr: `completion: the shell "tcsh" is not known`},
 		"version and a word": {args: []string{"version", "x"}, code: 2, stderr: `version: takes no arguments, and got ["x"]`},
 		"man and a word":     {args: []string{"man", "x", "y"}, code: 2, stderr: `man: takes no arguments, and got ["x" "y"]`},
 		"unknown command":    {args: []string{"server"}, code: 2, stderr: `"server" is no command`},

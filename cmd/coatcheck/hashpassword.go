@@ -34,9 +34,14 @@ func runHashPassword(args []string, stdin io.Reader, stdout, stderr io.Writer) i
 	fs.StringVar(&fields.Email, "email", "", "")
 	fs.StringVar(&fields.Name, "name", "", "")
 	err := fs.Parse(args)
+	var invalid *pflag.InvalidValueError
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		return say(stdout, hashPasswordUsage)
+	case errors.As(err, &invalid): // a list is one line of CSV; the other flags take any text
+		say(stderr, fmt.Sprintf("coatcheck: hash-password: --%s: not a list such as A,B; a group with a comma or a double quote in it stands in double quotes, "+
+			"the double quote twice: '\"a,\"\"b\"\"\",c'\n", invalid.GetFlag().Name))
+		return exitUsage
 	case err != nil || fs.NArg() > 0 || *user == "":
 		// The argument is not repeated, because it may be the password.
 		say(stderr, "coatcheck: hash-password takes --user NAME, --groups, --email and --name and nothing else; it reads the password from the terminal or standard input\n")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/manual"
@@ -34,7 +35,7 @@ func runCompletion(args []string, stdout, stderr io.Writer) int {
 	}
 	script, known := manual.Completion(args[0], described())
 	if !known {
-		say(stderr, "coatcheck: completion: this shell is not known"+suggest.DidYouMean(args[0], "", manual.Shells)+"\n\n"+completionUsage)
+		say(stderr, fmt.Sprintf("coatcheck: completion: the shell %.40q is not known%s\n\n%s", args[0], suggest.DidYouMean(args[0], "", manual.Shells), completionUsage))
 		return exitUsage
 	}
 	return say(stdout, script)

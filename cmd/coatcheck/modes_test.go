@@ -260,7 +260,15 @@ func TestHashPasswordMistakes(t *testing.T) {
 		assert.NotContains(t, stderr.String(), "s3cret")
 		assert.NotEmpty(t, stderr.String())
 	}
+	code, _, errs := command(t, nil, "hash-password", "--user=u", `--groups=a b,c:d,"`)
+	assert.Equal(t, exitUsage, code)
+	assert.Contains(t, errs, "hash-password: --groups: not a list")
+	code, line, errs := command(t, nil, "hash-password", "--user=u", `--groups="a,""b""",c`)
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, line+errs, "the password is empty", "what the message recommends is understood")
 	var stderr bytes.Buffer
+	assert.Equal(t, exitFailed, run([]string{"hash-password", "--user=u"}, nil, daemon.Signals{}, strings.NewReader(strings.Repeat("x", 100_000)), io.Discard, &stderr))
+	assert.Contains(t, stderr.String(), "more than 4096 bytes")
 	assert.Equal(t, exitFailed, run([]string{"hash-password", "--user=u"}, nil, daemon.Signals{}, strings.NewReader("\n"), io.Discard, &stderr), "no password")
 	assert.Equal(t, exitFailed, run([]string{"data", "verify", t.TempDir() + "/none"}, nil, daemon.Signals{}, nil, io.Discard, &stderr))
 }

@@ -14,7 +14,7 @@ func HashPassword(password []byte) (string, error) {
 	case len(password) == 0:
 		return "", errors.New("the password is empty")
 	case len(password) > MaxPassword:
-		return "", fmt.Errorf("the password has %d bytes: it may have %d", len(password), MaxPassword)
+		return "", fmt.Errorf("the password has more than %d bytes", MaxPassword) // how many more is not known to who reads no further
 	}
 	return hashPassword(argon2id, minCost, password).text, nil
 }

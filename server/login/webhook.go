@@ -44,7 +44,7 @@ type Webhook struct {
 }
 
 // NewWebhook returns the mode that asks the back end at address: https, or http on a loopback address or localhost. An
-// error names the address without user, password and query. Close the mode when it is not used any more.
+// error names the address by its scheme and host only, because the rest may hold a secret. Close the mode when it is not used any more.
 func NewWebhook(address string, opt WebhookOptions) (*Webhook, error) {
 	if opt.Timeout < 0 {
 		return nil, fmt.Errorf("webhook: timeout %v: must not be negative", opt.Timeout)
@@ -56,7 +56,7 @@ func NewWebhook(address string, opt WebhookOptions) (*Webhook, error) {
 	if err != nil {
 		return nil, errors.New("webhook: not a URL") // the parser's error quotes it
 	}
-	shown := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	shown := (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
 	dialer := &net.Dialer{Timeout: opt.Timeout}
 	switch {
 	case u.Hostname() == "":

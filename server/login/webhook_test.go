@@ -41,13 +41,14 @@ func TestWebhookAddress(t *testing.T) {
 		"", "auth.example.com/login", "//auth.example.com", "https://", "https:///login", "ftp://u:hunter2@auth.example.com", "unix:///run/x",
 		"http://auth.example.com/?k=hunter2", "http://u:hunter2@10.0.0.1/login", "http://0.0.0.0/", "http://localhost.example.com/", "http://127.0.0.1.example.com/",
 		"http://u:hunter2@ex ample/", "https://u:hunter2@auth.example.com:port/", "https://auth.example.com/#hunter2", "https://auth.example.com/%zz?hunter2",
+		"http://auth.example.com/hook/hunter2", "ftp://auth.example.com/hunter2", "https:///hunter2", "https:hunter2", "hunter2", "https://auth.example.com/hunter2#x",
 	} {
 		_, err := login.NewWebhook(bad, login.WebhookOptions{})
 		require.Error(t, err, bad)
 		assert.NotContains(t, err.Error(), "hunter2")
 	}
 	_, err := login.NewWebhook("http://u:hunter2@10.0.0.1/login", login.WebhookOptions{})
-	assert.ErrorContains(t, err, `"http://10.0.0.1/login"`)
+	assert.ErrorContains(t, err, `"http://10.0.0.1"`)
 	_, err = login.NewWebhook("https://auth.example.com", login.WebhookOptions{Timeout: -1})
 	assert.Error(t, err)
 }
