@@ -11,8 +11,9 @@ import (
 var ErrNoJournal = errors.New("holds no journal")
 
 // Verify reads what a store with Options.Dir left in a folder, as New would, changes nothing, and returns how many sessions
-// live there. The folder and its files may be read-only. It refuses a folder that is in use, and one without a journal, which every store leaves there, or whose only one is
-// shorter than its head (ErrNoJournal): such a folder is not the one that was meant, or an incomplete copy.
+// live there. The folder and its files may be read-only. It refuses a folder that is in use, and one without a journal, which every
+// store leaves there, or whose only one is shorter than its head (ErrNoJournal): such a folder is not the one that was meant, or an
+// incomplete copy.
 func Verify(dir string) (sessions int, err error) {
 	if _, err := os.Stat(dir); err != nil {
 		return 0, fmt.Errorf("shardstore: %w", err)
