@@ -240,6 +240,7 @@ func TestHold(t *testing.T) {
 	require.True(t, r.Hold())
 	r.Unhold()
 	require.True(t, r.Hold())
+	require.Error(t, r.Finish(context.Background()), "the answer must wait")
 	assert.False(t, r.Release())
 	assert.False(t, r.Hold(), "it has ended")
 	r = w.open()

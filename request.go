@@ -66,6 +66,7 @@ type Request struct {
 
 	storing  atomic.Int32 // calls of the store by handlers that are under way
 	disowned atomic.Bool  // no handler's call may write any more
+	inUse    bool         // a session that was lent was in such a call when it was detached
 
 	lent  *Session  // what Lend returned for this request
 	spare []Session // sessions that have not been lent yet
@@ -165,9 +166,8 @@ func (r *Request) Lend() *Session {
 // opens a session. It reports whether the request may be used again: not if a goroutine of the handler is still in a call that
 // writes to it.
 func (r *Request) Release() bool {
-	lent := r.lent
 	r.detach() // first: no other call begins, see Session.lock
-	if r.calls.Load() != 0 || lent != nil && lent.calls.Load() != 0 {
+	if r.inUse || r.calls.Load() != 0 {
 		return false
 	}
 	r.m, r.client, r.token, r.fresh = nil, Client{}, Token{}, Token{}
@@ -179,12 +179,21 @@ func (r *Request) Release() bool {
 // does where it would change anything, and persists nothing. Neither Finish nor Release may follow.
 func (r *Request) Disown() { r.disowned.Store(true) }
 
-// Hold keeps the request from being used for another one while a handler of the middleware's own works on it; false: it has ended or is
-// disowned. Unhold must follow true.
-func (r *Request) Hold() bool { return r.lock() != nil }
+// Hold keeps the request from being used for another one, and from being finished, while a handler of the middleware's own works on it;
+// false: it has ended or is disowned. Unhold must follow true.
+func (r *Request) Hold() bool {
+	if r.lock() == nil {
+		return false
+	}
+	r.storing.Add(1)
+	return true
+}
 
 // Unhold undoes Hold.
-func (r *Request) Unhold() { r.unlock() }
+func (r *Request) Unhold() {
+	r.storing.Add(-1)
+	r.unlock()
+}
 
 func (r *Request) dropUnopened() {
 	clear(r.unopened)
@@ -192,8 +201,9 @@ func (r *Request) dropUnopened() {
 }
 
 func (r *Request) detach() {
-	if r.lent != nil {
-		r.lent.req.Store(nil)
+	if lent := r.lent; lent != nil {
+		lent.req.Store(nil)
+		r.inUse = r.inUse || lent.calls.Load() != 0
 		r.lent = nil
 	}
 	r.req.Store(nil)

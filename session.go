@@ -72,6 +72,9 @@ func (s *Session) LoginPending() bool { return s.read().login }
 
 // UserID returns the user of the session, empty for none.
 func (s *Session) UserID() string {
+	if s.lock() != nil { // what is copied is a buffer that another request may get
+		defer s.unlock()
+	}
 	r := s.read()
 	if r.login {
 		return r.user
@@ -133,8 +136,7 @@ func (s *Session) Len() int {
 // and removed meanwhile. The JSON may be kept.
 func (s *Session) Entries() iter.Seq2[string, json.RawMessage] {
 	return func(yield func(string, json.RawMessage) bool) {
-		r := s.read()
-		rest := bytes.Clone(r.values) // changes edit them in place, and a commit reuses their buffer
+		rest := s.copied() // changes edit the values in place, and a commit reuses their buffer
 		for len(rest) > 0 {
 			var name, value []byte
 			var ok bool
@@ -275,6 +277,14 @@ func (s *Session) Commit(ctx context.Context) error {
 	r.storing.Add(1)
 	defer r.storing.Add(-1)
 	return r.commit(ctx)
+}
+
+// copied returns the values in a buffer of their own.
+func (s *Session) copied() []byte {
+	if s.lock() != nil { // another request may get the buffer
+		defer s.unlock()
+	}
+	return bytes.Clone(s.read().values)
 }
 
 // lock returns the session's request for a call that writes to it, and keeps it from being used for another one until unlock; nil: the

@@ -29,26 +29,32 @@ func RefreshDevice(w http.ResponseWriter, r *http.Request) {
 }
 
 func answerDevice(w http.ResponseWriter, r *http.Request, step func(context.Context, *middleware.Exchange, middleware.DeviceRequest) ([]byte, error)) {
-	c := contextOf(r)
-	x := c.exchange()
-	if x == nil || !x.Hold() {
-		fail(w, errors.New("coatcheck: a handler of device-bound sessions is not mounted behind the session middleware"))
-		return
-	}
-	defer x.Unhold()
-	if c.exchange() == nil { // the request has ended before it was held
-		fail(w, coatcheck.ErrDetached)
-		return
-	}
-	body, err := step(context.WithoutCancel(r.Context()), x, middleware.DeviceRequest{
-		Client: x.Client().IP, UserAgent: bytesOf(r.UserAgent()), Noted: time.Now(), Host: r.Host,
-		Cookies: r.Header["Cookie"], Names: r.Header[dbsc.HeaderName], Proofs: r.Header[dbsc.HeaderProof],
-	})
+	body, err := deviceStep(r, step)
 	if err != nil {
 		fail(w, err)
 		return
 	}
 	_, _ = w.Write(body)
+}
+
+// deviceStep takes the step, during which neither the answer is sent nor the request may become another one.
+func deviceStep(r *http.Request, step func(context.Context, *middleware.Exchange, middleware.DeviceRequest) ([]byte, error)) ([]byte, error) {
+	c := contextOf(r)
+	x := c.exchange()
+	if x == nil {
+		return nil, errors.New("coatcheck: a handler of device-bound sessions is not mounted behind the session middleware")
+	}
+	if !x.Hold() {
+		return nil, coatcheck.ErrDetached
+	}
+	defer x.Unhold()
+	if c.exchange() == nil { // the request has ended before it was held
+		return nil, coatcheck.ErrDetached
+	}
+	return step(context.WithoutCancel(r.Context()), x, middleware.DeviceRequest{
+		Client: x.Client().IP, UserAgent: bytesOf(r.UserAgent()), Noted: time.Now(), Host: r.Host,
+		Cookies: r.Header["Cookie"], Names: r.Header[dbsc.HeaderName], Proofs: r.Header[dbsc.HeaderProof],
+	})
 }
 
 // answerEarly answers in place of the handlers, and reports whether it did.

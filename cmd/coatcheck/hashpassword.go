@@ -99,7 +99,11 @@ func ask(f *os.File, stderr io.Writer, prompt string) ([]byte, error) {
 // would go on with one that shows nothing of what is typed. The function that it returns ends that.
 func showAgainAtSignal(fd int, before *term.State) (stop func()) {
 	signals, over := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
+		}
+	}
 	go func() {
 		select {
 		case sig := <-signals:

@@ -59,11 +59,12 @@ func TestSessionsReadsTheConfiguration(t *testing.T) {
 		assert.Zero(t, code, "%s: %s", name, errs)
 		assert.Equal(t, "1 session ended\n", out, name)
 	}
+	missing := filepath.Join(t.TempDir(), "file")
 	for name, tt := range map[string]struct {
 		args []string
 		want string
 	}{
-		"no such file":     {[]string{"--config=/none/file"}, `--config "/none/file": no such file or directory (command line)`},
+		"no such file":     {[]string{"--config=" + missing}, `--config "` + missing + `": no such file or directory (command line)`},
 		"not TOML":         {[]string{"--config", configFile(t, "admin-key-file = s3cret\n")}, "line 1 is not TOML"},
 		"not an address":   {[]string{"--admin-listen=x"}, `--admin-listen "x": not an address`},
 		"no admin":         {[]string{"--admin-listen=off"}, "--admin-listen off cannot be asked"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -23,6 +24,7 @@ import (
 func TestSignalsEndOtherCommands(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		heed(t, sig)
 		pipe := filepath.Join(t.TempDir(), "config")
 		require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 		cmd, exited := runInBackground(t, "doctor", "--config", pipe)
@@ -56,6 +58,7 @@ func TestSignalsEndAServerThatLoads(t *testing.T) {
 // A Ctrl-C ends hash-password at its prompt, and the terminal shows again what is typed.
 func TestInterruptAtThePrompt(t *testing.T) {
 	t.Parallel()
+	heed(t, syscall.SIGINT)
 	master, terminal := openTerminal(t)
 	var stderr testoutput.Buffer
 	cmd := exec.CommandContext(context.Background(), program(t), "hash-password", "--user=ann")
@@ -69,6 +72,16 @@ func TestInterruptAtThePrompt(t *testing.T) {
 	awaitEnd(t, exited)
 	assert.Equal(t, "signal: interrupt", cmd.ProcessState.String())
 	assert.True(t, echoes(t, master))
+}
+
+// heed makes processes that the test starts end by the signal even if this one ignores it, as what nohup starts ignores a hang-up: they
+// would inherit that, but a signal that is caught here has its usual effect there.
+func heed(t *testing.T, sig os.Signal) {
+	t.Helper()
+	if signal.Ignored(sig) {
+		signal.Notify(make(chan os.Signal, 1), sig)
+		t.Cleanup(func() { signal.Ignore(sig) })
+	}
 }
 
 // runInBackground runs the program with these arguments, and kills it when the test ends. The channel is closed when it has ended.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/dbsc"
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
@@ -40,8 +41,11 @@ func (s *Sessions) DoDevice(fctx *fasthttp.RequestCtx, step DeviceStep) error {
 // HandleDevice answers a device, in a handler behind the middleware, which sets the cookie.
 func HandleDevice(fctx *fasthttp.RequestCtx, step DeviceStep) error {
 	x := exchangeOf(fctx)
-	if x == nil || !x.Hold() {
+	if x == nil {
 		return errors.New("coatcheck: a handler of device-bound sessions is not mounted behind the session middleware")
+	}
+	if !x.Hold() {
+		return coatcheck.ErrDetached
 	}
 	defer x.Unhold()
 	q := deviceRequest(fctx)
