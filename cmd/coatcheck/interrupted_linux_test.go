@@ -24,7 +24,7 @@ import (
 func TestSignalsEndOtherCommands(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		heed(t, sig)
+		heed(sig)
 		pipe := filepath.Join(t.TempDir(), "config")
 		require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 		cmd, exited := runInBackground(t, "doctor", "--config", pipe)
@@ -58,7 +58,7 @@ func TestSignalsEndAServerThatLoads(t *testing.T) {
 // A Ctrl-C ends hash-password at its prompt, and the terminal shows again what is typed.
 func TestInterruptAtThePrompt(t *testing.T) {
 	t.Parallel()
-	heed(t, syscall.SIGINT)
+	heed(syscall.SIGINT)
 	master, terminal := openTerminal(t)
 	var stderr testoutput.Buffer
 	cmd := exec.CommandContext(context.Background(), program(t), "hash-password", "--user=ann")
@@ -75,12 +75,11 @@ func TestInterruptAtThePrompt(t *testing.T) {
 }
 
 // heed makes processes that the test starts end by the signal even if this one ignores it, as what nohup starts ignores a hang-up: they
-// would inherit that, but a signal that is caught here has its usual effect there.
-func heed(t *testing.T, sig os.Signal) {
-	t.Helper()
+// would inherit that, but a signal that is caught here has its usual effect there. It stays caught, which is as good as ignored, because
+// other tests may start processes.
+func heed(sig os.Signal) {
 	if signal.Ignored(sig) {
 		signal.Notify(make(chan os.Signal, 1), sig)
-		t.Cleanup(func() { signal.Ignore(sig) })
 	}
 }
 
