@@ -175,8 +175,8 @@ func (r *Request) Release() bool {
 	return true
 }
 
-// Disown leaves the request to a handler that goes on after its answer was given without it. From now on its session does as a detached one
-// does where it would change anything, and persists nothing. Neither Finish nor Release may follow.
+// Disown leaves the request to a handler that goes on after its answer was given without it. No call that begins from now on changes or
+// persists anything of its session, which does as a detached one then. Neither Finish nor Release may follow.
 func (r *Request) Disown() { r.disowned.Store(true) }
 
 // Hold keeps the request from being used for another one, and from being finished, while a handler of the middleware's own works on it;
