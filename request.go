@@ -24,7 +24,7 @@ type Request struct {
 	token     Token
 	presented ID
 	live      bool
-	first     bool     // the client presented the current token, and its predecessor is still admitted without end
+	first     bool     // the client presented the current token, and the record did not say so yet: see firstUse
 	stale     bool     // the client's cookie can only be a left-over
 	lost      bool     // this request must not replace the client's cookie: values that the handler sets are dropped
 	watching  bool     // Watch was called: this request renews nothing
