@@ -79,7 +79,6 @@ type binding []byte
 
 const (
 	bindingKind = 1 // of its part of the extension
-	partHead    = 3 // bytes before a part's content
 
 	// boundUsed says that the bound token was presented, or that the device has proved its key again: the browser has accepted
 	// the binding.

@@ -19,10 +19,9 @@ const (
 	// idLen is the length of a printed ID, Handle or Key, in characters.
 	idLen = 22
 
-	tokenBytes  = 32
-	keyBytes    = 16
-	tagBytes    = 4
-	secretBytes = tokenBytes - keyBytes
+	tokenBytes = 32
+	keyBytes   = 16
+	tagBytes   = 4
 )
 
 // encoding is unpadded base64url (RFC 4648, section 5) that refuses non-zero trailing bits, so that every token has
