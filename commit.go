@@ -238,7 +238,8 @@ func (r *Request) commitRest(ctx context.Context, now time.Time) error {
 	if _, err := r.m.store.Create(ctx, &r.next, CreateOptions{}, now); err != nil {
 		return createError(err)
 	}
-	r.began(token)
+	r.report.Created++
+	r.holdNext(token)
 	return nil
 }
 
@@ -295,9 +296,8 @@ func (r *Request) newRecord(user string, now time.Time) (Token, error) {
 	return token, r.next.encode(token.Key(), h, parts)
 }
 
-// began takes over r.next as a session that began in this request.
-func (r *Request) began(token Token) {
-	r.report.Created++
+// holdNext takes over r.next, which the store now holds, as the request's session, under a token that the client does not have yet.
+func (r *Request) holdNext(token Token) {
 	r.rec, r.next = r.next, r.rec
 	r.hold(token, r.rec.ID)
 	r.first, r.stale, r.lost, r.issued, r.action = false, false, false, true, SetCookie

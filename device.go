@@ -180,10 +180,8 @@ func (r *Request) swapDevice(ctx context.Context, want func(now time.Time) (bind
 		err = r.m.store.Swap(ctx, &r.next, r.rec.Version, now, &r.cur)
 		switch {
 		case err == nil:
-			r.rec, r.next = r.next, r.rec
-			r.hold(fresh, r.rec.ID)
-			r.first, r.stale, r.lost, r.issued, r.action = false, false, false, true, SetCookie
 			r.report.Rotated++
+			r.holdNext(fresh)
 			return nil
 		case errors.Is(err, ErrNotFound):
 			return ErrNotFound

@@ -75,7 +75,8 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 		return r.undoLogin(ctx, token, err)
 	}
 	r.others, r.marked = r.others[:0], false
-	r.began(token)
+	r.report.Created++
+	r.holdNext(token)
 	return nil
 }
 
