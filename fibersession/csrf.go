@@ -24,8 +24,8 @@ func NewCSRF(keys ...[]byte) (CSRF, error) {
 // else the form field csrf_token, holds a valid token. Mount it behind the session middleware. Only urlencoded and multipart
 // bodies of at most 1 MiB are looked at, and only where there is a stored session.
 func (c CSRF) Check(ctx *fiber.Ctx) error {
-	if fasthttpsession.Passes(c.CSRF, ctx.Request(), Get(ctx)) {
+	if fasthttpsession.PassesCSRF(c.CSRF, ctx.Request(), Get(ctx)) {
 		return ctx.Next()
 	}
-	return fiber.NewError(fiber.StatusForbidden, fasthttpsession.Forbidden)
+	return fiber.NewError(fiber.StatusForbidden, middleware.CSRFForbidden)
 }

@@ -25,24 +25,12 @@ func NewCSRF(keys ...[]byte) (CSRF, error) {
 // bodies of at most 1 MiB are looked at, and only where there is a stored session; the handler finds the form parsed.
 func (c CSRF) Check(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c.passes(w, r) {
+		if middleware.PassesCSRF(c.CSRF, Get(r), r.Method, r.Header.Get, func() string { return csrfField(w, r) }) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		http.Error(w, "the form has expired; load the page again", http.StatusForbidden)
+		http.Error(w, middleware.CSRFForbidden, http.StatusForbidden)
 	})
-}
-
-func (c CSRF) passes(w http.ResponseWriter, r *http.Request) bool {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return true
-	}
-	s := Get(r)
-	if token := r.Header.Get(middleware.CSRFHeader); token != "" {
-		return c.Valid(s, token)
-	}
-	return !s.Key().IsZero() && c.Valid(s, csrfField(w, r))
 }
 
 // csrfField reads the form from the body alone, because URLs end up in logs.

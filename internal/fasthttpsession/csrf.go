@@ -9,20 +9,9 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// Forbidden is what an unsafe request without a valid token is told.
-const Forbidden = "the form has expired; load the page again"
-
-// Passes reports whether a request may reach the handler: it is safe (RFC 9110, section 9.2.1), or its header X-CSRF-Token,
-// or else its form field csrf_token, holds a valid token of the session.
-func Passes(c *middleware.CSRF, req *fasthttp.Request, s *coatcheck.Session) bool {
-	switch string(req.Header.Method()) {
-	case fasthttp.MethodGet, fasthttp.MethodHead, fasthttp.MethodOptions, fasthttp.MethodTrace:
-		return true
-	}
-	if token := req.Header.Peek(middleware.CSRFHeader); len(token) > 0 {
-		return c.Valid(s, string(token))
-	}
-	return !s.Key().IsZero() && c.Valid(s, csrfField(req))
+// PassesCSRF is middleware.PassesCSRF for a request of fasthttp's.
+func PassesCSRF(c *middleware.CSRF, req *fasthttp.Request, s *coatcheck.Session) bool {
+	return middleware.PassesCSRF(c, s, string(req.Header.Method()), headerOf(req), func() string { return csrfField(req) })
 }
 
 // csrfField reads the form without Fiber, whose FormValue also reads the query: URLs end up in logs. It reads no compressed

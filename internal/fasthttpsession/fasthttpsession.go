@@ -224,6 +224,11 @@ func linesOf(fctx *fasthttp.RequestCtx, name string) middleware.Lines {
 	}
 }
 
+// headerOf returns the first lines of a request's headers.
+func headerOf(req *fasthttp.Request) func(name string) string {
+	return func(name string) string { return string(req.Header.Peek(name)) }
+}
+
 // Client returns the address of the client, as far as trusted proxies tell it.
 func (s *Sessions) Client(fctx *fasthttp.RequestCtx) netip.Addr {
 	return s.Proxies.Client(s.Peer(fctx), linesOf(fctx, fasthttp.HeaderXForwardedFor))
@@ -236,7 +241,7 @@ func (s *Sessions) early(fctx *fasthttp.RequestCtx, x *middleware.Exchange) *mid
 	}
 	h := &fctx.Request.Header
 	return s.Early(x, middleware.EarlyRequest{
-		Header:  func(name string) string { return string(h.Peek(name)) },
+		Header:  headerOf(&fctx.Request),
 		Cookies: linesOf(fctx, fasthttp.HeaderCookie),
 		Method:  string(h.Method()),
 		Target:  func() string { return string(h.RequestURI()) },

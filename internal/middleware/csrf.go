@@ -84,6 +84,23 @@ func (c *CSRF) Valid(sess *coatcheck.Session, token string) bool {
 	return false
 }
 
+// CSRFForbidden is what an unsafe request without a valid token is told.
+const CSRFForbidden = "the form has expired; load the page again"
+
+// PassesCSRF reports whether a request may reach the handler: it is safe (RFC 9110, section 9.2.1), or its header CSRFHeader,
+// or else its form field CSRFField, holds a valid token of the session. The funcs are called only where they are needed. It is
+// no method, because the frameworks' packages export those.
+func PassesCSRF(c *CSRF, s *coatcheck.Session, method string, header func(name string) string, field func() string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "TRACE":
+		return true
+	}
+	if token := header(CSRFHeader); token != "" {
+		return c.Valid(s, token)
+	}
+	return !s.Key().IsZero() && c.Valid(s, field())
+}
+
 // sign appends to the random bytes their authentication code for the session.
 func (*CSRF) sign(key []byte, sess *coatcheck.Session, random []byte) []byte {
 	handle := sess.Key().Handle()
