@@ -80,8 +80,8 @@ func (m *Manager) OpenNamed(ctx context.Context, r *Request, key Key, p *Present
 	return foreign || p.malformed, nil
 }
 
-// Forget begins r as a request without a session, and which begins none.
-func (r *Request) Forget(m *Manager, client Client) {
+// OpenNone begins r as a request that has no session and begins none.
+func (m *Manager) OpenNone(r *Request, client Client) {
 	r.reset(m, client, m.Now())
 	r.lost = true
 	r.rec.Key, r.rec.body = Key{}, body{}

@@ -14,9 +14,9 @@ import (
 
 // Manager binds sessions to a store and a policy. It is safe for concurrent use.
 type Manager struct {
-	store  Store
-	policy Policy
-	since  atomic.Int64 // Policy.NotBefore in Unix milliseconds; written by SetNotBefore
+	store     Store
+	policy    Policy
+	notBefore atomic.Int64 // Policy.NotBefore in Unix milliseconds; written by SetNotBefore
 
 	ownClock   bool                 // the policy came with a clock
 	sinceBoot  func() time.Duration // measures how long a login takes
@@ -73,12 +73,12 @@ func (m *Manager) SetNotBefore(t time.Time) {
 	if !t.IsZero() {
 		ms = t.UnixMilli()
 	}
-	m.since.Store(ms)
+	m.notBefore.Store(ms)
 }
 
 // NotBefore returns the time that SetNotBefore, or at first the policy, has set, in whole milliseconds; the zero time for none.
 func (m *Manager) NotBefore() time.Time {
-	if ms := m.since.Load(); ms != 0 {
+	if ms := m.notBefore.Load(); ms != 0 {
 		return time.UnixMilli(ms)
 	}
 	return time.Time{}

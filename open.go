@@ -308,5 +308,5 @@ func (r *Record) Lives(now time.Time) bool {
 
 // void reports whether a record in the store is not a valid session, because of its age or its user.
 func (m *Manager) void(r *Record) bool {
-	return r.CreatedAt < m.since.Load() || m.policy.Admits != nil && len(r.user) > 0 && !m.policy.Admits(r.user)
+	return r.CreatedAt < m.notBefore.Load() || m.policy.Admits != nil && len(r.user) > 0 && !m.policy.Admits(r.user)
 }

@@ -89,7 +89,7 @@ func (x *Exchange) RegisterDevice(ctx context.Context, q DeviceRequest, set func
 
 func (x *Exchange) register(ctx context.Context, q DeviceRequest) (DeviceOutcome, error) {
 	m := x.of
-	x.Forget(m.Manager, q.client())
+	m.Manager.OpenNone(&x.Request, q.client())
 	p, err := onlyProof(q.Proofs)
 	if err != nil || p.Key.Algorithm == 0 || !x.meant(p, q, dbsc.RegisterPath) {
 		return DeviceRefused, bindingRefused
@@ -139,7 +139,7 @@ func (x *Exchange) RefreshDevice(ctx context.Context, q DeviceRequest, set func(
 
 func (x *Exchange) refresh(ctx context.Context, q DeviceRequest) (DeviceOutcome, error) {
 	m := x.of
-	x.Forget(m.Manager, q.client())
+	m.Manager.OpenNone(&x.Request, q.client())
 	if len(q.Names) != 1 {
 		return DeviceGone, SessionNotFound
 	}
