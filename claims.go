@@ -45,7 +45,9 @@ type ClaimSet struct {
 // Claims returns the claims of the session's user. They were set when the user logged in, and do not change before the next
 // login. The result may be kept.
 func Claims(s *Session) ClaimSet {
-	raw, _ := s.Raw(claimsName)
+	r := s.read()
+	defer s.unlock()
+	raw, _, _, _ := findValue(r.values, claimsName)
 	return keptClaims(raw)
 }
 

@@ -2,7 +2,10 @@ package coatcheck_test
 
 import (
 	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -218,6 +221,62 @@ func TestFunctionsOutliveTheirRequest(t *testing.T) {
 			assert.False(t, r.Release())
 			close(goOn)
 			require.NoError(t, <-returned)
+		})
+	}
+}
+
+// A goroutine of a handler may read its session while the request ends and another one gets its place: it reads what is the session's, or
+// nothing. Where a call is not counted the race detector tells.
+func TestReadsDoNotMeetTheNextRequest(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t)
+	own := w.loginWith(t, "", "ann", parsedClaims(t, `{"email":"ann@example.com"}`), nil)
+	w.clock.Step(time.Second)
+	other := w.loginWith(t, "", "bob", parsedClaims(t, `{"email":"bob@example.com","name":"Bob"}`), nil)
+	for _, cookie := range []string{own, other, other} {
+		w.do(cookie, func(s *coatcheck.Session) { require.NoError(t, s.Insert(fmt.Sprint("v", s.Len()), s.UserID())) })
+	}
+	for name, read := range map[string]func(*coatcheck.Session) any{
+		"ID":           func(s *coatcheck.Session) any { return s.ID() },
+		"Key":          func(s *coatcheck.Session) any { return s.Key() },
+		"LoginPending": func(s *coatcheck.Session) any { return s.LoginPending() },
+		"UserID":       func(s *coatcheck.Session) any { return s.UserID() },
+		"ExpiresAt":    func(s *coatcheck.Session) any { return s.ExpiresAt() },
+		"CreatedAt":    func(s *coatcheck.Session) any { return s.CreatedAt() },
+		"Contains":     func(s *coatcheck.Session) any { return s.Contains("v1") },
+		"Len":          func(s *coatcheck.Session) any { return s.Len() },
+		"Entries":      func(s *coatcheck.Session) any { return fmt.Sprint(entries(s)) },
+		"Get":          func(s *coatcheck.Session) any { v, _ := coatcheck.Get[string](s, "v1"); return v },
+		"Claims":       func(s *coatcheck.Session) any { return coatcheck.Claims(s).Text(coatcheck.ClaimEmail) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, none := new(coatcheck.Request), read(new(coatcheck.Session))
+			for range 50 {
+				require.NoError(t, w.m.Open(ctx, r, presented(own), coatcheck.Client{}, w.clock.Now()))
+				s := r.Lend()
+				want := read(s)
+				var over atomic.Bool
+				begun, ended := make(chan struct{}), make(chan struct{})
+				go func() {
+					defer close(ended)
+					assert.Equal(t, want, read(s))
+					close(begun)
+					for !over.Load() {
+						if got := read(s); got != none {
+							assert.Equal(t, want, got)
+						}
+					}
+				}()
+				<-begun
+				if !r.Release() {
+					r = new(coatcheck.Request)
+				}
+				require.NoError(t, w.m.Open(ctx, r, presented(other), coatcheck.Client{}, w.clock.Now()))
+				over.Store(true)
+				<-ended
+				assert.Equal(t, none, read(s))
+				r.Release()
+			}
 		})
 	}
 }

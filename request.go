@@ -170,9 +170,25 @@ func (r *Request) Release() bool {
 	if r.inUse || r.calls.Load() != 0 {
 		return false
 	}
-	r.m, r.client, r.token, r.fresh = nil, Client{}, Token{}, Token{}
+	r.m, r.client, r.token, r.fresh, r.live = nil, Client{}, Token{}, Token{}, false
 	r.dropUnopened()
 	return true
+}
+
+// ID is Session.ID for the middleware, which does not release the request meanwhile: it need not be counted as a call.
+func (r *Request) ID() ID {
+	if r.live {
+		return r.rec.ID
+	}
+	return ID{}
+}
+
+// Key is Session.Key for the middleware.
+func (r *Request) Key() Key {
+	if r.live {
+		return r.rec.Key
+	}
+	return Key{}
 }
 
 // Disown leaves the request to a handler that goes on after its answer was given without it. No call that begins from now on changes or

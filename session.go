@@ -31,7 +31,7 @@ var (
 // never becomes the session of another request. The zero Session is detached.
 type Session struct {
 	req atomic.Pointer[Request] // nil: detached; written by Open, Lend and Release
-	// calls are those that are under way and write to the request, or read what it reuses, see lock. They are counted here and not in the
+	// calls are those that are under way: Release does not let another request have what they use. They are counted here and not in the
 	// request, which may be somebody else's by the time that a late one is counted.
 	calls atomic.Int32
 }
@@ -39,8 +39,8 @@ type Session struct {
 // nothing is the request of a detached session. It is only read.
 var nothing Request
 
-// read returns what the session shows.
-func (s *Session) read() *Request {
+// shown returns what the session shows.
+func (s *Session) shown() *Request {
 	if r := s.req.Load(); r != nil {
 		return r
 	}
@@ -52,30 +52,30 @@ func (*Session) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.S
 
 // ID returns the public ID of the session as loaded or last committed; the zero ID for a session that is not stored.
 func (s *Session) ID() ID {
-	if r := s.read(); r.live {
-		return r.rec.ID
-	}
-	return ID{}
+	r := s.read()
+	defer s.unlock()
+	return r.ID()
 }
 
 // Key returns the session's key as loaded or last committed; the zero Key for a session that is not stored.
 func (s *Session) Key() Key {
-	if r := s.read(); r.live {
-		return r.rec.Key
-	}
-	return Key{}
+	r := s.read()
+	defer s.unlock()
+	return r.Key()
 }
 
 // LoginPending reports whether Authenticate was called and is not committed yet. ID and Key are then those of the session that the
 // login ends, or zero.
-func (s *Session) LoginPending() bool { return s.read().login }
+func (s *Session) LoginPending() bool {
+	r := s.read()
+	defer s.unlock()
+	return r.login
+}
 
 // UserID returns the user of the session, empty for none.
 func (s *Session) UserID() string {
-	if s.lock() != nil { // what is copied is a buffer that another request may get
-		defer s.unlock()
-	}
 	r := s.read()
+	defer s.unlock()
 	if r.login {
 		return r.user
 	}
@@ -85,7 +85,7 @@ func (s *Session) UserID() string {
 // RawUserID is UserID without an allocation: the bytes are valid until the session changes or the request ends. It does
 // not see an Authenticate that is not committed.
 func (s *Session) RawUserID() []byte {
-	if r := s.read(); r.live {
+	if r := s.shown(); r.live {
 		return r.rec.user
 	}
 	return nil
@@ -93,37 +93,45 @@ func (s *Session) RawUserID() []byte {
 
 // ExpiresAt returns the earlier of the idle and the absolute expiry; the zero time for a session that is not stored.
 func (s *Session) ExpiresAt() time.Time {
-	if r := s.read(); r.live {
-		return time.UnixMilli(r.rec.Expiry())
+	r := s.read()
+	defer s.unlock()
+	if !r.live {
+		return time.Time{}
 	}
-	return time.Time{}
+	return time.UnixMilli(r.rec.Expiry())
 }
 
 // CreatedAt returns when the session began, which for a user's session is when the user authenticated; the zero time for a
 // session that is not stored.
 func (s *Session) CreatedAt() time.Time {
-	if r := s.read(); r.live {
-		return time.UnixMilli(r.rec.CreatedAt)
+	r := s.read()
+	defer s.unlock()
+	if !r.live {
+		return time.Time{}
 	}
-	return time.Time{}
+	return time.UnixMilli(r.rec.CreatedAt)
 }
 
 // Raw returns the JSON of a value. The bytes are valid until the session changes or the request ends.
 func (s *Session) Raw(name string) (json.RawMessage, bool) {
-	value, _, _, ok := findValue(s.read().values, name)
+	value, _, _, ok := findValue(s.shown().values, name)
 	return value, ok
 }
 
 // Contains reports whether the session has a value of that name.
 func (s *Session) Contains(name string) bool {
-	_, ok := s.Raw(name)
+	r := s.read()
+	defer s.unlock()
+	_, _, _, ok := findValue(r.values, name)
 	return ok
 }
 
 // Len returns how many values the session has.
 func (s *Session) Len() int {
+	r := s.read()
+	defer s.unlock()
 	n := 0
-	for rest := s.read().values; len(rest) > 0; n++ {
+	for rest := r.values; len(rest) > 0; n++ {
 		var ok bool
 		if _, _, rest, ok = cutValue(rest); !ok {
 			break
@@ -161,7 +169,7 @@ func (s *Session) Insert(name string, value any) error {
 // Remove removes a value. It does nothing if there is no value of that name.
 func (s *Session) Remove(name string) {
 	// A login's commit may meet values that a parallel request has written since they were loaded.
-	if s.Contains(name) || s.read().login {
+	if s.Contains(name) || s.LoginPending() {
 		// Removing a present name cannot fail, because it shrinks the block, unless it is that of the claims, which stay.
 		_ = s.change(change{name: name})
 	}
@@ -281,21 +289,22 @@ func (s *Session) Commit(ctx context.Context) error {
 
 // copied returns the values in a buffer of their own.
 func (s *Session) copied() []byte {
-	if s.lock() != nil { // another request may get the buffer
-		defer s.unlock()
-	}
-	return bytes.Clone(s.read().values)
+	r := s.read()
+	defer s.unlock()
+	return bytes.Clone(r.values)
 }
 
-// lock returns the session's request for a call that writes to it, and keeps it from being used for another one until unlock; nil: the
-// session is detached. A goroutine of the handler may be in such a call when the request ends.
+// read returns what the session shows, and keeps it from becoming another request's until unlock: a goroutine of the handler may be in
+// a call when the request ends. Only RawUserID and Raw do without, because what they return is read after them.
+func (s *Session) read() *Request {
+	s.calls.Add(1) // before the request is looked up, so that either Release sees the call or the call sees a detached session
+	return s.shown()
+}
+
+// lock is read for a call that changes or persists something; nil: the session is detached, or its request disowned.
 func (s *Session) lock() *Request {
-	r := s.req.Load()
-	if r == nil {
-		return nil
-	}
-	s.calls.Add(1)
-	if s.req.Load() != r || r.disowned.Load() { // released, or disowned, before it was counted
+	r := s.read()
+	if r == &nothing || r.disowned.Load() {
 		s.unlock()
 		return nil
 	}

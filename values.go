@@ -156,14 +156,13 @@ func (r *Request) baseValues() []byte {
 // the value.
 func Get[T any](s *Session, name string) (T, error) {
 	var zero T
-	if s.lock() != nil { // what is decoded is a buffer that another request may get
-		defer s.unlock()
-	}
-	raw, ok := s.Raw(name)
-	if !ok {
-		if s.req.Load() == nil {
-			return zero, ErrDetached
-		}
+	r := s.read()
+	defer s.unlock()
+	raw, _, _, ok := findValue(r.values, name)
+	switch {
+	case r == &nothing:
+		return zero, ErrDetached
+	case !ok:
 		return zero, ErrNoValue
 	}
 	switch any(zero).(type) {
