@@ -33,8 +33,7 @@ func (r *Request) commitChanges(ctx context.Context) (err error) {
 	if err != nil {
 		r.forget()
 	}
-	r.changes, r.cleared, r.rotation, r.login, r.claims, r.destroy = r.changes[:0], false, noRotation, false, nil, false
-	r.ending = r.ending[:0]
+	r.clearAsked()
 	return err
 }
 
@@ -197,7 +196,7 @@ func (r *Request) committed(rotated bool, now time.Time) {
 	r.first = false
 	if rotated {
 		r.report.Rotated++
-		r.token, r.presented, r.fresh, r.issued = r.fresh, r.rec.ID, Token{}, true
+		r.token, r.presented, r.issued = r.fresh, r.rec.ID, true
 	}
 	// Changes set no cookie of a bound session, whose lifetime only a proof extends.
 	if rotated || changed && !r.rec.Bound() && r.rec.Standing(r.presented, now) == Current {
@@ -299,8 +298,8 @@ func (r *Request) newRecord(user string, now time.Time) (Token, error) {
 // holdNext takes over r.next, which the store now holds, as the request's session, under a token that the client does not have yet.
 func (r *Request) holdNext(token Token) {
 	r.rec, r.next = r.next, r.rec
+	r.held = held{issued: true, action: SetCookie}
 	r.hold(token, r.rec.ID)
-	r.first, r.stale, r.lost, r.issued, r.action = false, false, false, true, SetCookie
 }
 
 func createError(err error) error {

@@ -16,11 +16,11 @@ func (r *Request) authenticate(user string, c ClaimSet) error {
 	case r.sent:
 		return ErrHeaderSent
 	}
-	login, before, destroy, claims := r.login, r.user, r.destroy, r.claims
+	before := r.asked
 	r.login, r.user, r.destroy, r.claims = true, user, false, c.kept()
 	err := r.rebuild()
 	if err != nil {
-		r.login, r.user, r.destroy, r.claims = login, before, destroy, claims
+		r.asked = before
 	}
 	return err
 }

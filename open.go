@@ -140,8 +140,7 @@ func (m *Manager) load(ctx context.Context, key Key, id ID, now time.Time, rec *
 
 // hold makes the record in r.rec the request's session, opened by token.
 func (r *Request) hold(token Token, id ID) {
-	r.token, r.presented, r.fresh, r.live = token, id, Token{}, true
-	r.values = r.rec.values
+	r.live, r.token, r.presented, r.values = true, token, id, r.rec.values
 }
 
 // onReuse ends the session whose rotated-out token was presented, if the policy says so (RFC 9700, section 4.14.2, for the
@@ -179,7 +178,7 @@ func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 		if !r.live {
 			continue
 		}
-		r.live = false
+		r.held = held{}
 		standing := r.rec.Standing(token.ID(), r.now)
 		if r.addOther(token.Key(), r.rec.UserID()) {
 			used, best = token, standing
@@ -187,7 +186,6 @@ func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 			used, best = token, standing
 		}
 	}
-	r.values, r.first = nil, false
 	r.stale = stale && !more
 	r.report.Duplicate = more || len(r.others) > 1
 	if err := r.onReuses(ctx, reused, more); err != nil {

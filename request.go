@@ -19,36 +19,20 @@ type Request struct {
 	now    time.Time
 	client Client
 
-	// The record as it was loaded or last committed, if live, and the token that opens it.
-	rec       Record
-	token     Token
-	presented ID
-	live      bool
-	first     bool     // the client presented the current token, and the record did not say so yet: see firstUse
-	stale     bool     // the client's cookie can only be a left-over
-	lost      bool     // this request must not replace the client's cookie: values that the handler sets are dropped
-	watching  bool     // Watch was called: this request renews nothing
-	issued    bool     // the token was made in this request: the client does not have it yet
-	sent      bool     // the response's header has been sent
-	offer     bool     // a login of this request offers to bind its session to a device
-	offered   bool     // a login did
-	others    []target // sessions that the request also carried a token of
-	former    []target // sessions that one of the request's tokens opened before: it was rotated out (reuse), or is too old
-	unopened  []Token  // tokens beyond MaxCandidates, which only a login or a logout looks up
+	rec Record // as it was loaded or last committed
+	held
+	asked
 
-	// What the handler asked for and no commit has written yet.
-	values   []byte // what readers see: rec's values with changes applied
-	changes  []change
-	cleared  bool
-	rotation rotation
-	tooLate  bool  // a rotation was asked for after the header had left
-	fresh    Token // the token that the rotation leads to, once made
-	login    bool
-	user     string
-	claims   []byte // of the login, as the session keeps them
-	lifetime time.Duration
-	ending   []target
-	destroy  bool
+	others   []target // sessions that the request also carried a token of
+	former   []target // sessions that one of the request's tokens opened before: it was rotated out (reuse), or is too old
+	unopened []Token  // tokens beyond MaxCandidates, which only a login or a logout looks up
+
+	watching bool          // Watch was called: this request renews nothing
+	sent     bool          // the response's header has been sent
+	tooLate  bool          // a rotation was asked for after that
+	offer    bool          // a login of this request offers to bind its session to a device
+	offered  bool          // a login did
+	lifetime time.Duration // of the session that a login begins; zero: the policy's
 
 	marked   bool
 	mark     Mark
@@ -57,7 +41,6 @@ type Request struct {
 	beganAt  moment        // when a login that reads no mark began
 
 	failed error // of the commit that failed: the handler was told, and no other commit is tried
-	action CookieAction
 	report Report
 
 	next, cur Record // buffers of a commit
@@ -70,6 +53,41 @@ type Request struct {
 
 	lent  *Session  // what Lend returned for this request
 	spare []Session // sessions that have not been lent yet
+}
+
+// held is the session that a request has, and what is known of the client's cookie.
+type held struct {
+	live      bool         // rec is the session; else there is none
+	token     Token        // opens it
+	presented ID           // of the request's token, or of the last one that it made
+	values    []byte       // what readers see: rec's with changes applied
+	first     bool         // the client presented the current token, and the record did not say so yet: see firstUse
+	issued    bool         // the token was made in this request: the client does not have it yet
+	action    CookieAction // as of the last commit
+
+	// Without a session:
+	stale bool // the client's cookie can only be a left-over
+	lost  bool // this request must not replace the client's cookie: values that the handler sets are dropped
+}
+
+// asked is what the handler asked for and no commit has written yet: each commit clears it.
+type asked struct {
+	changes  []change
+	cleared  bool
+	rotation rotation
+	fresh    Token // the token that the rotation leads to, once made
+	login    bool
+	user     string // of the login
+	claims   []byte // of the login, as the session keeps them
+	destroy  bool
+	ending   []target // what a logout ends
+}
+
+// clearAsked leaves nothing but the buffers.
+func (a *asked) clearAsked() {
+	changes, ending := a.changes[:0], a.ending[:0]
+	*a = asked{}
+	a.changes, a.ending = changes, ending
 }
 
 // spareSessions is how many sessions are allocated at a time. A session that was lent is never lent again, so that a handler
@@ -136,14 +154,12 @@ type Reuse struct {
 // Open.
 func (r *Request) reset(m *Manager, client Client, now time.Time) {
 	r.m, r.client, r.now = m, client, now
-	r.live, r.first, r.stale, r.lost, r.watching, r.issued, r.sent = false, false, false, false, false, false, false
-	r.offer, r.offered = false, false
-	r.values, r.cleared, r.rotation, r.tooLate, r.fresh = nil, false, noRotation, false, Token{}
-	r.login, r.user, r.claims, r.lifetime, r.destroy = false, "", nil, 0, false
-	r.marked, r.markOf = false, ""
-	r.failed, r.action, r.report = nil, KeepCookie, Report{}
 	clear(r.changes[:cap(r.changes)])
-	r.changes, r.others, r.former, r.ending = r.changes[:0], r.others[:0], r.former[:0], r.ending[:0]
+	r.held = held{}
+	r.clearAsked()
+	r.watching, r.sent, r.tooLate, r.offer, r.offered, r.marked = false, false, false, false, false, false
+	r.lifetime, r.failed, r.report = 0, nil, Report{}
+	r.others, r.former = r.others[:0], r.former[:0]
 	r.dropUnopened()
 	r.detach()
 	r.req.Store(r)
@@ -170,7 +186,7 @@ func (r *Request) Release() bool {
 	if r.inUse || r.calls.Load() != 0 {
 		return false
 	}
-	r.m, r.client, r.token, r.fresh, r.live = nil, Client{}, Token{}, Token{}, false
+	r.m, r.client, r.held, r.fresh = nil, Client{}, held{}, Token{}
 	r.dropUnopened()
 	return true
 }
@@ -302,12 +318,11 @@ var errAbandoned = errors.New("the request's changes were given up")
 // is.
 func (r *Request) Abandon() {
 	r.forget()
-	r.ending, r.failed = r.ending[:0], errAbandoned
+	r.failed = errAbandoned
 }
 
-// forget drops the record and all pending changes.
+// forget drops the session and all that was asked for.
 func (r *Request) forget() {
-	r.live, r.first, r.cleared, r.login, r.claims = false, false, false, false, nil
-	r.rotation, r.values, r.changes = noRotation, nil, r.changes[:0]
-	r.action = KeepCookie
+	r.held = held{stale: r.stale, lost: r.lost}
+	r.clearAsked()
 }

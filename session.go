@@ -259,13 +259,14 @@ func (s *Session) Destroy() {
 		return
 	}
 	defer s.unlock()
+	ending := r.ending
 	if r.live {
-		r.ending = append(r.ending, target{r.rec.Key, r.rec.UserID()})
+		ending = append(ending, target{r.rec.Key, r.rec.UserID()})
 	}
-	r.ending = append(append(r.ending, r.others...), r.former...)
+	ending = append(append(ending, r.others...), r.former...)
 	r.others, r.former = r.others[:0], r.former[:0]
 	r.forget()
-	r.destroy, r.lost = true, false
+	r.ending, r.destroy, r.lost = ending, true, false
 }
 
 // Commit writes the handler's changes to the store now rather than at the end of the request. An error means that the client
