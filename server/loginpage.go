@@ -58,7 +58,7 @@ func newReturnOrigins(cfg Config) returnOrigins {
 // --verify-login-url is told it: a path of this origin, or a whole URL of a listed one. Else it is "".
 func (o returnOrigins) target(c *fiber.Ctx) string {
 	given := c.Context().QueryArgs().PeekMulti("rd")
-	if len(given) != 1 || len(given[0]) > maxLocation/2 {
+	if len(given) != 1 || len(given[0]) > maxLocation {
 		return ""
 	}
 	rd := string(given[0])

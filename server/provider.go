@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed" // the page's files
@@ -169,7 +170,7 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 	s.audit.began(r)
 	s.audit.ends(r)
 	s.metrics.login(outcomeOK)
-	return sendOn(c, wanted.Return)
+	return sendOn(c, cmp.Or(wanted.Return, "../"+afterSignIn)) // from /auth/oidc/callback
 }
 
 // identity asks the provider who the person is, unless logins of the client's address have failed there too often. That is no count

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed" // the page's files
 	"fmt"
 	"html/template"
@@ -22,23 +23,21 @@ var (
 	signInTemplate = template.Must(template.New("login").Parse(signInHTML))
 )
 
-// afterSignIn is where a login leads that was begun without a return address.
-const afterSignIn = "/auth/devices"
+// afterSignIn is where a login leads that was begun without a return address, seen from the page to sign in on. A proxy may have
+// taken away a prefix that nothing here knows.
+const afterSignIn = "devices"
 
 // signInPage answers with the page, or sends a person who is signed in already to the return address.
 func (s *Server) signInPage(c *fiber.Ctx, r *coatcheck.Request) error {
 	target := s.returns.target(c)
 	if len(r.RawUserID()) > 0 {
-		return sendOn(c, target)
+		return sendOn(c, cmp.Or(target, afterSignIn))
 	}
 	form := s.traits.Form
 	data := struct {
 		Provider, Password, Remember bool
 		Return, Target               string
-	}{form == login.ProviderForm, form == login.PasswordForm, s.remember > 0, target, target}
-	if target == "" {
-		data.Target = afterSignIn
-	}
+	}{form == login.ProviderForm, form == login.PasswordForm, s.remember > 0, target, cmp.Or(target, afterSignIn)}
 	var b bytes.Buffer
 	if err := signInTemplate.Execute(&b, data); err != nil {
 		return fmt.Errorf("the page to sign in on: %w", err)
@@ -47,11 +46,8 @@ func (s *Server) signInPage(c *fiber.Ctx, r *coatcheck.Request) error {
 	return static(typeHTML, b.Bytes())(c)
 }
 
-// sendOn leads a person who is signed in to the target, or to afterSignIn if there is none.
+// sendOn leads a person who is signed in to the target.
 func sendOn(c *fiber.Ctx, target string) error {
-	if target == "" {
-		target = afterSignIn
-	}
 	c.Set(fiber.HeaderLocation, target)
 	c.Status(fiber.StatusSeeOther)
 	return nil

@@ -65,6 +65,19 @@ func TestSignInPage(t *testing.T) {
 	b.until(`location.search === "?again"`)
 }
 
+// An address that leads to a download leaves the person on the page, which says so and can be used again.
+func TestSignInLeadsToADownload(t *testing.T) {
+	s := serveTLS(t, func(cfg *server.Config) { cfg.Login = &asking{} })
+	b := newProfile(t)
+	b.visit(s.url("/auth/login?rd=%2Fopenapi.yaml")) // which Chromium saves and does not show
+	b.types("#user-id", "ann")
+	b.types("#password", "right\r")
+	b.sees("You are signed in.")
+	assert.Equal(t, "", eval[string](b, `document.getElementById("done").textContent = ""`))
+	b.do(chromedp.KeyEvent(kb.Enter))
+	b.sees("You are signed in.")
+}
+
 func TestSignInPageLooks(t *testing.T) {
 	s := serveTLS(t, func(cfg *server.Config) { cfg.Login, cfg.RememberTTL = &asking{}, time.Hour })
 	b := newProfile(t)

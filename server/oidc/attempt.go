@@ -27,8 +27,8 @@ const (
 	// which count into the limit of a request's headers.
 	maxAttempts     = 4
 	maxAttemptBytes = 4 << 10
-	// maxReturn is the longest return address that is remembered.
-	maxReturn = 1 << 10
+	// maxReturn is the longest return address that is remembered: longer ones fit no Location of /auth/verify.
+	maxReturn = 2 << 10
 	// clockSkew is by how much the clocks of provider and server may differ.
 	clockSkew = time.Minute
 )

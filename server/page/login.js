@@ -38,30 +38,31 @@ function invalid(field, is) {
 let busy = false;
 
 async function signIn() {
-  $("failed").textContent = $("wrong").textContent = ""; // so that a screen reader says a refusal once more
+  $("failed").textContent = $("wrong").textContent = $("done").textContent = ""; // so that a screen reader says a refusal once more
   invalid(user, false);
   const answer = await ask({ user_id: user.value, ...(password && { password: password.value }), ...(remember?.checked && { remember: true }) });
   if (answer.status === 200) {
+    $("done").textContent = "You are signed in."; // this page stays if the address leads to a download
     location.assign(form.dataset.return);
-    return true;
+    return;
   }
   if (answer.status === 422) {
     invalid(user, true);
     $("wrong").textContent = `Enter ${password ? "your name" : "a user ID"}: 1 to 256 bytes, without control characters.`;
     user.focus();
-    return false;
+    return;
   }
   $("failed").textContent = why(answer);
   if (answer.status === 401) {
     (password ?? user).focus();
     (password ?? user).select();
   }
-  return false;
 }
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (busy) return;
   busy = true;
-  if (!await signIn()) busy = false;
+  await signIn();
+  busy = false;
 });

@@ -177,7 +177,8 @@ func checkProviderLogin(h *harness) {
 	assert.Equal(h, 1, p.Calls("/userinfo"))
 	assert.Equal(h, answer{Status: 405, Code: "method_not_allowed"}, h.Answer(h.Post("/auth/login")), "there is no login by a name")
 
-	for query, want := range map[string]string{"": "/auth/devices", "?rd=//evil.example": "/auth/devices", "?rd=https%3A%2F%2Fapp.example%2Fx": "https://app.example/x"} {
+	long := strings.Repeat("x", 2047)
+	for query, want := range map[string]string{"": "../devices", "?rd=//evil.example": "../devices", "?rd=/" + long: "/" + long, "?rd=https%3A%2F%2Fapp.example%2Fx": "https://app.example/x"} {
 		assert.Equal(h, want, h.person(p).login(query).Header.Get("Location"), query)
 	}
 	location = b.begin("?reauth=1")
