@@ -91,7 +91,7 @@ func TestPage(t *testing.T) {
 	s.elsewhere(t, "another-user", "phone")
 	rows := b.rows()
 	require.Len(t, rows, 4)
-	assert.Regexp(t, `^Chrome on Linux This session \| Last seen just now from 127\.0\.0\.1 \| Signed in [^|]*\d\d:\d\d \| Ends [^|]*\d\d:\d\d if unused$`, rows[0])
+	assert.Regexp(t, `^Chrome on Linux This session \| Last seen just now from 127\.0\.0\.1 \| Signed in [^|]*\d\d:\d\d \| Valid until [^|]*\d\d:\d\d$`, rows[0])
 	assert.Regexp(t, `^curl \| Last seen just now from 127\.0\.0\.1 \| Signed in .* \| End$`, rows[1])
 	assert.Equal(t, "Your sessions at app.test:"+s.port, eval[string](b, "document.title"))
 	b.sees("app.test:" + s.port)
@@ -209,7 +209,7 @@ func TestPageRows(t *testing.T) {
 	rows := b.rows()
 	require.Len(t, rows, 2)
 	ends := began.Add(2*24*time.Hour + 14*24*time.Hour)
-	assert.Regexp(t, fmt.Sprintf(`^Safari on iPhone \| Last seen yesterday from 2001:db8:2::7 \| Signed in %s [A-Z][a-z]+(?: \d{4})?, %s from 203\.0\.113\.7 \| Ends %s [A-Z][a-z]+(?: \d{4})?, %s if unused \| End$`,
+	assert.Regexp(t, fmt.Sprintf(`^Safari on iPhone \| Last seen yesterday from 2001:db8:2::7 \| Signed in %s [A-Z][a-z]+(?: \d{4})?, %s from 203\.0\.113\.7 \| Valid until %s [A-Z][a-z]+(?: \d{4})?, %s \| End$`,
 		began.Format("2"), began.Format("15:04"), ends.Format("2"), ends.Format("15:04")), rows[1])
 
 	eval[bool](b, `(() => { const real = fetch; window.fetch = async (path, init) => {
@@ -225,7 +225,7 @@ func TestPageRows(t *testing.T) {
 	rows = b.rows()
 	assert.Regexp(t, `^Chrome on Linux This session Bound to its device \| `, rows[0])
 	assert.NotContains(t, rows[1], "Bound")
-	assert.Contains(t, rows[1], "from unknown address | Ends")
+	assert.Contains(t, rows[1], "from unknown address | Valid until")
 }
 
 func TestPageLoginForm(t *testing.T) {

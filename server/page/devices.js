@@ -129,13 +129,13 @@ function item(session) {
   const now = Date.now(), name = nameOf(session.user_agent), place = session.ip ?? "unknown address";
   const seen = ago(new Date(session.last_seen_at), now), moved = session.created_ip !== session.ip;
   const li = element("li", ""), text = element("div", ""), title = element("h3", name);
-  const last = element("p", "Last seen "), since = element("p", "Signed in "), until = element("p", "Ends ");
+  const last = element("p", "Last seen "), since = element("p", "Signed in "), until = element("p", "Valid until ");
   if (session.user_agent) title.title = session.user_agent;
   if (session.current) title.append(" ", element("span", "This session", { class: "here" }));
   if (session.bound) title.append(" ", element("span", "Bound to its device", { class: "bound" }));
   last.append(element("time", seen, { datetime: session.last_seen_at }), ` from ${place}`);
   since.append(element("time", at(session.created_at, now), { datetime: session.created_at }), moved ? ` from ${session.created_ip ?? "unknown address"}` : "");
-  until.append(element("time", at(session.expires_at, now), { datetime: session.expires_at }), " if unused");
+  until.append(element("time", at(session.expires_at, now), { datetime: session.expires_at }));
   text.append(title, last, since, until);
   li.append(text);
   if (!session.current) {
