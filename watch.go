@@ -54,11 +54,11 @@ type watch struct {
 	release func() bool // stops waiting for the context; guarded by watches.mu
 }
 
-// Watch calls ended, once and in a goroutine of its own, when the token that the request presented opens its session no more. It
-// never does so after ctx is done. It may outlive the request, and keeps nothing of it. Watching renews no session, and
-// neither does the request that begins it. A session that ends is reported within a
-// second, one that ends on another node within two; while the store is unavailable nothing is reported. ErrDetached: the session
-// is used outside its request. ErrNotFound: the request has no session. ErrTooManyWatchers: the session, or the manager, has as
+// Watch calls ended, once and in a goroutine of its own, when the token that the request presented opens its session no more. When
+// ctx is done it stops watching; a call that is on its way by then still comes. It may outlive the request, and keeps nothing of
+// it. Watching renews no session, and neither does the request that begins it. A session that ends is reported within a second, one
+// that ends on another node within two; while the store is unavailable nothing is reported. ErrDetached: the session is used outside
+// its request. ErrNotFound: the request has no session. ErrTooManyWatchers: the session, or the manager, has as
 // many as it may.
 func Watch(ctx context.Context, s *Session, ended func(EndReason)) error {
 	r := s.lock()
