@@ -21,13 +21,19 @@ type Presented struct {
 	tokens    [MaxEnded]Token
 	n         int
 	malformed bool
+	toWatch   bool
 }
 
 // Reset prepares p for the next request. It erases the tokens, because a pool must not hold what opens a session.
 func (p *Presented) Reset() {
 	clear(p.tokens[:p.n])
-	p.n, p.malformed = 0, false
+	p.n, p.malformed, p.toWatch = 0, false, false
 }
+
+// ToWatch says that the request only watches a session, for a connection that was opened with the token and stays open. The token may
+// have been rotated out since, and nobody could tell while the watch was interrupted. That is no sign of a theft: Open ends and reports
+// nothing, see Request.RotatedOut.
+func (p *Presented) ToWatch() { p.toWatch = true }
 
 // Add takes one value of the cookie. It does not allocate and keeps no reference to text.
 func (p *Presented) Add(text []byte) {
@@ -69,6 +75,7 @@ type target struct {
 // its Commit returns the same error.
 func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Client, now time.Time) error {
 	r.reset(m, client, now)
+	r.watching = p.toWatch
 	var err error
 	switch p.n {
 	case 0:
@@ -83,6 +90,10 @@ func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Cli
 		err = r.openSeveral(ctx, p)
 	}
 	r.lost = !r.live && (!r.stale || r.report.TooOld.Key != (Key{}))
+	if r.watching {
+		r.rotatedOut = !r.live && r.report.Reused.Key != (Key{})
+		r.report.Reused = Reuse{}
+	}
 	if err != nil {
 		r.forget()
 		r.failed = err
@@ -146,7 +157,7 @@ func (r *Request) hold(token Token, id ID) {
 // onReuse ends the session whose rotated-out token was presented, if the policy says so (RFC 9700, section 4.14.2, for the
 // same idea with refresh tokens).
 func (r *Request) onReuse(ctx context.Context) error {
-	if !r.m.policy.RevokeOnReuse {
+	if !r.m.policy.RevokeOnReuse || r.watching {
 		return nil
 	}
 	reuse := r.report.Reused

@@ -27,7 +27,7 @@ type Request struct {
 	former   []target // sessions that one of the request's tokens opened before: it was rotated out (reuse), or is too old
 	unopened []Token  // tokens beyond MaxCandidates, which only a login or a logout looks up
 
-	watching bool          // Watch was called: this request renews nothing
+	watching bool          // the request is to watch its session: it renews nothing
 	sent     bool          // the response's header has been sent
 	tooLate  bool          // a rotation was asked for after that
 	offer    bool          // a login of this request offers to bind its session to a device
@@ -68,6 +68,8 @@ type held struct {
 	// Without a session:
 	stale bool // the client's cookie can only be a left-over
 	lost  bool // this request must not replace the client's cookie: values that the handler sets are dropped
+
+	rotatedOut bool // a request to watch had a token that its session has left behind
 }
 
 // asked is what the handler asked for and no commit has written yet: each commit clears it.

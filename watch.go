@@ -77,6 +77,10 @@ func Watch(ctx context.Context, s *Session, ended func(EndReason)) error {
 	return r.m.watch(ctx, w)
 }
 
+// RotatedOut reports whether a request to watch (Presented.ToWatch) has no session because its token was rotated out: the session
+// lives on under a newer one.
+func (r *Request) RotatedOut() bool { return r.rotatedOut }
+
 // Watchers returns how many watchers there are.
 func (m *Manager) Watchers() int {
 	m.watches.mu.Lock()

@@ -181,7 +181,7 @@ func (s *Server) routes(devices fiber.Handler, document []byte) {
 	app.Post("/auth/dbsc/register", s.device(fasthttpsession.Register))
 	app.Post("/auth/dbsc/refresh", s.device(fasthttpsession.Refresh))
 	app.All("/auth/verify", noFragment(problemUnauthenticated), s.withoutCookie(s.verify))
-	app.Get("/auth/watch", with(s.watch))
+	app.Get("/auth/watch", s.withWatch(s.watch))
 	app.Get("/auth/sessions", with(s.listSessions))
 	app.Delete("/auth/sessions", noFragment(problemBadRequest), s.sameSite, with(s.endSessions))
 	app.Delete("/auth/sessions/:id", noFragment(problemBadRequest), s.sameSite, with(s.endSession))

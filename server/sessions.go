@@ -31,6 +31,11 @@ func (s *Server) withLogout(h handler) fiber.Handler {
 	return func(c *fiber.Ctx) error { return fasthttpsession.DoLogout(s.sessions, c.Context(), c, h) }
 }
 
+// withWatch is with for a request to watch a session.
+func (s *Server) withWatch(h handler) fiber.Handler {
+	return func(c *fiber.Ctx) error { return fasthttpsession.DoWatch(s.sessions, c.Context(), c, h) }
+}
+
 // device wraps one of the routes of device-bound sessions. The rule about other sites' requests does not apply to them: after
 // a login that another site's page has sent, the browser's own requests count as that site's. Their proof is the defence.
 func (s *Server) device(step fasthttpsession.DeviceStep) fiber.Handler {

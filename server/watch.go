@@ -36,12 +36,15 @@ type watcher struct {
 // watch answers with server-sent events: the view, and an event when the session that the request's token opens has ended. The
 // stream belongs to the token: a client that has a newer token connects again.
 func (s *Server) watch(c *fiber.Ctx, r *coatcheck.Request) error {
-	if len(r.RawUserID()) == 0 {
+	if len(r.RawUserID()) == 0 && !r.RotatedOut() {
 		return problemUnauthenticated
 	}
 	h := &c.Response().Header
 	h.SetContentType("text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // else nginx collects the events
+	if r.RotatedOut() {
+		return c.SendString(eventEnded(coatcheck.ReasonRotated))
+	}
 	if c.Method() == fiber.MethodHead {
 		return nil
 	}
@@ -82,11 +85,15 @@ func (w *watcher) serve(stream *conn.Stream, resp *fasthttp.Response) {
 		}
 		if stream.Woken() {
 			reason := w.reason.Load().(coatcheck.EndReason)
-			w.end(stream, w.chunk("event: ended\ndata: {\"reason\":\""+string(reason)+"\"}\n\n"))
+			w.end(stream, w.chunk(eventEnded(reason)))
 			return
 		}
 		b = w.chunk(": alive\n\n")
 	}
+}
+
+func eventEnded(reason coatcheck.EndReason) string {
+	return "event: ended\ndata: {\"reason\":\"" + string(reason) + "\"}\n\n"
 }
 
 // end writes the last bytes. The client may be gone.

@@ -155,7 +155,12 @@ func DoWithoutCookie[C any](s *Sessions, fctx *fasthttp.RequestCtx, c C, handler
 	return do(s, fctx, c, handler, cookieless)
 }
 
-// routeKind is what a route does with the cookie of a session that its device has yet to renew.
+// DoWatch is Do for a request to watch a session, see coatcheck.Presented.ToWatch.
+func DoWatch[C any](s *Sessions, fctx *fasthttp.RequestCtx, c C, handler func(C, *coatcheck.Request) error) error {
+	return do(s, fctx, c, handler, watch)
+}
+
+// routeKind is what a route does with its cookies beyond the ordinary.
 type routeKind int
 
 const (
@@ -163,17 +168,21 @@ const (
 	login
 	logout
 	cookieless
+	watch
 )
 
 func do[C any](s *Sessions, fctx *fasthttp.RequestCtx, c C, handler func(C, *coatcheck.Request) error, kind routeKind) error {
 	x := s.Acquire(nil)
 	defer s.Release(x)
 	ctx := s.Context(fctx)
+	if kind == watch {
+		x.Presented.ToWatch()
+	}
 	if err := s.open(ctx, fctx, x); err != nil {
 		return err
 	}
 	if kind != cookieless {
-		waits := kind == ordinary || kind == logout && x.Report().TooOld.Key.IsZero()
+		waits := kind == ordinary || kind == watch || kind == logout && x.Report().TooOld.Key.IsZero()
 		switch early := s.early(fctx, x); {
 		case early == nil:
 		case early.Location != "":

@@ -19,6 +19,7 @@ import (
 var watchRules = []rule{
 	{name: "needs a user", check: checkWatchAnonymous},
 	{name: "the view at once, and word of the end", check: checkWatchEnds},
+	{name: "a watch that was interrupted while its token was rotated out", config: func(cfg *server.Config) { cfg.Policy.RevokeOnReuse = true }, check: checkWatchAgain},
 	{name: "HEAD", transport: true, check: checkWatchHead},
 	{name: "ten watchers of a session", check: checkWatchersOfASession},
 	{name: "all watchers", config: func(cfg *server.Config) { cfg.Policy.MaxWatchers = 1 }, transport: true, check: checkAllWatchers},
@@ -126,6 +127,27 @@ func checkWatchEnds(h *harness) {
 	expired := h.watch(newer)
 	h.Clock.Step(ttl)
 	expired.ends("expired")
+}
+
+// Who watches for a connection that stays open has no other token to come back with.
+func checkWatchAgain(h *harness) {
+	user := h.User()
+	old, token := h.Reused(user)
+	again := h.tryWatch(old)
+	assert.Equal(h, 200, again.resp.StatusCode)
+	assert.Equal(h, "text/event-stream", again.resp.Header.Get("Content-Type"))
+	assert.Empty(h, again.resp.Header.Values("Set-Cookie"))
+	again.ends("rotated")
+	assert.Equal(h, user, h.Me(token), "it ends nothing")
+	assert.Empty(h, h.Events("reuse"), "and is no sign of a theft")
+	assert.Zero(h, h.scrape()["coatcheck_token_reuse_total"])
+
+	h.Post("/auth/logout", h.Cookie(token))
+	assert.Equal(h, 401, h.Get("/auth/watch", h.Cookie(old)).Status, "an ended session is not told apart by its old token")
+
+	old, token = h.Reused(user)
+	assert.Equal(h, "", h.Me(old))
+	assert.Equal(h, "", h.Me(token), "on any other route it is")
 }
 
 func checkWatchHead(h *harness) {
