@@ -94,3 +94,30 @@ func TestFailedSync(t *testing.T) {
 	s = onDisk(t, dir)
 	assert.Equal(t, 2, s.Len())
 }
+
+// A journal whose sync failed is closed when a snapshot has replaced it, and when the store is closed: it keeps its lock and
+// its blocks until then.
+func TestFailedSyncLeavesNoFileOpen(t *testing.T) {
+	for name, snapshot := range map[string]bool{"snapshot": true, "close": false} {
+		t.Run(name, func(t *testing.T) {
+			disk := shardstore.NewFlakyFiles()
+			s, err := tryOnDisk(t.TempDir(), disk.Use, func(opt *shardstore.Options) { opt.FsyncEvery = time.Hour })
+			require.NoError(t, err)
+			add(t, s, "ada", t0, time.Hour)
+			require.Equal(t, 1, disk.Open())
+			require.NoError(t, s.Rotate())
+			require.Equal(t, 2, disk.Open(), "the first journal is not synced yet")
+			disk.FailSyncs(true)
+			for range 2 {
+				require.ErrorIs(t, s.SyncNow(), coatcheck.ErrUnavailable)
+			}
+			if snapshot {
+				disk.FailSyncs(false)
+				require.NoError(t, s.Snapshot())
+				require.Eventually(t, func() bool { return disk.Open() == 1 }, 20*time.Second, time.Millisecond, "another snapshot may be under way")
+			}
+			assert.Equal(t, snapshot, s.Close() == nil)
+			assert.Zero(t, disk.Open())
+		})
+	}
+}

@@ -33,6 +33,7 @@ type FlakyFiles struct {
 	full      bool
 	room      int // how many bytes still fit in when it is full
 	failSyncs bool
+	open      int // how many files are open
 }
 
 // NewFlakyFiles returns a file system without faults.
@@ -62,6 +63,19 @@ func (d *FlakyFiles) FailSyncs(on bool) {
 	d.failSyncs = on
 }
 
+// Open returns how many files are open.
+func (d *FlakyFiles) Open() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.open
+}
+
+func (d *FlakyFiles) opened(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open += n
+}
+
 type flakySystem struct{ d *FlakyFiles }
 
 func (s flakySystem) open(name string, create bool) (file, error) {
@@ -69,6 +83,7 @@ func (s flakySystem) open(name string, create bool) (file, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.d.opened(1)
 	return flakyFile{f, s.d}, nil
 }
 func (s flakySystem) rename(from, to string) error      { return osFiles{}.rename(from, to) }
@@ -103,4 +118,12 @@ func (f flakyFile) Sync() error {
 		return syscall.EIO
 	}
 	return f.file.Sync()
+}
+
+func (f flakyFile) Close() error {
+	err := f.file.Close()
+	if err == nil { // it was open
+		f.d.opened(-1)
+	}
+	return err
 }

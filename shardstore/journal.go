@@ -3,6 +3,7 @@ package shardstore
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -37,7 +38,7 @@ type journal struct {
 	end        int64
 	partial    bool
 	durable    int64  // the offset in file that a D is to name next; 0: nothing new was synced
-	retired    []file // earlier files that are not synced yet
+	retired    []file // earlier files that are not synced yet; taken out with syncing held, when they are closed
 	written    uint64
 
 	syncing sync.Mutex
@@ -185,27 +186,25 @@ func (j *journal) sync(upTo uint64) error {
 	if j.synced >= upTo {
 		return nil
 	}
-	j.writing.Lock()
-	written, end, current, retired := j.written, j.end, j.file, j.retired
-	j.retired = nil
-	j.writing.Unlock()
-
 	if t := j.failure.Load(); t != nil && t.lasting {
 		return unavailable(t.err)
 	}
-	for _, f := range retired {
+	j.writing.Lock()
+	written, end, current, retired := j.written, j.end, j.file, j.retired
+	j.writing.Unlock()
+
+	for _, f := range slices.Concat(retired, []file{current}) {
 		if err := f.Sync(); err != nil {
 			j.fail(err, true)
 			return unavailable(err)
 		}
-		_ = f.Close() // it is synced, so nothing is left to fail
 	}
-	if err := current.Sync(); err != nil {
-		j.fail(err, true)
-		return unavailable(err)
+	for _, f := range retired {
+		_ = f.Close() // it is synced, so nothing is left to fail
 	}
 	j.synced = written
 	j.writing.Lock()
+	j.retired = slices.Delete(j.retired, 0, len(retired)) // rotate may have added others
 	if j.file == current {
 		j.durable = end
 	}
@@ -292,10 +291,13 @@ func (j *journal) close() error {
 	if err == nil && j.durable != 0 {
 		err = j.append(new([]byte))
 	}
-	end := j.file.Sync
+	end, retired := j.file.Sync, j.retired
 	j.writing.Unlock()
 	if err == nil {
 		err = end()
+	}
+	for _, f := range retired {
+		_ = f.Close() // a sync has failed, which is the error to tell
 	}
 	if cerr := j.file.Close(); err == nil {
 		err = cerr
