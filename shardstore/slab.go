@@ -20,7 +20,7 @@ type ref uint32
 //	24   4  next younger and
 //	28   4  next older session of the same user (userlist.go)
 //	32   4  in the first session of a user: how many sessions the user has, with the upper bit set if their order is
-//	        not known; in every other slot 0
+//	        not known; in their other sessions 0; undefined in a slot that no user's ring holds
 //	36   4  in the first session of a user: the second in which the first of the user's sessions may end (userlist.go)
 //	40   2  bucket of the timer wheel
 //	42   2  kind (upper two bits) and length of the payload
