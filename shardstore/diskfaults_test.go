@@ -121,3 +121,27 @@ func TestFailedSyncLeavesNoFileOpen(t *testing.T) {
 		})
 	}
 }
+
+// What changes while a snapshot is taken stands in the new journal only: a sync of that one that fails is not forgotten when the
+// snapshot is complete.
+func TestFailedSyncDuringASnapshot(t *testing.T) {
+	dir := t.TempDir()
+	disk := shardstore.NewFlakyFiles()
+	s := onDisk(t, dir, disk.Use, func(opt *shardstore.Options) { opt.FsyncEvery = time.Hour })
+	rec := add(t, s, "ada", t0, time.Hour)
+	disk.Before("rename", func() {
+		end(t, s, rec)
+		disk.FailSyncs(true)
+		assert.ErrorIs(t, s.SyncNow(), coatcheck.ErrUnavailable)
+	})
+	require.NoError(t, s.Snapshot())
+	require.Error(t, s.Stats().Refusing, "the end may have been lost")
+	require.ErrorIs(t, s.SyncNow(), coatcheck.ErrUnavailable)
+
+	disk.FailSyncs(false)
+	require.Eventually(t, func() bool { return s.Stats().Refusing == nil }, 20*time.Second, 10*time.Millisecond, "another snapshot holds the end")
+	require.NoError(t, s.SyncNow())
+	require.NoError(t, s.Close())
+	s = onDisk(t, dir)
+	require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrEnded)
+}

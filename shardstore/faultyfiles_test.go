@@ -33,11 +33,12 @@ type FlakyFiles struct {
 	full      bool
 	room      int // how many bytes still fit in when it is full
 	failSyncs bool
-	open      int // how many files are open
+	open      int               // how many files are open
+	before    map[string]func() // called once
 }
 
 // NewFlakyFiles returns a file system without faults.
-func NewFlakyFiles() *FlakyFiles { return &FlakyFiles{} }
+func NewFlakyFiles() *FlakyFiles { return &FlakyFiles{before: map[string]func(){}} }
 
 // Use sets the file system in opt.
 func (d *FlakyFiles) Use(opt *Options) { opt.files = flakySystem{d} }
@@ -63,6 +64,23 @@ func (d *FlakyFiles) FailSyncs(on bool) {
 	d.failSyncs = on
 }
 
+// Before calls f before the next write, sync or rename; with the last, a snapshot is complete but for its name.
+func (d *FlakyFiles) Before(what string, f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.before[what] = f
+}
+
+func (d *FlakyFiles) begin(what string) {
+	d.mu.Lock()
+	f := d.before[what]
+	delete(d.before, what)
+	d.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
+
 // Open returns how many files are open.
 func (d *FlakyFiles) Open() int {
 	d.mu.Lock()
@@ -86,7 +104,12 @@ func (s flakySystem) open(name string, create bool) (file, error) {
 	s.d.opened(1)
 	return flakyFile{f, s.d}, nil
 }
-func (s flakySystem) rename(from, to string) error      { return osFiles{}.rename(from, to) }
+
+func (s flakySystem) rename(from, to string) error {
+	s.d.begin("rename")
+	return osFiles{}.rename(from, to)
+}
+
 func (s flakySystem) remove(name string) error          { return osFiles{}.remove(name) }
 func (s flakySystem) list(dir string) ([]string, error) { return osFiles{}.list(dir) }
 func (s flakySystem) syncDir(dir string) error          { return osFiles{}.syncDir(dir) }
@@ -97,6 +120,7 @@ type flakyFile struct {
 }
 
 func (f flakyFile) WriteAt(b []byte, off int64) (int, error) {
+	f.d.begin("write")
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	if !f.d.full || len(b) <= f.d.room {
@@ -111,6 +135,7 @@ func (f flakyFile) WriteAt(b []byte, off int64) (int, error) {
 }
 
 func (f flakyFile) Sync() error {
+	f.d.begin("sync")
 	f.d.mu.Lock()
 	fail := f.d.failSyncs
 	f.d.mu.Unlock()

@@ -268,8 +268,10 @@ func beginJournal(fs fileSystem, dir string, generation uint64) (file, error) {
 	return f, nil
 }
 
-// forgetFailure ends a lasting failure: what could not be synced stands in a snapshot now.
-func (j *journal) forgetFailure() {
+// replaced says that a snapshot holds what was written before the last rotate. It ends the lasting failure that there was
+// before that, if any. One that came later stays, because it may concern the new file, in which alone stands what changed since
+// its part of the snapshot was written.
+func (j *journal) replaced(before *failure) {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
 	j.writing.Lock()
@@ -278,9 +280,8 @@ func (j *journal) forgetFailure() {
 		_ = f.Close() // its contents stand in the snapshot
 	}
 	j.retired = nil
-	if t := j.failure.Load(); t != nil && t.lasting {
-		j.synced = j.written
-		j.failure.Store(nil)
+	if before != nil && before.lasting && j.failure.CompareAndSwap(before, nil) {
+		j.synced = j.written // nothing was written since it failed
 	}
 }
 

@@ -26,6 +26,7 @@ func (s *Store) snapshot() error {
 	d := s.disk
 	d.snapshots.Lock()
 	defer d.snapshots.Unlock()
+	before := d.journal.failure.Load()
 	generation, err := d.journal.rotate()
 	if err != nil {
 		return err
@@ -56,7 +57,7 @@ func (s *Store) snapshot() error {
 		_ = d.fs.remove(temp) // if this fails, the next snapshot does it
 		return err
 	}
-	d.journal.forgetFailure()
+	d.journal.replaced(before)
 	d.snapshotBytes.Store(out.end)
 	d.snapshotAt.Store(s.now().UnixMilli())
 	return s.dropBefore(generation)
