@@ -145,3 +145,27 @@ func TestFailedSyncDuringASnapshot(t *testing.T) {
 	s = onDisk(t, dir)
 	require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrEnded)
 }
+
+// A sync that fails during a write that fails, too, is not forgotten with that one, which the next write that works ends.
+func TestFailedSyncDuringAFailedWrite(t *testing.T) {
+	dir := t.TempDir()
+	disk := shardstore.NewFlakyFiles()
+	s := onDisk(t, dir, disk.Use, func(opt *shardstore.Options) { opt.FsyncEvery = time.Hour })
+	rec := add(t, s, "ada", t0, time.Hour)
+	syncing, written, failed := make(chan bool), make(chan bool), make(chan error)
+	disk.FailSyncs(true)
+	disk.Before("sync", func() { close(syncing); <-written })
+	go func() { failed <- s.SyncNow() }()
+	<-syncing
+	disk.Fill(0)
+	disk.Before("write", func() {
+		close(written)
+		assert.ErrorIs(t, <-failed, coatcheck.ErrUnavailable)
+	})
+	require.ErrorIs(t, renew(t, s, rec, t0, 2*time.Hour), coatcheck.ErrUnavailable)
+	disk.Drain()
+	require.ErrorIs(t, renew(t, s, rec, t0, 2*time.Hour), coatcheck.ErrUnavailable, "what was written before may be lost")
+	disk.FailSyncs(false)
+	require.NoError(t, s.Snapshot())
+	require.NoError(t, renew(t, s, rec, t0, 2*time.Hour))
+}

@@ -147,13 +147,14 @@ func (j *journal) append(frames *[]byte) error {
 	}
 	if err != nil {
 		_ = j.cutPartial() // if this fails too, the next write does it
-		j.fail(err, false)
+		j.failures.Add(1)
+		j.failure.CompareAndSwap(before, &failure{err: err}) // a failure that a sync has found meanwhile stays
 		return unavailable(err)
 	}
 	j.end += int64(len(*frames))
 	j.written += uint64(len(*frames))
 	j.durable = 0
-	j.failure.CompareAndSwap(before, nil) // a failure that a sync has found meanwhile stays
+	j.failure.CompareAndSwap(before, nil) // likewise
 	return nil
 }
 
@@ -167,11 +168,6 @@ func (j *journal) cutPartial() error {
 	}
 	j.partial = false
 	return nil
-}
-
-func (j *journal) fail(err error, lasting bool) {
-	j.failures.Add(1)
-	j.failure.Store(&failure{err, lasting})
 }
 
 func unavailable(err error) error {
@@ -195,7 +191,8 @@ func (j *journal) sync(upTo uint64) error {
 
 	for _, f := range slices.Concat(retired, []file{current}) {
 		if err := f.Sync(); err != nil {
-			j.fail(err, true)
+			j.failures.Add(1)
+			j.failure.Store(&failure{err: err, lasting: true})
 			return unavailable(err)
 		}
 	}
