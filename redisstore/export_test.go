@@ -1,10 +1,12 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -183,21 +185,23 @@ func (s *Store) commands(sc *script, keys, args []string) []rueidis.Completed {
 	return []rueidis.Completed{b.Evalsha().Sha1(sc.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()}
 }
 
-// Topology is a topology whose nodes are made up.
-type Topology struct{ topology }
+// Topology is a topology whose nodes are made up. Their addresses are their IDs, but for those in Addr.
+type Topology struct {
+	topology
+	Addr map[string]string
+}
 
 // Update takes in what nodes say: each view is the ID of the primary of the first slot, of the second, and so on, and which
-// other nodes it names. Addresses are the IDs.
+// other nodes it names.
 func (t *Topology) Update(views ...[2]string) (agreed bool, gone []string) {
 	var all []view
 	for _, text := range views {
-		var v view
-		for i, id := range text[0] {
-			v.claims = append(v.claims, claim{i, i, string(id), string(id)})
-			v.nodes = append(v.nodes, string(id))
+		v := view{nodes: map[string]string{}}
+		for _, id := range strings.Split(text[0]+text[1], "") {
+			v.nodes[id] = cmp.Or(t.Addr[id], id)
 		}
-		for _, id := range text[1] {
-			v.nodes = append(v.nodes, string(id))
+		for i, id := range strings.Split(text[0], "") {
+			v.claims = append(v.claims, claim{i, i, id, v.nodes[id]})
 		}
 		all = append(all, v)
 	}

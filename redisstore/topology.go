@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -36,7 +37,7 @@ type claim struct {
 // view is what one node says.
 type view struct {
 	claims []claim
-	nodes  []string // the IDs of all nodes in it
+	nodes  map[string]string // the addresses of all nodes in it, by ID
 }
 
 // look asks the nodes of a Cluster for their views, and acts on them.
@@ -77,6 +78,7 @@ func askAll(ctx context.Context, nodes map[string]rueidis.Client) (views []view)
 
 // readView reads the answer to CLUSTER SLOTS: ranges, each with its primary and its replicas.
 func readView(from string, msg rueidis.RedisMessage) (v view) {
+	v.nodes = map[string]string{}
 	ranges, _ := msg.ToArray()
 	for _, r := range ranges {
 		parts, _ := r.ToArray()
@@ -91,13 +93,14 @@ func readView(from string, msg rueidis.RedisMessage) (v view) {
 			}
 			port, _ := node[1].AsInt64()
 			id, _ := node[2].ToString()
-			v.nodes = append(v.nodes, id)
+			addr := net.JoinHostPort(host, strconv.FormatInt(port, 10))
+			v.nodes[id] = addr
 			if i > 2 {
 				continue
 			}
 			first, _ := parts[0].AsInt64()
 			last, _ := parts[1].AsInt64()
-			v.claims = append(v.claims, claim{int(first), int(last), id, net.JoinHostPort(host, strconv.FormatInt(port, 10))})
+			v.claims = append(v.claims, claim{int(first), int(last), id, addr})
 		}
 	}
 	slices.SortFunc(v.claims, func(a, b claim) int { return a.first - b.first })
@@ -115,7 +118,7 @@ func (v view) text() string {
 
 // update takes the views in, and reports whether cached records may be believed: all who answered agree, and they are more
 // than half as many as there are primaries. It returns the addresses of nodes that were primaries once and are not in the
-// majority's view any more, neither as primaries nor as replicas that work.
+// majority's view any more, neither as primaries nor as replicas that work, unless another node has the address now.
 func (t *topology) update(views []view) (agreed bool, gone []string) {
 	votes := map[string]int{}
 	var best view
@@ -140,8 +143,14 @@ func (t *topology) update(views []view) (agreed bool, gone []string) {
 		t.primary[c.id] = c.addr
 	}
 	t.owners, t.gone = best.claims, nil
+	present := slices.Collect(maps.Values(best.nodes))
 	for id, addr := range t.primary {
-		if !slices.Contains(best.nodes, id) {
+		_, known := best.nodes[id]
+		switch {
+		case known:
+		case slices.Contains(present, addr): // the node has lost its file nodes.conf, or was reset: it is the same one with a new ID
+			delete(t.primary, id)
+		default:
 			t.gone = append(t.gone, addr)
 		}
 	}

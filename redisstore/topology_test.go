@@ -119,9 +119,12 @@ func TestTopologyUpdate(t *testing.T) {
 		"a primary has given its slots away":   {[][2]string{{"BBC", "Abc"}, {"BBC", "Abc"}, {"BBC", "Abc"}}, true, nil},
 		"they are split evenly":                {[][2]string{whole, whole, {"aBC", "bc"}, {"aBC", "bc"}}, false, nil},
 		"two views of which no one knows more": {[][2]string{whole, {"aBC", "bc"}}, false, nil},
+		"a replica was reset":                  {[][2]string{{"aBC", "Zbc"}, {"aBC", "Zbc"}, {"aBC", "Zbc"}}, true, nil},
+		"a primary was reset":                  {[][2]string{{"ZBC", "abc"}, {"ZBC", "abc"}, {"ZBC", "abc"}}, true, nil},
+		"one that does not answer was reset":   {[][2]string{{"ZBC", "abc"}, {"ZBC", "abc"}}, true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var topology redisstore.Topology
+			topology := redisstore.Topology{Addr: map[string]string{"Z": "A"}} // A, when it has lost its ID
 			agreed, gone := topology.Update(whole, whole, whole)
 			require.True(t, agreed)
 			require.Empty(t, gone)
