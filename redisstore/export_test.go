@@ -185,7 +185,38 @@ func (s *Store) commands(sc *script, keys, args []string) []rueidis.Completed {
 	return []rueidis.Completed{b.Evalsha().Sha1(sc.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()}
 }
 
-// Topology is a topology whose nodes are made up. Their addresses are their IDs, but for those in Addr.
+// ReadView reads an answer to CLUSTER SLOTS, which consists of slices, strings, ints and nil, and returns the ID and the address
+// of the primary of each range, and those of all nodes.
+func ReadView(from string, answer any) (claims []string, nodes map[string]string, err error) {
+	var m rueidis.RedisMessage
+	if err := m.CacheUnmarshalView(appendAny(make([]byte, 7), answer)); err != nil {
+		panic(err)
+	}
+	v, err := readView(from, m)
+	for _, c := range v.claims {
+		claims = append(claims, fmt.Sprintf("%d-%d %s %s", c.first, c.last, c.id, c.addr))
+	}
+	return claims, v.nodes, err
+}
+
+func appendAny(b []byte, v any) []byte {
+	switch v := v.(type) {
+	case []any:
+		b = binary.BigEndian.AppendUint64(append(b, '*'), uint64(len(v)))
+		for _, part := range v {
+			b = appendAny(b, part)
+		}
+		return b
+	case string:
+		return append(binary.BigEndian.AppendUint64(append(b, '$'), uint64(len(v))), v...)
+	case int:
+		return binary.BigEndian.AppendUint64(append(b, ':'), uint64(v))
+	}
+	return binary.BigEndian.AppendUint64(append(b, '_'), 0)
+}
+
+// Topology is a topology whose nodes are made up. Their addresses are their IDs, but for those in Addr; -: the
+// Cluster tells none.
 type Topology struct {
 	topology
 	Addr map[string]string
@@ -198,7 +229,7 @@ func (t *Topology) Update(views ...[2]string) (agreed bool, gone []string) {
 	for _, text := range views {
 		v := view{nodes: map[string]string{}}
 		for _, id := range strings.Split(text[0]+text[1], "") {
-			v.nodes[id] = cmp.Or(t.Addr[id], id)
+			v.nodes[id] = strings.TrimPrefix(cmp.Or(t.Addr[id], id), "-")
 		}
 		for i, id := range strings.Split(text[0], "") {
 			v.claims = append(v.claims, claim{i, i, id, v.nodes[id]})

@@ -1,14 +1,11 @@
 package redisstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -166,51 +163,30 @@ func (s *Store) primaries(ctx context.Context) ([]primary, error) {
 	}
 	var errs []error
 	for addr, node := range nodes {
-		slots, err := node.Do(ctx, node.B().ClusterSlots().Build().Pin()).ToArray()
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		v, err := ask(ctx, addr, node)
+		if err == nil && len(v.claims) > 0 { // a node that was reset knows nobody
+			return v.primaries(nodes)
 		}
-		return lowestSlots(slots, addr, nodes)
+		errs = append(errs, err)
 	}
 	return nil, errors.Join(append(errs, errors.New("no node of the Cluster tells who serves which slots"))...)
 }
 
-// lowestSlots reads an answer to CLUSTER SLOTS: from, to, and the nodes, the primary first, each with its host and its port.
-func lowestSlots(slots []rueidis.RedisMessage, asked string, nodes map[string]rueidis.Client) ([]primary, error) {
-	lowest := make(map[string]uint64)
-	for _, m := range slots {
-		r, err := m.ToArray()
-		if err != nil || len(r) < 3 {
-			return nil, errors.Join(errors.New("an answer to CLUSTER SLOTS that cannot be read"), err)
+// primaries returns the primaries of the view, in the order of their lowest slots.
+func (v view) primaries(nodes map[string]rueidis.Client) ([]primary, error) {
+	var all []primary
+	seen := make(map[string]bool)
+	for _, c := range v.claims {
+		if seen[c.id] {
+			continue
 		}
-		from, err1 := r[0].AsInt64()
-		node, err2 := r[2].ToArray()
-		if err := errors.Join(err1, err2); err != nil || len(node) < 2 {
-			return nil, errors.Join(errors.New("an answer to CLUSTER SLOTS that cannot be read"), err)
-		}
-		host, _ := node[0].ToString()
-		port, err := node[1].AsInt64()
-		if err != nil {
-			return nil, err
-		}
-		if host == "" || host == "?" { // the node that was asked
-			host, _, _ = net.SplitHostPort(asked)
-		}
-		addr := net.JoinHostPort(host, strconv.FormatInt(port, 10))
-		if had, ok := lowest[addr]; !ok || uint64(from) < had {
-			lowest[addr] = uint64(from)
-		}
-	}
-	all := make([]primary, 0, len(lowest))
-	for addr, slot := range lowest {
-		client, ok := nodes[addr]
+		seen[c.id] = true
+		client, ok := nodes[c.addr]
 		if !ok {
-			return nil, fmt.Errorf("the node at %s is not known yet", addr)
+			return nil, fmt.Errorf("the address %q of the node %s is not known yet", c.addr, c.id)
 		}
-		all = append(all, primary{slot, addr, client})
+		all = append(all, primary{uint64(c.first), c.addr, client})
 	}
-	slices.SortFunc(all, func(a, b primary) int { return cmp.Compare(a.slot, b.slot) })
 	return all, nil
 }
 

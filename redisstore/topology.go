@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -31,12 +32,12 @@ type topology struct {
 // claim says that a node is the primary of a range of slots.
 type claim struct {
 	first, last int
-	id, addr    string
+	id, addr    string // the address is empty if the Cluster tells none
 }
 
 // view is what one node says.
 type view struct {
-	claims []claim
+	claims []claim           // in the order of the slots
 	nodes  map[string]string // the addresses of all nodes in it, by ID
 }
 
@@ -63,48 +64,85 @@ func askAll(ctx context.Context, nodes map[string]rueidis.Client) (views []view)
 	var asking sync.WaitGroup
 	for addr, node := range nodes {
 		asking.Go(func() {
-			msg, err := node.Do(ctx, node.B().Arbitrary("CLUSTER", "SLOTS").Build().Pin()).ToMessage()
+			v, err := ask(ctx, addr, node)
 			if err != nil {
 				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			views = append(views, readView(addr, msg))
+			views = append(views, v)
 		})
 	}
 	asking.Wait()
 	return views
 }
 
-// readView reads the answer to CLUSTER SLOTS: ranges, each with its primary and its replicas.
-func readView(from string, msg rueidis.RedisMessage) (v view) {
-	v.nodes = map[string]string{}
-	ranges, _ := msg.ToArray()
+var errSlots = errors.New("an answer to CLUSTER SLOTS that cannot be read")
+
+// ask asks one node for its view.
+func ask(ctx context.Context, addr string, node rueidis.Client) (view, error) {
+	msg, err := node.Do(ctx, node.B().Arbitrary("CLUSTER", "SLOTS").Build().Pin()).ToMessage()
+	if err != nil {
+		return view{}, err
+	}
+	return readView(addr, msg)
+}
+
+// readView reads an answer to CLUSTER SLOTS: ranges, each with its primary and its replicas.
+func readView(from string, msg rueidis.RedisMessage) (view, error) {
+	v := view{nodes: map[string]string{}}
+	ranges, err := msg.ToArray()
+	if err != nil {
+		return view{}, errors.Join(errSlots, err)
+	}
 	for _, r := range ranges {
-		parts, _ := r.ToArray()
-		for i := 2; i < len(parts); i++ {
-			node, _ := parts[i].ToArray()
-			if len(node) < 3 {
-				continue
+		parts, err := r.ToArray()
+		if err != nil || len(parts) < 3 {
+			return view{}, errors.Join(errSlots, err)
+		}
+		first, err1 := parts[0].AsInt64()
+		last, err2 := parts[1].AsInt64()
+		if err := errors.Join(err1, err2); err != nil {
+			return view{}, errors.Join(errSlots, err)
+		}
+		for i, part := range parts[2:] {
+			id, addr, err := readNode(from, part)
+			if err != nil {
+				return view{}, errors.Join(errSlots, err)
 			}
-			host, _ := node[0].ToString()
-			if host == "" { // the node that was asked does not know its own
-				host, _, _ = net.SplitHostPort(from)
-			}
-			port, _ := node[1].AsInt64()
-			id, _ := node[2].ToString()
-			addr := net.JoinHostPort(host, strconv.FormatInt(port, 10))
 			v.nodes[id] = addr
-			if i > 2 {
-				continue
+			if i == 0 {
+				v.claims = append(v.claims, claim{int(first), int(last), id, addr})
 			}
-			first, _ := parts[0].AsInt64()
-			last, _ := parts[1].AsInt64()
-			v.claims = append(v.claims, claim{int(first), int(last), id, addr})
 		}
 	}
 	slices.SortFunc(v.claims, func(a, b claim) int { return a.first - b.first })
-	return v
+	return v, nil
+}
+
+// readNode reads a node's host, port and ID as rueidis does: a host that is empty or nil is the one that was asked, and one that is
+// "?", which an operator has to announce, is none.
+func readNode(from string, msg rueidis.RedisMessage) (id, addr string, err error) {
+	node, err := msg.ToArray()
+	switch {
+	case err != nil:
+		return "", "", err
+	case len(node) < 3:
+		return "", "", errors.New("a node without an ID")
+	}
+	host, err := node[0].ToString()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return "", "", err
+	}
+	port, err1 := node[1].AsInt64()
+	id, err2 := node[2].ToString()
+	switch host {
+	case "":
+		host, _, _ = net.SplitHostPort(from)
+	case "?":
+		return id, "", errors.Join(err1, err2)
+	}
+	return id, net.JoinHostPort(host, strconv.FormatInt(port, 10)), errors.Join(err1, err2)
 }
 
 // text is equal for views that agree.
@@ -140,7 +178,9 @@ func (t *topology) update(views []view) (agreed bool, gone []string) {
 		t.primary = map[string]string{}
 	}
 	for _, c := range best.claims {
-		t.primary[c.id] = c.addr
+		if c.addr != "" {
+			t.primary[c.id] = c.addr
+		}
 	}
 	t.owners, t.gone = best.claims, nil
 	present := slices.Collect(maps.Values(best.nodes))

@@ -98,6 +98,41 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// An answer to CLUSTER SLOTS is read as rueidis reads it, which connects to the nodes.
+func TestReadView(t *testing.T) {
+	type list = []any
+	node := func(host any, id string) list { return list{host, 6379, id, list{"ip", "10.0.0.9"}} }
+	for name, tt := range map[string]struct {
+		answer any
+		claims []string
+		nodes  map[string]string
+	}{
+		"addresses": {
+			list{list{8192, 16383, node("10.0.0.2", "B")}, list{0, 8191, node("10.0.0.1", "A"), node("10.0.0.3", "a")}},
+			[]string{"0-8191 A 10.0.0.1:6379", "8192-16383 B 10.0.0.2:6379"}, map[string]string{"A": "10.0.0.1:6379", "B": "10.0.0.2:6379", "a": "10.0.0.3:6379"},
+		},
+		"IPv6":                       {list{list{0, 1, node("::1", "A")}}, []string{"0-1 A [::1]:6379"}, map[string]string{"A": "[::1]:6379"}},
+		"it does not know its own":   {list{list{0, 1, node("", "A")}}, []string{"0-1 A asked:6379"}, map[string]string{"A": "asked:6379"}},
+		"unknown-endpoint":           {list{list{0, 1, node(nil, "A")}}, []string{"0-1 A asked:6379"}, map[string]string{"A": "asked:6379"}},
+		"a hostname that is not set": {list{list{0, 1, node("?", "A")}}, []string{"0-1 A "}, map[string]string{"A": ""}},
+		"nobody":                     {list{}, nil, map[string]string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			claims, nodes, err := redisstore.ReadView("asked:1", tt.answer)
+			require.NoError(t, err)
+			assert.Equal(t, tt.claims, claims)
+			assert.Equal(t, tt.nodes, nodes)
+		})
+	}
+	for name, answer := range map[string]any{
+		"no list": "x", "no range": list{1}, "no node": list{list{0, 1}}, "no number": list{list{0, "x", node("a", "A")}},
+		"a node without an ID": list{list{0, 1, list{"10.0.0.1", 6379}}}, "no port": list{list{0, 1, list{"10.0.0.1", "x", "A"}}},
+	} {
+		_, _, err := redisstore.ReadView("asked:1", answer)
+		assert.ErrorContains(t, err, "CLUSTER SLOTS", name)
+	}
+}
+
 // What the nodes say is judged by who says it.
 func TestTopologyUpdate(t *testing.T) {
 	whole := [2]string{"ABC", "abc"} // primaries A, B and C, replicas a, b and c
@@ -142,6 +177,10 @@ func TestTopologyUpdate(t *testing.T) {
 	assert.Equal(t, []string{"A"}, gone, "while no node knows, a node that had gone stays gone")
 	_, gone = topology.Update([2]string{"aBC", "Abc"}, [2]string{"aBC", "Abc"}, [2]string{"aBC", "Abc"})
 	assert.Empty(t, gone)
+	topology.Addr = map[string]string{"B": "-"}
+	topology.Update(whole, whole, whole)
+	_, gone = topology.Update([2]string{"AbC", "ac"}, [2]string{"AbC", "ac"})
+	assert.Equal(t, []string{"B"}, gone, "an address that was known is kept while the Cluster tells none")
 }
 
 // Ping takes no longer than any other call where no node of a Cluster answers: not a timeout for each node that it tries.
