@@ -36,7 +36,7 @@ type Options struct {
 	CacheSize int
 
 	// Timeout is how long a method may take, retries included. 0 is 500 ms; at most 3 s, because a link that was cut
-	// silently has to be found dead within 5 s.
+	// silently has to be found dead within 5 s. EndUser may take EndUserWithin where Redis may evict keys.
 	Timeout time.Duration
 
 	// WaitReplicas is how many replicas must have a logout, a revocation or a rotation before it is acknowledged; if that

@@ -7,6 +7,11 @@ import (
 	"github.com/coatcheck/coatcheck"
 )
 
+// EndUserWithin is how long EndUser may take at most, and so how long its callers have to wait: with a mark, and where a user's
+// index may have been evicted, it goes through all keys. When it could not do so in that time, the sessions that the index holds
+// have ended nevertheless.
+const EndUserWithin = maxTimeout + orphansWithin
+
 // orphansWithin is how long the search for a user's records may take: Redis goes through some millions of keys a second.
 const orphansWithin = 30 * time.Second
 

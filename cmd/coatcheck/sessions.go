@@ -56,11 +56,9 @@ func runSessions(args, environ []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	var text string
-	if call.user == "" {
-		err = call.listAll(context.Background(), client, stdout, progressOn(stderr))
+	if ctx := context.Background(); call.user == "" { // the client bounds each request
+		err = call.listAll(ctx, client, stdout, progressOn(stderr))
 	} else {
-		ctx, cancel := context.WithTimeout(context.Background(), adminclient.Timeout)
-		defer cancel()
 		text, err = call.run(ctx, client)
 	}
 	if err != nil {

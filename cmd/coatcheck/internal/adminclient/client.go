@@ -14,12 +14,15 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/internal/cause"
+	"github.com/coatcheck/coatcheck/redisstore"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
 const (
-	// Timeout bounds a whole request to a running server.
+	// Timeout bounds a whole request to a running server, but for the one that ends all sessions of a user.
 	Timeout = 10 * time.Second
+	// endUserTimeout bounds that one. The server goes on when nobody waits for it any more, and then nobody learns what it did.
+	endUserTimeout = redisstore.EndUserWithin + Timeout
 	// MaxAnswer bounds how much of an answer is read, in bytes: enough for a user with some 40,000 sessions.
 	MaxAnswer = 16 << 20
 )
@@ -87,6 +90,12 @@ func NewHTTPClient() *http.Client {
 
 // Do sends a request and returns the answer's status and body. No status is an error; an error names what did not answer.
 func (c *Client) Do(ctx context.Context, method, path string) (status int, body []byte, err error) {
+	return c.do(ctx, Timeout, method, path)
+}
+
+func (c *Client) do(ctx context.Context, within time.Duration, method, path string) (status int, body []byte, err error) {
+	client := *c.client
+	client.Timeout = within
 	req, err := http.NewRequestWithContext(ctx, method, c.origin+path, http.NoBody)
 	if err != nil {
 		return 0, nil, err
@@ -94,7 +103,7 @@ func (c *Client) Do(ctx context.Context, method, path string) (status int, body 
 	if c.key != "" {
 		req.Header.Set("Authorization", "Bearer "+c.key)
 	}
-	resp, err := c.client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return 0, nil, c.unreached(err)
 	}

@@ -84,9 +84,10 @@ func (c *Client) AllSessions(ctx context.Context, yield func(Page) error) error 
 	}
 }
 
-// EndUser ends all sessions of a user and returns how many there were.
+// EndUser ends all sessions of a user and returns how many there were. It waits for as long as the server may take, which is longer
+// than for anything else where the server has to look for the sessions in all of Redis.
 func (c *Client) EndUser(ctx context.Context, user string) (int, error) {
-	status, body, err := c.Do(ctx, http.MethodDelete, UserPath(user))
+	status, body, err := c.do(ctx, endUserTimeout, http.MethodDelete, UserPath(user))
 	if err != nil {
 		return 0, err
 	}

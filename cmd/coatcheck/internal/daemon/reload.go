@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
+	"github.com/coatcheck/coatcheck/redisstore"
 )
 
 // reloader does what a HUP asks for: it reads keys, users, certificates and --sessions-not-before again, each by itself. When
@@ -22,8 +23,12 @@ type reloader struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	owed  []string  // users whose sessions still have to be ended; sorted
-	asked time.Time // when that was last tried
+	// Users whose sessions still have to be ended are tried in rounds, each once a round.
+	owed   []string      // those whose turn in this round comes; sorted
+	failed []string      // those who could not be ended in this round
+	within time.Duration // how long each of them may take in this round
+	took   time.Duration // how long this round has taken so far
+	due    time.Time     // when endOwed is to be called again
 }
 
 // source is a credentials.Source with what became of it.
@@ -43,10 +48,17 @@ type sessions interface {
 }
 
 const (
-	// endUserWithin bounds how long ending one user's sessions may take.
-	endUserWithin = 5 * time.Second
-	// owedEvery is how long the server waits before it calls endOwed again.
-	owedEvery = 5 * time.Second
+	// endUserSoon bounds how long ending one user's sessions may take in the first round. A store that has to look through all of
+	// its keys may need longer, but it ends first what it finds at once, and so it does for every user within this time.
+	endUserSoon = 5 * time.Second
+	// endUserWithin bounds it in later rounds.
+	endUserWithin = redisstore.EndUserWithin
+	// turnWithin is how long the server goes on with the next user before it looks what else there is to do.
+	turnWithin = 10 * time.Second
+	// owedEvery is how long the server waits at least between two rounds, and maxOwedEvery how long at most; otherwise as long as
+	// the first of them took, so that Redis does not look through its keys all the time.
+	owedEvery    = 5 * time.Second
+	maxOwedEvery = time.Minute
 	// retryEvery is how long the server waits before it reads a source again that could not be read.
 	retryEvery = 10 * time.Second
 	// unchangedFor is how long the files of that source must have been left alone by then: somebody may be writing them.
@@ -123,7 +135,7 @@ func (r *reloader) retry() {
 			r.log.Info("re-read, which had failed before", "setting", s.Name)
 		}
 	}
-	if len(r.owed) > 0 && now.Sub(r.asked) >= owedEvery {
+	if len(r.owed)+len(r.failed) > 0 && !now.Before(r.due) {
 		r.endOwed()
 	}
 }
@@ -148,9 +160,9 @@ func (r *reloader) read(s *source) bool {
 	s.tried = r.now()
 	s.observe(s.tried) // before it is read: what changes from now on is looked at again
 	users, err := s.Read()
-	r.owed = append(r.owed, users...)
-	slices.Sort(r.owed)
-	r.owed = slices.Compact(r.owed)
+	if len(users) > 0 {
+		r.beginRound(slices.Concat(r.owed, r.failed, users), endUserSoon)
+	}
 	if err != nil {
 		if err.Error() != s.failure {
 			r.log.Error("not re-read; what was read before stays in effect, and it is tried again", "setting", s.Name, "error", err)
@@ -184,19 +196,39 @@ func fingerprint(file string) string {
 	return fmt.Sprint(info.ModTime().UnixNano(), info.Size(), info.Mode())
 }
 
-// endOwed ends the sessions of the users whose accounts have changed. It stops at the first failure, because with a store
-// that is gone each user would take the store's timeout; the others stay owed.
+// beginRound lets the turn of each of these users come.
+func (r *reloader) beginRound(users []string, within time.Duration) {
+	slices.Sort(users)
+	r.owed, r.failed = slices.Compact(users), nil
+	r.within, r.took, r.due = within, 0, time.Time{}
+}
+
+// endOwed ends the sessions of the users whose accounts have changed, and whose turn comes. One whose sessions could not be ended
+// keeps nobody else's from being ended: the store may fail for that one only, as where a part of a Cluster is down.
 func (r *reloader) endOwed() {
-	r.asked = r.now()
-	for len(r.owed) > 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), endUserWithin)
-		err := r.sessions.EndUser(ctx, r.owed[0])
+	if len(r.owed) == 0 {
+		r.beginRound(r.failed, endUserWithin)
+	}
+	var failure error
+	began := r.now()
+	for len(r.owed) > 0 && r.now().Sub(began) < turnWithin {
+		user := r.owed[0]
+		r.owed = r.owed[1:]
+		ctx, cancel := context.WithTimeout(context.Background(), r.within)
+		err := r.sessions.EndUser(ctx, user)
 		cancel()
 		if err != nil {
-			r.log.Error("the sessions of users whose accounts have changed could not be ended; it is tried again", "user", r.owed[0], "users", len(r.owed),
-				"error", err)
-			return
+			r.failed = append(r.failed, user)
+			failure = err
 		}
-		r.owed = r.owed[1:]
+	}
+	r.due = r.now()
+	r.took += r.due.Sub(began)
+	if failure != nil {
+		r.log.Error("the sessions of users whose accounts have changed could not be ended; it is tried again", "user", r.failed[len(r.failed)-1],
+			"users", len(r.failed)+len(r.owed), "error", failure)
+	}
+	if len(r.owed) == 0 {
+		r.due = r.due.Add(min(max(owedEvery, r.took), maxOwedEvery))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
+	"github.com/coatcheck/coatcheck/redisstore"
 
 	dto "github.com/prometheus/client_model/go"
 )
@@ -23,15 +25,21 @@ import (
 // recorded is a server whose store ends nobody's sessions while it is down.
 type recorded struct {
 	down      bool
+	fails     func(ctx context.Context, user string) error // nil: the store is well unless it is down
 	asked     int
 	ended     []string
 	notBefore time.Time
 }
 
-func (s *recorded) EndUser(_ context.Context, user string) error {
+func (s *recorded) EndUser(ctx context.Context, user string) error {
 	s.asked++
 	if s.down {
 		return errors.New("the store is down")
+	}
+	if s.fails != nil {
+		if err := s.fails(ctx, user); err != nil {
+			return err
+		}
 	}
 	s.ended = append(s.ended, user)
 	return nil
@@ -75,14 +83,13 @@ func (r *rereading) shows(setting string) (failures, failing float64) {
 
 func always() (time.Time, error) { return time.Time{}, nil }
 
-// REV-02: the sessions of a user whose account changed end, even if the store was down when the file was re-read; and nobody
-// waits for a store that is down once for each user.
+// REV-02: the sessions of a user whose account changed end, even if the store was down when the file was re-read.
 func TestRereadOwesTheEnd(t *testing.T) {
 	changed := []string{"ann", "bob", "cid"}
 	r := newRereading(always, credentials.Source{Name: "users-file", Read: func() ([]string, error) { return changed, nil }})
 	r.server.down = true
 	r.reload()
-	assert.Equal(t, 1, r.server.asked, "the store is down for all of them")
+	assert.Equal(t, 3, r.server.asked)
 	assert.Contains(t, r.out.String(), `"users":3`)
 	changed = []string{"bob", "dan"}
 	r.reload()
@@ -94,6 +101,101 @@ func TestRereadOwesTheEnd(t *testing.T) {
 	r.server.asked = 0
 	r.after(time.Minute)
 	assert.Zero(t, r.server.asked, "nothing is owed any more")
+}
+
+// usersFile is a users file in which these users have changed since it was last read.
+func usersFile(users ...string) credentials.Source {
+	return credentials.Source{Name: "users-file", Read: func() (changed []string, _ error) {
+		changed, users = users, nil
+		return changed, nil
+	}}
+}
+
+// A user whose sessions cannot be ended, as when a part of a Cluster is down, keeps nobody else's from being ended.
+func TestRereadGoesOnAfterAFailure(t *testing.T) {
+	r := newRereading(always, usersFile("ann", "bob", "cid"))
+	down := true
+	r.server.fails = func(_ context.Context, user string) error {
+		if user == "ann" && down {
+			return errors.New("CLUSTERDOWN")
+		}
+		return nil
+	}
+	r.reload()
+	require.Equal(t, []string{"bob", "cid"}, r.server.ended)
+	assert.Contains(t, r.out.String(), `"user":"ann","users":1,"error":"CLUSTERDOWN"`)
+	r.after(owedEvery - time.Second)
+	assert.Equal(t, 3, r.server.asked)
+	down = false
+	r.after(time.Second)
+	assert.Equal(t, []string{"bob", "cid", "ann"}, r.server.ended)
+}
+
+// A store that is down and takes its time to say so does not keep the server from all else for each user once.
+func TestRereadTakesTurns(t *testing.T) {
+	users := make([]string, 100)
+	for i := range users {
+		users[i] = fmt.Sprintf("user %02d", i)
+	}
+	read := 0
+	r := newRereading(always, usersFile(users...), credentials.Source{Name: "tls-cert", Read: func() ([]string, error) {
+		read++
+		return nil, errors.New("half written")
+	}})
+	down := true
+	r.server.fails = func(context.Context, string) error {
+		if !down {
+			return nil
+		}
+		r.clock = r.clock.Add(500 * time.Millisecond)
+		return errors.New("the store is down")
+	}
+	r.reload()
+	require.Equal(t, 20, r.server.asked)
+	require.Equal(t, 1, read)
+	r.retry()
+	r.retry()
+	assert.Equal(t, 60, r.server.asked, "those who come next")
+	assert.Equal(t, 3, read, "what else could not be read is tried again meanwhile")
+	down = false
+	r.retry()
+	assert.Equal(t, users[60:], r.server.ended)
+	r.after(maxOwedEvery)
+	assert.ElementsMatch(t, users, r.server.ended)
+}
+
+// Where the store has to look through all of its keys, it ends first what it finds at once. So every user is tried for a short while,
+// before any of them may take as long as the store needs; and the store does not look through its keys all the time.
+func TestRereadOfALargeStore(t *testing.T) {
+	r := newRereading(always, usersFile("ann", "bob", "cid"))
+	var began []string
+	var searched time.Duration
+	needs := redisstore.EndUserWithin - 10*time.Second
+	r.server.fails = func(ctx context.Context, user string) error {
+		began = append(began, user)
+		until, _ := ctx.Deadline()
+		took := min(time.Until(until).Round(time.Second), needs)
+		r.clock = r.clock.Add(took)
+		searched += took
+		if took < needs {
+			return context.DeadlineExceeded
+		}
+		return nil
+	}
+	r.reload()
+	r.retry()
+	require.Equal(t, []string{"ann", "bob", "cid"}, began)
+	require.Empty(t, r.server.ended)
+	r.after(time.Minute)
+	require.Equal(t, []string{"ann", "bob", "cid"}, r.server.ended)
+
+	needs = time.Hour
+	r.sources = append(r.sources, &source{Source: usersFile("dan")})
+	r.reload()
+	before := r.clock
+	searched = 0
+	r.after(10 * time.Minute)
+	assert.Less(t, searched, r.clock.Sub(before)*2/3)
 }
 
 // A file with mistakes keeps neither another file nor --sessions-not-before from taking effect, nor these it; and the log does not
