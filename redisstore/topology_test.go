@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -51,6 +52,54 @@ func TestPrimaryThatLostItsCluster(t *testing.T) {
 		})
 		return ""
 	})
+}
+
+// A node that comes back with a new ID at its old address, as a pod without a lasting nodes.conf does, is used again.
+func TestNodeThatWasReset(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, true)
+	s := opened(t, redisstore.Options{URL: c.URL(), CacheTTL: -1})
+	node, heir := c.Primaries[0], c.Replicas[0]
+	var rec *coatcheck.Record
+	for i := 0; rec == nil || c.Owner(t, c.Slot(s.RecordKey(rec.Key))) != node; i++ {
+		rec = add(t, s, fmt.Sprintf("user %d", i))
+	}
+	takeOver := func(server, from *redistest.Server) {
+		redistest.Eventually(t, time.Minute, "the node to follow", func() bool {
+			return strings.Contains(server.Must("INFO", "replication"), "master_link_status:up")
+		})
+		server.Must("CLUSTER", "FAILOVER")
+		redistest.Eventually(t, time.Minute, "the node to take over", func() bool {
+			return strings.Contains(server.Must("INFO", "replication"), "role:master") &&
+				strings.Contains(from.Must("INFO", "replication"), "role:slave")
+		})
+	}
+	takeOver(heir, node)
+	id := node.Must("CLUSTER", "MYID")
+	node.Must("CLUSTER", "RESET", "HARD")
+	for _, other := range c.All() {
+		if other != node {
+			other.Must("CLUSTER", "FORGET", id)
+		}
+	}
+	s.Look(context.Background())
+
+	setting, err := node.Do("CONFIG", "GET", "cluster-port").AsStrMap()
+	require.NoError(t, err)
+	heir.Must("CLUSTER", "MEET", "127.0.0.1", node.PortText(), setting["cluster-port"])
+	redistest.Eventually(t, time.Minute, "the node to know its primary", func() bool {
+		return node.Do("CLUSTER", "REPLICATE", heir.Must("CLUSTER", "MYID")).Error() == nil
+	})
+	for _, other := range c.All() {
+		redistest.Eventually(t, time.Minute, "all nodes to know the replica", func() bool {
+			nodes := other.Must("CLUSTER", "NODES")
+			return strings.Contains(nodes, fmt.Sprintf("%s %s@", node.Must("CLUSTER", "MYID"), node.Addr())) &&
+				strings.Count(nodes, "slave "+heir.Must("CLUSTER", "MYID")) == 1
+		})
+	}
+	takeOver(node, heir)
+	redistest.Eventually(t, time.Minute, "sessions to be read from it", func() bool { return load(s, rec) == nil })
+	require.NotEqual(t, id, node.Must("CLUSTER", "MYID"))
 }
 
 // While the nodes agree, the cache stays as it is.
@@ -109,7 +158,8 @@ func TestReadView(t *testing.T) {
 	}{
 		"addresses": {
 			list{list{8192, 16383, node("10.0.0.2", "B")}, list{0, 8191, node("10.0.0.1", "A"), node("10.0.0.3", "a")}},
-			[]string{"0-8191 A 10.0.0.1:6379", "8192-16383 B 10.0.0.2:6379"}, map[string]string{"A": "10.0.0.1:6379", "B": "10.0.0.2:6379", "a": "10.0.0.3:6379"},
+			[]string{"0-8191 A 10.0.0.1:6379", "8192-16383 B 10.0.0.2:6379"},
+			map[string]string{"A": "10.0.0.1:6379", "B": "10.0.0.2:6379", "a": "10.0.0.3:6379"},
 		},
 		"IPv6":                       {list{list{0, 1, node("::1", "A")}}, []string{"0-1 A [::1]:6379"}, map[string]string{"A": "[::1]:6379"}},
 		"it does not know its own":   {list{list{0, 1, node("", "A")}}, []string{"0-1 A asked:6379"}, map[string]string{"A": "asked:6379"}},
