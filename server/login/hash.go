@@ -29,7 +29,7 @@ func hashPassword(derive deriveFunc, c cost, password []byte) *stored {
 // sessions these claims.
 func UsersLine(name string, password []byte, fields Fields) (string, error) {
 	if err := checkUserName(name); err != nil {
-		return "", fmt.Errorf("user %.100q: %w", name, err)
+		return "", fmt.Errorf("user %.100q: %w", shownName(name), err)
 	}
 	if _, err := claimsOf(name, fields.members()); err != nil {
 		return "", fmt.Errorf("user %.100q: %w", name, err)

@@ -2,7 +2,9 @@ package login
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync/atomic"
 
@@ -21,7 +23,8 @@ import (
 //	ann:$argon2id$… groups=staff,ops email=ann@example.com name=Ann%20A
 //
 // Empty lines and lines that begin with # are ignored. A file without any user is a mistake: it is most often one that is being
-// written, and would end everybody's sessions. A name may hold colons: the last colon before the fields separates.
+// written, and would end everybody's sessions. A name may hold colons: the last colon before the fields separates. Such a user
+// must have a hash: else a colon too many would turn a hash into a part of a name, which logs and answers show.
 
 // user is one line of the users file.
 type user struct {
@@ -63,14 +66,13 @@ func parseUsers(file string, data []byte) (*directory, error) {
 		}
 		u, err := parseUser(name, hash, fields)
 		if err != nil {
-			shown, _, _ := strings.Cut(name, ":") // what follows a colon may be a hash, or a password
-			wrong.add("%s:%d: user %.100q: %w", file, n, shown, err)
+			wrong.add("%s:%d: user %.100q: %w", file, n, shownName(name), err)
 			continue
 		}
 		u.line = n
 		canonical := Canonical(name)
 		if first := d.byCanonical[canonical]; first != nil {
-			wrong.add("%s:%d: user %.100q: is the same as %.100q of line %d", file, n, name, first.name, first.line)
+			wrong.add("%s:%d: user %.100q: is the same as %.100q of line %d", file, n, shownName(name), shownName(first.name), first.line)
 			continue
 		}
 		d.byName[u.name], d.byCanonical[canonical] = u, u
@@ -123,7 +125,10 @@ func parseUser(name, hash, fields string) (*user, error) {
 		return nil, err
 	}
 	hash, u.disabled = strings.CutPrefix(hash, "!")
-	if hash == "" {
+	switch {
+	case hash == "" && strings.Contains(name, ":"):
+		return nil, fmt.Errorf("a name with a colon must have a hash; %w", errBehindHash)
+	case hash == "":
 		return u, nil
 	}
 	s, err := parseStored(hash)
@@ -145,7 +150,25 @@ func checkUserName(name string) error {
 	if name[0] == '#' {
 		return fmt.Errorf("a name must not begin with #")
 	}
+	if hashInName.MatchString(name) {
+		return fmt.Errorf("the name holds what looks like a hash; %w", errBehindHash)
+	}
 	return nil
+}
+
+// errBehindHash is most often why a line was split at a wrong colon.
+var errBehindHash = errors.New("behind the hash may stand fields only, each written name=value, with %3A for a colon and %20 for a space")
+
+// hashInName finds what a hash of any kind begins with: $argon2id$, $2y$, $6$.
+var hashInName = regexp.MustCompile(`\$[0-9A-Za-z-]+\$`)
+
+// shownName returns the part of a name that an error may show: what follows a colon may be a hash, or a password.
+func shownName(name string) string {
+	name, _, _ = strings.Cut(name, ":")
+	if hash := hashInName.FindStringIndex(name); hash != nil {
+		name = name[:hash[0]]
+	}
+	return name
 }
 
 // withHash returns the file's data with the user's hash replaced, and nothing else. It is ok only if exactly one line holds

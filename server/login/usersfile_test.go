@@ -56,6 +56,16 @@ func TestUsersFile(t *testing.T) {
 		{name: "not UTF-8", file: "a\xff:" + a, wrong: []string{`user "a\xff"`}},
 		{name: "too long a name", file: strings.Repeat("n", 257) + ":" + a, wrong: []string{"257 bytes"}},
 		{name: "twice", file: "ann:" + a + "\nann:" + b, wrong: []string{`users:2: user "ann": is the same as "ann" of line 1`}},
+		{name: "a colon behind a field", file: "ann:" + a + " name=Ann:", wrong: []string{`users:1: user "ann": the name holds what looks like a hash`, "%3A for a colon"}},
+		{name: "a colon at the end of a field that is not the last", file: "ann:" + a + " groups=urn:a: name=x", wrong: []string{`users:1: user "ann": `, "%3A for a colon"}},
+		{name: "a colon behind the hash", file: "ann:" + a + ":\nbob:" + b + ":!\ncee:!" + a + ":", wrong: []string{`1: user "ann": `, `2: user "bob": `, `3: user "cee": `}},
+		{name: "a colon behind the password", file: "ann:hunter2:\nbob:{SHA}hunter2:!", wrong: []string{`1: user "ann": a name with a colon must have a hash`, `2: user "bob": `}},
+		{name: "of /etc/shadow", file: "ann:$y$j9T$hunter2$hunter2:19700:0:99999:7:::", wrong: []string{`users:1: user "ann": the name holds`}},
+		{name: "two hashes", file: "ann:" + b + ":" + a, wrong: []string{`users:1: user "ann": the name holds`}},
+		{name: "two users in a line", file: "ann:" + b + "\u2028bob:" + a + "\ncee:" + b + " dan:" + a, wrong: []string{`users:1: user "ann": `, `users:2: user "cee": `}},
+		{name: "a space in place of the colon", file: "ann " + b + ":\nbob " + b + " name=x:$y", wrong: []string{`users:1: user "ann ": `, `users:2: user "bob ": `}},
+		{name: "twice, with a password in the name", file: "ann:hunter2:" + a + "\nann:hunter2:" + a, wrong: []string{`users:2: user "ann": is the same as "ann" of line 1`}},
+		{name: "no hash in a name with a dollar sign", file: "PC01$:" + a + "\nPC02$:", want: map[string]string{"PC01$": a, "PC02$": ""}},
 		{name: "an alias", file: "# \nann:" + a + "\nＡＮＮ:!", wrong: []string{`users:3: user "ＡＮＮ": is the same as "ann" of line 2`}},
 		{name: "all mistakes at once", file: "ann:x\nbob:" + b + "\ncee\n:y\n", wrong: []string{"users:1: ", "users:3: ", "users:4: "}},
 		{name: "a wrong file does not fill the terminal", file: strings.Repeat("hunter2\n", 5000), wrong: []string{"users:20: ", "and 4980 more"}},
@@ -71,7 +81,7 @@ func TestUsersFile(t *testing.T) {
 			for _, part := range tc.wrong {
 				assert.ErrorContains(t, err, part)
 			}
-			for _, secret := range []string{"hunter2", b[7:20], bytes64(6)} {
+			for _, secret := range []string{"hunter2", b[7:20], a[30:], bytes64(6)} {
 				assert.NotContains(t, err.Error(), secret, "an error shows no hash, and no password that stands in its place")
 			}
 		})
@@ -122,7 +132,7 @@ func FuzzUsersFile(f *testing.F) {
 			}
 			canonical[login.Canonical(name)] = name
 			// Every user that was read can be found again, and that user's hash can be replaced, and nothing else changes.
-			next, ok := login.WithHash(file, name, hash, "!")
+			next, ok := login.WithHash(file, name, hash, b)
 			if !ok {
 				t.Fatalf("%q with hash %q is not found", name, hash)
 			}
@@ -131,7 +141,7 @@ func FuzzUsersFile(f *testing.F) {
 			require.Len(t, after, len(users))
 			for n, h := range users {
 				if n == name {
-					h = "!"
+					h = b
 				}
 				assert.Equal(t, h, after[n])
 			}
