@@ -2,7 +2,6 @@ package login
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -20,7 +19,7 @@ func parseFields(user, fields string) (coatcheck.ClaimSet, error) {
 	for field := range strings.FieldsSeq(fields) {
 		name, encoded, ok := strings.Cut(field, "=")
 		if !ok { // it may be a part of a hash, and is not shown
-			return coatcheck.ClaimSet{}, errors.New("a field behind the hash must be written name=value")
+			return coatcheck.ClaimSet{}, errBehindHash
 		}
 		if _, twice := members[name]; twice {
 			return coatcheck.ClaimSet{}, fmt.Errorf("field %.40q: is there twice", name)

@@ -41,6 +41,11 @@ func TestUsersClaims(t *testing.T) {
 		assert.Equal(t, want, told(t, p.users, login.Attempt{UserID: "old", Password: []byte("pass")}), "behind a hash that was replaced: %s", fields)
 	}
 	for fields, mistake := range map[string]string{
+		" name=Ann A":                            "behind the hash may stand fields only",
+		" groups":                                "behind the hash may stand fields only",
+		" name=Ann # of the office":              "behind the hash may stand fields only",
+		" groups=urn:a name=Ann A":               "behind the hash may stand fields only",
+		" name=Ann\u00a0A":                       "behind the hash may stand fields only",
 		" =x y=":                                 "empty",
 		" name=a name=b":                         `field "name": is there twice`,
 		" name=%zz":                              "percent-encoding",

@@ -116,6 +116,9 @@ func isField(word string) bool {
 }
 
 func parseUser(name, hash, fields string) (*user, error) {
+	if len(strings.Fields(hash)) > 1 { // splitLine leaves a word here that is no field, and all before it
+		return nil, errBehindHash
+	}
 	if err := checkUserName(name); err != nil {
 		return nil, err
 	}
