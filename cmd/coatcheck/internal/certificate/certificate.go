@@ -161,18 +161,26 @@ func (c *Certificate) read() (*tls.Certificate, [sha256.Size]byte, error) {
 	return &pair, sum, nil
 }
 
-// checkChain finds mistakes in the chain alone, so that the key is not blamed for them.
+// checkChain finds mistakes in the chain alone, so that the key is not blamed for them. It looks at every certificate:
+// tls.X509KeyPair takes what stands behind the first one as it is, and clients would find it damaged.
 func checkChain(chain []byte) error {
-	for {
-		var block *pem.Block
-		if block, chain = pem.Decode(chain); block == nil {
-			return errors.New("holds no certificate in PEM")
+	begun, n := bytes.Count(chain, []byte("-----BEGIN CERTIFICATE-----")), 0
+	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
 		}
-		if block.Type == "CERTIFICATE" {
-			_, err := x509.ParseCertificate(block.Bytes)
-			return err
+		n++
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return fmt.Errorf("certificate %d of the chain: %w", n, err)
 		}
 	}
+	switch {
+	case n == 0:
+		return errors.New("holds no certificate in PEM")
+	case n < begun: // Decode leaves out what is damaged
+		return fmt.Errorf("of its %d certificates only %d are PEM", begun, n)
+	}
+	return nil
 }
 
 // staleness says that a certificate has expired or is not valid yet; empty: it is valid now.

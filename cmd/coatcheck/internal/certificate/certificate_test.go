@@ -3,6 +3,7 @@ package certificate
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"log/slog"
 	"os"
 	"strings"
@@ -73,6 +74,35 @@ func TestCertificateIsLookedAt(t *testing.T) {
 	*now = now.Add(-24 * time.Hour)
 	files.Write(t, cert, key)
 	assert.Equal(t, first, serialOf(t, c), "a clock that was set back stops nothing")
+}
+
+// A chain of which one certificate is damaged is of no use to most clients, although its first certificate fits the key.
+func TestDamagedChain(t *testing.T) {
+	ca, files := certtest.New(t), certtest.NewFiles(t)
+	cert, key, first := ca.Issue(t, time.Now().Add(time.Hour))
+	newer, newerKey, _ := ca.Issue(t, time.Now().Add(3*time.Hour))
+	issuer := string(ca.PEM())
+	damaged := func(der string) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte(der)}))
+	}
+	for _, tc := range []struct{ chain, wrong string }{
+		{string(newer) + damaged("\x30\x03abc") + issuer, "certificate 2 of the chain: x509: malformed"},
+		{string(newer) + issuer + damaged(""), "certificate 3 of the chain: x509: malformed"},
+		{string(newer) + issuer[:len(issuer)/2], "of its 2 certificates only 1 are PEM"},
+		{string(newer) + strings.Replace(issuer, "\nM", "\n!", 1) + issuer, "of its 3 certificates only 2 are PEM"},
+	} {
+		files.Write(t, []byte(tc.chain), newerKey)
+		_, err := Open(files.Cert, files.Key)
+		require.ErrorContains(t, err, "--tls-cert: "+tc.wrong)
+		files.Write(t, cert, key)
+		c, _, _ := configured(t, files)
+		files.Write(t, []byte(tc.chain), newerKey)
+		require.ErrorContains(t, c.Reread(), tc.wrong)
+		require.ErrorContains(t, c.Failure(), tc.wrong)
+		assert.Equal(t, first, serialOf(t, c), "the pair before stays")
+		files.Write(t, append(newer, issuer...), newerKey)
+		require.NoError(t, c.Reread())
+	}
 }
 
 // Handshakes at once: one looks at the files, and none waits for it.

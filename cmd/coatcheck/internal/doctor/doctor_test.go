@@ -5,10 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate/certtest"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/doctor/doctortest"
@@ -154,6 +156,16 @@ func TestOnAnUnusedDataDir(t *testing.T) {
 	examined(t, "--dev", "--data-dir", dir).Says("data-dir", doctor.Fine, "is empty")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
 	examined(t, "--dev", "--data-dir", dir).Says("data-dir", doctor.Warning, "holds files and no sessions")
+}
+
+// The certificate is judged as the server judges it, with what stands behind the first one in its file.
+func TestOnACertificate(t *testing.T) {
+	ca, files := certtest.New(t), certtest.NewFiles(t)
+	cert, key, _ := ca.Issue(t, time.Now().Add(90*24*time.Hour))
+	files.Write(t, append(cert, ca.PEM()...), key)
+	examined(t, append(files.Flags(), "--dev")...).Says("tls-cert", doctor.Fine, "good until")
+	files.Write(t, append(cert, ca.PEM()[:100]...), key)
+	examined(t, append(files.Flags(), "--dev")...).Says("tls-cert", doctor.Problem, "only 1 are PEM")
 }
 
 func TestGauge(t *testing.T) {

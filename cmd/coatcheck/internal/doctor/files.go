@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/certificate"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/permissions"
 	"github.com/coatcheck/coatcheck/shardstore"
@@ -43,12 +43,12 @@ func (d *doctor) ownCertificate() {
 	if d.c.TLSCert == "" {
 		return
 	}
-	pair, err := tls.LoadX509KeyPair(d.c.TLSCert, d.c.TLSKey)
+	pair, err := certificate.Open(d.c.TLSCert, d.c.TLSKey)
 	if err != nil {
 		d.say("tls-cert", Problem, "%v", err)
 		return
 	}
-	d.certificate("tls-cert", pair.Leaf.NotAfter)
+	d.certificate("tls-cert", pair.NotAfter())
 }
 
 // memory reports whether the memory store survives a restart.
