@@ -83,8 +83,11 @@ func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c.mu.TryLock() {
 		defer c.mu.Unlock()
 		if since := c.now().Sub(c.looked); since >= lookEvery || since < 0 {
+			failed := c.failure != nil
 			if err := c.look(); err != nil {
 				c.complain(slog.LevelError, "the new certificate is not used, the one before stays: "+err.Error())
+			} else if failed && c.failure == nil {
+				c.log.Info("re-read, which had failed before", "setting", "tls-cert")
 			}
 		}
 	}
@@ -106,6 +109,9 @@ func (c *Certificate) look() error {
 	if content == c.content && content != ([sha256.Size]byte{}) {
 		err, pair = nil, c.current.Load() // what is wrong with this content was said before
 	} else {
+		if err == nil && c.failure != nil {
+			c.complaint = "" // the mistake is over: one that comes back is said again
+		}
 		c.failure = err
 	}
 	c.content = content

@@ -105,6 +105,37 @@ func TestDamagedChain(t *testing.T) {
 	}
 }
 
+// A mistake that was mended is logged again when it comes back, and so is its end, although the pair is the one before.
+func TestCertificateMistakeComesBack(t *testing.T) {
+	ca, files := certtest.New(t), certtest.NewFiles(t)
+	cert, key, _ := ca.Issue(t, time.Now().Add(time.Hour))
+	other, _, _ := ca.Issue(t, time.Now().Add(time.Hour))
+	files.Write(t, cert, key)
+	c, now, log := configured(t, files)
+	look := func(cert []byte) {
+		files.Write(t, cert, key)
+		for range 3 {
+			*now = now.Add(lookEvery)
+			serialOf(t, c)
+		}
+	}
+	for range 2 {
+		log.Reset()
+		look(other)
+		assert.Equal(t, 1, strings.Count(log.String(), "the new certificate is not used"), log)
+		assert.NotContains(t, log.String(), "failed before")
+		look(cert)
+		assert.Equal(t, 1, strings.Count(log.String(), `level=INFO msg="re-read, which had failed before" setting=tls-cert`), log)
+	}
+	log.Reset()
+	look(other)
+	files.Write(t, cert, key)
+	require.NoError(t, c.Reread())
+	assert.NotContains(t, log.String(), "failed before", "who asked for the reading says so")
+	look(other)
+	assert.Equal(t, 2, strings.Count(log.String(), "the new certificate is not used"), log)
+}
+
 // Handshakes at once: one looks at the files, and none waits for it.
 func TestCertificateUnderLoad(t *testing.T) {
 	ca, files := certtest.New(t), certtest.NewFiles(t)
