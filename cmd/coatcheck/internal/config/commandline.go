@@ -43,20 +43,21 @@ func readFlags(table []setting, args []string) (values map[string]given, rest []
 		}
 	}
 	var missing *pflag.ValueRequiredError
-	switch err := fs.Parse(args); {
-	case errors.Is(err, pflag.ErrHelp):
+	parsing := fs.Parse(args)
+	switch {
+	case errors.Is(parsing, pflag.ErrHelp):
 		return nil, nil, ErrHelp
-	case errors.As(err, &missing):
-		return values, nil, fmt.Errorf("--%s: needs a value", missing.GetSpecifiedName())
-	case err != nil:
-		return values, nil, errors.New("an argument is not understood: a flag is written --name=value or --name value")
+	case errors.As(parsing, &missing):
+		parsing = fmt.Errorf("--%s: needs a value", missing.GetSpecifiedName())
+	case parsing != nil:
+		parsing = errors.New("an argument is not understood: a flag is written --name=value or --name value")
 	}
 	rest = fs.Args()
 	flags := rest
 	if n := fs.ArgsLenAtDash(); n >= 0 {
 		flags = rest[:n] // after -- everything is an argument
 	}
-	return values, rest, unknownFlags(table, flags)
+	return values, rest, errors.Join(unknownFlags(table, flags), parsing)
 }
 
 // unknownFlags returns a mistake for each argument that looks like a flag and is no flag of this program. The values of

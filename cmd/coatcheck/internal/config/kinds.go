@@ -14,7 +14,7 @@ import (
 
 // kind is how the text of a setting is read. set parses the text, stores the result in the variable that the constructor got,
 // and returns the text in its canonical spelling. Its error neither names the setting nor repeats the text: the caller does
-// both, unless the text is secret.
+// both, unless the text is secret. That of a list names the entries that are wrong.
 type kind struct {
 	noun string // what the text is, for --help; empty for a switch
 	set  func(text string) (canonical string, err error)
@@ -250,18 +250,23 @@ func networks(p *[]netip.Prefix) kind {
 			return "", err
 		}
 		var all []netip.Prefix
+		var wrong []string
 		for _, text := range texts {
 			prefix, err := netip.ParsePrefix(text)
 			if addr, addrErr := netip.ParseAddr(text); err != nil && addrErr == nil && addr.Zone() == "" {
 				prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 			}
 			if err != nil {
-				return "", errors.New("not networks such as 10.0.0.0/8 or 192.0.2.7, with commas between them")
+				wrong = append(wrong, fmt.Sprintf("%.60q", text))
+				continue
 			}
 			if addr := prefix.Addr(); addr.Is4In6() && prefix.Bits() >= 96 {
 				prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
 			}
 			all = append(all, prefix.Masked())
+		}
+		if len(wrong) > 0 {
+			return "", fmt.Errorf("not a network such as 10.0.0.0/8 or 192.0.2.7: %s", strings.Join(wrong, ", "))
 		}
 		*p = all
 		return canonical, nil

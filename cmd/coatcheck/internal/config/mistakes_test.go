@@ -105,6 +105,18 @@ func TestMistakes(t *testing.T) {
 			want: []string{"1 argument(s) that belong to no flag; a switch is turned off by --name=false"},
 		},
 		"a flag without its value": {args: []string{"--dev", "--ttl"}, want: []string{"--ttl: needs a value"}},
+		"a flag without its value, and others": {
+			args: []string{"--bogus", "x", "-p", "--login=open", "--listen"},
+			want: []string{"--bogus: no such flag", `"-p": no such flag; flags begin with two dashes`, "--listen: needs a value"},
+		},
+		"no flag at all, and others": {
+			args: []string{"--dev", "--bogus", "--=x"},
+			want: []string{"--bogus: no such flag", "an argument is not understood: a flag is written --name=value or --name value"},
+		},
+		"entries that are no networks": {
+			args: []string{"--dev", "--trusted-proxies=x,192.0.2.7,10.0.0.0/33"},
+			want: []string{`--trusted-proxies "x,192.0.2.7,10.0.0.0/33": not a network such as 10.0.0.0/8 or 192.0.2.7: "x", "10.0.0.0/33" (command line)`},
+		},
 		"no flag at all": {
 			args: []string{"--dev", "--=x"},
 			want: []string{"an argument is not understood: a flag is written --name=value or --name value"},
