@@ -160,6 +160,7 @@ func (s *Server) makeListeners(cfg Config) {
 	s.listeners[1] = conn.New(s.admin.Server(), opts)
 	opts.MaxConns = cfg.MaxConns
 	opts.MaxPerClient, opts.Refusal = cfg.MaxConnsPerIP, func() []byte { return s.refusal(problemTooManyConns) }
+	opts.NotTLS = func() []byte { return s.refusal(problemNotTLS) }
 	s.listeners[0] = conn.New(s.public.Server(), opts)
 }
 

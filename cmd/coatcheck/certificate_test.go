@@ -95,6 +95,30 @@ func TestTLS(t *testing.T) {
 	assert.NotContains(t, p.stderr.String(), "PRIVATE")
 }
 
+// Plain http to the port of https is answered in plain text, and promises nothing.
+func TestPlainHTTPOnThePortOfHTTPS(t *testing.T) {
+	t.Parallel()
+	ca := certtest.New(t)
+	files := certtest.NewFiles(t)
+	cert, key, _ := ca.Issue(t, time.Now().Add(time.Hour))
+	files.Write(t, cert, key)
+	p := start(t, append(files.Flags(), "--log-level", "debug")...)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http"+strings.TrimPrefix(p.url, "https")+"/auth/me", http.NoBody)
+	require.NoError(t, err)
+	resp, err := ca.Client().Do(req)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, resp.Body.Close()) }()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusBadRequest, resp.StatusCode)
+	assert.Equal(t, "application/problem+json", resp.Header.Get("Content-Type"))
+	assert.Contains(t, string(body), `"code":"bad_request"`)
+	assert.Contains(t, string(body), "This port takes https only.")
+	assert.True(t, resp.Close)
+	assert.Empty(t, resp.Header.Get("Strict-Transport-Security"))
+	p.logged(t, "a client speaks http to a port of https")
+}
+
 // A request in flight over TLS is answered before the server ends, and a connection without one does not delay the end.
 func TestStopOverTLS(t *testing.T) {
 	t.Parallel()

@@ -58,6 +58,7 @@ func (c tlsTrackedConn) Handshake() error {
 	}
 	err := c.tlsConn.Handshake()
 	c.wire.received = false // no part of a request yet
+	c.answerPlainHTTP(err)
 	return err
 }
 

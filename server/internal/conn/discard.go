@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"crypto/tls"
 	"net"
 	"time"
 
@@ -48,7 +49,7 @@ func (c *trackedConn) discardInput() {
 	if c.wire.writes.tell() != nil {
 		return
 	}
-	if c.Conn != net.Conn(c.wire) && closeWrite(c.Conn) != nil { // TLS's close_notify
+	if own, ok := c.Conn.(*tls.Conn); ok && own.ConnectionState().HandshakeComplete && own.CloseWrite() != nil { // sends close_notify
 		return
 	}
 	if closeWrite(c.wire.Conn) != nil {

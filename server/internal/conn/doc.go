@@ -8,6 +8,7 @@
 //	readahead.go     the first byte of a request is not read alone, so that fasthttp holds no memory for a connection that waits
 //	buffers.go       giving back the memory of a large request, which fasthttp would keep for others
 //	discard.go       closing: what the client is still sending is read and thrown away first
+//	plainhttp.go     the answer to a client that speaks http to a port of https
 //	stream.go        a connection that a handler writes to for as long as its client reads
 //	drain.go         stopping: stop accepting, close idle connections, let requests in flight finish
 //	drain_linux.go   what draining asks of the kernel: drop SYNs, empty the accept backlog, look for unread bytes

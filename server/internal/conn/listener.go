@@ -26,6 +26,9 @@ type Options struct {
 	MaxPerClient int
 	// Refusal returns the HTTP response to a connection beyond MaxPerClient. A TLS connection is closed without a response.
 	Refusal func() []byte
+	// NotTLS returns the HTTP response to a client that speaks http where ServeTLS expects https. Nil: the connection is closed without
+	// a response.
+	NotTLS func() []byte
 	// Log gets a line when connections cannot be accepted and when a client has too many. It must be set.
 	Log *slog.Logger
 }
