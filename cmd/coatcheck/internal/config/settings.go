@@ -344,7 +344,7 @@ func connectionSettings(c *Config) []setting {
 		},
 		{
 			name: "max-conns-per-ip", kind: count(&c.Server.MaxConnsPerIP, 0), def: "0",
-			help: "connections that one client (an IPv4 address, or the /64 of an IPv6 address) may have; 0: no limit",
+			help: "connections that one client (an IPv4 address, or the /64 of an IPv6 address) may have; a further one is answered with 429, and over TLS closed without an answer; 0: no limit",
 		},
 		{
 			name: "shutdown-timeout", kind: positive(&c.Shutdown), def: "10s",
