@@ -55,10 +55,12 @@ func (s *Server) adminEndQueried(c *fiber.Ctx) error {
 
 func (s *Server) adminEndAll(c *fiber.Ctx, user string) error {
 	n, err := s.endUser(context.Background(), user)
+	if err == nil || n > 0 {
+		s.audit.ended(s.client(c.Context()), middleware.EventRevoke, user, "", n)
+	}
 	if err != nil {
 		return err
 	}
-	s.audit.ended(s.client(c.Context()), middleware.EventRevoke, user, "", n)
 	return c.JSON(fiber.Map{"revoked": n})
 }
 

@@ -292,13 +292,14 @@ func (s *Server) SetNotBefore(t time.Time) { s.manager.SetNotBefore(t) }
 // password changed (ASVS 7.4.2, 7.4.3).
 func (s *Server) EndUser(ctx context.Context, user string) error {
 	n, err := s.endUser(ctx, user)
-	if err == nil {
+	if err == nil || n > 0 {
 		s.audit.endedByOperator(user, n)
 	}
 	return err
 }
 
-// endUser is Manager.EndUser, counted.
+// endUser is Manager.EndUser, counted. The caller logs what was ended, also what had ended before a failure: the next try does not find
+// it any more.
 func (s *Server) endUser(ctx context.Context, user string) (int, error) {
 	n, err := s.manager.EndUser(ctx, user)
 	s.metrics.revoked(n)

@@ -192,13 +192,15 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 		keep = coatcheck.Key{}
 	}
 	n, err := s.endOthers(ctx, user, keep)
+	if err == nil || n > 0 {
+		s.audit.ended(r.Client().IP, middleware.EventRevoke, user, id, n)
+	}
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):
 		return problemUnauthenticated // the caller's own session ended meanwhile
 	case err != nil:
 		return err
 	}
-	s.audit.ended(r.Client().IP, middleware.EventRevoke, user, id, n)
 	if here {
 		r.Destroy()
 		if err := r.Commit(ctx); err != nil {

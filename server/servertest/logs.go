@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
@@ -19,6 +20,7 @@ var logRules = []rule{
 	{name: "each event once", config: withEvents, check: checkEvents},
 	{name: "lines that anybody can cause are bounded", config: withEvents, check: checkBoundedLines},
 	{name: "each session that ends is named", config: withEvents, check: checkNamedEnds},
+	{name: "a revocation that fails half way", check: checkFailedRevocation},
 	{name: "a login that is undone", config: withEvents, check: checkUndoneLogin},
 	{name: "no secret", config: scripted, check: checkNoSecrets},
 }
@@ -133,6 +135,35 @@ func checkNamedEnds(h *harness) {
 	want[h.IDOf(current)] = "cyd"
 	require.Equal(h, 200, h.TryLogin("eve", h.Cookie(old)).Status)
 	assert.Equal(h, want, ends("revoke"))
+}
+
+// LOG-04: the sessions that had ended before a revocation failed are in the log: the next try does not find them.
+func checkFailedRevocation(h *harness) {
+	for n, end := range []func(user, token string){
+		func(user, _ string) {
+			assert.Equal(h, 503, h.adminDo("DELETE", "/admin/users/"+user+"/sessions").Status)
+		},
+		func(_, token string) {
+			assert.Equal(h, 503, h.Do("DELETE", "/auth/sessions?current=true", h.Cookie(token)).Status)
+		},
+		func(user, _ string) { require.ErrorIs(h, h.srv.EndUser(h.Context(), user), coatcheck.ErrUnavailable) },
+	} {
+		user := h.User()
+		h.Login(user)
+		token := h.Login(user)
+		h.Store.Afterwards(func(op string) error {
+			if op == httpcontract.OpEndUser {
+				return errLost
+			}
+			return nil
+		})
+		end(user, token)
+		h.Store.Afterwards(nil)
+		events := h.Events("revoke")
+		require.Len(h, events, n+1)
+		assert.Equal(h, user, events[n]["user"])
+		assert.EqualValues(h, 2, events[n]["sessions"])
+	}
 }
 
 // LOG-04: the sessions that a login ended before it failed are in the log, with their users.
