@@ -2,11 +2,9 @@ package server
 
 import (
 	"bytes"
-	"context"
 	_ "embed" // the page's files
 	"fmt"
 	"html/template"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -68,10 +66,8 @@ func (s *Server) devicesPage(cfg Config) (fiber.Handler, error) {
 	return func(c *fiber.Ctx) error {
 		body := constant
 		if s.provider != nil {
-			ctx, cancel := context.WithTimeout(s.context(c.Context()), time.Second)
-			defer cancel()
 			var err error
-			if body, err = page(s.provider.EndSessionURL(ctx)); err != nil {
+			if body, err = page(s.provider.EndSessionURL(s.context(c.Context()))); err != nil {
 				return err
 			}
 		}

@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"context"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -41,4 +42,16 @@ func TestProviderThatHangs(t *testing.T) {
 			assert.Equal(t, 2, p.Calls(path), "it is asked again")
 		})
 	}
+}
+
+// A caller who does not wait any longer has not found out that the provider is away: others can log in.
+func TestCallerThatGoesAway(t *testing.T) {
+	p := oidctest.New(t)
+	now := time.Now()
+	c := newClient(t, p, func(o *oidc.Options) { o.Now = func() time.Time { return now } })
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	c.EndSessionURL(gone)
+	_, _, err := c.Begin(t.Context(), oidc.Wanted{}, nil)
+	require.NoError(t, err)
 }

@@ -188,7 +188,8 @@ func (p *Provider) SecureHost() string {
 	return p.external.Host
 }
 
-// discover returns the discovery document.
+// discover returns the discovery document. A fetch of it goes on when its caller does not wait any longer, because its result, a failure
+// included, is also that of the others who wait for it.
 func (p *Provider) discover(ctx context.Context) (*document, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -201,7 +202,8 @@ func (p *Provider) discover(ctx context.Context) (*document, error) {
 	}
 	doc := new(document)
 	const what = "the provider's discovery document"
-	forHow, err := fetch(ctx, p.client, what, strings.TrimSuffix(p.opt.Issuer, "/")+"/.well-known/openid-configuration", doc, usualDocument)
+	address := strings.TrimSuffix(p.opt.Issuer, "/") + "/.well-known/openid-configuration"
+	forHow, err := fetch(context.WithoutCancel(ctx), p.client, what, address, doc, usualDocument)
 	if err == nil {
 		if wrong := doc.check(p.opt.Issuer); wrong != nil {
 			err = failf(BadAnswer, "%s: %v", what, wrong)
