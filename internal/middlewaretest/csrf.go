@@ -104,6 +104,10 @@ func checkFormBodies(h *harness) {
 	require.NoError(h, w.WriteField("csrf_token", token))
 	require.NoError(h, w.Close())
 	assert.Equal(h, 200, post("/form", form.String(), "Content-Type: "+w.FormDataContentType()))
+	for _, query := range []string{"?tags=a;b", "?a=%zz"} {
+		assert.Equal(h, 200, post("/form"+query, field, formType), "%s: a query that is none says nothing of the form", query)
+		assert.Equal(h, 200, post("/form"+query, form.String(), "Content-Type: "+w.FormDataContentType()), "%s, multipart", query)
+	}
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	_, err := z.Write(form.Bytes())
