@@ -149,8 +149,7 @@ func (s *Server) endSession(c *fiber.Ctx, r *coatcheck.Request) error {
 	case err != nil:
 		return err
 	case found.Key == r.Key():
-		r.Destroy()
-		err = r.Commit(ctx)
+		return s.logout(c, r)
 	default:
 		if err := s.mayEndOthers(r); err != nil {
 			return err
@@ -203,7 +202,9 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	if here {
 		r.Destroy()
-		if err := r.Commit(ctx); err != nil {
+		err := r.Commit(ctx)
+		s.audit.ends(r)
+		if err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ var logRules = []rule{
 	{name: "each event once", config: withEvents, check: checkEvents},
 	{name: "lines that anybody can cause are bounded", config: withEvents, check: checkBoundedLines},
 	{name: "each session that ends is named", config: withEvents, check: checkNamedEnds},
+	{name: "a session that ends itself", config: withEvents, check: checkNamedSignOuts},
 	{name: "a revocation that fails half way", check: checkFailedRevocation},
 	{name: "a login that is undone", config: withEvents, check: checkUndoneLogin},
 	{name: "no secret", config: scripted, check: checkNoSecrets},
@@ -135,6 +136,29 @@ func checkNamedEnds(h *harness) {
 	want[h.IDOf(current)] = "cyd"
 	require.Equal(h, 200, h.TryLogin("eve", h.Cookie(old)).Status)
 	assert.Equal(h, want, ends("revoke"))
+}
+
+// LOG-04: a session that ends itself by its name, or with all others, signs out, which also ends what the request's other tokens were
+// rotated out of. That has a line, too, with the reason that the metrics count.
+func checkNamedSignOuts(h *harness) {
+	for _, path := range []string{"", "?current=true"} {
+		own, old, rotated := h.Login("ada"), h.Login("cyd"), ""
+		rotated = h.Refresh(old)
+		require.Equal(h, "cyd", h.Me(rotated))
+		h.Clock.Step(httpcontract.Grace)
+		seen := len(h.Events("logout"))
+		want, name := []string{h.IDOf(rotated)}, path
+		if path == "" {
+			want, name = append([]string{h.IDOf(own)}, want...), "/"+h.HandleOf(own)
+		}
+		h.Do("DELETE", "/auth/sessions"+name, h.Cookie(own, old))
+		require.Empty(h, h.Me(rotated))
+		var got []string
+		for _, e := range h.Events("logout")[seen:] {
+			got = append(got, e["session_id"].(string))
+		}
+		assert.Equal(h, want, got, name)
+	}
 }
 
 // LOG-04: the sessions that had ended before a revocation failed are in the log: the next try does not find them.
