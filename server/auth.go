@@ -50,6 +50,9 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 	if err := r.Commit(ctx); err != nil {
 		s.audit.loginFailed(r.Client().IP, user, err)
 		s.audit.ends(r)
+		if errors.Is(err, coatcheck.ErrRevoked) {
+			s.challenge(c)
+		}
 		return err
 	}
 	s.audit.began(r)
@@ -80,9 +83,7 @@ func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, user string, err err
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(throttled.Seconds()))
 		return problemLoginThrottled
 	case errors.Is(err, login.ErrRefused):
-		if s.traits.TakesKeys {
-			c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="coatcheck"`)
-		}
+		s.challenge(c)
 		return problemLoginRefused
 	case errors.Is(err, login.ErrBusy):
 		return problemLoginBusy
@@ -90,6 +91,13 @@ func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, user string, err err
 		return problemClaimsTooLarge
 	default:
 		return problemLoginBackEnd
+	}
+}
+
+// challenge sets the WWW-Authenticate of a login's 401, where it is not that of every other 401.
+func (s *Server) challenge(c *fiber.Ctx) {
+	if s.traits.TakesKeys {
+		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="coatcheck"`)
 	}
 }
 

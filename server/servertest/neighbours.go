@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
 
+	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
@@ -199,6 +200,9 @@ func checkTrustedChallenge(h *harness) {
 		h.serve(func(cfg *server.Config) { cfg.Login = mode })
 		assert.Equal(h, answer{Status: 401, Code: "login_refused"}, h.Answer(h.TryLogin("u")), "%T", mode)
 		assert.Equal(h, 200, h.TryLogin("u", "Authorization: Bearer "+key).Status, "%T", mode)
+		h.Store.Failing(coatcheck.ErrRevoked, httpcontract.OpCreate)
+		assert.Equal(h, answer{Status: 401, Code: "login_revoked"}, h.Answer(h.TryLogin("u", "Authorization: Bearer "+key)), "%T", mode)
+		h.Store.On(nil)
 	}
 }
 
