@@ -132,6 +132,38 @@ func TestMistakes(t *testing.T) {
 		"empty where something must be": {
 			args: []string{"--dev", "--cookie-name="}, want: []string{`--cookie-name "": must not be empty (command line)`},
 		},
+		"what has no effect, from everywhere": {
+			args: strings.Fields(`--dev --users-file u --redis-cache-ttl 0s --redis-allow-eviction --fsync-every 0s --oidc-claims x=y
+				--oidc-groups=`), // the last says no more than the default, and what only tunes a store may stand anywhere
+			env: strings.Fields(`COATCHECK_REDIS_WAIT_REPLICAS=1 COATCHECK_OIDC_ISSUER=https://id.example
+				COATCHECK_REDIS_CACHE_SIZE=1MiB COATCHECK_OIDC_ALLOW=`),
+			file: "oidc-remote-user = \"email\"\nredis-prefix = \"x:\"\noidc-scopes = \"openid profile email\"\nredis-password-file = \"p\"\n",
+			want: []string{
+				`--oidc-claims "x=y": is for --login oidc, and --login is open (command line)`,
+				`--oidc-issuer "https://id.example": is for --login oidc, and --login is open (COATCHECK_OIDC_ISSUER)`,
+				`--oidc-remote-user "email": is for --login oidc, and --login is open (FILE)`,
+				`--redis-allow-eviction "true": is for a --store of Redis only (command line)`,
+				`--redis-password-file "p": is for a --store of Redis only (FILE)`,
+				`--redis-wait-replicas "1": is for a --store of Redis only (COATCHECK_REDIS_WAIT_REPLICAS)`,
+				`--users-file "u": is for --login users, and --login is open (command line)`,
+			},
+		},
+		"what is the memory store's": {
+			args: strings.Fields("--dev --store redis://127.0.0.1 --data-dir d --fsync-every 0s --max-sessions 1 --redis-timeout 1s"),
+			want: []string{
+				`--data-dir "d": is for --store memory only (command line)`,
+				`--max-sessions "1": is for --store memory only (command line)`,
+			},
+		},
+		"what a mode needs": {
+			args: strings.Fields("--login oidc --store redis://127.0.0.1"),
+			want: []string{
+				`--oidc-issuer: --login oidc needs it`,
+				`--oidc-client-id: --login oidc needs it`,
+				`--oidc-external-url: --login oidc needs it`,
+				`--oidc-state-key-file: is needed with a Redis store: any node must be able to finish a login`,
+			},
+		},
 		"not TOML": {
 			args: []string{"--dev"}, file: "ttl = \"3m\"\nstore = memory\n",
 			want: []string{`--config "FILE": line 2 is not TOML; text stands between quotes (command line)`},

@@ -34,7 +34,8 @@ absent. A switch is turned off by ` + "`--name=false`" + `. Lists are written wi
 file. Durations are like ` + "`500ms`, `30m`, `12h`" + `; sizes like ` + "`512KiB`, `64MiB`" + `; times as RFC 3339 has them.
 
 A configuration with mistakes is refused with exit code 2, all of them at once. ` + "`coatcheck doctor`" + ` takes the same settings and says what will go
-wrong with one that has none.
+wrong with one that has none. A setting is a mistake that the store or the login mode does not read and on which somebody may rely
+(` + "`redis-wait-replicas`, `data-dir`, `oidc-…`, `users-file`" + ` and the like), wherever it stands, unless it says the default.
 `
 
 func configurationPage() string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -77,6 +78,14 @@ func (c *Config) validate() iter.Seq2[string, error] {
 				return
 			}
 		}
+		for _, name := range slices.Sorted(maps.Keys(c.byName)) {
+			// What says no more than the default may stand in a file that servers of several kinds share.
+			if v := c.given[name]; v.text != "" && v.text != c.byName[name].def {
+				if err := c.noEffect(name); err != nil && !yield(name, c.Mistake(name, err)) {
+					return
+				}
+			}
+		}
 		for _, err := range leaves(c.Server.Validate()) {
 			if !yield(c.located(err)) {
 				return
@@ -106,21 +115,17 @@ var rules = []struct {
 		}
 		return nil
 	}},
-	{"login-key-file", func(c *Config) error { return ofMode(c, "trusted", c.LoginKeyFile) }},
-	{"users-file", func(c *Config) error { return ofMode(c, "users", c.UsersFile) }},
-	{"webhook-url", func(c *Config) error { return ofMode(c, "webhook", c.WebhookURL) }},
-	{"oidc-issuer", func(c *Config) error { return ofMode(c, "oidc", c.OIDC.Issuer) }},
-	{"oidc-client-id", func(c *Config) error { return ofMode(c, "oidc", c.OIDC.ClientID) }},
-	{"oidc-external-url", func(c *Config) error { return ofMode(c, "oidc", c.OIDC.ExternalURL) }},
-	{"oidc-client-secret-file", func(c *Config) error { return onlyOIDC(c, c.OIDC.SecretFile) }},
-	{"oidc-ca-file", func(c *Config) error { return onlyOIDC(c, c.OIDC.CAFile) }},
-	{"oidc-groups", func(c *Config) error { return onlyOIDC(c, strings.Join(c.OIDC.Groups, ",")) }},
-	{"oidc-allow", func(c *Config) error { return onlyOIDC(c, strings.Join(c.OIDC.Allow, ",")) }},
+	{"login-key-file", func(c *Config) error { return neededBy(c, "trusted", c.LoginKeyFile) }},
+	{"users-file", func(c *Config) error { return neededBy(c, "users", c.UsersFile) }},
+	{"webhook-url", func(c *Config) error { return neededBy(c, "webhook", c.WebhookURL) }},
+	{"oidc-issuer", func(c *Config) error { return neededBy(c, "oidc", c.OIDC.Issuer) }},
+	{"oidc-client-id", func(c *Config) error { return neededBy(c, "oidc", c.OIDC.ClientID) }},
+	{"oidc-external-url", func(c *Config) error { return neededBy(c, "oidc", c.OIDC.ExternalURL) }},
 	{"oidc-state-key-file", func(c *Config) error {
 		if c.Login == "oidc" && c.Store != "memory" && c.OIDC.StateKeyFile == "" {
 			return errors.New("is needed with a Redis store: any node must be able to finish a login")
 		}
-		return onlyOIDC(c, c.OIDC.StateKeyFile)
+		return nil
 	}},
 	{"tls-cert", func(c *Config) error {
 		if c.TLSCert == "" && c.TLSKey != "" {
@@ -156,26 +161,8 @@ var rules = []struct {
 		return c.Redis.Validate()
 	}},
 	{"redis-password-file", func(c *Config) error {
-		if c.RedisPasswordFile == "" {
-			return nil
-		}
-		if c.Store == "memory" {
-			return errors.New("is for a --store of Redis only")
-		}
-		if u, err := url.Parse(c.Store); err == nil && hasPassword(u) {
+		if u, err := url.Parse(c.Store); err == nil && c.RedisPasswordFile != "" && hasPassword(u) {
 			return errors.New("the URL of --store has a password too")
-		}
-		return nil
-	}},
-	{"data-dir", func(c *Config) error {
-		if c.Store != "memory" && c.DataDir != "" {
-			return errors.New("is for --store memory only")
-		}
-		return nil
-	}},
-	{"max-sessions", func(c *Config) error {
-		if c.Store != "memory" && c.MaxSessions > 0 {
-			return errors.New("is for --store memory only")
 		}
 		return nil
 	}},
@@ -187,23 +174,33 @@ var rules = []struct {
 	}},
 }
 
-// ofMode requires a value for a setting that a login mode reads, and refuses a value for one that only another mode reads,
-// because it would have no effect.
-func ofMode(c *Config, mode, value string) error {
-	switch {
-	case value == "" && c.Login == mode:
+// neededBy requires a value for a setting that a login mode cannot do without.
+func neededBy(c *Config, mode, value string) error {
+	if value == "" && c.Login == mode {
 		return fmt.Errorf("--login %s needs it", mode)
-	case value != "" && c.Login != mode && c.Login != "":
-		return fmt.Errorf("is for --login %s, and --login is %s", mode, c.Login)
-	default:
-		return nil
 	}
+	return nil
 }
 
-// onlyOIDC refuses a value that would have no effect.
-func onlyOIDC(c *Config, value string) error {
-	if value != "" && c.Login != "oidc" && c.Login != "" {
-		return fmt.Errorf("is for --login oidc, and --login is %s", c.Login)
+// modeOf is the login mode that alone reads a setting; empty: every mode does.
+func modeOf(name string) string {
+	if strings.HasPrefix(name, "oidc-") {
+		return "oidc"
+	}
+	return map[string]string{"login-key-file": "trusted", "users-file": "users", "webhook-url": "webhook"}[name]
+}
+
+// noEffect says why the other settings leave one without effect, or returns nil. Whoever sets such a one relies on what is not there. What
+// only tunes a store (--redis-timeout, --fsync-every) may stand in an environment that servers of several kinds share.
+func (c *Config) noEffect(name string) error {
+	mode := modeOf(name)
+	switch {
+	case mode != "" && c.Login != mode && c.Login != "":
+		return fmt.Errorf("is for --login %s, and --login is %s", mode, c.Login)
+	case slices.Contains([]string{"redis-password-file", "redis-wait-replicas", "redis-allow-eviction"}, name) && c.Store == "memory":
+		return errors.New("is for a --store of Redis only")
+	case slices.Contains([]string{"data-dir", "max-sessions"}, name) && c.Store != "memory":
+		return errors.New("is for --store memory only")
 	}
 	return nil
 }
