@@ -21,8 +21,7 @@ const (
 // namedCommand is a command of the program.
 type namedCommand struct {
 	manual.Command
-	usage string // its lines of usage
-	run   func(invocation) int
+	run func(invocation) int
 }
 
 // invocation is what a command is run with.
@@ -33,81 +32,74 @@ type invocation struct {
 	stdout, stderr io.Writer
 }
 
+var hashPasswordFlags = []config.Info{
+	{Name: "user", Noun: "NAME", Help: "the user's name"},
+	{Name: "name", Noun: "TEXT", Help: "what others call the user"},
+	{Name: "email", Noun: "ADDRESS", Help: "the user's e-mail address"},
+	{Name: "groups", Noun: "A,B", Help: "the groups that the user is in"},
+}
+
+var asJSON = config.Info{Name: "json", Help: "print JSON"}
+
 // commands returns the commands for people, in the order of the usage text. The completions of shells, the manual page and the
 // suggestions for a misspelled command are made from this list.
 func commands() []namedCommand {
 	return []namedCommand{
 		{
-			Command: manual.Command{Name: "serve", Args: "[flags]", About: "start the server", Settings: true},
-			usage:   `serve [flags]                   start the server; "coatcheck serve --dev" to try it out`,
+			Command: manual.Command{Name: "serve", Args: "[flags]", About: "start the server; with --dev to try it out", Settings: true},
 			run:     func(in invocation) int { return runServe(in.args, in.environ, in.signals, in.stdout, in.stderr) },
 		},
 		{
 			Command: manual.Command{
 				Name: "hash-password", Args: "--user NAME", About: "print the line of --users-file for a password, from the terminal or stdin",
-				Flags: []config.Info{
-					{Name: "user", Noun: "NAME", Help: "the user's name"},
-					{Name: "name", Noun: "TEXT", Help: "what others call the user"},
-					{Name: "email", Noun: "ADDRESS", Help: "the user's e-mail address"},
-					{Name: "groups", Noun: "A,B", Help: "the groups that the user is in"},
-				},
+				Flags: hashPasswordFlags,
 			},
-			usage: `hash-password --user NAME       print the line of --users-file for a password, from the terminal or stdin; the
-                                            user's claims by --groups A,B, --email and --name`,
 			run: func(in invocation) int { return runHashPassword(in.args, in.stdin, in.stdout, in.stderr) },
 		},
 		{
 			Command: manual.Command{
-				Name: "data", Args: "verify DIR", About: "check what a server left in --data-dir, and count its sessions", Words: []string{"verify"}, Settings: true,
+				Name: "data", Args: "verify DIR", About: "check what a server left in --data-dir, and count its sessions",
+				Words: []string{"verify"}, Settings: true,
 			},
-			usage: `data verify DIR                 check what a server left in --data-dir, and count its sessions`,
-			run:   func(in invocation) int { return runData(in.args, in.environ, in.stdout, in.stderr) },
+			run: func(in invocation) int { return runData(in.args, in.environ, in.stdout, in.stderr) },
 		},
 		{
 			Command: manual.Command{
 				Name: "doctor", Args: "[flags]", About: "check a configuration and the server that runs with it", Settings: true,
-				Flags: []config.Info{{Name: "url", Noun: "URL", Help: "where browsers reach the server"}, {Name: "json", Help: "print JSON"}},
+				Flags: []config.Info{{Name: "url", Noun: "URL", Help: "where browsers reach the server"}, asJSON},
 			},
-			usage: `doctor [flags]                  check a configuration and the server that runs with it`,
-			run:   func(in invocation) int { return runDoctor(in.args, in.environ, in.stdout, in.stderr) },
+			run: func(in invocation) int { return runDoctor(in.args, in.environ, in.stdout, in.stderr) },
 		},
 		{
 			Command: manual.Command{
 				Name: "healthcheck", Args: "[flags]", About: "ask the running server whether it is alive; for containers", Settings: true,
 				Flags: []config.Info{{Name: "ready", Help: "ask whether its store can be read, too"}},
 			},
-			usage: `healthcheck [flags]             ask the running server whether it is alive; for containers`,
-			run:   func(in invocation) int { return runHealthcheck(in.args, in.environ, in.stdout, in.stderr) },
+			run: func(in invocation) int { return runHealthcheck(in.args, in.environ, in.stdout, in.stderr) },
 		},
 		{
 			Command: manual.Command{
-				Name: "sessions", Args: "list|revoke USER [ID]", About: "show or end the sessions of a user of a running server", Settings: true,
-				Words: []string{"list", "revoke"},
-				Flags: []config.Info{{Name: "admin-url", Noun: "URL", Help: "where the server has its admin listener"}, {Name: "json", Help: "print JSON"}},
+				Name: "sessions", Args: "list|revoke USER [ID]", About: "show or end the sessions of a user of a running server, or show all",
+				Settings: true, Words: []string{"list", "revoke"},
+				Flags: []config.Info{{Name: "admin-url", Noun: "URL", Help: "where the server has its admin listener"}, asJSON},
 			},
-			usage: `sessions list [USER]            show the sessions of a user, or of all, of a running server
-  coatcheck sessions revoke USER [ID]       end all of them, or one`,
 			run: func(in invocation) int { return runSessions(in.args, in.environ, in.stdout, in.stderr) },
 		},
 		{
-			Command: manual.Command{Name: "completion", Args: "bash|zsh|fish", About: "print the script by which a shell completes command lines", Words: manual.Shells},
-			usage:   `completion bash|zsh|fish        print the script by which a shell completes command lines`,
-			run:     func(in invocation) int { return runCompletion(in.args, in.stdout, in.stderr) },
+			Command: manual.Command{
+				Name: "completion", Args: "bash|zsh|fish", About: "print the script by which a shell completes command lines", Words: manual.Shells,
+			},
+			run: func(in invocation) int { return runCompletion(in.args, in.stdout, in.stderr) },
 		},
-		{
-			Command: manual.Command{Name: "man", About: "print the manual page, for man -l -"},
-			usage:   `man                             print the manual page, for man -l -`,
-			run:     func(in invocation) int { return runMan(in.args, in.stdout, in.stderr) },
-		},
-		{
-			Command: manual.Command{Name: "version", About: "print the version"},
-			usage:   `version                         print the version`,
-			run:     func(in invocation) int { return runVersion(in.args, in.stdout, in.stderr) },
-		},
-		{
-			Command: manual.Command{Name: "help", About: "print the commands"},
-			run:     func(in invocation) int { return say(in.stdout, usage()) },
-		},
+		{Command: manual.Command{Name: "man", About: "print the manual page, for man -l -"}, run: func(in invocation) int {
+			return runMan(in.args, in.stdout, in.stderr)
+		}},
+		{Command: manual.Command{Name: "version", About: "print the version"}, run: func(in invocation) int {
+			return runVersion(in.args, in.stdout, in.stderr)
+		}},
+		{Command: manual.Command{Name: "help", About: "print the commands"}, run: func(in invocation) int {
+			return say(in.stdout, usage())
+		}},
 	}
 }
 
@@ -124,9 +116,7 @@ func described() []manual.Command {
 func usage() string {
 	text := "coatcheck keeps sessions: an opaque ticket in a cookie, looked up in memory, revoked at once.\n\nUsage:\n"
 	for _, c := range commands() {
-		if c.usage != "" {
-			text += "  coatcheck " + c.usage + "\n"
-		}
+		text += fmt.Sprintf("  coatcheck %-31s %s\n", c.Name+" "+c.Args, c.About)
 	}
 	return text + "\n\"coatcheck serve --help\" lists the flags.\n"
 }
