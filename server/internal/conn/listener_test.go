@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
 )
 
 // failing is a listener whose Accept returns errors first.
@@ -129,36 +130,66 @@ func TestSlowTLSHandshake(t *testing.T) {
 	}
 }
 
-// A listener that itself speaks TLS has the same timeouts: a handshake that does not end is cut off, and a pause between two
-// requests may be as long as the idle timeout.
-func TestListenerThatIsTLS(t *testing.T) {
+// A handshake that does not end is cut off also where the listener itself speaks TLS.
+func TestSlowHandshakeOfAListenerThatIsTLS(t *testing.T) {
 	t.Parallel()
-	const timeout = 6 * time.Second
 	ln := listenLocal(t)
-	serverSide, client := localhost(t)
-	start(t, newServer(Options{RequestTimeout: timeout, IdleTimeout: time.Minute}), tls.NewListener(ln, serverSide), nil)
-	var slow []net.Conn
+	serverSide, _ := localhost(t)
+	start(t, newServer(Options{RequestTimeout: 50 * time.Millisecond, IdleTimeout: time.Minute}), tls.NewListener(ln, serverSide), nil)
 	for _, first := range []string{"", "\x16\x03\x01\x02\x00\x01\x00"} {
 		conn := connect(t, ln)
 		_, err := io.WriteString(conn, first)
 		require.NoError(t, err)
-		slow = append(slow, conn)
-	}
-	conn := tls.Client(connect(t, ln), client)
-	text := make([]byte, 4096)
-	for i := range 2 {
-		if i > 0 {
-			time.Sleep(timeout * 3 / 2) // the pause
-		}
-		_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-		require.NoError(t, err)
-		n, err := conn.Read(text)
-		require.NoError(t, err)
-		assert.Contains(t, string(text[:n]), "200 OK")
-	}
-	for _, conn := range slow {
 		readToEnd(t, conn)
 	}
+}
+
+// recording is a listener whose connection records its deadlines.
+type recording struct {
+	net.Listener
+	conn *recorder
+}
+
+func (l *recording) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	l.conn = &recorder{Conn: conn}
+	return l.conn, err
+}
+
+// A pause between two requests may be as long as the idle timeout also where the listener itself speaks TLS, which would take a request's
+// deadline that has passed for its own.
+func TestListenerThatIsTLS(t *testing.T) {
+	serverSide, clientSide := localhost(t)
+	below := &recording{Listener: listenLocal(t)}
+	l := newListener(newServer(Options{RequestTimeout: time.Minute, IdleTimeout: time.Hour}), tls.NewListener(below, serverSide), nil)
+	client := tls.Client(connect(t, below), clientSide)
+	conn, err := l.Accept()
+	require.NoError(t, err)
+	c := tracked(conn)
+	c.tlsHandshake(t, conn, client)
+	last := func(times []time.Time) time.Duration { return time.Until(times[len(times)-1]) }
+	for range 2 {
+		for _, idle := range []bool{false, true} {
+			if idle {
+				setState(conn, fasthttp.StateIdle)
+			}
+			_, err = io.WriteString(client, "request")
+			require.NoError(t, err)
+			_, err = c.Read(make([]byte, 16))
+			require.NoError(t, err)
+			if idle {
+				assert.Greater(t, last(below.conn.read), 30*time.Minute, "of the pause, until the request arrives")
+			} else {
+				assert.LessOrEqual(t, last(below.conn.read), time.Minute, "of the request")
+			}
+		}
+		_, writes := below.conn.times()
+		_, err = io.WriteString(conn, "response")
+		require.NoError(t, err)
+		_, more := below.conn.times()
+		assert.Greater(t, more, writes, "each response has a deadline of its own")
+	}
+	require.NoError(t, errors.Join(c.Close(), l.Close()))
 }
 
 // HTTP/1.1 is what is offered, to clients that ask for more as well; versions before TLS 1.2 are refused.
