@@ -240,6 +240,12 @@ func TestPackages(t *testing.T) {
 			stop = m.serve()
 			assert.Contains(t, m.me(cookie), `"user_id":"ada"`, "a session of before the removal")
 			stop()
+			if format == "deb" {
+				m.sh("rm /etc/coatcheck/config.toml") // which dpkg heeds: it never brings such a file back
+				m.must(how.install(m, newer)...)
+				assert.NoFileExists(t, filepath.Join(m.root, "etc/coatcheck/config.toml"))
+				assert.Equal(t, "install ok installed", m.must("dpkg-query", "--root="+m.root, "--show", "--showformat=${Status}", "coatcheck"))
+			}
 		})
 	}
 }

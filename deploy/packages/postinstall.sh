@@ -9,7 +9,9 @@ if ! getent passwd coatcheck >/dev/null; then
   fi
 fi
 # The configuration may name secrets: the server reads it, others do not.
-chgrp coatcheck /etc/coatcheck /etc/coatcheck/config.toml
+chgrp coatcheck /etc/coatcheck
+# dpkg does not bring a configuration file back that somebody deleted.
+[ ! -e /etc/coatcheck/config.toml ] || chgrp coatcheck /etc/coatcheck/config.toml
 # As the unit would at the first start: "coatcheck doctor" looks at it before that.
 install -d -m 700 -o coatcheck -g coatcheck /var/lib/coatcheck
 if [ -d /run/systemd/system ]; then
