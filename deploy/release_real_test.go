@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -81,6 +83,36 @@ func TestPackagesForArm64(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.Equal(t, elf.EM_AARCH64, program.Machine, name)
 		assert.Contains(t, string(fileIn(t, bytes.NewReader(text), "/usr/share/bash-completion/completions/coatcheck")), "revoke", name)
+	}
+}
+
+// The same commit makes the same packages, byte by byte, whenever they are made.
+func TestPackagesReproducible(t *testing.T) {
+	committed := output(t, "git", "log", "-1", "--format=%ct")
+	for _, format := range []string{"deb", "rpm"} {
+		first, second := packaged(t, "0.0.1", format), packaged(t, "0.0.1", format)
+		if format == "rpm" {
+			fields := "%{BUILDTIME}\n%{BUILDHOST}\n[%{FILEMTIMES}\n]"
+			lines := strings.Fields(string(output(t, "rpm", "--query", "--queryformat", fields, "--package", first)))
+			assert.Equal(t, "localhost", lines[1])
+			assert.Equal(t, []string{strings.TrimSpace(string(committed))}, slices.Compact(slices.Delete(lines, 1, 2)))
+		}
+		one, err := os.ReadFile(first)
+		require.NoError(t, err)
+		other, err := os.ReadFile(second)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(one, other), format)
+	}
+}
+
+// A call that would make nothing, or stop halfway, says how to call it before it builds anything.
+func TestPackageUsage(t *testing.T) {
+	for _, args := range [][]string{{}, {"0.0.1"}, {"0.0.1", "amd64"}, {"0.0.1", "amd64", "deb", "apk"}} {
+		var exit *exec.ExitError
+		out, err := exec.CommandContext(t.Context(), "../scripts/package", args...).CombinedOutput()
+		require.ErrorAs(t, err, &exit, "%q", args)
+		assert.Equal(t, 2, exit.ExitCode(), "%q", args)
+		assert.Contains(t, string(out), "Usage: package VERSION ARCH FORMAT...", "%q", args)
 	}
 }
 
