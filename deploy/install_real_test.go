@@ -226,3 +226,32 @@ func TestPackageAndSystemd(t *testing.T) {
 	c.must("sudo dpkg -r coatcheck")
 	assert.Equal(t, "inactive\n", c.must("systemctl is-active coatcheck || true"))
 }
+
+// The unit does not let the server give a Unix socket to a proxy's group. systemd can, by the lines of docs/operations.md: the group
+// reaches the server where the proxies' samples look for it, and nobody else does.
+func TestSocketUnit(t *testing.T) {
+	c := turnOn(t)
+	c.bring(packaged(t, "0.0.1", "deb"))
+	c.must("sudo dpkg -i *.deb && sudo apt-get install -y -q curl")
+	page, err := os.ReadFile("../docs/operations.md")
+	require.NoError(t, err)
+	lines := regexp.MustCompile("(?s)```ini\n(# (/etc/systemd/system/coatcheck\\.socket)\n.*?)```\n\n```sh\n(.*?)```").FindSubmatch(page)
+	require.NotNil(t, lines)
+	c.must(`printf 'login = "open"\ntrusted-proxies = "127.0.0.1"\nlisten = "unix:/run/coatcheck/coatcheck.sock?owner=:www-data"\n' |
+		sudo tee -a /etc/coatcheck/config.toml`)
+	out, err := c.as("admin", "sudo systemctl start coatcheck", "")
+	require.Error(t, err, "%s", out)
+	c.must("sudo sed -i '/^listen/d' /etc/coatcheck/config.toml")
+
+	require.NoError(t, os.WriteFile(filepath.Join(c.root, string(lines[2])), lines[1], 0o644))
+	for line := range strings.Lines(string(lines[3])) {
+		c.must("sudo " + line)
+	}
+	const curl = "curl -sS --unix-socket /run/coatcheck/coatcheck.sock http://localhost/auth/me"
+	assert.Contains(t, c.must("sudo -u www-data "+curl), `"authenticated":false`)
+	assert.Equal(t, "660 root www-data\n", c.must("stat -c '%a %U %G' /run/coatcheck/coatcheck.sock"))
+	c.must("sudo systemctl restart coatcheck")
+	assert.Contains(t, c.must("sudo -u www-data "+curl), `"authenticated":false`)
+	_, err = c.as("admin", curl, "")
+	require.Error(t, err)
+}

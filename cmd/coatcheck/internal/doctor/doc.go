@@ -2,7 +2,7 @@
 //
 //   - doctor.go: Examine, which makes all checks, and Report, their results
 //   - cookie.go: whether browsers keep the cookie and send it; whether the server knows its clients behind proxies
-//   - files.go: the login mode, who may read files that hold secrets, the certificate, the folder of the memory store
+//   - files.go: the login mode, who may read files that hold secrets, the certificate, the folders of Unix sockets and of the memory store
 //   - live.go: the running server, its descriptors, and Redis
 //   - public.go: the public address, as a browser reaches it; dbsc.go: whether a browser can bind a session there
 //   - provider.go: the provider of login mode oidc

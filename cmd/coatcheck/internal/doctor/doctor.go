@@ -71,6 +71,7 @@ func Examine(ctx context.Context, c *config.Config, provider *oidc.Provider, not
 	d.ownCertificate()
 	d.adminListener()
 	d.server(ctx)
+	d.sockets()
 	d.descriptors(ctx)
 	if d.c.Store == "memory" {
 		d.memory()

@@ -88,6 +88,11 @@ func TestOnAConfiguration(t *testing.T) {
 		"open off loopback":           {"--login=open --url=https://login.example.com", "login", doctor.Problem, "as anybody"},
 		"open":                        {"--login=open", "login", doctor.Warning, "development"},
 		"in memory":                   {"", "store", doctor.Fine, "a restart logs everybody out"},
+		"a socket":                    {"--listen=unix:" + t.TempDir() + "/s", "listen-socket", doctor.Fine, ""},
+		"a socket in no folder":       {"--listen=unix:/nowhere/s?owner=:www-data", "listen-socket", doctor.Warning, "/nowhere is not there"},
+		"a socket in a file":          {"--listen=unix:" + keyFile(t, 0o600) + "/s", "listen-socket", doctor.Problem, "cannot make its socket"},
+		"an admin socket in none":     {"--admin-listen=unix:/nowhere/s", "admin-socket", doctor.Warning, "/nowhere is not there"},
+		"no socket":                   {"", "listen-socket", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := tt.args

@@ -51,6 +51,29 @@ func (d *doctor) ownCertificate() {
 	d.certificate("tls-cert", pair.NotAfter())
 }
 
+// sockets reports whether the server can make its Unix sockets. A server that has answered has made them.
+func (d *doctor) sockets() {
+	if d.api != nil {
+		return
+	}
+	for _, l := range []struct{ check, address string }{{"listen-socket", d.c.Listen}, {"admin-socket", d.c.AdminListen}} {
+		socket, ok, err := config.ParseUnixSocket(l.address)
+		if !ok || err != nil { // the configuration has none that is wrong
+			continue
+		}
+		dir := filepath.Dir(socket.Path)
+		switch err := writable(dir); {
+		case errors.Is(err, fs.ErrNotExist): // what starts the server may make it
+			d.say(l.check, Warning, "%s is not there, and the server makes no folder for a socket: "+
+				"have it made before each start (RuntimeDirectory= of systemd), or let systemd make the socket", dir)
+		case err != nil:
+			d.say(l.check, Problem, "the server cannot make its socket in %s: %v", dir, err)
+		default:
+			d.say(l.check, Fine, "the server can make its socket in %s", dir)
+		}
+	}
+}
+
 // memory reports whether the memory store survives a restart.
 func (d *doctor) memory() {
 	dir := d.c.DataDir
