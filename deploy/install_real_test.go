@@ -255,3 +255,25 @@ func TestSocketUnit(t *testing.T) {
 	_, err = c.as("admin", curl, "")
 	require.Error(t, err)
 }
+
+// The lines at the top of coatcheck.service lead from the program to a server that runs, with nothing for doctor to find.
+func TestUnitByHand(t *testing.T) {
+	c := turnOn(t)
+	program, err := built()
+	require.NoError(t, err)
+	unit, err := os.ReadFile("coatcheck.service")
+	require.NoError(t, err)
+	text, err := os.ReadFile(program)
+	require.NoError(t, err)
+	settings := []byte("login = \"open\"\ndata-dir = \"/var/lib/coatcheck\"\n")
+	for name, content := range map[string][]byte{"coatcheck": text, "coatcheck.service": unit, "coatcheck.toml": settings} {
+		require.NoError(t, os.WriteFile(filepath.Join(c.root, "root", name), content, 0o644))
+	}
+	lines := regexp.MustCompile(`(?m)^#   (.*)$`).FindAllSubmatch(unit, -1)
+	require.NotEmpty(t, lines)
+	for _, line := range lines {
+		out, err := c.as("root", string(line[1]), "")
+		require.NoError(t, err, "%s\n%s", line[1], out)
+	}
+	assert.Equal(t, "active\n", c.must("systemctl is-active coatcheck"))
+}
