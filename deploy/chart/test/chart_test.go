@@ -4,10 +4,12 @@ package chart_test
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -48,6 +50,16 @@ settings: {login: users, max-sessions: 1000000}
 secrets:
   admin-key-file: {name: coatcheck, key: admin-keys}
   users-file: {name: coatcheck, key: users}
+`,
+	"webhook": `
+image: {repository: registry.example.com/coatcheck}
+imagePullSecrets: [{name: registry}]
+settings: {login: webhook}
+secrets:
+  admin-key-file: {name: coatcheck, key: admin-keys}
+extraEnv:
+  - {name: COATCHECK_WEBHOOK_URL, valueFrom: {secretKeyRef: {name: coatcheck, key: webhook-url}}}
+envFrom: [{configMapRef: {name: tracing}}]
 `,
 }
 
@@ -133,7 +145,7 @@ func TestRedis(t *testing.T) {
 	assert.Equal(t, want.Spec.Replicas, deployment.Spec.Replicas)
 	assert.Equal(t, want.Spec.Strategy, deployment.Spec.Strategy)
 	assertPod(t, &deployment.Spec.Template, deployment.Spec.Selector.MatchLabels)
-	assertSettings(t, got, &deployment.Spec.Template)
+	assertSettings(t, got, &deployment.Spec.Template, "trusted")
 
 	pods := deployment.Spec.Template.Labels
 	budget := decode[policy.PodDisruptionBudget](t, got, "PodDisruptionBudget/auth-coatcheck")
@@ -192,8 +204,25 @@ func TestVolume(t *testing.T) {
 	assert.Equal(t, "fast", *claim.Spec.StorageClassName)
 	assert.Contains(t, set.Spec.Template.Spec.Containers[0].VolumeMounts, core.VolumeMount{Name: claim.Name, MountPath: "/data"})
 	assertPod(t, &set.Spec.Template, set.Spec.Selector.MatchLabels)
-	assertSettings(t, got, &set.Spec.Template)
+	assertSettings(t, got, &set.Spec.Template, "users")
 	assert.Equal(t, "registry.example.com/coatcheck:v1.2.3", set.Spec.Template.Spec.Containers[0].Image)
+}
+
+// A secret that no setting reads from a file comes by the environment, beside the chart's own variables; and the image out of a registry
+// that asks for a password.
+func TestEnvironment(t *testing.T) {
+	got, err := render(t, shapes["webhook"])
+	require.NoError(t, err)
+	pod := decode[apps.Deployment](t, got, "Deployment/auth-coatcheck").Spec.Template
+	assert.Equal(t, []core.LocalObjectReference{{Name: "registry"}}, pod.Spec.ImagePullSecrets)
+	container := pod.Spec.Containers[0]
+	own := decode[apps.Deployment](t, plain(t), "Deployment/coatcheck").Spec.Template.Spec.Containers[0].Env
+	secret := core.SecretKeySelector{LocalObjectReference: core.LocalObjectReference{Name: "coatcheck"}, Key: "webhook-url"}
+	url := core.EnvVar{Name: "COATCHECK_WEBHOOK_URL", ValueFrom: &core.EnvVarSource{SecretKeyRef: &secret}}
+	assert.Equal(t, append(own, url), container.Env)
+	require.Len(t, container.EnvFrom, 1)
+	assert.Equal(t, "tracing", container.EnvFrom[0].ConfigMapRef.Name)
+	assertSettings(t, got, &pod, "webhook", "COATCHECK_WEBHOOK_URL=https://hunter2@example.com/login")
 }
 
 // assertPod holds a pod to that of kubernetes.yaml.
@@ -219,8 +248,8 @@ func assertPod(t *testing.T, pod *core.PodTemplateSpec, selector map[string]stri
 	assert.True(t, expected.Resources.Limits.Memory().Equal(*container.Resources.Limits.Memory()))
 }
 
-// assertSettings has the program read the settings, in a folder that holds what the pod would see below /etc/coatcheck.
-func assertSettings(t *testing.T, from objects, pod *core.PodTemplateSpec) {
+// assertSettings has the program read the settings, in a folder that holds what the pod would see below /etc/coatcheck, and these variables.
+func assertSettings(t *testing.T, from objects, pod *core.PodTemplateSpec, login string, environment ...string) {
 	t.Helper()
 	dir := t.TempDir()
 	text := decode[core.ConfigMap](t, from, "ConfigMap/auth-coatcheck").Data["coatcheck.toml"]
@@ -239,30 +268,102 @@ func assertSettings(t *testing.T, from objects, pod *core.PodTemplateSpec) {
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "go", "run", "./cmd/coatcheck", "doctor")
 	cmd.Dir = "../../.."
 	cmd.Env = append(os.Environ(), "COATCHECK_CONFIG="+dir+"/coatcheck.toml", "COATCHECK_LISTEN=127.0.0.1:3000", "COATCHECK_ADMIN_LISTEN=127.0.0.1:1")
+	cmd.Env = append(cmd.Env, environment...)
 	out, _ := cmd.CombinedOutput() // ends with 1: no Redis, no server
-	assert.Contains(t, string(out), "ok       login")
+	assert.Regexp(t, `ok       login +mode `+login, string(out))
 	assert.NotContains(t, string(out), "mistakes")
 	assert.Regexp(t, `\d+ checks, `, string(out), "%s", text)
 }
 
-// The schema refuses what would not start, would not be safe, or is somebody's mistake.
+// The schema refuses much of what would not start, would not be safe, or is somebody's mistake. No message is one of a template's.
 func TestRefused(t *testing.T) {
+	const (
+		image   = "image: {repository: a}\n"
+		open    = "settings: {login: open, allow-open-login: true}\n"
+		secrets = "secrets: {admin-key-file: {name: a, key: b}}\n"
+		oidc    = image + "settings: {login: oidc, oidc-issuer: https://a, oidc-client-id: b, oidc-external-url: https://c}\n"
+	)
+	_, err := render(t, image+open+secrets)
+	require.NoError(t, err)
 	for name, c := range map[string]struct{ values, message string }{
-		"no image":                   {`{settings: {login: open}, secrets: {admin-key-file: {name: a, key: b}}}`, "repository"},
-		"no login mode":              {`{image: {repository: a}, secrets: {admin-key-file: {name: a, key: b}}}`, "login"},
-		"no admin key":               {`{image: {repository: a}, settings: {login: open}}`, "admin-key-file"},
-		"a secret by value":          {`{image: {repository: a}, settings: {login: open}, secrets: {admin-key-file: hunter2}}`, "admin-key-file"},
-		"a password in the store":    {shapes["redis"] + "store: redis://coatcheck:hunter2@redis:6379\n", "store"},
-		"a file in the settings":     {`{image: {repository: a}, settings: {login: open, users-file: /x}, secrets: {admin-key-file: {name: a, key: b}}}`, "users-file"},
-		"a setting of the chart's":   {`{image: {repository: a}, settings: {login: open, listen: ":80"}, secrets: {admin-key-file: {name: a, key: b}}}`, "listen"},
-		"two replicas of one memory": {strings.Replace(shapes["volume"], "replicas: 1", "replicas: 2", 1), "replicas"},
-		"a monitor without a key":    {shapes["volume"] + "serviceMonitor: {enabled: true}\n", "serviceMonitor"},
-		"a value that is none":       {shapes["volume"] + "replica: 1\n", "replica"},
+		"no image":                      {open + secrets, "repository"},
+		"no login mode":                 {image + secrets, "login"},
+		"a login mode that is none":     {image + secrets + "settings: {login: everybody}\n", "login"},
+		"open login, not confirmed":     {image + secrets + "settings: {login: open}\n", "allow-open-login"},
+		"trusted without keys":          {image + secrets + "settings: {login: trusted}\n", "login-key-file"},
+		"keys, and not trusted":         {image + open + "secrets: {admin-key-file: {name: a, key: b}, login-key-file: {name: a, key: b}}\n", "secrets"},
+		"users without a file":          {image + secrets + "settings: {login: users}\n", "users-file"},
+		"a webhook without a URL":       {image + secrets + "settings: {login: webhook}\n", "webhook-url"},
+		"a provider without an address": {image + secrets + "settings: {login: oidc}\n", "oidc-issuer"},
+		"a provider without state keys": {oidc + secrets, "oidc-state-key-file"},
+		"no admin key":                  {image + open, "admin-key-file"},
+		"a secret by value":             {image + open + "secrets: {admin-key-file: hunter2}\n", "admin-key-file"},
+		"a secret that is no file":      {image + open + "secrets: {admin-key-file: {name: a, key: b}, store: {name: a, key: b}}\n", "store"},
+		"a file in the settings":        {image + secrets + "settings: {login: users, users-file: /x}\n", "users-file"},
+		"a setting of the chart's":      {image + secrets + "settings: {login: open, listen: ':80'}\n", "listen"},
+		"a setting that is none":        {image + secrets + "settings: {login: open, redis-password: hunter2}\n", "redis-password"},
+		"a variable of the chart's":     {image + open + secrets + "extraEnv: [{name: COATCHECK_LISTEN, value: ':80'}]\n", "extraEnv"},
+		"a limit that Redis has not":    {image + secrets + "settings: {login: open, allow-open-login: true, max-sessions: 1}\n", "max-sessions"},
+		"a Redis password for memory":   {shapes["volume"] + "  redis-password-file: {name: a, key: b}\n", "secrets"},
+		"two replicas of one memory":    {strings.Replace(shapes["volume"], "replicas: 1", "replicas: 2", 1), "replicas"},
+		"a monitor without a key":       {shapes["volume"] + "serviceMonitor: {enabled: true}\n", "serviceMonitor"},
+		"a policy without a namespace":  {shapes["volume"] + "networkPolicy: {ingressNamespace: null}\n", "ingressNamespace"},
+		"no policy object":              {shapes["redis"] + "networkPolicy: null\n", "networkPolicy"},
+		"no monitor object":             {shapes["volume"] + "serviceMonitor: null\n", "serviceMonitor"},
+		"no volume":                     {strings.Replace(shapes["volume"], "volume: {size: 2Gi, storageClassName: fast}", "volume: null", 1), "volume"},
+		"a value that is none":          {shapes["volume"] + "replica: 1\n", "replica"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := render(t, c.values)
-			require.Error(t, err)
-			assert.Contains(t, err.Error(), c.message)
+			require.ErrorContains(t, err, "values don't meet the specifications of the schema")
+			assert.ErrorContains(t, err, c.message)
 		})
 	}
+}
+
+func TestStores(t *testing.T) {
+	for store, good := range map[string]bool{
+		"redis://redis:6379": true,
+		"rediss://coatcheck@redis:6379/1?tls_ca=/etc/ssl/ca.pem":    true,
+		"redis://a:26379?addr=b:26379&addr=c:26379&master_set=main": true,
+		"redis://coatcheck:hunter2@redis:6379":                      false,
+		"redis://redis:6379?password=hunter2":                       false,
+		"redis://redis:6379?addr=b:6379&password=hunter2":           false,
+		"redis+sentinel://redis:26379":                              false,
+		"valkey://redis:6379":                                       false,
+		"memories":                                                  false,
+	} {
+		t.Run(store, func(t *testing.T) {
+			_, err := render(t, shapes["redis"]+"store: "+store+"\n")
+			if good {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, "store")
+			}
+		})
+	}
+}
+
+// The schema has the names of all settings that docs/configuration.md lists, but for those that the chart sets or that fit no pod.
+func TestNames(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/configuration.md")
+	require.NoError(t, err)
+	var settings, files []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `--([a-z-]+)( file)?").FindAllStringSubmatch(string(page), -1) {
+		switch {
+		case slices.Contains([]string{"dev", "config", "listen", "admin-listen", "store", "data-dir", "tls-cert", "tls-key"}, m[1]):
+		case m[2] == "":
+			settings = append(settings, m[1])
+		default:
+			files = append(files, m[1])
+		}
+	}
+	var schema struct {
+		Properties map[string]struct{ PropertyNames struct{ Enum []string } }
+	}
+	text, err := os.ReadFile(chartDir + "/values.schema.json")
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &schema))
+	assert.Equal(t, settings, schema.Properties["settings"].PropertyNames.Enum)
+	assert.Equal(t, files, schema.Properties["secrets"].PropertyNames.Enum)
 }
