@@ -1,7 +1,12 @@
 package deploy_test
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -36,4 +41,41 @@ func (s *site) checkForwarding() {
 			}
 		}
 	}
+}
+
+// No cookie costs a proxy time by the square of its length: a request of a few KiB took one that did some seconds.
+func (s *site) checkBlanks() {
+	for _, size := range []int{13_500, 15_900, 50_000} { // as much as each proxy takes
+		for _, path := range []string{"/login", "/hello", "/auth/me"} {
+			for _, line := range []string{"a=%sb", "a=1 %s; b=2", cookie + "=%sb", "a=1; " + cookie + "%sb"} {
+				began := s.cpu()
+				for range 10 {
+					s.send("GET", path, "Cookie: "+fmt.Sprintf(line, strings.Repeat(" ", size)))
+					require.Less(s, s.cpu()-began, time.Second, "%d blanks in %q to %s", size, line, path)
+				}
+			}
+		}
+	}
+	s.reached()
+}
+
+// cpu returns how long the proxy and its workers have computed.
+func (s *site) cpu() (spent time.Duration) {
+	const tick = time.Second / 100
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	require.NoError(s, err)
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // which may be gone
+		_, rest, _ := strings.Cut(string(text), ") ")
+		fields := strings.Fields(rest)
+		if len(fields) < 13 || fields[2] != strconv.Itoa(s.process.Process.Pid) { // its process group
+			continue
+		}
+		for _, field := range fields[11:13] {
+			n, err := strconv.Atoi(field)
+			require.NoError(s, err)
+			spent += time.Duration(n) * tick
+		}
+	}
+	return spent
 }
