@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -41,6 +42,28 @@ func (s *site) checkForwarding() {
 			}
 		}
 	}
+}
+
+// What docs/proxies.md says under "Several hosts": the sample with another cookie's name in it.
+func checkOtherName(t *testing.T, how proxied) {
+	const name = "__Secure-coatcheck"
+	s := open(t, how, variant{
+		flags: []string{"--cookie-name=" + name, "--cookie-domain=example.com"},
+		edit:  func(config string) string { return strings.ReplaceAll(config, cookie, name) },
+	})
+	resp := s.ask("POST", "/auth/login", `body {"user_id":"user-42"}`) //nolint:bodyclose // read and closed by ask
+	require.Len(t, resp.Cookies(), 1)
+	require.Equal(t, name, resp.Cookies()[0].Name)
+	session := "Cookie: a=1; " + name + "=" + resp.Cookies()[0].Value
+	require.Equal(t, 200, s.status("GET", "/hello", session))
+	seen := s.reached()
+	require.Len(t, seen, 1)
+	assert.Equal(t, []string{"user-42"}, seen[0]["Remote-User"])
+	if !s.allCookies {
+		assert.Equal(t, []string{"a=1"}, seen[0]["Cookie"])
+	}
+	require.Equal(t, 204, s.status("POST", "/auth/logout", session))
+	assert.Equal(t, 401, s.status("GET", "/hello", session))
 }
 
 // No cookie costs a proxy time by the square of its length: a request of a few KiB took one that did some seconds.

@@ -51,6 +51,10 @@ func checkSamples(t *testing.T, samples map[string]proxied) {
 				t.Parallel()
 				checkIdle(t, how)
 			})
+			t.Run("another cookie name", func(t *testing.T) {
+				t.Parallel()
+				checkOtherName(t, how)
+			})
 			t.Run("preflights", func(t *testing.T) {
 				t.Parallel()
 				open(t, how, variant{edit: withPreflights}).checkPreflight()
