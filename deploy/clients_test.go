@@ -44,6 +44,19 @@ func (s *site) checkForwarding() {
 	}
 }
 
+// A logout ends every live session among the first sixteen that a request carries, whatever stands between them.
+func (s *site) checkManySessions() {
+	for _, between := range []string{"; ", "; a=1; ", ";a=1;\tb=2 ;"} {
+		live, line := s.login("user-42")[8:], "Cookie: "
+		for i := range 15 {
+			line += cookie + "=" + strings.Repeat(string(rune('A'+i)), 43) + between
+		}
+		require.Equal(s, 204, s.status("POST", "/auth/logout", line+cookie+"-name="+strings.Repeat("A", 22)+between+live))
+		assert.Equal(s, 401, s.status("GET", "/hello", "Cookie: "+live), between)
+	}
+	assert.Empty(s, s.reached())
+}
+
 // What docs/proxies.md says under "Several hosts": the sample with another cookie's name in it.
 func checkOtherName(t *testing.T, how proxied) {
 	const name = "__Secure-coatcheck"

@@ -74,6 +74,7 @@ func checkSamples(t *testing.T, samples map[string]proxied) {
 				t.Run("none", s.with((*site).checkNone))
 				t.Run("forged headers", s.with((*site).checkForged))
 				t.Run("forged forwarding", s.with((*site).checkForwarding))
+				t.Run("many sessions", s.with((*site).checkManySessions))
 				t.Run("blanks", s.with((*site).checkBlanks))
 				t.Run("HTTP/2 in front", s.with((*site).checkHTTP2))
 				t.Run("paths", s.with((*site).checkPaths))
