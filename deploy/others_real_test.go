@@ -131,3 +131,16 @@ func TestLargeUploadThroughNginx(t *testing.T) {
 	uploaded = 100 << 20
 	open(t, nginx["nginx"], variant{}).checkUpload()
 }
+
+// A refused request with a body gets its answer over HTTP/2 every time, also where the client does not forgive a stream that HAProxy
+// cancels behind it. curl does not.
+func TestRefusalsOverHTTP2ThroughHAProxy(t *testing.T) {
+	s := open(t, others["haproxy"], variant{})
+	for range 60 {
+		out, err := exec.CommandContext(t.Context(), "curl", "--silent", "--show-error", "--insecure", "--http2", "--connect-to", host+":443:"+s.proxy,
+			"--data", "a=1", "--output", os.DevNull, "--write-out", `%{http_version} %{http_code}\n`, "https://"+host+"/form").CombinedOutput()
+		assert.NoError(t, err)
+		assert.Equal(t, "2 401\n", string(out))
+	}
+	assert.Empty(t, s.reached())
+}

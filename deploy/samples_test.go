@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -149,6 +150,12 @@ func (s *site) checkNone() {
 		for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "OPTIONS"} {
 			assert.Equal(s, 401, s.status(method, "/hello", line), "%s %s", method, line)
 		}
+		refused := s.ask("GET", "/hello", line) //nolint:bodyclose // read and closed by ask
+		assert.Equal(s, `Cookie realm="coatcheck"`, refused.Header.Get("WWW-Authenticate"), "strict clients refuse a 401 without it")
+		assert.Equal(s, "application/problem+json", refused.Header.Get("Content-Type"))
+		text, err := io.ReadAll(refused.Body)
+		require.NoError(s, err)
+		assert.Contains(s, string(text), `"code":"unauthenticated"`)
 		resp := s.ask("GET", "/hello?a=1&b=2", line, asBrowser) //nolint:bodyclose // read and closed by ask
 		assert.Equal(s, 302, resp.StatusCode)
 		assert.Equal(s, "https://"+host+"/login?rd=%2Fhello%3Fa%3D1%26b%3D2", resp.Header.Get("Location"))

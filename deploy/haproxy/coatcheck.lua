@@ -79,5 +79,6 @@ core.register_action("coatcheck", { "http-req" }, function(txn, url)
 			txn:set_var("txn.coatcheck." .. field:gsub("-", "_"), header("remote-" .. field) or "")
 		end
 	end
+	txn:set_var("txn.coatcheck.body", answer.body or "")
 	txn:set_var("txn.coatcheck.status", answer.status)
 end, 1)
