@@ -1,7 +1,10 @@
 package deploy_test
 
 import (
+	"bufio"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -114,4 +117,19 @@ func (s *site) cpu() (spent time.Duration) {
 		}
 	}
 	return spent
+}
+
+// checkHalfHeader: a client that sends half a header block is cut off.
+func (s *site) checkHalfHeader() {
+	conn, err := (&tls.Dialer{Config: &tls.Config{
+		RootCAs: s.roots, ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+	}}).DialContext(s.Context(), "tcp", s.proxy)
+	require.NoError(s, err)
+	s.Cleanup(func() { _ = conn.Close() })
+	require.NoError(s, conn.SetDeadline(time.Now().Add(patience)))
+	_, err = io.WriteString(conn, "GET /login HTTP/1.1\r\nHost: "+host+"\r\n")
+	require.NoError(s, err)
+	_, err = io.Copy(io.Discard, bufio.NewReader(conn))
+	assert.NotErrorIs(s, err, os.ErrDeadlineExceeded)
+	assert.Empty(s, s.reached())
 }

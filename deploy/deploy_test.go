@@ -64,6 +64,7 @@ type proxied struct {
 	wrap    func(dir, config string) string // nil: the sample is all of the configuration
 	paths   map[string]string               // of the sample, and what the test has in their place
 	idle    []string                        // how long idle connections are kept, and a shorter time, as pairs
+	header  []string                        // how long a header may take to arrive, and a shorter time, as pairs; nil: the sample does not say
 	limits  []string                        // times that are too short on a busy machine, where late answers are refused, and longer ones, as pairs
 	reload  func(s *site)                   // nil: it has no way to read its configuration again
 	// The proxy can take no cookie out of a header.

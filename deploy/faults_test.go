@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -86,12 +87,19 @@ func (a *asked) taken() []*http.Request {
 	return requests
 }
 
-// C1: the proxy closes idle connections to coatcheck by itself. The sample's time is replaced by a shorter one.
+// C1: the proxy closes idle connections to coatcheck by itself, and those of clients that send half a header. The sample's times are
+// replaced by shorter ones.
 func checkIdle(t *testing.T, how proxied) {
 	upstream := new(asked)
-	s := open(t, how, variant{asked: upstream, edit: func(config string) string { return strings.NewReplacer(how.idle...).Replace(config) }})
+	s := open(t, how, variant{asked: upstream, edit: func(config string) string {
+		return strings.NewReplacer(slices.Concat(how.idle, how.header)...).Replace(config)
+	}})
 	require.Equal(t, 200, s.status("GET", "/hello", "Cookie: "+cookie+"=live"))
 	require.Eventually(t, func() bool { return upstream.connections() == 0 }, patience, 10*time.Millisecond, "an idle connection to coatcheck stays open")
+	s.reached()
+	if how.header != nil {
+		s.checkHalfHeader()
+	}
 }
 
 // C6 and what follows: requests are refused while coatcheck does not answer, and served again once it does, without anybody's help.

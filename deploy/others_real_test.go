@@ -34,10 +34,11 @@ var others = map[string]proxied{
 			return []string{"caddy", "run", "--adapter", "caddyfile", "--config", config}
 		},
 		wrap: func(dir, config string) string {
-			return "{\n\tadmin unix/" + dir + "/admin\n\tauto_https disable_redirects\n}\n" + config
+			return strings.Replace(config, "\n{\n", "\n{\n\tadmin unix/"+dir+"/admin\n\tauto_https disable_redirects\n", 1)
 		},
 		paths:  map[string]string{"/etc/caddy/tls/": "/"},
 		idle:   []string{"keepalive 30s", "keepalive 1s"},
+		header: []string{"read_header 10s", "read_header 1s"},
 		limits: []string{"dial_timeout 1s", "dial_timeout 5s", "response_header_timeout 2s", "response_header_timeout 5s"},
 		reload: func(s *site) {
 			out, err := exec.CommandContext(s.Context(), "caddy", "reload", "--force", "--adapter", "caddyfile", "--config", s.dir+"/Caddyfile",
@@ -52,6 +53,7 @@ var others = map[string]proxied{
 		command: func(_, config string) []string { return []string{"haproxy", "-W", "-db", "-f", config} },
 		paths:   map[string]string{"/etc/haproxy/tls/": "/", "/etc/haproxy/": "/"},
 		idle:    []string{"pool-purge-delay 5s", "pool-purge-delay 1s"},
+		header:  []string{"timeout http-request 10s", "timeout http-request 1s"},
 		limits:  []string{"local timeout = 600", "local timeout = 1500", "timeout check 1s", "timeout check 5s", "timeout connect 1s", "timeout connect 5s"},
 		reload:  func(s *site) { require.NoError(s, s.process.Process.Signal(syscall.SIGUSR2)) },
 		socket:  true,
@@ -63,6 +65,7 @@ var others = map[string]proxied{
 		},
 		paths:  map[string]string{"/etc/envoy/tls/": "/"},
 		idle:   []string{"idle_timeout: 30s", "idle_timeout: 1s"},
+		header: []string{"request_headers_timeout: 10s", "request_headers_timeout: 1s"},
 		limits: []string{"cluster: coatcheck, timeout: 2s", "cluster: coatcheck, timeout: 5s", "connect_timeout: 1s", "connect_timeout: 5s"},
 	},
 	"traefik": {
