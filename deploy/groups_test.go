@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -88,6 +89,13 @@ func checkGroups(t *testing.T, name string, how ruled) {
 				assert.Equal(s, tt.want, s.status(method, tt.path, tt.who), "%s %s %s", method, tt.path, tt.who)
 				assert.Len(s, s.reached(), map[int]int{200: 1}[tt.want], tt.path)
 			}
+		}
+		if name != "nginx" { // which has its own page for it
+			refused := s.ask("GET", "/staff", bob) //nolint:bodyclose // read and closed by ask
+			text, err := io.ReadAll(refused.Body)
+			require.NoError(s, err)
+			assert.Contains(s, string(text), `"code":"group_required"`)
+			assert.Equal(s, "application/problem+json", refused.Header.Get("Content-Type"))
 		}
 		assert.Equal(s, 302, s.status("GET", "/staff", asBrowser), "a browser without a session is sent to log in")
 		assert.Equal(s, 403, s.status("GET", "/staff", bob, asBrowser), "a browser with a session is not")

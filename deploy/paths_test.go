@@ -203,4 +203,15 @@ func checkAsked(s *site, asked func() []*http.Request) {
 			}
 		}
 	}
+	// What /auth/ gets: the cookie beside the session's, too, for a browser that renews the session with its device.
+	ours := []string{cookie + "-name=n", cookie + "=live"}
+	asked()
+	s.send("POST", "/auth/dbsc/refresh", "Cookie: a=1; "+ours[0]+"; b=2; "+ours[1]+"; c=3", "Sec-Secure-Session-Id: s", "Content-Length: 0")
+	requests := asked()
+	require.Len(s, requests, 1)
+	assert.Equal(s, "s", requests[0].Header.Get("Sec-Secure-Session-Id"))
+	if !s.allCookies {
+		got := strings.FieldsFunc(strings.Join(requests[0].Header["Cookie"], ";"), func(r rune) bool { return strings.ContainsRune("; \t", r) })
+		assert.Equal(s, ours, got)
+	}
 }
