@@ -19,7 +19,7 @@ import (
 // A Redis that may evict keys is refused, because it may evict what finds a user's sessions (CASES A10).
 func TestEvictionIsRefused(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t, "maxmemory 1gb", "maxmemory-policy allkeys-lru")
+	server := redistest.Start(t, durable, "maxmemory 1gb", "maxmemory-policy allkeys-lru")
 	_, err := redisstore.NewPatient(context.Background(), redisstore.Options{URL: server.URL()})
 	require.ErrorIs(t, err, redisstore.ErrEviction)
 	require.NotErrorIs(t, err, coatcheck.ErrUnavailable)
@@ -82,7 +82,7 @@ func TestEndUserWithoutAnIndex(t *testing.T) {
 // A policy that changes while the store runs is warned of, and from then on records without an index are looked for.
 func TestEvictionBeginsLater(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t, "maxmemory 1gb")
+	server := redistest.Start(t, durable, "maxmemory 1gb")
 	var b bytes.Buffer
 	s := opened(t, redisstore.Options{URL: server.URL(), Logger: slog.New(slog.NewTextHandler(&b, nil))})
 	rec := add(t, s, "ada")

@@ -38,7 +38,7 @@ func ExampleNew() {
 func ExampleInspect() {
 	redis := new(exampleTB)
 	defer redis.done()
-	url := redistest.Start(redis, "maxmemory 100mb", "maxmemory-policy allkeys-lru").URL()
+	url := redistest.Start(redis, "appendonly yes", "maxmemory 100mb", "maxmemory-policy allkeys-lru").URL()
 
 	found, err := redisstore.Inspect(context.Background(), redisstore.Options{URL: url, Timeout: 3 * time.Second})
 	if err != nil {

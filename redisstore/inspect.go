@@ -17,7 +17,8 @@ import (
 
 // Finding is the result of one check of Redis' set-up.
 type Finding struct {
-	// Check is what was looked at: cache, encryption, password, eviction, replicas, clock or commands.
+	// Check is what was looked at: cache, encryption, password, eviction, persistence, replicas, clock or
+	// commands.
 	Check string
 	Level Level
 	// Addr is the server that the finding is about; if it is empty, all of them.
@@ -122,7 +123,7 @@ func inspectWay(conn rueidis.ClientOption) []Finding {
 
 // inspectNode asks by INFO, because CONFIG is a command that no application should be allowed.
 func (s *Store) inspectNode(ctx context.Context, addr string, node rueidis.Client, allowEviction bool) []Finding {
-	found := []Finding{eviction(ctx, addr, node, allowEviction), clock(ctx, addr, node)}
+	found := []Finding{eviction(ctx, addr, node, allowEviction), persistence(ctx, addr, node), clock(ctx, addr, node)}
 	if s.wait == 0 {
 		return found
 	}
@@ -159,6 +160,25 @@ func eviction(ctx context.Context, addr string, node rueidis.Client, allowed boo
 		if !allowed {
 			f.Level = Problem
 		}
+	}
+	return f
+}
+
+// persistence looks whether Redis has an append-only file. Without one a crash takes Redis back to its last dump, and sessions that
+// were ended since are live again. Only CONFIG tells whether there are dumps, and how often the file is synced. A Redis that says
+// nothing of its file is one of a provider, who keeps the data in ways of its own.
+func persistence(ctx context.Context, addr string, node rueidis.Client) Finding {
+	said, err := info(ctx, node, "persistence")
+	f := Finding{Check: "persistence", Addr: addr}
+	switch {
+	case err != nil || said["aof_enabled"] == "":
+		f.Text = "Redis does not say whether it keeps an append-only file; without one a crash brings ended sessions back, or logs everybody out"
+	case said["aof_enabled"] == "0":
+		f.Level = Warning
+		f.Text = "Redis keeps no append-only file: after a crash it goes back to its last dump, where sessions that were ended since are live, " +
+			"or it has no dump and everybody is logged out; set appendonly yes"
+	default:
+		f.Text = "Redis keeps an append-only file; unless appendfsync is always, a crash may undo the last second or two, logouts included"
 	}
 	return f
 }

@@ -59,17 +59,17 @@ type levels = map[string]redisstore.Level
 
 func TestInspect(t *testing.T) {
 	t.Parallel()
-	found := inspected(t, redisstore.Options{URL: redistest.Start(t).URL()})
+	found := inspected(t, redisstore.Options{URL: redistest.Start(t, durable).URL()})
 	assert.Empty(t, bad(found))
-	assert.Len(t, found, 6, "cache, encryption, password, eviction, clock, commands")
+	assert.Len(t, found, 7, "cache, encryption, password, eviction, persistence, clock, commands")
 
-	evicting := redistest.Start(t, "maxmemory-policy allkeys-lru")
+	evicting := redistest.Start(t, durable, "maxmemory-policy allkeys-lru")
 	assert.Equal(t, levels{"eviction": redisstore.Warning}, bad(inspected(t, redisstore.Options{URL: evicting.URL()})), "it has no limit")
 	evicting.Must("CONFIG", "SET", "maxmemory", "100mb")
 	assert.Equal(t, levels{"eviction": redisstore.Problem}, bad(inspected(t, redisstore.Options{URL: evicting.URL()})))
 
-	assert.Equal(t, levels{"replicas": redisstore.Problem}, bad(inspected(t, redisstore.Options{URL: redistest.Start(t).URL(), WaitReplicas: 1})))
-	primary, _ := redistest.StartReplicated(t)
+	assert.Equal(t, levels{"replicas": redisstore.Problem}, bad(inspected(t, redisstore.Options{URL: redistest.Start(t, durable).URL(), WaitReplicas: 1})))
+	primary, _ := redistest.StartReplicated(t, durable)
 	found = inspected(t, redisstore.Options{URL: primary.URL(), WaitReplicas: 1})
 	assert.Empty(t, bad(found))
 	assert.Contains(t, found, "replicas")
@@ -88,10 +88,39 @@ func TestInspectCluster(t *testing.T) {
 	assert.Empty(t, bad(inspected(t, redisstore.Options{URL: undisturbedCluster(t).URL()})))
 }
 
+// What the findings say of a crash is so: without an append-only file an ended session is back, with one that is always synced not.
+func TestInspectPersistence(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		config []string
+		level  redisstore.Level
+		text   string
+		after  error // what the ended session is after the crash
+	}{
+		{nil, redisstore.Warning, "no append-only file", nil},
+		{[]string{durable, "appendfsync always"}, redisstore.Fine, "unless appendfsync is always", coatcheck.ErrEnded},
+	} {
+		server := redistest.Start(t, tt.config...)
+		f := inspected(t, redisstore.Options{URL: server.URL()})["persistence"]
+		assert.Equal(t, tt.level, f.Level)
+		assert.Contains(t, f.Text, tt.text)
+
+		s := opened(t, redisstore.Options{URL: server.URL()})
+		rec := add(t, s, "ada")
+		server.Must("SAVE") // as "save 3600 1" does by itself
+		require.NoError(t, end(s, rec))
+		server.Kill()
+		server.Restart()
+		require.ErrorIs(t, load(opened(t, redisstore.Options{URL: server.URL()}), rec), tt.after)
+	}
+	silent := redistest.Start(t, "user default on nopass +@all -info ~* &*")
+	assert.Equal(t, redisstore.Fine, inspected(t, redisstore.Options{URL: silent.URL()})["persistence"].Level)
+}
+
 // If a command that docs/redis.md grants is not granted, Inspect names it.
 func TestInspectNamesWhatTheUserLacks(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := redistest.Start(t, durable)
 	whole := aclUser(t)
 	inspectAs := func(rules string) map[string]redisstore.Finding {
 		server.Must(strings.Fields("ACL SETUSER doctor reset " + rules)...)

@@ -227,7 +227,7 @@ func aclUser(t testing.TB) string {
 // RED-07: the store works with a Redis user that has few permissions; TestConformanceOnCluster covers a Cluster.
 func TestACLUser(t *testing.T) {
 	t.Parallel()
-	primary, _ := redistest.StartReplicated(t, "user coatcheck "+aclUser(t))
+	primary, _ := redistest.StartReplicated(t, durable, "user coatcheck "+aclUser(t))
 	url := as(primary.URL())
 	assert.Empty(t, logged(t, redisstore.Options{URL: url}), "nothing to warn of")
 	conform(t, redisstore.Options{URL: url})

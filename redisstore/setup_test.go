@@ -123,16 +123,20 @@ func logged(t *testing.T, opt redisstore.Options) string {
 	return b.String()
 }
 
+// durable is a line of the configuration of a Redis that has nothing wrong with it.
+const durable = "appendonly yes"
+
 func TestWarnings(t *testing.T) {
 	t.Parallel()
-	assert.Empty(t, logged(t, redisstore.Options{URL: redistest.Start(t).URL()}), "nothing is wrong with the defaults")
+	assert.Empty(t, logged(t, redisstore.Options{URL: redistest.Start(t, durable).URL()}), "nothing is wrong with it")
+	assert.Contains(t, logged(t, redisstore.Options{URL: redistest.Start(t).URL()}), "keeps no append-only file")
 	assert.Empty(t, logged(t, redisstore.Options{URL: undisturbedSentinel(t).URL()}))
 	assert.Contains(t, logged(t, redisstore.Options{URL: redistest.Start(t, "maxmemory-policy allkeys-lru").URL()}), "may evict sessions")
 	assert.Contains(t, logged(t, redisstore.Options{URL: redistest.Start(t, "maxmemory-policy volatile-ttl").URL()}), "may evict sessions")
 
 	alone := logged(t, redisstore.Options{URL: redistest.Start(t).URL(), WaitReplicas: 1})
 	assert.Contains(t, alone, "fewer replicas than are to be waited for")
-	primary, _ := redistest.StartReplicated(t)
+	primary, _ := redistest.StartReplicated(t, durable)
 	assert.Empty(t, logged(t, redisstore.Options{URL: primary.URL(), WaitReplicas: 1}))
 
 	forbidden := redistest.Start(t, "user default on nopass +@all -evalsha -eval ~* &*")

@@ -21,14 +21,14 @@ var (
 func undisturbedCluster(t *testing.T) *redistest.Cluster {
 	t.Helper()
 	return sharedCluster.started(t, func(t testing.TB) *redistest.Cluster {
-		return redistest.StartCluster(t, false, "user coatcheck "+aclUser(t))
+		return redistest.StartCluster(t, false, durable, "user coatcheck "+aclUser(t))
 	})
 }
 
 // undisturbedSentinel returns a Sentinel's servers, which other tests use as well.
 func undisturbedSentinel(t *testing.T) *redistest.Sentinel {
 	t.Helper()
-	return sharedSentinel.started(t, func(t testing.TB) *redistest.Sentinel { return redistest.StartSentinel(t) })
+	return sharedSentinel.started(t, func(t testing.TB) *redistest.Sentinel { return redistest.StartSentinel(t, durable) })
 }
 
 type topology[T any] struct {

@@ -208,7 +208,10 @@ func TestCompose(t *testing.T) {
 	}
 	code, said, errs := command(t, environ, "doctor", "--json")
 	require.Empty(t, errs)
-	assert.Empty(t, diagnosed(t, code, said).With(doctor.Problem), said)
+	found := diagnosed(t, code, said)
+	assert.Empty(t, found.With(doctor.Problem), said)
+	found.Says("redis-persistence", doctor.Fine, "appendfsync")
+	assert.Contains(t, redis.Command[2], "appendfsync always", "INFO does not tell")
 }
 
 // A stop by the unit has the time that the program takes for one. systemd's own checks of it are in TestSystemdAccepts.

@@ -1,6 +1,7 @@
 // Package redistest starts redis-server processes for tests: one, a Cluster, or a primary with its replica and Sentinels.
-// They listen on free ports of the loopback interface, keep nothing, and are killed when the test ends. On a machine
-// without redis-server the test fails; it is not skipped. REDISTEST_SERVER in the environment names another program.
+// They listen on free ports of the loopback interface, keep nothing unless they are told to, and are killed when the test
+// ends. On a machine without redis-server the test fails; it is not skipped. REDISTEST_SERVER in the environment names
+// another program.
 package redistest
 
 import (
@@ -56,13 +57,14 @@ func start(t testing.TB, port int, config []string, args ...string) *Server {
 	t.Helper()
 	dir := t.TempDir()
 	s := &Server{Port: port, t: t, conf: filepath.Join(dir, "redis.conf"), args: args}
-	lines := append([]string{
+	lines := []string{
 		fmt.Sprintf("port %d", port), "bind 127.0.0.1", "dir " + dir, "logfile " + filepath.Join(dir, "log"),
 		"daemonize no",
-	}, config...)
+	}
 	if len(args) == 0 { // not a Sentinel
 		lines = append(lines, `save ""`, "appendonly no", "repl-diskless-sync-delay 0", "enable-debug-command local")
 	}
+	lines = append(lines, config...) // the last line of a name counts
 	if err := os.WriteFile(s.conf, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +90,7 @@ func program() string {
 	return "redis-server"
 }
 
-// Restart starts the server after Kill, without data, and returns when it answers.
+// Restart starts the server after Kill, without data unless its configuration keeps it, and returns when it answers.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.mu.Lock()

@@ -133,6 +133,8 @@ func TestOnRedis(t *testing.T) {
 	}
 	server := redistest.Start(t)
 	assert.Empty(t, on(server.URL()).With(doctor.Problem))
+	on(server.URL()).Says("redis-persistence", doctor.Warning, "set appendonly yes")
+	on(redistest.Start(t, "appendonly yes").URL()).Says("redis-persistence", doctor.Fine, "the last second or two, logouts included")
 	on(server.URL(), "--redis-wait-replicas=1").Says("redis-replicas", doctor.Problem, "fewer replicas")
 
 	evicting := redistest.Start(t, "maxmemory-policy allkeys-lru", "maxmemory 100mb")
