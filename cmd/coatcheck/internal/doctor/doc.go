@@ -7,4 +7,5 @@
 //   - public.go: the public address, as a browser reaches it; dbsc.go: whether a browser can bind a session there
 //   - provider.go: the provider of login mode oidc
 //   - limits_unix.go, limits_other.go: how many descriptors a process may have
+//   - space_statfs.go, space_other.go: how much room the disk of a folder has
 package doctor

@@ -92,7 +92,7 @@ func (d *doctor) memory() {
 	case errors.Is(err, shardstore.ErrNoJournal):
 		d.unused(dir)
 	case errors.Is(err, shardstore.ErrInUse) && d.api != nil:
-		d.say("data-dir", Fine, "%s is in use, by the running server as it seems", dir)
+		d.written(dir, "%s is in use, by the running server as it seems", dir)
 	case errors.Is(err, shardstore.ErrInUse):
 		d.say("data-dir", Problem, "%s is in use by another process, and this server does not run: one folder is one server's; stop the other, or name another folder", dir)
 	case errors.Is(err, fs.ErrPermission):
@@ -100,12 +100,36 @@ func (d *doctor) memory() {
 	case err != nil:
 		d.say("data-dir", Problem, "%v: the server will not start; restore it from a copy, or begin with an empty folder, which logs everybody out", err)
 	default:
-		if err := writable(dir); err != nil {
-			d.say("data-dir", Problem, "%s cannot be written: %v", dir, err)
-			return
-		}
-		d.say("data-dir", Fine, "%s is sound: %d live sessions", dir, n)
+		d.written(dir, "%s is sound: %d live sessions", dir, n)
 	}
+}
+
+// enoughSpace is what docs/operations.md, "Sizing", demands for the smallest of folders.
+const enoughSpace = 256 << 20
+
+// written reports whether the server can go on in a folder with which nothing else is wrong, as the text says.
+func (d *doctor) written(dir, format string, args ...any) {
+	if err := writable(dir); err != nil {
+		d.say("data-dir", Problem, "%s cannot be written: %v", dir, err)
+		return
+	}
+	if free, known := freeSpace(dir); known && free+sizeOf(dir) < enoughSpace {
+		d.say("data-dir", Warning, "%s: the files in it and what is free on its disk make %d MiB, and journals and snapshots may need 256 and more; "+
+			"once it is full nobody can log in", dir, (free+sizeOf(dir))>>20)
+		return
+	}
+	d.say("data-dir", Fine, format, args...)
+}
+
+// sizeOf returns the size of the files in a folder.
+func sizeOf(dir string) (sum uint64) {
+	entries, _ := os.ReadDir(dir) // after an error, of those that were read
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			sum += uint64(info.Size()) //nolint:gosec // a size is not negative
+		}
+	}
+	return sum
 }
 
 // unused reports what will happen to a folder that no server has used yet.
@@ -119,11 +143,7 @@ func (d *doctor) unused(dir string) {
 		d.say("data-dir", Warning, "%s holds files and no sessions, and the server would put its own beside them: see that it is the right folder, "+
 			"and that no copy lacks its journal", dir)
 	default:
-		if err := writable(dir); err != nil {
-			d.say("data-dir", Problem, "%s cannot be written: %v", dir, err)
-			return
-		}
-		d.say("data-dir", Fine, "%s is empty, the server begins there", dir)
+		d.written(dir, "%s is empty, the server begins there", dir)
 	}
 }
 
@@ -138,11 +158,13 @@ func existing(path string) string {
 	}
 }
 
-// writable makes a file in a folder and removes it again.
+// writable makes a file in a folder and removes it again. The file has a few bytes, because a disk that is full still takes an empty
+// one, and they are synced, because some file systems say so only then.
 func writable(dir string) error {
 	f, err := os.CreateTemp(dir, ".coatcheck-doctor-")
 	if err != nil {
 		return fmt.Errorf("not writable: %w", err)
 	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	_, err = f.Write(make([]byte, 4096))
+	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
 }
