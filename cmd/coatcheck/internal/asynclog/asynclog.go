@@ -27,6 +27,7 @@ type Writer struct {
 	note    bytes.Buffer // owned by run
 	spare   []byte       // owned by run: the memory of the previous batch
 	torn    bool         // owned by run: the last write ended in the middle of a line
+	failure error        // owned by run: why lines could not be written since the last notice, if that was it
 	dropped atomic.Int64 // written by Write and run
 	wake    chan struct{}
 	done    chan struct{} // closed when run has ended
@@ -132,31 +133,42 @@ func (w *Writer) flush() bool {
 		return false
 	}
 	if lost > 0 {
-		w.note.Reset()
-		w.notice.Warn("log lines were dropped, because they were not read as fast as written", "lines", lost)
-		batch = append(batch, w.note.Bytes()...)
+		batch = append(batch, w.account(lost)...)
 	}
 	if w.torn { // so that the next line is a line of its own
 		if _, err := w.to.Write([]byte{'\n'}); err != nil {
-			w.missing(lines, lost)
+			w.missing(lines, lost, err)
 			return false
 		}
 		w.torn = false
 	}
 	n, err := w.to.Write(batch)
 	if err == nil {
+		w.failure = nil
 		return true
 	}
 	// The reader has gone, or a disk is full. The next line is tried again, after the number of the missing lines.
 	written := min(lines, int64(bytes.Count(batch[:n], []byte{'\n'})))
 	w.torn = n > 0 && batch[n-1] != '\n'
-	w.missing(lines-written, lost)
+	w.missing(lines-written, lost, err)
 	return false
 }
 
-// missing counts lines that could not be written, and unsaid ones: lines dropped before whose number could not be written
-// either.
-func (w *Writer) missing(lines, unsaid int64) {
+// account returns the line that says how many are missing, and why.
+func (w *Writer) account(lost int64) []byte {
+	w.note.Reset()
+	if w.failure != nil {
+		w.notice.Warn("log lines were dropped, because they could not be written", "lines", lost, "err", w.failure)
+	} else {
+		w.notice.Warn("log lines were dropped, because they were not read as fast as written", "lines", lost)
+	}
+	return w.note.Bytes()
+}
+
+// missing counts lines that could not be written, for the reason why, and unsaid ones: lines dropped before whose number could
+// not be written either.
+func (w *Writer) missing(lines, unsaid int64, why error) {
+	w.failure = why
 	w.dropped.Add(lines)
 	w.mu.Lock()
 	w.lost += lines + unsaid

@@ -92,6 +92,7 @@ func TestDropsAndSaysSo(t *testing.T) {
 	var notice struct{ Lines int }
 	require.NoError(t, json.Unmarshal([]byte(got[len(got)-1]), &notice))
 	assert.Equal(t, lines-len(kept), notice.Lines)
+	assert.Contains(t, got[len(got)-1], "were not read as fast as written")
 	assert.EqualValues(t, notice.Lines, s.Dropped())
 	write(t, s, "too late\n")
 	assert.EqualValues(t, notice.Lines+1, s.Dropped())
@@ -179,7 +180,7 @@ func TestGoesOnAfterErrors(t *testing.T) {
 	write(t, s, "three\n")
 	require.True(t, s.Close(time.Now().Add(patience)))
 	text := f.buf.String()
-	assert.Contains(t, text, `"lines":2`)
+	assert.Contains(t, text, `because they could not be written","lines":2,"err":"full"`)
 	assert.True(t, strings.HasSuffix(text, "}\nthree\n"), text)
 }
 
@@ -211,7 +212,7 @@ func TestAfterATornLine(t *testing.T) {
 	assert.True(t, s.flush())
 	write(t, s, "four\n")
 	assert.True(t, s.flush())
-	assert.Regexp(t, `^one\ntw\n\{.*"lines":2\}\nfour\n$`, out.buf.String(), "two, and three, which would stand before the notice")
+	assert.Regexp(t, `^one\ntw\n\{.*"lines":2,"err":"full"\}\nfour\n$`, out.buf.String(), "two, and three, which would stand before the notice")
 }
 
 // write writes a line, which never fails.

@@ -100,7 +100,7 @@ func redisReadings() []reading[redisstore.Stats] {
 // droppedLines is the metric of log lines that were dropped because the log's reader was too slow.
 func droppedLines(dropped func() int64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "coatcheck_log_lines_dropped_total", Help: "Log lines, audit events among them, that were not read as fast as they were written.",
+		Name: "coatcheck_log_lines_dropped_total", Help: "Log lines, audit events among them, that were not read as fast as they were written, or could not be written.",
 	}, func() float64 { return float64(dropped()) })
 }
 
