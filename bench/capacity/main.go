@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"math"
 	"os"
 	"time"
 )
@@ -40,21 +41,33 @@ type Row struct {
 
 func main() {
 	log.SetFlags(0)
+	if err := command(os.Args[1:]); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func command(args []string) error {
+	flags := flag.NewFlagSet("capacity", flag.ExitOnError)
 	day := 24 * time.Hour
 	l := Load{}
-	flag.Float64Var(&l.Sessions, "sessions", 1e6, "sessions that make requests")
-	every := flag.Duration("every", 30*time.Second, "time between two requests of a session, on average")
-	flag.IntVar(&l.Nodes, "nodes", 3, "nodes of coatcheck")
-	flag.IntVar(&l.Reached, "reached", 0, "nodes that one session's requests reach (0: all; 1: the load balancer is sticky)")
-	flag.IntVar(&l.Primaries, "primaries", 1, "primaries of the Redis Cluster, 1 for a single Redis")
-	flag.Float64Var(&l.Logins, "logins", 0, "logins a second (0: each session lives for a day)")
-	flag.Float64Var(&l.Logouts, "logouts", 0, "logouts a second; the other sessions expire")
-	flag.Float64Var(&l.Refreshes, "refreshes", 0, "refreshes a second")
-	flag.DurationVar(&l.RenewEvery, "renew-every", 3*time.Minute, "the server's --renew-every")
-	flag.DurationVar(&l.CacheTTL, "cache-ttl", time.Minute, "the server's --redis-cache-ttl")
-	result := flag.String("result", "", "file of another measurement")
-	page := flag.String("page", "", "Markdown file whose part between the marks is replaced")
-	flag.Parse()
+	flags.Float64Var(&l.Sessions, "sessions", 1e6, "sessions that make requests")
+	every := flags.Duration("every", 30*time.Second, "time between two requests of a session, on average")
+	flags.IntVar(&l.Nodes, "nodes", 3, "nodes of coatcheck")
+	flags.IntVar(&l.Reached, "reached", 0, "nodes that one session's requests reach (0: all; 1: the load balancer is sticky)")
+	flags.IntVar(&l.Primaries, "primaries", 1, "primaries of the Redis Cluster, 1 for a single Redis")
+	flags.Float64Var(&l.Logins, "logins", 0, "logins a second (0: each session lives for a day)")
+	flags.Float64Var(&l.Logouts, "logouts", 0, "logouts a second; the other sessions expire")
+	flags.Float64Var(&l.Refreshes, "refreshes", 0, "refreshes a second")
+	flags.DurationVar(&l.RenewEvery, "renew-every", 3*time.Minute, "the server's --renew-every")
+	flags.DurationVar(&l.CacheTTL, "cache-ttl", time.Minute, "the server's --redis-cache-ttl")
+	result := flags.String("result", "", "file of another measurement")
+	page := flags.String("page", "", "Markdown file whose part between the marks is replaced")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%q: only flags are understood", flags.Arg(0))
+	}
 	l.Every = every.Seconds()
 	if l.Reached == 0 {
 		l.Reached = l.Nodes
@@ -62,9 +75,7 @@ func main() {
 	if l.Logins == 0 {
 		l.Logins = l.Sessions / day.Seconds()
 	}
-	if err := run(l, *result, *page); err != nil {
-		log.Fatal(err)
-	}
+	return run(l, *result, *page)
 }
 
 func run(l Load, result, page string) error {
@@ -88,6 +99,11 @@ func run(l Load, result, page string) error {
 
 // validate refuses loads for which the model has no answer.
 func (l Load) validate() error {
+	for _, f := range []float64{l.Sessions, l.Logins, l.Logouts, l.Refreshes} {
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			return fmt.Errorf("%v is no number of sessions, nor a rate", f)
+		}
+	}
 	if l.Sessions < 1 || l.Every <= 0 || l.Nodes < 1 || l.Reached < 1 || l.Reached > l.Nodes || l.Primaries < 1 ||
 		l.Logins < 0 || l.Logouts < 0 || l.Refreshes < 0 || l.RenewEvery < 0 || l.CacheTTL <= 0 {
 		return fmt.Errorf("sessions, every, nodes, primaries and cache-ttl must be positive, no rate negative, and reached at most nodes: %+v", l)

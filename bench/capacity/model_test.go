@@ -3,6 +3,7 @@ package main
 import (
 	"math"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,4 +70,12 @@ func TestPredictIsFinite(t *testing.T) {
 	}
 	assert.Greater(t, accepted, 50)
 	assert.Error(t, Load{}.validate())
+}
+
+// What is no load is refused, in place of an answer that is no number, or none at all.
+func TestCommandRefuses(t *testing.T) {
+	for _, args := range []string{"-sessions NaN", "-sessions Inf", "-logins NaN", "-logouts NaN", "-refreshes Inf", "-refreshes NaN", "-sessions 0", "1e6", "-nodes 2 again"} {
+		assert.Error(t, command(strings.Fields(args)), args)
+	}
+	assert.NoError(t, command([]string{"-sessions", "1e6"}))
 }
