@@ -204,7 +204,7 @@ soak: DURATION = 30m
 N ?= 1000000
 
 .PHONY: bench-store
-bench-store: ## Measure the memory store with N (1000000) sessions beside others; STORE=flags for more
+bench-store: ## Measure the memory store with N (1000000) sessions beside others, storm and restore with a million; STORE=flags for more
 	cd bench/store && go build -o ../../bin/bench-store . && ../../bin/bench-store -n $(N) -out ../../bin/bench-store.json $(STORE)
 
 .PHONY: store-report

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -63,4 +64,16 @@ func TestRefusals(t *testing.T) {
 		assert.Len(t, took[reason], n)
 		assert.Greater(t, report.Quantile(took[reason], 0.01), 2.0, fmt.Sprintf("%s: faster than a hash can be computed", reason))
 	}
+}
+
+// What it does not understand is refused, before a server is started; help is help.
+func TestArguments(t *testing.T) {
+	for args, says := range map[string]string{
+		"": "timing or storm", "-n 5": "timing or storm", "strom": "timing or storm", "timing again": "only flags", "timing -n 0": "must be positive",
+		"storm -rounds -1": "must be positive", "storm -window 0s": "must be positive", "storm -every -1s": "must be positive",
+	} {
+		assert.ErrorContains(t, run(strings.Fields(args)), says, args)
+	}
+	assert.NoError(t, run([]string{"-h"}))
+	assert.NoError(t, run([]string{"storm", "-h"}))
 }

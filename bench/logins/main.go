@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -32,15 +34,27 @@ func run(args []string) error {
 		cookie  = flags.String("cookie", "", "probe: the Cookie header (for the command itself)")
 		address = flags.String("address", "", "probe: host and port (for the command itself)")
 	)
-	if len(args) == 0 {
-		return fmt.Errorf("usage: logins timing|storm [flags]")
+	flags.Usage = func() {
+		_, _ = fmt.Fprintln(flags.Output(), "usage: logins timing|storm [flags]")
+		flags.PrintDefaults()
 	}
-	if err := flags.Parse(args[1:]); err != nil {
+	what := ""
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		what, args = args[0], args[1:]
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil:
 		return err
+	case flags.NArg() > 0:
+		return fmt.Errorf("%q: only flags are understood behind what to do", flags.Arg(0))
+	case *n < 1 || *rounds < 1 || *window <= 0 || *every <= 0:
+		return errors.New("-n, -rounds, -window and -every must be positive")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	switch args[0] {
+	switch what {
 	case "timing":
 		return runTiming(ctx, *program, *n)
 	case "storm":
@@ -48,6 +62,6 @@ func run(args []string) error {
 	case "probe":
 		return runProbe(*address, *cookie, *window, *every)
 	default:
-		return fmt.Errorf("%q is neither timing nor storm", args[0])
+		return fmt.Errorf("what to do: timing or storm, not %q", what)
 	}
 }

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -19,10 +20,25 @@ func main() {
 	n := flag.Int("n", 20_000, "how many times a round does each operation")
 	only := flag.String("only", "", "measure these operations alone: a part of their names")
 	flag.Parse()
+	if err := refuse(*rounds, *n, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "redis:", err)
+		os.Exit(2)
+	}
 	if err := run(os.Stdout, *rounds, *n, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "redis:", err)
 		os.Exit(1)
 	}
+}
+
+// refuse says which of its arguments the command does not understand.
+func refuse(rounds, n int, rest []string) error {
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("%q: only flags are understood", rest[0])
+	case rounds < 1 || n < 1:
+		return errors.New("-rounds and -n must be positive")
+	}
+	return nil
 }
 
 func run(w io.Writer, rounds, n int, only string) error {

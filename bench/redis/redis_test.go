@@ -35,3 +35,11 @@ func TestRun(t *testing.T) {
 		}
 	}
 }
+
+// What it does not understand is refused, before Redis is started.
+func TestRefuse(t *testing.T) {
+	for _, err := range []error{refuse(0, 1, nil), refuse(-1, 1, nil), refuse(1, 0, nil), refuse(1, 1, []string{"foo"})} {
+		assert.Error(t, err)
+	}
+	assert.NoError(t, refuse(1, 1, nil))
+}

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -40,6 +41,9 @@ func main() {
 		plot  = flag.String("plot", "", "SVG file to write")
 	)
 	flag.Parse()
+	if err := refuse(*n, strings.Split(*sizes, ","), flag.Args()); err != nil {
+		log.Fatal(err)
+	}
 	switch {
 	case *from != "":
 		if err := writeReport(*from, *table, *plot); err != nil {
@@ -54,6 +58,25 @@ func main() {
 			log.Fatal(err)
 		}
 	}
+}
+
+// minBytes is the size of the smallest record that can be written, with room for a user and an agent.
+const minBytes = 128
+
+// refuse says which of its arguments the command does not understand.
+func refuse(n int, sizes, rest []string) error {
+	if len(rest) > 0 {
+		return fmt.Errorf("%q: only flags are understood", rest[0])
+	}
+	if n < 1 {
+		return errors.New("-n must be positive")
+	}
+	for _, size := range sizes {
+		if bytes, err := strconv.Atoi(size); err != nil || bytes < minBytes {
+			return fmt.Errorf("-bytes %q: a number of %d and more, or several, with commas", size, minBytes)
+		}
+	}
+	return nil
 }
 
 // measure prints what one child finds, as JSON. A child measures one thing, so that no heap is another's.
