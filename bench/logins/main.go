@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -52,7 +53,7 @@ func run(args []string) error {
 	case *n < 1 || *rounds < 1 || *window <= 0 || *every <= 0:
 		return errors.New("-n, -rounds, -window and -every must be positive")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	switch what {
 	case "timing":

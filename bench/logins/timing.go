@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -33,8 +34,8 @@ func runTiming(ctx context.Context, program string, n int) error {
 		return err
 	}
 	took, err := refusals(ctx, t.address, n)
-	if stopped := t.stop(); err != nil || stopped != nil {
-		return fmt.Errorf("%w, %w", err, stopped)
+	if err := errors.Join(err, t.stop()); err != nil {
+		return err
 	}
 	failed := false
 	for _, reason := range reasons[1:] {

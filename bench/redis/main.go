@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 func main() {
@@ -24,7 +26,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "redis:", err)
 		os.Exit(2)
 	}
-	if err := run(os.Stdout, *rounds, *n, *only); err != nil {
+	tb := new(process)
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() { // nothing else waits for a signal: without this, Redis' folder would stay
+		<-interrupted
+		tb.end()
+		fmt.Fprintln(os.Stderr, "redis: interrupted")
+		os.Exit(1)
+	}()
+	if err := run(tb, os.Stdout, *rounds, *n, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "redis:", err)
 		os.Exit(1)
 	}
@@ -41,8 +52,7 @@ func refuse(rounds, n int, rest []string) error {
 	return nil
 }
 
-func run(w io.Writer, rounds, n int, only string) error {
-	tb := new(process)
+func run(tb *process, w io.Writer, rounds, n int, only string) error {
 	defer tb.end()
 	b, err := newBench(tb, n)
 	if err != nil {

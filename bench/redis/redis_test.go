@@ -1,8 +1,13 @@
 package main
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -13,7 +18,7 @@ import (
 func TestRun(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	require.NoError(t, run(&out, 1, 200, ""))
+	require.NoError(t, run(new(process), &out, 1, 200, ""))
 	rows := map[string]string{}
 	for line := range strings.SplitSeq(out.String(), "\n") {
 		name, rest, _ := strings.Cut(line, "  ")
@@ -42,4 +47,34 @@ func TestRefuse(t *testing.T) {
 		assert.Error(t, err)
 	}
 	assert.NoError(t, refuse(1, 1, nil))
+}
+
+// TestMain makes the test's program the command, where the environment says so.
+func TestMain(m *testing.M) {
+	if os.Getenv("BENCH_AS_COMMAND") != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// A command that is interrupted leaves no folder.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	made := func() bool {
+		found, err := filepath.Glob(filepath.Join(dir, "redis-*"))
+		return err == nil && len(found) > 0
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), self, "-rounds", "1000")
+	cmd.Env = append(os.Environ(), "BENCH_AS_COMMAND=1", "TMPDIR="+dir)
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, made, time.Minute, 10*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	var code *exec.ExitError
+	require.ErrorAs(t, cmd.Wait(), &code)
+	assert.Equal(t, 1, code.ExitCode())
+	assert.False(t, made())
 }

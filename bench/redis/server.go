@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
@@ -14,13 +15,19 @@ import (
 // process takes the place of the *testing.T that redistest expects. It has only the methods that redistest uses.
 type process struct {
 	testing.TB
-	cleanups []func()
+	mu       sync.Mutex
+	cleanups []func() // guarded by mu
 }
 
 func (*process) Helper()                   {}
 func (*process) Fatal(args ...any)         { panic(fmt.Sprint(args...)) }
 func (*process) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
-func (p *process) Cleanup(f func())        { p.cleanups = append(p.cleanups, f) }
+
+func (p *process) Cleanup(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cleanups = append(p.cleanups, f)
+}
 
 func (p *process) TempDir() string {
 	dir, err := os.MkdirTemp("", "redis-")
@@ -31,10 +38,14 @@ func (p *process) TempDir() string {
 	return dir
 }
 
+// end undoes what was made. A second call, by whom a signal has interrupted, waits for the first one.
 func (p *process) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, f := range slices.Backward(p.cleanups) {
 		f()
 	}
+	p.cleanups = nil
 }
 
 // spent is what Redis has used up to a moment.

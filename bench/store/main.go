@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/coatcheck/coatcheck/bench/internal/process"
 	"github.com/coatcheck/coatcheck/bench/internal/report"
@@ -105,6 +107,17 @@ func measure(what string, n int) error {
 }
 
 func run(n int, sizes []string, only, out string) error {
+	// A child may be killed with what it has on disk: its folders are in one of ours.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("", "bench-store-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Setenv("TMPDIR", dir); err != nil {
+		return err
+	}
 	r := result{Machine: fmt.Sprintf("%s; %s", report.ThisMachine(), runtime.Version()), N: n}
 	for _, size := range sizes {
 		for _, s := range subjects {
@@ -112,7 +125,11 @@ func run(n int, sizes []string, only, out string) error {
 				continue
 			}
 			var m memory
-			if err := inChild("memory/"+s.name+"/"+size, n, &m); err != nil {
+			err := inChild(ctx, "memory/"+s.name+"/"+size, n, &m)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
 				log.Printf("%s: %v", s.name, err) // as many as fit in memory
 				continue
 			}
@@ -121,7 +138,7 @@ func run(n int, sizes []string, only, out string) error {
 		}
 	}
 	for what, into := range map[string]any{"storm": &r.Storm, "restore": &r.Restore, "login": &r.Login} {
-		if err := inChild(what, n, into); err != nil {
+		if err := inChild(ctx, what, n, into); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		log.Printf("%s: %+v", what, into)
@@ -133,6 +150,6 @@ func run(n int, sizes []string, only, out string) error {
 }
 
 // inChild measures one thing in a process of its own.
-func inChild(what string, n int, into any) error {
-	return process.RunSelf(context.Background(), nil, into, "-child", what, "-n", strconv.Itoa(n))
+func inChild(ctx context.Context, what string, n int, into any) error {
+	return process.RunSelf(ctx, nil, into, "-child", what, "-n", strconv.Itoa(n))
 }
