@@ -8,7 +8,8 @@ import (
 	"io"
 	"iter"
 	"slices"
-	"unicode/utf8"
+
+	"github.com/coatcheck/coatcheck/internal/strictjson"
 )
 
 // Bounds of a session's claims.
@@ -69,15 +70,15 @@ type claimMember struct {
 }
 
 // ParseClaims reads claims. ErrClaims: the text is not one JSON object of strings and of lists of strings, has a name twice,
-// holds "sub", which is the user ID's, or text that is not UTF-8; name and email must be strings, and groups a list of strings
+// holds "sub", which is the user ID's, or text that is not UTF-8 or has half of a surrogate pair; name and email must be strings, and groups a list of strings
 // that are not empty. ErrClaimsTooLarge: more than MaxClaims, or more than MaxClaimBytes. Null, and an object without members,
 // are no claims.
 func ParseClaims(text []byte) (ClaimSet, error) {
 	if string(bytes.TrimSpace(text)) == "null" || len(text) == 0 {
 		return ClaimSet{}, nil
 	}
-	if !utf8.Valid(text) {
-		return ClaimSet{}, fmt.Errorf("%w: not UTF-8", ErrClaims)
+	if err := strictjson.Check(text); err != nil {
+		return ClaimSet{}, fmt.Errorf("%w: %w", ErrClaims, err)
 	}
 	members, err := readClaims(json.NewDecoder(bytes.NewReader(text)))
 	if err != nil || len(members) == 0 {

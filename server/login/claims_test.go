@@ -107,6 +107,8 @@ func TestWebhookClaims(t *testing.T) {
 		`{"user_id":"ann","claims":[]}`:                                        {err: login.ErrUnavailable},
 		`{"user_id":"ann","claims":{"a":1}}`:                                   {err: login.ErrUnavailable},
 		`{"user_id":"ann","claims":{},"claims":{}}`:                            {err: login.ErrUnavailable},
+		`{"user_id":"ann","claims":{"groups":["g\ud800"]}}`:                    {err: login.ErrUnavailable},
+		`{"user_id":"ann","claims":{"groups":["g\ufffd"]}}`:                    {claims: "{\"groups\":[\"g\ufffd\"]}"},
 		`{"user_id":"ann","claims":{"x":"` + strings.Repeat("a", 2048) + `"}}`: {err: coatcheck.ErrClaimsTooLarge},
 	} {
 		s := backEnd(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })

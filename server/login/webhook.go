@@ -12,12 +12,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/cause"
+	"github.com/coatcheck/coatcheck/internal/strictjson"
 	"github.com/coatcheck/coatcheck/server/internal/loopback"
 )
 
@@ -185,9 +184,9 @@ func readMembers(body []byte) (id string, claims json.RawMessage, err error) {
 	if err := json.Unmarshal(members["user_id"], &user); err != nil || user == nil {
 		return "", nil, errors.New("its answer has no user_id that is a string")
 	}
-	// The decoder replaces bytes that are not UTF-8 by U+FFFD, which would turn two users into one.
-	if strings.ContainsRune(*user, utf8.RuneError) {
-		return "", nil, errors.New("its answer's user_id is not UTF-8")
+	// Unmarshal replaces what is no text by U+FFFD, which would turn two users into one.
+	if err := strictjson.Check(members["user_id"]); err != nil {
+		return "", nil, fmt.Errorf("its answer's user_id: %w", err)
 	}
 	if err := checkName(*user); err != nil {
 		return "", nil, fmt.Errorf("its answer: %w", err)

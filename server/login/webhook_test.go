@@ -93,6 +93,7 @@ func TestWebhookAnswers(t *testing.T) {
 		{name: "in, longest name", body: `{"user_id":"` + strings.Repeat("n", 256) + `"}`, want: strings.Repeat("n", 256)},
 		{name: "in, largest answer", body: padded(16384), want: "ann"},
 		{name: "in, escapes", body: `{"user_id":"\ud83d\ude00 \u00fc"}`, want: "😀 ü"},
+		{name: "in, U+FFFD", body: "{\"user_id\":\"a\ufffd\\ufffd\"}", want: "a\ufffd\ufffd"},
 		{name: "refused", status: 401, err: login.ErrRefused},
 		{name: "refused, with a name", status: 401, body: `{"user_id":"ann"}`, err: login.ErrRefused},
 		{name: "refused at length", status: 401, body: padded(1 << 20), err: login.ErrRefused},
