@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"slices"
 
@@ -118,21 +117,20 @@ func claimRank(name string) int {
 
 var firstClaims = []string{ClaimName, ClaimEmail, ClaimGroups}
 
+// readClaims reads text that package strictjson let pass.
 func readClaims(d *json.Decoder) (members []claimMember, err error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, fmt.Errorf("%w: not a JSON object", ErrClaims)
 	}
-	seen := make(map[string]bool)
 	for d.More() {
 		t, err := d.Token()
 		name, ok := t.(string)
 		switch {
 		case err != nil || !ok:
 			return nil, fmt.Errorf("%w: not JSON", ErrClaims)
-		case name == "" || len(name) > MaxName || name == "sub" || seen[name]:
-			return nil, fmt.Errorf("%w: %.40q: empty, too long, reserved or there twice", ErrClaims, name)
+		case name == "" || len(name) > MaxName || name == "sub":
+			return nil, fmt.Errorf("%w: %.40q: empty, too long or reserved", ErrClaims, name)
 		}
-		seen[name] = true
 		var value any
 		if err := d.Decode(&value); err != nil {
 			return nil, fmt.Errorf("%w: %.40q: not JSON", ErrClaims, name)
@@ -145,10 +143,6 @@ func readClaims(d *json.Decoder) (members []claimMember, err error) {
 			return nil, fmt.Errorf("%w: %.40q: %w", ErrClaims, name, err)
 		}
 		members = append(members, claimMember{name, raw})
-	}
-	_, err = d.Token() // the closing brace
-	if _, end := d.Token(); err != nil || !errors.Is(end, io.EOF) {
-		return nil, fmt.Errorf("%w: not one JSON object", ErrClaims)
 	}
 	return members, nil
 }

@@ -26,6 +26,7 @@ func FuzzLoginBody(f *testing.F) {
 		`{"user_id":"a","user_id":"b"}`, `{"user_id":1e5}`, `{"user_id":[-0.1E+2,{}]}`, `{"user_id":"\u0000"}`, `{"user_id":"a"} x`, `[]`,
 		`{"a":"\ude00\ud83d"}`, "{\"user_id\":\"\xff\"}", "\ufeff{}", `{"user_id":"` + strings.Repeat("x", 257) + `"}`,
 		`{"user_id":"x","password":{"a":[true,false,null,{"b":"\ud83d\ude00"}]}}`,
+		`{"user_id":"x","password":{"a":[{"b":1,"\u0062":2}]}}`, `{"user_id":"x","password":{"a":{"a":1},"b":":"}}`,
 		`{"password":{"a":["}",{"b]":"\\"}],"c":-1.5e3},"user_id":"x"}`, `{"password":12 ,"user_id":"a,}\\\""}`, "{\t\"user_id\"\n:\r\"x\" ,\"password\":true}", `{"user_id":"\"\/\b\f\n\r\t"}`,
 	} {
 		f.Add([]byte(seed))

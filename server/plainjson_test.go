@@ -45,18 +45,19 @@ func (p *plainJSON) take(prefix string) bool {
 	return ok
 }
 
-// document is one object and nothing else, with each name once.
+// document is one object and nothing else.
 func (p *plainJSON) document() (map[string]any, bool) {
 	p.blanks()
 	if !strings.HasPrefix(p.text, "{") {
 		return nil, false
 	}
-	members, ok := p.object(true)
+	members, ok := p.object()
 	p.blanks()
 	return members, ok && p.text == ""
 }
 
-func (p *plainJSON) object(once bool) (map[string]any, bool) {
+// object is one with each name once.
+func (p *plainJSON) object() (map[string]any, bool) {
 	members := make(map[string]any)
 	p.take("{")
 	p.blanks()
@@ -69,7 +70,7 @@ func (p *plainJSON) object(once bool) (map[string]any, bool) {
 		if !ok {
 			return nil, false
 		}
-		if _, twice := members[name]; twice && once {
+		if _, twice := members[name]; twice {
 			return nil, false
 		}
 		p.blanks()
@@ -120,7 +121,7 @@ func (p *plainJSON) value() (any, bool) {
 	case p.text[0] == '"':
 		return p.str()
 	case p.text[0] == '{':
-		_, ok := p.object(false)
+		_, ok := p.object()
 		return nil, ok
 	case p.text[0] == '[':
 		return nil, p.array()

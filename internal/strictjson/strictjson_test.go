@@ -33,6 +33,15 @@ func TestCheck(t *testing.T) {
 		`"\ud83d\ude00\ude00"`:     "surrogate",
 		`["\ud83d","\ude00"]`:      "surrogate",
 		`{"\ud800":[{}]}`:          "surrogate",
+
+		`{"a":"a","b":{"a":["a"]},"A":[{"a":0},{"a":0}]}`: "",
+		`{"a":":","b":",\"a\":"}`:                         "",
+		`{"":0,"a\"":0,"a\\":0,"a":0}`:                    "",
+		`{"a":1,"b":2,"a":1}`:                             "twice",
+		"{\"a\" :1,\"\\u0061\"\t\r\n:2}":                  "twice",
+		`{"":0,"":0}`:                                     "twice",
+		`[{"b":[{"a":1,"a":2}]}]`:                         "twice",
+		`{"a":{"b":1},"c":{"a":{}},"a":{}}`:               "twice",
 	} {
 		err := strictjson.Check([]byte(text))
 		if want == "" {

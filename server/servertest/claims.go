@@ -118,7 +118,8 @@ func checkClaimsRefused(h *harness) {
 		`{"groups":[""]}`:      {Status: 422, Code: "invalid_claims"},
 		`{"name":["a"]}`:       {Status: 422, Code: "invalid_claims"},
 		`{"sub":"root"}`:       {Status: 422, Code: "invalid_claims"},
-		`{"a":"b","a":"c"}`:    {Status: 422, Code: "invalid_claims"},
+		`{"a":"b","a":"c"}`:    {Status: 400, Code: "malformed_body"},
+		`{"a":1,"\u0061":1}`:   {Status: 400, Code: "malformed_body"}, // before what claims must be
 		`{"a":"\ud800"}`:       {Status: 400, Code: "malformed_body"},
 		`{},"claims":{}`:       {Status: 400, Code: "malformed_body"},
 		`{"name":"x"},"x":"y"`: {Status: 400, Code: "malformed_body"},
