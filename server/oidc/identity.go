@@ -13,12 +13,11 @@ import (
 // mapping is one entry of --oidc-claims, ours=theirs, or of --oidc-allow, claim=pattern.
 type mapping struct{ ours, theirs string }
 
-// parseMappings reads entries; where alone is true, a name alone is mapped to itself.
-func parseMappings(entries, usual []string, alone bool) ([]mapping, error) {
+// parseMappings reads entries, and returns what is wrong with each that is; where alone is true, a name alone is mapped to itself.
+func parseMappings(entries, usual []string, alone bool) (all []mapping, mistakes []error) {
 	if len(entries) == 0 {
 		entries = usual
 	}
-	var all []mapping
 	seen := make(map[string]bool)
 	for _, entry := range entries {
 		ours, theirs, ok := strings.Cut(strings.TrimSpace(entry), "=")
@@ -27,14 +26,14 @@ func parseMappings(entries, usual []string, alone bool) ([]mapping, error) {
 		}
 		switch {
 		case ours == "" || theirs == "":
-			return nil, fmt.Errorf("%.60q: must be name=value", entry)
+			mistakes = append(mistakes, fmt.Errorf("%.60q: must be name=value", entry))
 		case alone && (ours == "sub" || seen[ours]):
-			return nil, fmt.Errorf("%.60q: is there already", ours)
+			mistakes = append(mistakes, fmt.Errorf("%.60q: is there already", ours))
 		}
 		seen[ours] = true
 		all = append(all, mapping{ours, theirs})
 	}
-	return all, nil
+	return all, mistakes
 }
 
 // said is what the provider said of a person: userinfo, where it has one, and the ID token. A claim that both have is userinfo's.

@@ -146,11 +146,13 @@ func (p *Provider) take(opt Options) error {
 	if opt.StateKeys == nil {
 		wrong("state-key-file", "a key is needed")
 	}
-	p.kept, err = parseMappings(opt.Claims, []string{"name", "email", "groups"}, true)
-	if err != nil {
+	var mistakes []error
+	p.kept, mistakes = parseMappings(opt.Claims, []string{"name", "email", "groups"}, true)
+	for _, err := range mistakes {
 		wrong("claims", "%w", err)
 	}
-	if p.allow, err = parseMappings(opt.Allow, nil, false); err != nil {
+	p.allow, mistakes = parseMappings(opt.Allow, nil, false)
+	for _, err := range mistakes {
 		wrong("allow", "%w", err)
 	}
 	if p.RemoteUserClaim() != "" && !slices.ContainsFunc(p.kept, func(m mapping) bool { return m.ours == opt.RemoteUser }) {

@@ -26,6 +26,14 @@ func TestMistakes(t *testing.T) {
 		_, err := oidc.New(opt)
 		require.ErrorContains(t, err, name)
 	}
+	opt := options(p)
+	opt.Claims, opt.Allow = []string{"a=b", "a=c", "sub", "b="}, []string{"foo", "groups=staff", "bar"}
+	_, err := oidc.New(opt)
+	require.EqualError(t, err, `oidc-claims: "a": is there already
+oidc-claims: "sub": is there already
+oidc-claims: "b=": must be name=value
+oidc-allow: "foo": must be name=value
+oidc-allow: "bar": must be name=value`)
 	assert.Equal(t, "__Host-coatcheck-oidc-", newClient(t, p, func(o *oidc.Options) { o.ExternalURL = "https://auth.example.com" }).CookiePrefix())
 	assert.Contains(t, newClient(t, p, nil).EndSessionURL(t.Context()), p.URL+"/end?client_id=coatcheck")
 }
