@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/internal/strictjson"
 )
 
 // mapping is one entry of --oidc-claims, ours=theirs, or of --oidc-allow, claim=pattern.
@@ -38,6 +39,29 @@ func parseMappings(entries, usual []string, alone bool) (all []mapping, mistakes
 
 // said is what the provider said of a person: userinfo, where it has one, and the ID token. A claim that both have is userinfo's.
 type said []map[string]any
+
+// notText is in place of a claim that encoding/json would read as another text than it is, see package strictjson. It fits no rule and
+// cannot be kept; a claim that nobody asks for keeps nobody out.
+type notText struct{}
+
+// readClaims reads the claims of an ID token or of userinfo. Of a claim that is there twice the last one counts (RFC 7519, section 4).
+func readClaims(from interface{ Claims(into any) error }) (map[string]any, error) {
+	var members map[string]json.RawMessage
+	if err := from.Claims(&members); err != nil {
+		return nil, err
+	}
+	claims := make(map[string]any, len(members))
+	for name, text := range members {
+		var value any = notText{}
+		if strictjson.Check(text) == nil {
+			if err := json.Unmarshal(text, &value); err != nil {
+				return nil, err
+			}
+		}
+		claims[name] = value
+	}
+	return claims, nil
+}
 
 // source returns the claims among which this one is; nil: nobody said it.
 func (s said) source(claim string) map[string]any {

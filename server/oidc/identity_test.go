@@ -1,6 +1,9 @@
 package oidc_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -201,4 +204,54 @@ func TestIdentity(t *testing.T) {
 			assert.Equal(t, tt.want, string(id.Claims.JSON()))
 		})
 	}
+}
+
+// Half of a surrogate pair becomes U+FFFD where JSON is decoded, which would make one group of several. Claims that are not kept may
+// hold it.
+func TestClaimsThatAreNoText(t *testing.T) {
+	for claims, want := range map[string]struct {
+		kept  string
+		fails oidc.Kind
+	}{
+		`"groups":["g\ud800"]`:                     {fails: oidc.BadAnswer},
+		`"name":"\udfff"`:                          {fails: oidc.BadAnswer},
+		"\"name\":\"\xff\"":                        {fails: oidc.BadAnswer},
+		`"groups":["g\ufffd"],"nickname":"\ud83d"`: {kept: "{\"groups\":[\"g\ufffd\"]}"},
+	} {
+		for _, by := range []string{"ID token", "userinfo"} {
+			p := oidctest.New(t)
+			p.Edit(func(b *oidctest.Behaviour) {
+				b.Claims = nil
+				signer := b.Signer
+				if by == "ID token" {
+					b.Sign = func(c map[string]any) string { return oidctest.SignedText(signer, spliced(t, c, claims)) }
+					return
+				}
+				user := b.User
+				b.Handlers["/userinfo"] = func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", "application/json")
+					_, _ = w.Write(spliced(t, map[string]any{"sub": user}, claims))
+				}
+			})
+			id, err := login(t, newClient(t, p, nil), oidc.Wanted{})
+			if want.fails != 0 {
+				require.Error(t, err, "%s: %s", by, claims)
+				assert.Equal(t, want.fails, kindOf(t, err), "%s: %s", by, claims)
+				_, err = login(t, newClient(t, p, func(o *oidc.Options) { o.Claims, o.Allow = []string{"age"}, []string{"groups=g*", "name=*"} }), oidc.Wanted{})
+				require.Error(t, err, "%s: %s", by, claims)
+				assert.Equal(t, oidc.NotAllowed, kindOf(t, err), "%s: no rule fits: %s", by, claims)
+				continue
+			}
+			require.NoError(t, err, "%s: %s", by, claims)
+			assert.Equal(t, want.kept, string(id.Claims.JSON()), "%s: %s", by, claims)
+		}
+	}
+}
+
+// spliced returns the claims as JSON, with these members as they stand behind them.
+func spliced(t *testing.T, claims map[string]any, members string) []byte {
+	t.Helper()
+	text, err := json.Marshal(claims)
+	assert.NoError(t, err)
+	return append(bytes.TrimSuffix(text, []byte("}")), ","+members+"}"...)
 }

@@ -105,11 +105,11 @@ func (p *Provider) checkIDToken(ctx context.Context, doc *document, raw, accessT
 	case !validSub(s.Sub):
 		return nil, failf(BadToken, "its sub cannot be a user ID")
 	}
-	id := &idToken{sub: s.Sub, sid: s.Sid}
-	if err := token.Claims(&id.claims); err != nil {
+	claims, err := readClaims(token)
+	if err != nil {
 		return nil, failf(BadToken, "its claims cannot be read")
 	}
-	return id, nil
+	return &idToken{sub: s.Sub, sid: s.Sid, claims: claims}, nil
 }
 
 // tokenFailure keeps a Failure, and hides the library's text, which quotes the token.
@@ -139,8 +139,8 @@ func (p *Provider) userInfo(ctx context.Context, doc *document, token *oauth2.To
 	if info.Subject != id.sub {
 		return nil, failf(BadUserInfo, "userinfo is of another person")
 	}
-	var claims map[string]any
-	if err := info.Claims(&claims); err != nil {
+	claims, err := readClaims(info)
+	if err != nil {
 		return nil, failf(BadAnswer, "userinfo: the claims cannot be read")
 	}
 	return claims, nil

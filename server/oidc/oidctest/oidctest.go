@@ -240,9 +240,14 @@ func (p *Provider) sign(claims map[string]any) string {
 
 // Signed returns the claims as a signed token.
 func Signed(key jose.SigningKey, claims map[string]any) string {
-	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType("JWT"))
-	must(err)
 	payload, err := json.Marshal(claims)
+	must(err)
+	return SignedText(key, payload)
+}
+
+// SignedText is Signed for claims that encoding/json would not write.
+func SignedText(key jose.SigningKey, payload []byte) string {
+	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType("JWT"))
 	must(err)
 	jws, err := signer.Sign(payload)
 	must(err)
