@@ -109,6 +109,9 @@ func (p *Provider) checkIDToken(ctx context.Context, doc *document, raw, accessT
 	if err != nil {
 		return nil, failf(BadToken, "its claims cannot be read")
 	}
+	if claims["sub"] != any(s.Sub) { // encoding/json takes a claim SUB for a struct's sub, too
+		return nil, failf(BadToken, "its sub is not the only claim of that name, whatever the case")
+	}
 	return &idToken{sub: s.Sub, sid: s.Sid, claims: claims}, nil
 }
 
@@ -136,12 +139,12 @@ func (p *Provider) userInfo(ctx context.Context, doc *document, token *oauth2.To
 	if err != nil {
 		return nil, answer.failure("userinfo", err)
 	}
-	if info.Subject != id.sub {
-		return nil, failf(BadUserInfo, "userinfo is of another person")
-	}
 	claims, err := readClaims(info)
 	if err != nil {
 		return nil, failf(BadAnswer, "userinfo: the claims cannot be read")
+	}
+	if claims["sub"] != any(id.sub) { // the library's Subject may be a claim SUB
+		return nil, failf(BadUserInfo, "userinfo is of another person")
 	}
 	return claims, nil
 }

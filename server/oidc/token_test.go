@@ -109,6 +109,11 @@ func TestHostileProvider(t *testing.T) {
 				return strings.Join(parts, ".")
 			}
 		}, oidc.BadToken},
+		"another person, by a claim whose name has another case": {func(b *oidctest.Behaviour) {
+			signer := b.Signer
+			b.Sign = func(c map[string]any) string { return oidctest.SignedText(signer, spliced(t, c, `"SUB":"admin"`)) }
+		}, oidc.BadToken},
+		"userinfo of another person, and this one in another case": {handler("/userinfo", text(200, `{"sub":"admin","SUB":"sub-ann"}`)), oidc.BadUserInfo},
 		"another audience":          {set("aud", "other"), oidc.BadToken},
 		"two audiences without azp": {set("aud", []string{oidctest.ClientID, "other"}), oidc.BadToken},
 		"another azp":               {set("azp", "other"), oidc.BadToken},
