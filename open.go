@@ -31,8 +31,8 @@ func (p *Presented) Reset() {
 }
 
 // ToWatch says that the request only watches a session, for a connection that was opened with the token and stays open. The token may
-// have been rotated out since, and nobody could tell while the watch was interrupted. That is no sign of a theft: Open ends and reports
-// nothing, see Request.RotatedOut.
+// have been rotated out since, and nobody could tell while the watch was interrupted. So that is no Report.Reused, and ends nothing, but
+// Report.Left.
 func (p *Presented) ToWatch() { p.toWatch = true }
 
 // Add takes one value of the cookie. It does not allocate and keeps no reference to text.
@@ -91,8 +91,7 @@ func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Cli
 	}
 	r.lost = !r.live && (!r.stale || r.report.TooOld.Key != (Key{}))
 	if r.watching {
-		r.rotatedOut = !r.live && r.report.Reused.Key != (Key{})
-		r.report.Reused = Reuse{}
+		r.report.Left, r.report.Reused = r.report.Reused, Reuse{}
 	}
 	if err != nil {
 		r.forget()

@@ -68,8 +68,6 @@ type held struct {
 	// Without a session:
 	stale bool // the client's cookie can only be a left-over
 	lost  bool // this request must not replace the client's cookie: values that the handler sets are dropped
-
-	rotatedOut bool // a request to watch had a token that its session has left behind
 }
 
 // asked is what the handler asked for and no commit has written yet: each commit clears it.
@@ -120,6 +118,7 @@ const (
 type Report struct {
 	Duplicate   bool  // several live sessions, or too many tokens: the request was anonymous
 	Reused      Reuse // a rotated-out token was presented; zero Key: none
+	Left        Reuse // a request to watch had a token that was rotated out; zero Key: none
 	TooOld      Reuse // a token of a bound session came too long after the device's last proof; zero Key: none
 	WrongSecret int   // tokens of a known Key with a secret that was never its previous one
 	Damaged     int   // records that could not be decoded
@@ -181,8 +180,7 @@ func (r *Request) Lend() *Session {
 }
 
 // Release ends the use of the request and detaches its sessions. It erases the tokens, because a pool must not hold what
-// opens a session. It reports whether the request may be used again: not if a goroutine of the handler is still in a call that
-// writes to it.
+// opens a session. It reports whether the request may be used again: not if a goroutine of the handler is still in a call.
 func (r *Request) Release() bool {
 	r.detach() // first: no other call begins, see Session.lock
 	if r.inUse || r.calls.Load() != 0 {

@@ -79,7 +79,9 @@ func Watch(ctx context.Context, s *Session, ended func(EndReason)) error {
 
 // RotatedOut reports whether a request to watch (Presented.ToWatch) has no session because its token was rotated out: the session
 // lives on under a newer one.
-func (r *Request) RotatedOut() bool { return r.rotatedOut }
+func (r *Request) RotatedOut() bool {
+	return !r.live && !r.report.Duplicate && r.report.Left.Key != (Key{})
+}
 
 // Watchers returns how many watchers there are.
 func (m *Manager) Watchers() int {

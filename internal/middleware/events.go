@@ -39,6 +39,7 @@ const (
 	EventLogout       = "logout"
 	EventRevoke       = "revoke" // a session was ended, but not by its own request
 	eventReuse        = "reuse"
+	eventWatchLeft    = "watch_rotated"
 	eventRenew        = "renew"
 	eventTooOld       = "bound_token_too_old" // a copy, perhaps: browsers drop the token before
 	eventBound        = "device_bound"
@@ -165,6 +166,9 @@ func (e *Events) Opened(r *coatcheck.Request, err error) {
 			outcome = "revoked"
 		}
 		e.Write(client, slog.LevelWarn, eventReuse, outcome, User(rep.Reused.User), slog.String("session_id", rep.Reused.ID.String()))
+	}
+	if left := rep.Left; left.Key != (coatcheck.Key{}) && e.mayReport(report{eventWatchLeft, left.Key}) {
+		e.Write(client, slog.LevelInfo, eventWatchLeft, "rotated", User(left.User), slog.String("session_id", left.ID.String()))
 	}
 	if old := rep.TooOld; old.Key != (coatcheck.Key{}) && e.mayReport(report{eventTooOld, old.Key}) {
 		e.Write(client, slog.LevelWarn, eventTooOld, "refused", User(old.User), slog.String("session_id", old.ID.String()))

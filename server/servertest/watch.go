@@ -139,9 +139,15 @@ func checkWatchAgain(h *harness) {
 	assert.Empty(h, again.resp.Header.Values("Set-Cookie"))
 	again.ends("rotated")
 	assert.Equal(h, user, h.Me(token), "it ends nothing")
-	assert.Empty(h, h.Events("reuse"), "and is no sign of a theft")
+	h.tryWatch(old).ends("rotated")
+	assert.Empty(h, h.Events("reuse"), "nor is it one")
+	noted := h.Events("watch_rotated")
+	require.Len(h, noted, 1, "one a minute")
+	assert.Equal(h, []any{user, h.IDOf(token), "127.0.0.1"}, []any{noted[0]["user"], noted[0]["session_id"], noted[0]["client"]})
 	assert.Zero(h, h.scrape()["coatcheck_token_reuse_total"])
 
+	one, two := h.Login(h.User()), h.Login(h.User())
+	assert.Equal(h, 401, h.Get("/auth/watch", h.Cookie(old, one, two)).Status, "which of them is meant, nobody knows")
 	h.Post("/auth/logout", h.Cookie(token))
 	assert.Equal(h, 401, h.Get("/auth/watch", h.Cookie(old)).Status, "an ended session is not told apart by its old token")
 
