@@ -54,7 +54,7 @@ var others = map[string]proxied{
 		paths:   map[string]string{"/etc/haproxy/tls/": "/", "/etc/haproxy/": "/"},
 		idle:    []string{"pool-purge-delay 5s", "pool-purge-delay 1s"},
 		header:  []string{"timeout http-request 10s", "timeout http-request 1s"},
-		limits:  []string{"local timeout = 600", "local timeout = 1500", "timeout check 1s", "timeout check 5s", "timeout connect 1s", "timeout connect 5s"},
+		limits:  []string{"local timeout = 600", "local timeout = 1500", "timeout check 1s", "timeout check 5s", "timeout connect 1s", "timeout connect 5s", "wait-for-body time 1s", "wait-for-body time 20s"},
 		reload:  func(s *site) { require.NoError(s, s.process.Process.Signal(syscall.SIGUSR2)) },
 		socket:  true,
 	},
@@ -144,6 +144,10 @@ func TestRefusalsOverHTTP2ThroughHAProxy(t *testing.T) {
 			"--data", "a=1", "--output", os.DevNull, "--write-out", `%{http_version} %{http_code}\n`, "https://"+host+"/form").CombinedOutput()
 		assert.NoError(t, err)
 		assert.Equal(t, "2 401\n", string(out))
+	}
+	// Nor does a refusal wait for a body.
+	for _, head := range [][]string{{"Content-Length: 5000"}, {"Content-Length: 100000000"}, {"Content-Length: 5000", "Expect: 100-continue"}, {"Transfer-Encoding: chunked"}} {
+		assert.Equal(t, 401, s.ask("POST", "/form", head...).StatusCode, head) //nolint:bodyclose // read and closed by ask
 	}
 	assert.Empty(t, s.reached())
 }
