@@ -22,13 +22,14 @@ type reloader struct {
 	state    *rereads
 	log      *slog.Logger
 	now      func() time.Time
+	hup      <-chan os.Signal // what run listens to
 
 	// Users whose sessions still have to be ended are tried in rounds, each once a round.
-	owed   []string      // those whose turn in this round comes; sorted
-	failed []string      // those who could not be ended in this round
-	within time.Duration // how long each of them may take in this round
-	took   time.Duration // how long this round has taken so far
-	due    time.Time     // when endOwed is to be called again
+	owed     []string      // those whose turn in this round comes; sorted
+	failed   []string      // those who could not be ended in this round
+	within   time.Duration // how long each of them may take in this round
+	searched time.Duration // how long Redis looked through its keys in this round
+	due      time.Time     // when endOwed is to be called again
 }
 
 // source is a credentials.Source with what became of it.
@@ -53,10 +54,11 @@ const (
 	endUserSoon = 5 * time.Second
 	// endUserWithin bounds it in later rounds.
 	endUserWithin = redisstore.EndUserWithin
-	// turnWithin is how long the server goes on with the next user before it looks what else there is to do.
+	// turnWithin is how long the server goes on with the next user before it looks what else there is to do. A HUP waits for the end of
+	// one user's sessions only, which in later rounds may take endUserWithin.
 	turnWithin = 10 * time.Second
 	// owedEvery is how long the server waits at least between two rounds, and maxOwedEvery how long at most; otherwise as long as
-	// the first of them took, so that Redis does not look through its keys all the time.
+	// Redis looked through its keys in the first of them, so that it does not do that all the time.
 	owedEvery    = 5 * time.Second
 	maxOwedEvery = time.Minute
 	// retryEvery is how long the server waits before it reads a source again that could not be read.
@@ -91,6 +93,7 @@ func newReloader(sources []credentials.Source, notBefore func() (time.Time, erro
 
 // run does what is asked of a reloader until ctx ends, and says when it acts on a HUP.
 func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, began, done func()) {
+	r.hup = hup
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
@@ -200,7 +203,7 @@ func fingerprint(file string) string {
 func (r *reloader) beginRound(users []string, within time.Duration) {
 	slices.Sort(users)
 	r.owed, r.failed = slices.Compact(users), nil
-	r.within, r.took, r.due = within, 0, time.Time{}
+	r.within, r.searched, r.due = within, 0, time.Time{}
 }
 
 // endOwed ends the sessions of the users whose accounts have changed, and whose turn comes. One whose sessions could not be ended
@@ -211,24 +214,26 @@ func (r *reloader) endOwed() {
 	}
 	var failure error
 	began := r.now()
-	for len(r.owed) > 0 && r.now().Sub(began) < turnWithin {
-		user := r.owed[0]
+	for len(r.owed) > 0 && r.now().Sub(began) < turnWithin && len(r.hup) == 0 {
+		user, asked := r.owed[0], r.now()
 		r.owed = r.owed[1:]
 		ctx, cancel := context.WithTimeout(context.Background(), r.within)
 		err := r.sessions.EndUser(ctx, user)
 		cancel()
+		if took := r.now().Sub(asked); took >= endUserSoon {
+			r.searched += took
+		}
 		if err != nil {
 			r.failed = append(r.failed, user)
 			failure = err
 		}
 	}
 	r.due = r.now()
-	r.took += r.due.Sub(began)
 	if failure != nil {
 		r.log.Error("the sessions of users whose accounts have changed could not be ended; it is tried again", "user", r.failed[len(r.failed)-1],
 			"users", len(r.failed)+len(r.owed), "error", failure)
 	}
 	if len(r.owed) == 0 {
-		r.due = r.due.Add(min(max(owedEvery, r.took), maxOwedEvery))
+		r.due = r.due.Add(min(max(owedEvery, r.searched), maxOwedEvery))
 	}
 }

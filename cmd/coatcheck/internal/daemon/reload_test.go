@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -157,11 +158,17 @@ func TestRereadTakesTurns(t *testing.T) {
 	r.retry()
 	assert.Equal(t, 60, r.server.asked, "those who come next")
 	assert.Equal(t, 3, read, "what else could not be read is tried again meanwhile")
+	hup := make(chan os.Signal, 1)
+	r.hup = hup
+	hup <- syscall.SIGHUP
+	r.retry()
+	assert.Equal(t, 60, r.server.asked, "nobody comes before a HUP")
+	<-hup
 	down = false
 	r.retry()
 	assert.Equal(t, users[60:], r.server.ended)
-	r.after(maxOwedEvery)
-	assert.ElementsMatch(t, users, r.server.ended)
+	r.after(owedEvery)
+	assert.ElementsMatch(t, users, r.server.ended, "soon after the store is back: it did not look through its keys")
 }
 
 // Where the store has to look through all of its keys, it ends first what it finds at once. So every user is tried for a short while,
