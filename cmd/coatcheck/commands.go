@@ -51,7 +51,7 @@ func commands() []namedCommand {
 		},
 		{
 			Command: manual.Command{
-				Name: "hash-password", Args: "--user NAME", About: "print the line of --users-file for a password, from the terminal or stdin",
+				Name: "hash-password", Args: "--user NAME", About: "print the line of --users-file for a password, from the terminal or stdin; with --groups, --email, --name",
 				Flags: hashPasswordFlags,
 			},
 			run: func(in invocation) int { return runHashPassword(in.args, in.stdin, in.stdout, in.stderr) },
@@ -79,7 +79,7 @@ func commands() []namedCommand {
 		},
 		{
 			Command: manual.Command{
-				Name: "sessions", Args: "list|revoke USER [ID]", About: "show or end the sessions of a user of a running server, or show all",
+				Name: "sessions", Args: "list [USER] | revoke USER [ID]", About: "show sessions of a running server; end all of a user's, or one",
 				Settings: true, Words: []string{"list", "revoke"},
 				Flags: []config.Info{{Name: "admin-url", Noun: "URL", Help: "where the server has its admin listener"}, asJSON},
 			},
@@ -116,7 +116,7 @@ func described() []manual.Command {
 func usage() string {
 	text := "coatcheck keeps sessions: an opaque ticket in a cookie, looked up in memory, revoked at once.\n\nUsage:\n"
 	for _, c := range commands() {
-		text += fmt.Sprintf("  coatcheck %-31s %s\n", c.Name+" "+c.Args, c.About)
+		text += fmt.Sprintf("  coatcheck %-40s %s\n", c.Name+" "+c.Args, c.About)
 	}
 	return text + "\n\"coatcheck serve --help\" lists the flags.\n"
 }

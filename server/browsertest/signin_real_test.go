@@ -7,9 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
@@ -69,7 +71,13 @@ func TestSignInPage(t *testing.T) {
 func TestSignInLeadsToADownload(t *testing.T) {
 	s := serveTLS(t, func(cfg *server.Config) { cfg.Login = &asking{} })
 	b := newProfile(t)
-	b.visit(s.url("/auth/login?rd=%2Fopenapi.yaml")) // which Chromium saves and does not show
+	ctx, cancel := b.within()
+	defer cancel()
+	_, err := chromedp.CallBrowser(ctx, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{
+		Behavior: browser.SetDownloadBehaviorBehaviorDeny, BrowserContextID: chromedp.FromContext(b.ctx).BrowserContextID,
+	})
+	require.NoError(t, err)
+	b.visit(s.url("/auth/login?rd=%2Fopenapi.yaml")) // which Chromium would save and not show
 	b.types("#user-id", "ann")
 	b.types("#password", "right\r")
 	b.sees("You are signed in.")

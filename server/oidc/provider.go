@@ -190,8 +190,8 @@ func (p *Provider) SecureHost() string {
 	return p.external.Host
 }
 
-// discover returns the discovery document. A fetch of it goes on when its caller does not wait any longer, because its result, a failure
-// included, is also that of the others who wait for it.
+// discover returns the discovery document. A caller's deadline does not cut a fetch of it short, because its result, a failure included,
+// is also that of the others who wait for it.
 func (p *Provider) discover(ctx context.Context) (*document, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

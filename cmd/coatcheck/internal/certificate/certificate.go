@@ -170,7 +170,7 @@ func (c *Certificate) read() (*tls.Certificate, [sha256.Size]byte, error) {
 // checkChain finds mistakes in the chain alone, so that the key is not blamed for them. It looks at every certificate:
 // tls.X509KeyPair takes what stands behind the first one as it is, and clients would find it damaged.
 func checkChain(chain []byte) error {
-	begun, n := bytes.Count(chain, []byte("-----BEGIN CERTIFICATE-----")), 0
+	begun, n := bytes.Count(append([]byte{'\n'}, chain...), []byte("\n-----BEGIN CERTIFICATE-----")), 0
 	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
