@@ -41,9 +41,11 @@ func (s *Server) readLogin(req *fasthttp.Request) (a *login.Attempt, remember bo
 	if lines := req.Header.PeekAll(fasthttp.HeaderAuthorization); len(lines) == 1 {
 		a.Authorization = lines[0]
 	}
-	// A password that is not a string counts as none: a mode that needs a password refuses the login as for a wrong one.
 	if text, isText := jsonText(password); isText {
 		a.Password = []byte(text)
+	} else if s.traits.Guesses == login.GuessesPassword && password != nil && string(password) != "null" {
+		// A webhook is sent the body as it came, and its back end could take an object for a condition of its database.
+		return nil, false, problemBadJSON
 	}
 	if a.UserID, ok = jsonText(userID); !ok || !validUserID(a.UserID) {
 		return nil, false, problemUserID

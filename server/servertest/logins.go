@@ -21,6 +21,7 @@ import (
 var loginRules = []rule{
 	{name: "refusals", unserved: true, check: checkLoginRefusals},
 	{name: "what a mode is shown", unserved: true, transport: true, check: checkAttempt},
+	{name: "a password is a string", unserved: true, transport: true, check: checkPasswordType},
 	{name: "the mode says whose session it is", unserved: true, check: checkLoginName},
 	{name: "all sessions ended while the login was on its way", unserved: true, check: checkLoginRevoked},
 	{name: "a login that is decided at once begins with its session", unserved: true, check: checkLoginAtOnce},
@@ -100,6 +101,32 @@ func checkAttempt(h *harness) {
 
 	h.Send(request{Method: "POST", Path: "/auth/login", Body: body, Head: []string{asJSON, "Authorization: Bearer a", "Authorization: Bearer b"}})
 	assert.Nil(h, seen.Authorization, "two credentials are none")
+}
+
+// guarded is a mode that checks passwords.
+type guarded struct{ modeFunc }
+
+func (guarded) Traits() login.Traits { return login.Traits{Guesses: login.GuessesPassword} }
+
+// A webhook passes the body on, whose back end could take an object for a condition of its database.
+func checkPasswordType(h *harness) {
+	asked := 0
+	var password []byte
+	h.serveMode(guarded{func(a *login.Attempt) (string, error) {
+		asked++
+		password = slices.Clone(a.Password)
+		return a.UserID, nil
+	}}, nil)
+	for _, bad := range []string{`{"$ne":null}`, `{}`, `["x"]`, `[]`, "17", "0", "1e400", "true", "false"} {
+		for _, body := range []string{`{"user_id":"u","password":` + bad + `}`, `{"password": ` + bad + ` ,"user_id":""}`} {
+			assert.Equal(h, answer{Status: 400, Code: "malformed_body"}, h.Answer(h.loginBody(body, asJSON)), body)
+		}
+	}
+	assert.Zero(h, asked)
+	for member, want := range map[string]string{"": "", `,"password":null`: "", `,"password":""`: "", `,"password":"pass\u0077ord"`: "password"} {
+		require.Equal(h, 200, h.loginBody(`{"user_id":"u"`+member+`}`, asJSON).Status, member)
+		assert.Equal(h, want, string(password), member)
+	}
 }
 
 func checkLoginName(h *harness) {
