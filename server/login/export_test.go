@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 )
@@ -114,6 +115,9 @@ func SmallLedger(rule Rule, sets int) *MemoryLedger { return newMemoryLedger(rul
 
 // Waiting is how many attempts wait for their turn.
 func (u *Users) Waiting() int { return int(u.gate.waiting.Load()) }
+
+// SetClock makes the webhook's limit go by another clock, and forget what it has counted.
+func (w *Webhook) SetClock(now func() time.Time) { w.limit = NewProviderLimit(now) }
 
 // Transport is what the webhook's requests go through.
 func (w *Webhook) Transport() *http.Transport { return w.client.Transport.(*http.Transport) }

@@ -11,16 +11,17 @@ import (
 
 const (
 	// providerAttempts is how many logins of one address may be on their way or have failed: half of the connections to the
-	// provider, because an office logs in from one address every morning.
+	// provider or back end, because an office logs in from one address every morning.
 	providerAttempts = 32
-	// providerForget is how long it takes to forget one that has failed.
+	// providerForget is how long it takes to forget one that has failed, and so how long an office waits at most once a provider that
+	// was away is back: a login that succeeds is taken back, and the next one need not wait.
 	providerForget = 2 * time.Second
 )
 
-// ProviderLimit bounds what one client's address can make the server ask of a provider: the logins whose code the provider is
-// asked about at the moment, however long it takes, and those that failed after it had been asked, for whatever reason. A reason
-// proves nothing of the client: whoever sends a code can choose one that the provider answers with another error than the one for a
-// bad code. The bound is one of this server alone. Safe for concurrent use.
+// ProviderLimit bounds what one client's address can make the server ask of a provider, or of a webhook's back end: the logins that
+// it is asked about at the moment, however long it takes, and those that failed after it had been asked, for whatever reason. A
+// reason proves nothing of the client: whoever sends a code can choose one that the provider answers with another error than the one
+// for a bad code. The bound is one of this server alone. Safe for concurrent use.
 type ProviderLimit struct {
 	failed *MemoryLedger // with those on their way, each of which is forgotten like one that failed, even if it takes longer
 	now    func() time.Time

@@ -59,7 +59,7 @@ func (t *Throttle) Traits() Traits {
 // Check returns what the mode's Check does, or a *Throttled. A success resets the account's failures, but of the address's
 // failures it takes back only the one that it had counted itself, because otherwise an attacker with one account could go
 // on guessing; likewise of the failures of all names that look alike, because the account of one must not pay for guesses at
-// another's. Attempts that were not decided do not count.
+// another's. Attempts that were not decided do not count: a back end that is down locks nobody out. What they cost the mode bounds.
 func (t *Throttle) Check(ctx context.Context, a *Attempt) (string, error) {
 	return t.check(ctx, a, func(string) error { return nil })
 }

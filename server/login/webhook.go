@@ -35,11 +35,13 @@ const maxAnswer = 16 << 10
 const MaxWebhooks = 64
 
 // Webhook asks a back end of yours by POSTing the login request's body to it. The answer 200 with {"user_id":"…"} admits
-// that user, with the claims of a member "claims"; 401 refuses; any other answer, even a redirect, is ErrUnavailable. It is safe for concurrent use.
+// that user, with the claims of a member "claims"; 401 refuses; any other answer, even a redirect, is ErrUnavailable. One client's
+// address can have it ask only so often without being let in, whatever it answers (ProviderLimit). It is safe for concurrent use.
 type Webhook struct {
 	url     string
 	client  *http.Client
 	aliases aliases
+	limit   *ProviderLimit
 }
 
 // NewWebhook returns the mode that asks the back end at address: https, or http on a loopback address or localhost. An
@@ -67,7 +69,7 @@ func NewWebhook(address string, opt WebhookOptions) (*Webhook, error) {
 	case u.Scheme != "https":
 		return nil, fmt.Errorf("webhook %.200q: must be https, or http on loopback: passwords go there", shown)
 	}
-	return &Webhook{url: address, client: &http.Client{
+	return &Webhook{url: address, limit: NewProviderLimit(time.Now), client: &http.Client{
 		Timeout: opt.Timeout,
 		Transport: &http.Transport{ // without a proxy, whatever the environment says
 			DialContext:            dialer.DialContext,
@@ -86,8 +88,21 @@ func NewWebhook(address string, opt WebhookOptions) (*Webhook, error) {
 // Traits are the secret of a password.
 func (*Webhook) Traits() Traits { return Traits{Guesses: GuessesPassword} }
 
-// Check asks the back end.
+// Check asks the back end, or returns a *Throttled if the client's address has had it asked too often. A Throttle counts only what was
+// refused, and who sends the name and the password may know some for which the back end fails, or takes its time.
 func (w *Webhook) Check(ctx context.Context, a *Attempt) (string, error) {
+	end, err := w.limit.Begin(a.Client)
+	if err != nil {
+		return "", err
+	}
+	failed := true // also if a panic ends the attempt: one that never ends would count for ever
+	defer func() { end(failed) }()
+	user, err := w.ask(ctx, a)
+	failed = err != nil
+	return user, err
+}
+
+func (w *Webhook) ask(ctx context.Context, a *Attempt) (string, error) {
 	// A transport may still read the body after the answer (http.RoundTripper), when its bytes belong to another request.
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(bytes.Clone(a.Body)))
 	if err != nil {
