@@ -79,6 +79,11 @@ func (r Rule) wait(t tally, now int64) time.Duration {
 	return max(0, time.Duration(t.last+int64(delay)-now))
 }
 
+// locked reports whether the tally has the last delay, and this is not over.
+func (r Rule) locked(t tally, now int64) bool {
+	return r.failures(t, t.last) >= int64(len(r.Delays)) && r.wait(t, now) > 0
+}
+
 // count returns the tally with one failure more.
 func (r Rule) count(t tally, now int64) tally {
 	return r.follow(tally{empty: max(t.empty, now) + int64(r.Forget), last: now}, now)
@@ -89,13 +94,17 @@ const (
 	sets = 1 << 14
 )
 
-// MemoryLedger is the Ledger of one node. It always takes 4.3 MiB, and holds no pointers.
+// MemoryLedger is the Ledger of one node. It always takes 4.4 MiB, and holds no pointers.
 //
 // A bucket has its place in one of the ways of its set. A random seed chooses the set, so that an attacker cannot aim at
-// the set of another bucket. In a full set a new bucket takes the place with the fewest failures, but at most a single
-// failure is lost by that: if that place has more, the new bucket starts with them. So a locked bucket stays locked, and
-// two failures are never forgotten, whatever names an attacker sprays; displacing a single failure takes 16,000 to 131,000
-// other names. If names that failed twice fill the ledger, counts can be too high.
+// the set of another bucket. In a full set a new bucket takes the place with the fewest failures of those that are not locked, but
+// at most a single failure is lost by that: if that place has more, the new bucket starts with them. So a locked bucket stays
+// locked, and two failures are never forgotten, whatever names an attacker sprays; displacing a single failure takes 16,000 to
+// 131,000 other names. If names that failed twice fill the ledger, counts can be too high.
+//
+// Where all places of a set are locked, new buckets share one count, which is never locked: otherwise whoever can have 100,000
+// buckets locked, as one with an IPv6 /48 can, would lock everybody else out. Such a bucket waits for the delay before the lock at most,
+// and what takes one failure of it back, or all, takes one of those that they share.
 type MemoryLedger struct {
 	rule Rule
 	seed maphash.Seed
@@ -105,6 +114,7 @@ type MemoryLedger struct {
 type set struct {
 	mu     sync.Mutex
 	places [ways]place // guarded by mu
+	rest   tally       // guarded by mu: of all buckets that find each place locked
 }
 
 type place struct {
@@ -131,7 +141,9 @@ func (m *MemoryLedger) Reserve(_ context.Context, bucket [16]byte, now time.Time
 	if p != nil {
 		t = p.tally
 	} else {
-		p = s.fewest()
+		if p = s.room(m.rule, at); p == nil {
+			return s.countTogether(m.rule, at), nil
+		}
 		if m.rule.failures(p.tally, at) > 1 {
 			t = p.tally
 		}
@@ -148,9 +160,7 @@ func (m *MemoryLedger) GiveBack(_ context.Context, bucket [16]byte) error {
 	s := m.set(bucket)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.find(bucket); p != nil {
-		p.empty -= int64(m.rule.Forget)
-	}
+	m.giveBack(s, bucket)
 	return nil
 }
 
@@ -161,8 +171,18 @@ func (m *MemoryLedger) Reset(_ context.Context, bucket [16]byte) error {
 	defer s.mu.Unlock()
 	if p := s.find(bucket); p != nil {
 		*p = place{}
+		return nil
 	}
+	m.giveBack(s, bucket)
 	return nil
+}
+
+func (m *MemoryLedger) giveBack(s *set, bucket [16]byte) {
+	t := &s.rest // where the failure was counted if the bucket has no place
+	if p := s.find(bucket); p != nil {
+		t = &p.tally
+	}
+	t.empty -= int64(m.rule.Forget)
 }
 
 func (m *MemoryLedger) set(bucket [16]byte) *set {
@@ -174,6 +194,7 @@ func (s *set) follow(rule Rule, now int64) {
 	for i := range s.places {
 		s.places[i].tally = rule.follow(s.places[i].tally, now)
 	}
+	s.rest = rule.follow(s.rest, now)
 }
 
 func (s *set) find(bucket [16]byte) *place {
@@ -185,13 +206,23 @@ func (s *set) find(bucket [16]byte) *place {
 	return nil
 }
 
-// fewest returns the place that will be empty first.
-func (s *set) fewest() *place {
-	p := &s.places[0]
+// room returns the place that will be empty first of those that are not locked, nil if all are.
+func (s *set) room(rule Rule, now int64) *place {
+	var p *place
 	for i := range s.places {
-		if s.places[i].empty < p.empty {
-			p = &s.places[i]
+		if other := &s.places[i]; !rule.locked(other.tally, now) && (p == nil || other.empty < p.empty) {
+			p = other
 		}
 	}
 	return p
+}
+
+// countTogether is Reserve for a bucket for which there is no room.
+func (s *set) countTogether(rule Rule, now int64) time.Duration {
+	if wait := rule.wait(s.rest, now); wait > 0 {
+		return wait
+	}
+	s.rest = rule.count(s.rest, now)
+	s.rest.empty = min(s.rest.empty, now+int64(len(rule.Delays)-1)*int64(rule.Forget)) // one failure less than locks
+	return 0
 }

@@ -85,7 +85,7 @@ func TestSpray(t *testing.T) {
 	assert.Equal(t, time.Second, mustReserve(t, l, slow, now), "two failures and three make five")
 }
 
-// Names that fail often enough to fill the ledger with locked ones can lock others, for as long, but open nothing.
+// Names that fail often enough to fill the ledger with locked ones open nothing.
 func TestSaturation(t *testing.T) {
 	l := login.SmallLedger(login.AccountRule(), 16)
 	now := time.UnixMilli(1_900_000_000_000)
@@ -104,6 +104,39 @@ func TestSaturation(t *testing.T) {
 	for i := range 1000 {
 		require.Zero(t, mustReserve(t, l, name(-i), over), "a lock is over when the ledger forgets it")
 	}
+}
+
+// Where a set is full of locked names, no other one is locked because of them: others wait for 16 seconds at most. And the locked ones
+// stay locked.
+func TestSaturationLocksNobody(t *testing.T) {
+	l := login.SmallLedger(login.AccountRule(), 1)
+	now := time.UnixMilli(1_900_000_000_000)
+	var locked [8]time.Time
+	for i := range locked {
+		now = fail(t, l, name(i), 10, now)
+		locked[i] = now.Add(login.Lock)
+	}
+	var waits []time.Duration
+	for i := range 16 {
+		require.Zero(t, mustReserve(t, l, name(1000+i), now))
+		wait := mustReserve(t, l, name(2000), now)
+		if wait == 0 { // which counts
+			continue
+		}
+		waits = append(waits, wait)
+		now = now.Add(wait)
+	}
+	s := time.Second
+	assert.Equal(t, []time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 16 * s}, waits[:6])
+	assert.Equal(t, 16*s, waits[len(waits)-1])
+	require.NoError(t, l.GiveBack(t.Context(), name(1000)))
+	require.NoError(t, l.Reset(t.Context(), name(1001)))
+	assert.Equal(t, 4*s, mustReserve(t, l, name(2000), now.Add(-16*s)), "what succeeded is taken back")
+	for i, until := range locked {
+		assert.Equal(t, until.Sub(now), mustReserve(t, l, name(i), now))
+	}
+	assert.Zero(t, mustReserve(t, l, name(3000), locked[0]))
+	assert.Equal(t, login.Lock, mustReserve(t, l, name(3000), locked[0]), "as soon as there is room, a name has a count of its own, which starts with what was there")
 }
 
 // If all names in a full ledger have failed twice, failures of other names do not push a name out so that it could be tried again.
