@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/coatcheck/coatcheck"
@@ -22,8 +23,8 @@ const (
 	eventPanic          = "panic" // a line, not an audit event
 )
 
-// audit writes security events as structured log lines. None of them holds a token or a password; every attribute is of
-// bounded length.
+// audit writes security events as structured log lines. None of them holds a token or a password, unless somebody types a password as
+// a name; every attribute is of bounded length.
 type audit struct {
 	*middleware.Events
 	metrics *metrics
@@ -75,7 +76,7 @@ func (a *audit) endedByOperator(user string, n int) {
 		slog.String("reason", "users file"), middleware.User(user), slog.Int("sessions", n))
 }
 
-func (a *audit) loginFailed(client netip.Addr, user string, err error) {
+func (a *audit) loginFailed(client netip.Addr, user slog.LogValuer, err error) {
 	reason, event := outcomeUnavailable, eventLoginFailed
 	var throttled *login.Throttled
 	var failed *oidc.Failure
@@ -96,7 +97,7 @@ func (a *audit) loginFailed(client netip.Addr, user string, err error) {
 		reason = outcomeStoreFull
 	}
 	a.metrics.login(reason)
-	attrs := []slog.Attr{slog.Any("user", canonicalName(user))}
+	attrs := []slog.Attr{slog.Any("user", user)}
 	if reason == outcomeUnavailable || failed != nil {
 		attrs = append(attrs, slog.String("error", err.Error())) // of a back end or a store, whose answers are not quoted
 	}
@@ -112,12 +113,31 @@ func (a *audit) providerLogoutFailed(client netip.Addr, err error) {
 	a.Write(client, slog.LevelWarn, eventProviderLogout, "refused", slog.String("error", err.Error()))
 }
 
-// canonicalName is a name as it was typed, which is normalised only for a line that is written.
+// canonicalName is a name as it came, which is normalised only for a line that is written.
 type canonicalName string
 
 // LogValue implements slog.LogValuer.
 func (n canonicalName) LogValue() slog.Value {
 	return middleware.User(login.Canonical(string(n))).Value
+}
+
+// typedName is a name that a person has typed, perhaps into the wrong field. What has a token's form is not written.
+type typedName string
+
+// LogValue implements slog.LogValuer.
+func (n typedName) LogValue() slog.Value {
+	name := login.Canonical(string(n))
+	for word := range strings.FieldsFuncSeq(name, notOfToken) {
+		if len(word) == coatcheck.TokenLen {
+			return slog.StringValue("[token]")
+		}
+	}
+	return middleware.User(name).Value
+}
+
+// notOfToken reports whether no token holds the character, in either case.
+func notOfToken(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }
 
 func (a *audit) crossSite(client netip.Addr, origin []byte) {

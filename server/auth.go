@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 
 	"github.com/gofiber/fiber/v2"
@@ -31,7 +32,7 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 		return beginning
 	})
 	if beginning != nil {
-		s.audit.loginFailed(r.Client().IP, attempt.UserID, beginning)
+		s.audit.loginFailed(r.Client().IP, s.shownName(attempt), beginning)
 		return beginning
 	}
 	if err == nil {
@@ -41,14 +42,14 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 		err = s.authenticate(r, user, attempt.Claims)
 	}
 	if err != nil {
-		return s.refuse(c, r, attempt.UserID, err)
+		return s.refuse(c, r, attempt, err)
 	}
 	r.Remove(refreshedValue)
 	if remember {
 		r.Remember(s.remember)
 	}
 	if err := r.Commit(ctx); err != nil {
-		s.audit.loginFailed(r.Client().IP, user, err)
+		s.audit.loginFailed(r.Client().IP, canonicalName(user), err)
 		s.audit.ends(r)
 		if errors.Is(err, coatcheck.ErrRevoked) {
 			s.challenge(c)
@@ -75,8 +76,8 @@ func (s *Server) authenticate(r *coatcheck.Request, user string, claims coatchec
 }
 
 // refuse answers a login that the mode refused.
-func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, user string, err error) error {
-	s.audit.loginFailed(r.Client().IP, user, err)
+func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, a *login.Attempt, err error) error {
+	s.audit.loginFailed(r.Client().IP, s.shownName(a), err)
 	var throttled *login.Throttled
 	switch {
 	case errors.As(err, &throttled):
@@ -92,6 +93,15 @@ func (s *Server) refuse(c *fiber.Ctx, r *coatcheck.Request, user string, err err
 	default:
 		return problemLoginBackEnd
 	}
+}
+
+// shownName is the attempt's name for the log. People type names where they type passwords; elsewhere a back end sends user IDs, of which
+// some have a token's form.
+func (s *Server) shownName(a *login.Attempt) slog.LogValuer {
+	if s.traits.Guesses == login.GuessesPassword {
+		return typedName(a.UserID)
+	}
+	return canonicalName(a.UserID)
 }
 
 // challenge sets the WWW-Authenticate of a login's 401, where it is not that of every other 401.

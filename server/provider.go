@@ -238,7 +238,7 @@ func (s *Server) indexSession(ctx context.Context, r *coatcheck.Request, session
 
 // providerFailed reports why a login did not succeed, and returns the answer.
 func (s *Server) providerFailed(c *fiber.Ctx, user string, err error, rd string) error {
-	s.audit.loginFailed(s.client(c.Context()), user, err)
+	s.audit.loginFailed(s.client(c.Context()), canonicalName(user), err)
 	f, throttled := new(oidc.Failure), new(login.Throttled)
 	switch {
 	case errors.As(err, &throttled):

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
+	"github.com/coatcheck/coatcheck/server/login"
 )
 
 // logRules are the rules about logs. Besides, every rule's log, at debug level, is checked for tokens and for lines that
@@ -24,6 +25,7 @@ var logRules = []rule{
 	{name: "a revocation that fails half way", check: checkFailedRevocation},
 	{name: "a login that is undone", config: withEvents, check: checkUndoneLogin},
 	{name: "no secret", config: scripted, check: checkNoSecrets},
+	{name: "a token that is typed as a name", unserved: true, check: checkTypedTokens},
 }
 
 var hostile = map[string]string{
@@ -223,4 +225,28 @@ func checkNoSecrets(h *harness) {
 		h.Store.On(nil)
 	}
 	assert.NotEmpty(h, h.Logs.Events())
+}
+
+// LOG-01: a name that somebody has typed is logged, but not if it is a token, in whatever case names are compared.
+func checkTypedTokens(h *harness) {
+	user := h.User()
+	h.serveMode(guarded{func(a *login.Attempt) (string, error) {
+		if a.UserID != user {
+			return "", login.ErrRefused
+		}
+		return user, nil
+	}}, nil)
+	token := h.Login(user)
+	upper, lower := strings.ToUpper(token), strings.ToLower(token)
+	for _, name := range []string{token, upper, lower, " " + token + "\u3000", "coatcheck=" + token, `"` + token + `";`} {
+		require.Equal(h, 401, h.TryLogin(name).Status)
+		events := h.Events("login_failed")
+		assert.Equal(h, "[token]", events[len(events)-1]["user"], name)
+	}
+	assert.NotContains(h, strings.ToLower(strings.Join(h.Logs.Lines(), "\n")), lower)
+	for _, name := range []string{lower[1:], lower + "x", lower[:20] + "." + lower[20:], "ann"} {
+		require.Equal(h, 401, h.TryLogin(name).Status)
+		events := h.Events("login_failed")
+		assert.Equal(h, name, events[len(events)-1]["user"])
+	}
 }
