@@ -203,6 +203,19 @@ func (u *Users) Reload() (changed []string, err error) {
 	return changed, nil
 }
 
+// Note is a remark on the file that is no mistake; empty: no remark.
+func (u *Users) Note() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n := u.census.costs()
+	if n < 2 {
+		return ""
+	}
+	usual := u.work.Load().dummy.cost
+	return fmt.Sprintf("users file %s: its argon2id hashes have %d different costs; how long a login takes tells the users whose hash is not of "+
+		"m=%d,t=%d,p=%d, the cost of most, from names that do not exist", u.file, n, usual.memory, usual.time, usual.threads)
+}
+
 // Admits reports whether the user's sessions are valid: the user is in the file, by exactly this name, and not disabled. It
 // neither locks nor allocates.
 func (u *Users) Admits(userID []byte) bool {

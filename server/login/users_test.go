@@ -355,3 +355,25 @@ func TestUsersMemory(t *testing.T) {
 	t.Logf("at most %d MiB in use", peak>>20)
 	assert.Less(t, peak, uint64(80<<20), "one hash is 19 MiB; all eight at once were 152")
 }
+
+// AUT-02: what is left of a difference is said.
+func TestUsersNote(t *testing.T) {
+	for name, tc := range map[string]struct {
+		lines []string
+		noted bool
+	}{
+		"one cost":                {[]string{"ann:" + login.CheapHash("a"), "bob:" + login.CheapHash("b")}, false},
+		"one other cost":          {[]string{"ann:" + login.HashOfCost("a", 64, 3, 2), "bob:"}, false},
+		"bcrypt costs each login": {[]string{"ann:" + login.CheapHash("a"), "bob:" + bcryptHash(t, "b")}, false},
+		"a stronger one":          {[]string{"ann:" + login.CheapHash("a"), "bob:" + login.HashOfCost("b", 64, 3, 2)}, true},
+		"a weaker one":            {[]string{"ann:" + login.CheapHash("a"), "bob:" + login.HashOfCost("b", 8, 2, 1)}, true},
+		"a disabled user's":       {[]string{"ann:" + login.CheapHash("a"), "bob:!" + login.HashOfCost("b", 64, 3, 2)}, true},
+	} {
+		p := newPeople(t, tc.lines...)
+		assert.Equal(t, tc.noted, p.users.Note() != "", "%s: %q", name, p.users.Note())
+		if name == "a weaker one" {
+			require.True(t, p.admitted("bob", "b"))
+			assert.Empty(t, p.users.Note(), "it was raised")
+		}
+	}
+}

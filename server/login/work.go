@@ -53,6 +53,16 @@ func (c *census) count(s *stored, n int) {
 	c.argon[s.argon.cost] += n
 }
 
+// costs returns how many costs the argon2id hashes have.
+func (c *census) costs() (n int) {
+	for _, hashes := range c.argon {
+		if hashes > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // work returns the work that the file's hashes ask for; usual is the cost if it holds no argon2id hash.
 func (c *census) work(usual cost) *work {
 	most := 0

@@ -69,6 +69,9 @@ func (o *Credentials) openLogin(c *config.Config, opt login.UsersOptions) error 
 			return c.Mistake("users-file", err)
 		}
 		o.Login, o.Admits = users, users.Admits
+		if note := users.Note(); note != "" {
+			o.Notes = append(o.Notes, note)
+		}
 		o.Sources = append(o.Sources, Source{Name: "users-file", Files: []string{c.UsersFile}, Read: users.Reload})
 	case c.Login == "webhook" && c.WebhookURL != "":
 		webhook, err := login.NewWebhook(c.WebhookURL, login.WebhookOptions{})

@@ -2,6 +2,7 @@ package credentials_test
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,6 +64,26 @@ func TestCertificateMistakes(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, o.Notes, 1)
 	assert.Contains(t, o.Notes[0], "the certificate in --tls-cert expired on ")
+}
+
+// Hashes of different costs tell who is a user, so doctor and the log say so.
+func TestUsersNote(t *testing.T) {
+	line, err := login.UsersLine("ann", []byte("pass"), login.Fields{})
+	require.NoError(t, err)
+	costly := strings.Replace(strings.Replace(line, "ann", "bob", 1), "t=2", "t=3", 1)
+	for lines, want := range map[string]int{line: 0, line + "\n" + costly: 1} {
+		file := filepath.Join(t.TempDir(), "users")
+		require.NoError(t, os.WriteFile(file, []byte(lines+"\n"), 0o600))
+		c, err := config.Load([]string{"--login=users", "--users-file", file}, nil)
+		require.NoError(t, err)
+		o, err := credentials.Open(c, login.UsersOptions{})
+		require.NoError(t, err)
+		require.Len(t, o.Notes, want)
+		if want > 0 {
+			assert.Contains(t, o.Notes[0], "users file "+file+": its argon2id hashes have 2 different costs")
+			assert.Contains(t, o.Notes[0], "not of m=19456,t=")
+		}
+	}
 }
 
 // wrong returns the mistakes that serve would tell.
