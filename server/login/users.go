@@ -176,8 +176,8 @@ func (u *Users) freeze(err error) {
 }
 
 // Reload reads the file again. It returns, by their old names, the users that are no longer in it, that are disabled now,
-// or whose hash or claims were changed by hand: their sessions have to be ended. On an error, which lists all mistakes, the users stay
-// unchanged.
+// or whose hash or claims were changed by hand, or by another process with the same file: their sessions have to be ended. On an
+// error, which lists all mistakes, the users stay unchanged.
 func (u *Users) Reload() (changed []string, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
