@@ -174,7 +174,7 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	here := false
 	switch string(c.Request().URI().QueryString()) { // a misspelt parameter must end nothing
-	case "", "current=false":
+	case "":
 	case "current=true":
 		here = true
 	default:

@@ -16,7 +16,7 @@ var (
 	problemBadRequest      = middleware.NewProblem(400, "bad_request", "The request could not be parsed.")
 	problemNotTLS          = middleware.NewProblem(400, "bad_request", "This port takes https only.")
 	problemBadJSON         = middleware.NewProblem(400, "malformed_body", "The body must be one JSON object in valid UTF-8, with known members of the right types, none of them twice.")
-	problemBadQuery        = middleware.NewProblem(400, "malformed_query", "The query parameter current must be true or false.")
+	problemBadQuery        = middleware.NewProblem(400, "malformed_query", "The only query that this takes is current=true.")
 	problemBadRule         = middleware.NewProblem(400, "malformed_query", "The query must be empty, or one group= with up to 16 groups, none of them empty.")
 	problemAdminQuery      = middleware.NewProblem(400, "malformed_query", "A query parameter is missing, unknown, given twice, or has no value that it may have.")
 	problemCursor          = middleware.NewProblem(400, "unknown_cursor", "The cursor is not known here. Begin again without one.")
