@@ -66,7 +66,9 @@ func newShop(store coatcheck.Store, csrfKey []byte) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", page(csrf))
-	mux.HandleFunc("POST /login", logIn) // no CSRF check: before the login there is no session that a forged request could use
+	// Before the login there may be no session to bind a token to. A form of another site would end the session that is there, and log its
+	// user in as somebody else.
+	mux.Handle("POST /login", http.NewCrossOriginProtection().Handler(http.HandlerFunc(logIn)))
 	mux.Handle("POST /cart", csrf.Check(http.HandlerFunc(add)))
 	mux.Handle("POST /logout", csrf.Check(http.HandlerFunc(logOut)))
 	return sessions(mux), nil

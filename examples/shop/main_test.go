@@ -120,6 +120,14 @@ func visit(t *testing.T, store coatcheck.Store) {
 	status, _ = ada.post("/cart", "thing", strings.Repeat("x", 4000), "csrf_token", form)
 	assert.Equal(t, http.StatusRequestEntityTooLarge, status)
 
+	forged, err := http.NewRequestWithContext(t.Context(), "POST", server.URL+"/login", strings.NewReader("user=mallory"))
+	require.NoError(t, err)
+	forged.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	forged.Header.Set("Sec-Fetch-Site", "cross-site")
+	status, _ = ada.ask(forged)
+	assert.Equal(t, http.StatusForbidden, status, "another site's form")
+	assert.Contains(t, ada.page(), "The cart of ada", "and the session goes on")
+
 	eve := newBrowser(t, server.URL)
 	_, page = eve.post("/login", "user", "eve")
 	status, _ = ada.post("/cart", "thing", "bomb", "csrf_token", token(t, page))
