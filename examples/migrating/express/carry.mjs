@@ -13,7 +13,7 @@ const claimOf = (sid) => `carried:${sid}`;
 const ask = (coatcheck, method, path, headers, body) =>
   fetch(coatcheck + path, { method, headers, body, signal: AbortSignal.timeout(5_000) });
 
-// carryOver is a middleware, which sets req.user. store and secret are those of express-session, redis is a client of the Redis that
+// carryOver is a middleware, which sets req.user. store and secret (an array of them, too) are those of express-session, redis is a client of the Redis that
 // has the old sessions, coatcheck is the server's URL, and key a login key of it (--login trusted).
 //
 // An old session is claimed before it is used: the claim is one request's, and then "done". A request that comes meanwhile is told
@@ -27,7 +27,7 @@ export function carryOver({ store, redis, secret, coatcheck, key }) {
     req.user = (await me.json()).user_id;
 
     const signed = parse(req.headers.cookie ?? '')[name] ?? '';
-    const sid = signed.startsWith('s:') && signature.unsign(signed.slice(2), secret);
+    const sid = signed.startsWith('s:') && [secret].flat().map((one) => signature.unsign(signed.slice(2), one)).find(Boolean);
     if (!sid) return true;
 
     const user = (await old('get', sid))?.userId;

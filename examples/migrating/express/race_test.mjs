@@ -80,7 +80,7 @@ class World {
       });
     });
     const req = { headers: { cookie: oldCookie }, get: () => 'a browser', ip: '127.0.0.1' };
-    carryOver({ store: this.store, redis: this.redis, secret: 'secret', coatcheck: '', key: 'k' })(req, res, () => {
+    carryOver({ store: this.store, redis: this.redis, secret: ['the next secret', 'secret'], coatcheck: '', key: 'k' })(req, res, () => {
       if (path === '/logout') return logOut('')(req, res);
       res.user = req.user;
       res.done();
