@@ -78,10 +78,14 @@ export function carryOver({ store, redis, secret, coatcheck, key }) {
   };
 }
 
-// logOut answers POST /logout, behind carryOver: in the new application, and in the old one while both run.
+// logOut answers POST /logout, behind carryOver: in the new application, and in the old one while both run. It passes on by what coatcheck
+// knows a page of another site, and refuses what coatcheck refuses.
 export function logOut(coatcheck) {
   return async (req, res) => {
-    const out = await ask(coatcheck, 'POST', '/auth/logout', { cookie: req.headers.cookie ?? '' }).catch(() => null);
+    const headers = { cookie: req.headers.cookie ?? '' };
+    for (const from of ['origin', 'sec-fetch-site']) if (from in req.headers) headers[from] = req.headers[from];
+    const out = await ask(coatcheck, 'POST', '/auth/logout', headers).catch(() => null);
+    if (out?.status === 403) return res.sendStatus(403);
     if (!out?.ok) return res.set('Retry-After', '1').sendStatus(503);
     res.removeHeader('Set-Cookie'); // of a session that this same request began
     res.append('Set-Cookie', out.headers.getSetCookie());

@@ -197,6 +197,29 @@ func TestCarriedOnce(t *testing.T) {
 	s.isDead(copied())
 }
 
+// A page of another site logs nobody out, at either application.
+func TestLogoutOfAnotherSite(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	browser, _ := s.browser("sue")
+	logout := func(application, name, value string) (status int) {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", application+"/logout", http.NoBody)
+		require.NoError(t, err)
+		req.Header.Set(name, value)
+		resp, err := browser.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		return resp.StatusCode
+	}
+	for _, application := range []string{s.now, s.old} {
+		assert.Equal(t, 403, logout(application, "Sec-Fetch-Site", "cross-site"))
+		assert.Equal(t, 403, logout(application, "Origin", "http://elsewhere.example"))
+	}
+	assert.Equal(t, "sue", s.user(browser, s.now))
+	assert.Equal(t, 204, logout(s.now, "Sec-Fetch-Site", "same-origin"))
+	assert.Equal(t, "nobody", s.user(browser, s.now))
+}
+
 // isDead waits until an old cookie gets the page without a user, and requires that no answer before it shows a user.
 func (s *site) isDead(client *http.Client) {
 	s.Helper()
