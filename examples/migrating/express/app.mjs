@@ -9,6 +9,6 @@ const [port, redisURL, coatcheck] = process.argv.slice(2);
 const redis = await createClient({ url: redisURL }).connect();
 const app = express();
 app.use(carryOver({ store: new RedisStore({ client: redis }), redis, secret: process.env.SESSION_SECRET, coatcheck, key: process.env.LOGIN_KEY }));
-app.get('/', (req, res) => res.send(req.user ?? 'nobody'));
+app.get('/', (req, res) => res.type('text').send(req.user ?? 'nobody'));
 app.post('/logout', logOut(coatcheck));
 app.listen(Number(port), '127.0.0.1');

@@ -167,9 +167,14 @@ func (s *site) browser(user string) (client *http.Client, stolen func() *http.Cl
 
 func (s *site) user(client *http.Client, of string) string {
 	s.Helper()
-	status, text := s.ask(client, "GET", of+"/")
-	require.Equal(s, 200, status, text)
-	return text
+	resp, err := client.Get(of + "/") //nolint:noctx // ends when its application does
+	require.NoError(s, err)
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(s, err)
+	require.NoError(s, resp.Body.Close())
+	require.Equal(s, 200, resp.StatusCode, text)
+	require.Equal(s, "text/plain; charset=utf-8", resp.Header.Get("Content-Type"), "a name is no HTML")
+	return string(text)
 }
 
 // A session is carried over at its next request, and lives here from then on; its logout is final for every copy of the old cookie.

@@ -15,7 +15,7 @@ const store = new RedisStore({ client: redis });
 app.post('/logout', carryOver({ store, redis, secret, coatcheck, key: process.env.LOGIN_KEY }), logOut(coatcheck));
 app.use(session({ store: forgetting(store, redis), secret, resave: false, saveUninitialized: false, rolling: true }));
 app.post('/login/:user', (req, res) => req.session.regenerate(() => { req.session.userId = req.params.user; res.sendStatus(204); }));
-app.get('/', (req, res) => res.send(req.session.userId ?? 'nobody'));
+app.get('/', (req, res) => res.type('text').send(req.session.userId ?? 'nobody'));
 // Has read the session, and writes it when it is told to go on.
 app.get('/slow', (req, res) => { waiting = () => { req.session.late = true; res.send(req.session.userId); }; });
 app.get('/waiting', (req, res) => res.send(String(waiting !== null)));
