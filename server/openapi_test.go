@@ -57,3 +57,21 @@ func TestOpenAPINamesTheCookie(t *testing.T) {
 		assert.Equal(t, c.Name+"=…43 characters…; Max-Age=43200; "+k.Attributes(), doc.Components.Headers["Ticket"].Example)
 	}
 }
+
+// Generators of clients make nothing of a header whose values have no type.
+func TestOpenAPIHeadersHaveTypes(t *testing.T) {
+	file, err := os.ReadFile("openapi.yaml")
+	require.NoError(t, err)
+	var doc struct {
+		Components struct {
+			Headers map[string]struct {
+				Schema struct{ Type string }
+			}
+		}
+	}
+	require.NoError(t, yaml.Unmarshal(file, &doc))
+	require.NotEmpty(t, doc.Components.Headers)
+	for name, header := range doc.Components.Headers {
+		assert.NotEmpty(t, header.Schema.Type, name)
+	}
+}
