@@ -14,7 +14,8 @@ type Options struct {
 	Shards int
 
 	// MaxSessions is how many sessions may live at one time; a Create beyond it is coatcheck.ErrFull. 0 is no limit. Set
-	// it when logins come from people you do not trust: a session takes up to 4 KiB, and less than 100 bytes beside its record.
+	// it when logins come from people you do not trust: a session's record takes up to 4 KiB, and what stands beside it 100 to 200
+	// bytes, or some 75 where there are millions of sessions.
 	MaxSessions int
 
 	// JanitorEvery is how often expired sessions, tombstones and marks are removed. 0 is one second. It decides how long
