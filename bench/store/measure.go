@@ -44,7 +44,7 @@ func measureMemory(name string, n, bytes int) (memory, error) {
 		return memory{}, fmt.Errorf("no store is called %q", name)
 	}
 	empty := heap() // some stores allocate all of their memory at the start
-	s, err := subjects[i].make(n)
+	s, err := subjects[i].make(n, bytes)
 	if err != nil {
 		return memory{}, err
 	}
@@ -134,7 +134,7 @@ func writes(s store, n, bytes int, m *memory) error {
 	return nil
 }
 
-// storm is the latency of a Load, in nanoseconds, and how many sessions the janitor removed meanwhile.
+// storm is the latency of a Load from when it was due, in nanoseconds, and how many sessions the janitor removed meanwhile.
 type storm struct {
 	What           string
 	P50, P99, P999 int64
@@ -181,22 +181,29 @@ func measureStorm(n int) ([]storm, error) {
 
 func latency(s coat, n int, what string, span time.Duration) (storm, error) {
 	var buf coatcheck.Record
-	var took []int64
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for until := time.Now().Add(span); time.Now().Before(until); {
-		<-tick.C
-		for range 20 {
-			k := key(walk(len(took), n))
-			began := time.Now()
-			if err := s.Load(context.Background(), k, coatcheck.ID{1}, now, &buf); err != nil {
-				return storm{}, err
-			}
-			took = append(took, time.Since(began).Nanoseconds())
-		}
-	}
+	began := time.Now()
+	took, err := steadily(func() time.Duration { return time.Since(began) }, span, 50*time.Microsecond, func(i int) error {
+		return s.Load(context.Background(), key(walk(i, n)), coatcheck.ID{1}, now, &buf)
+	})
 	at := func(share float64) int64 { return report.Quantile(took, share) }
-	return storm{What: what, P50: at(.5), P99: at(.99), P999: at(.999), Loads: len(took)}, nil
+	return storm{What: what, P50: at(.5), P99: at(.99), P999: at(.999), Loads: len(took)}, err
+}
+
+// steadily does something as often as it is due within a span, and returns how long after it was due each was done, in nanoseconds: one
+// that has to wait for the one before it is late, too.
+func steadily(clock func() time.Duration, span, every time.Duration, do func(i int) error) (late []int64, err error) {
+	late = make([]int64, 0, span/every)
+	began := clock()
+	for i := range int(span / every) {
+		due := began + time.Duration(i)*every
+		for clock() < due { //nolint:revive // a sleep ends later than a load takes
+		}
+		if err := do(i); err != nil {
+			return late, err
+		}
+		late = append(late, (clock() - due).Nanoseconds())
+	}
+	return late, nil
 }
 
 // restored is how long a store of a million sessions takes to start again, in seconds.

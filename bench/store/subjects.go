@@ -22,7 +22,7 @@ import (
 // nor a comparison of versions, nor tombstones; some of them have no expiry.
 type subject struct {
 	name string
-	make func(n int) (store, error)
+	make func(n, bytes int) (store, error) // for n records of so many bytes
 }
 
 // store is the part of a subject that is measured. The caller owns the buffer of a load.
@@ -34,13 +34,13 @@ type store interface {
 }
 
 var subjects = []subject{
-	{"coatcheck", func(int) (store, error) { return newCoatcheck(shardstore.Options{JanitorEvery: time.Hour}) }},
-	{"sharded map", func(int) (store, error) { return newSharded(), nil }},
-	{"sync.Map", func(int) (store, error) { return &syncMap{}, nil }},
-	{"xsync", func(int) (store, error) { return xsyncMap{xsync.NewMap[coatcheck.Key, []byte]()}, nil }},
+	{"coatcheck", func(int, int) (store, error) { return newCoatcheck(shardstore.Options{JanitorEvery: time.Hour}) }},
+	{"sharded map", func(int, int) (store, error) { return newSharded(), nil }},
+	{"sync.Map", func(int, int) (store, error) { return &syncMap{}, nil }},
+	{"xsync", func(int, int) (store, error) { return xsyncMap{xsync.NewMap[coatcheck.Key, []byte]()}, nil }},
 	{"otter", newOtter},
 	{"bigcache", newBigcache},
-	{"scs memstore", func(int) (store, error) { return scsStore{memstore.NewWithCleanupInterval(0)}, nil }},
+	{"scs memstore", func(int, int) (store, error) { return scsStore{memstore.NewWithCleanupInterval(0)}, nil }},
 }
 
 var errMissing = errors.New("a session is missing")
@@ -198,7 +198,7 @@ type otterCache struct {
 	c *otter.Cache[coatcheck.Key, []byte]
 }
 
-func newOtter(int) (store, error) {
+func newOtter(int, int) (store, error) {
 	c, err := otter.New(&otter.Options[coatcheck.Key, []byte]{ // unbounded: a session store must not evict
 		ExpiryCalculator: otter.ExpiryWriting[coatcheck.Key, []byte](30 * time.Minute),
 	})
@@ -227,9 +227,12 @@ func (s otterCache) end(i int) error {
 
 type bigCache struct{ c *bigcache.BigCache }
 
-func newBigcache(n int) (store, error) {
+func newBigcache(n, bytes int) (store, error) {
+	// bigcache makes the queue of each shard for its share of n entries of this size, and doubles one that gets full. An entry takes 36 bytes
+	// beside its record, key included; what is left is for the shards that get more than their share.
+	entry := bytes + 48
 	cfg := bigcache.DefaultConfig(30 * time.Minute)
-	cfg.Verbose, cfg.MaxEntriesInWindow, cfg.MaxEntrySize, cfg.Shards = false, n, 260, 256
+	cfg.Verbose, cfg.MaxEntriesInWindow, cfg.MaxEntrySize, cfg.Shards = false, n, entry, 256
 	c, err := bigcache.New(context.Background(), cfg)
 	return bigCache{c}, err
 }
