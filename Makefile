@@ -111,7 +111,7 @@ k6: build tools bin/k6 ## Run k6/SCRIPT.js (hot-path) against a server of its ow
 	@k6/run $(SCRIPT)
 
 .PHONY: k6-smoke
-k6-smoke: ## Call each route once with k6 and check every field
+k6-smoke: ## Call each route of sessions once with k6 and check the answers
 	@$(MAKE) --no-print-directory k6 SCRIPT=smoke
 
 ROUNDS ?= 5
