@@ -11,7 +11,7 @@ import (
 // commit is Session.Commit.
 func (r *Request) commit(ctx context.Context) error {
 	if r.failed == nil && r.dirty() {
-		r.failed = r.commitChanges(ctx)
+		r.commitChanges(ctx)
 	}
 	if r.failed == nil && r.tooLate {
 		r.tooLate = false
@@ -20,21 +20,25 @@ func (r *Request) commit(ctx context.Context) error {
 	return r.failed
 }
 
-func (r *Request) commitChanges(ctx context.Context) (err error) {
+// commitChanges leaves its error in r.failed. If it panics, as the function of an Update may when it is run again, the changes are given
+// up: the values may be those of a record that r.rec is no more, and another commit would write them over what replaced it.
+func (r *Request) commitChanges(ctx context.Context) {
+	r.failed = errAbandoned // stands if it panics
+	defer func() {
+		if r.failed != nil {
+			r.forget()
+		}
+		r.clearAsked()
+	}()
 	now := r.m.policy.Now()
 	switch {
 	case r.login:
-		err = r.commitLogin(ctx, now)
+		r.failed = r.commitLogin(ctx, now)
 	case r.live:
-		err = r.commitSwap(ctx, now)
+		r.failed = r.commitSwap(ctx, now)
 	default:
-		err = r.commitRest(ctx, now)
+		r.failed = r.commitRest(ctx, now)
 	}
-	if err != nil {
-		r.forget()
-	}
-	r.clearAsked()
-	return err
 }
 
 // housekeep is the part of a commit whose failure is not returned: the next request does it again.

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// authenticate is Session.Authenticate with claims. After an error the session is unchanged.
-func (r *Request) authenticate(user string, c ClaimSet) error {
+// authenticate is Session.Authenticate with claims. After an error, or a panic of an Update's function, the session is unchanged.
+func (r *Request) authenticate(user string, c ClaimSet) (err error) {
 	switch {
 	case user == "" || len(user) > MaxUserID:
 		return fmt.Errorf("user ID of %d bytes: %w", len(user), ErrUserID)
@@ -17,12 +17,14 @@ func (r *Request) authenticate(user string, c ClaimSet) error {
 		return ErrHeaderSent
 	}
 	before := r.asked
+	err = errAbandoned // stands if rebuild panics
+	defer func() {
+		if err != nil {
+			r.asked = before
+		}
+	}()
 	r.login, r.user, r.destroy, r.claims = true, user, false, c.kept()
-	err := r.rebuild()
-	if err != nil {
-		r.asked = before
-	}
-	return err
+	return r.rebuild()
 }
 
 // beginLogin is Session.BeginLogin.
@@ -40,7 +42,7 @@ func (r *Request) beginLogin(ctx context.Context, user string) error {
 // commitLogin begins the user's session and ends the sessions that the request carried. If old and new have one Tag, the
 // store does both in one step; otherwise the new session is created first, so that a failure in between leaves the old one
 // alone.
-func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
+func (r *Request) commitLogin(ctx context.Context, now time.Time) (err error) {
 	switch {
 	case !r.marked: // the login begins with Create
 		r.mark, r.beganAt = AnyMark, r.m.thisMoment()
@@ -68,11 +70,17 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) error {
 	if pushedOut > 0 {
 		r.report.LimitEnded, r.report.LimitUser = r.report.LimitEnded+pushedOut, r.user
 	}
+	err = errAbandoned // stands if an Update's function panics as leave runs it again
+	defer func() {
+		if err != nil {
+			err = r.undoLogin(ctx, token, err)
+		}
+	}()
 	if r.outlivedMark() { // the process may have been stopped before the store was called
-		return r.undoLogin(ctx, token, ErrRevoked)
+		return ErrRevoked
 	}
 	if err := r.leave(ctx, opt.Replace != Key{}, now); err != nil {
-		return r.undoLogin(ctx, token, err)
+		return err
 	}
 	r.others, r.marked = r.others[:0], false
 	r.report.Created++

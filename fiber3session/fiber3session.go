@@ -12,8 +12,8 @@
 // accept what a concurrent request has set is 500, because it is a mistake of the application.
 //
 // A panic that reaches the middleware persists nothing. Mount Fiber's recover ahead of it, app.Use(recover.New(), sessions): behind
-// it, recover turns the panic into an answer like any other, with which the handler's half-done changes are persisted. So does Fiber's
-// timeout, which belongs behind it.
+// it, recover turns the panic into an answer like any other, with which the handler's half-done changes are persisted,
+// unless a Commit panicked. So does Fiber's timeout, which belongs behind it.
 //
 // A handler whose session may change must not call End of its context: it sends the answer before the middleware has persisted the
 // changes and set the cookie, which the client then never gets.

@@ -12,7 +12,8 @@
 // accept what a concurrent request has set is 500, because it is a mistake of the application.
 //
 // A panic that reaches the middleware persists nothing. Mount Fiber's recover ahead of it, app.Use(recover.New(), sessions): behind
-// it, recover turns the panic into an answer like any other, with which the handler's half-done changes are persisted.
+// it, recover turns the panic into an answer like any other, with which the handler's half-done changes are persisted,
+// unless a Commit panicked.
 package fibersession
 
 import (

@@ -16,7 +16,8 @@
 // accept what a concurrent request has set is 500, because it is a mistake of the application.
 //
 // A panic that reaches the middleware persists nothing. Mount a middleware that recovers from panics around it: one behind it
-// turns the panic into an answer like any other, with which the handler's half-done changes are persisted.
+// turns the panic into an answer like any other, with which the handler's half-done changes are persisted,
+// unless a commit panicked.
 package httpsession
 
 import (
