@@ -298,15 +298,30 @@ func (d *slowDecoder) UnmarshalJSON(b []byte) error {
 func TestHold(t *testing.T) {
 	w := newWorld(t)
 	r := w.open()
-	require.True(t, r.Hold())
+	lent := r.Lend()
+	require.True(t, r.Hold(lent))
 	r.Unhold()
-	require.True(t, r.Hold())
+	require.True(t, r.Hold(lent))
 	require.Error(t, r.Finish(context.Background()), "the answer must wait")
 	assert.False(t, r.Release())
-	assert.False(t, r.Hold(), "it has ended")
+	assert.False(t, r.Hold(lent), "it has ended")
 	r = w.open()
+	lent = r.Lend()
 	r.Disown()
-	assert.False(t, r.Hold())
+	assert.False(t, r.Hold(lent))
+}
+
+// A handler that is late must not hold the request that the pool has made of its own one since: that one's answer would be a 500.
+func TestHoldOfTheNextRequest(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t)
+	r := w.open()
+	late := r.Lend()
+	require.True(t, r.Release())
+	require.NoError(t, w.m.Open(ctx, r, presented(), coatcheck.Client{}, w.clock.Now()))
+	assert.False(t, r.Hold(late))
+	require.NoError(t, r.Finish(ctx))
+	assert.True(t, r.Release())
 }
 
 // A handler that goes on after its request was answered without it, as behind a timeout, can persist nothing any more.

@@ -211,12 +211,14 @@ func (r *Request) Key() Key {
 // persists anything of its session, which does as a detached one then. Neither Finish nor Release may follow.
 func (r *Request) Disown() { r.disowned.Store(true) }
 
-// Hold keeps the request from being used for another one, and from being finished, while a handler of the middleware's own works on it;
-// false: it has ended or is disowned. Unhold must follow true.
-func (r *Request) Hold() bool {
-	if r.lock() == nil {
+// Hold keeps the request from being used for another one, and from being finished, while a handler of the middleware's own works on it, for
+// which lent was lent; false: that one has ended or is disowned. Unhold must follow true.
+func (r *Request) Hold(lent *Session) bool {
+	if lent.lock() == nil { // r may be somebody else's by now, lent never is
 		return false
 	}
+	defer lent.unlock()
+	r.calls.Add(1) // the request's own, because the handler may open the request anew, which detaches lent
 	r.storing.Add(1)
 	return true
 }

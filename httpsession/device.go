@@ -44,13 +44,10 @@ func deviceStep(r *http.Request, step func(context.Context, *middleware.Exchange
 	if x == nil {
 		return nil, errors.New("coatcheck: a handler of device-bound sessions is not mounted behind the session middleware")
 	}
-	if !x.Hold() {
+	if !x.Hold(c.session) {
 		return nil, coatcheck.ErrDetached
 	}
 	defer x.Unhold()
-	if c.exchange() == nil { // the request has ended before it was held
-		return nil, coatcheck.ErrDetached
-	}
 	return step(context.WithoutCancel(r.Context()), x, middleware.DeviceRequest{
 		Client: x.Client().IP, UserAgent: bytesOf(r.UserAgent()), Noted: time.Now(), Host: r.Host,
 		Cookies: r.Header["Cookie"], Names: r.Header[dbsc.HeaderName], Proofs: r.Header[dbsc.HeaderProof],

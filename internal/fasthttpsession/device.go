@@ -44,7 +44,7 @@ func HandleDevice(fctx *fasthttp.RequestCtx, step DeviceStep) error {
 	if x == nil {
 		return errors.New("coatcheck: a handler of device-bound sessions is not mounted behind the session middleware")
 	}
-	if !x.Hold() {
+	if !x.Hold(x.Lend()) {
 		return coatcheck.ErrDetached
 	}
 	defer x.Unhold()
