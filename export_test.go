@@ -19,5 +19,7 @@ func (m *Manager) SinceBoot() time.Duration { return m.sinceBoot() }
 // SetWatchEvery sets how often watched sessions are looked at.
 func (m *Manager) SetWatchEvery(every time.Duration) { m.watches.every = every }
 
-// LookAtWatched looks at all watched sessions once.
-func (m *Manager) LookAtWatched() { m.lookAt(m.watches.snapshot(nil, m.watches.none)) }
+// LookAtWatched looks at all watched sessions once, as long as reads do not fail for longer than this.
+func (m *Manager) LookAtWatched(failing time.Duration) {
+	m.lookAtAll(m.watches.snapshot(nil, m.watches.none), time.Now().Add(failing))
+}

@@ -49,7 +49,8 @@ type watches struct {
 type watch struct {
 	key     Key
 	id      ID
-	expires time.Time // as last read; used by the goroutine that looks alone
+	expires time.Time // as last read; used by the goroutines that look alone, as is failed
+	failed  time.Time // when the store last failed to read the session; zero: the last read did not fail
 	ended   func(EndReason)
 	release func() bool // stops waiting for the context; guarded by watches.mu
 }
@@ -57,7 +58,7 @@ type watch struct {
 // Watch calls ended, once and in a goroutine of its own, when the token that the request presented opens its session no more. When
 // ctx is done it stops watching; a call that is on its way by then still comes. It may outlive the request, and keeps nothing of
 // it. Watching renews no session, and neither does the request that begins it. A session that ends is reported within a second, one
-// that ends on another node within two; while the store is unavailable nothing is reported. ErrDetached: the session is used outside
+// that ends on another node within two; while the store cannot read it nothing is reported. ErrDetached: the session is used outside
 // its request. ErrNotFound: the request has no session. ErrTooManyWatchers: the session, or the manager, has as
 // many as it may.
 func Watch(ctx context.Context, s *Session, ended func(EndReason)) error {
@@ -155,22 +156,29 @@ func (m *Manager) lookAtWatched(none <-chan struct{}) {
 		case <-tick.C:
 		}
 		list = m.watches.snapshot(list[:0], none)
-		readers := 1
-		if m.store.Shared() {
-			readers = watchReaders
-		}
-		var wg sync.WaitGroup
-		for i := range readers {
-			wg.Go(func() { m.lookAt(list[i*len(list)/readers : (i+1)*len(list)/readers]) })
-		}
-		wg.Wait()
+		m.lookAtAll(list, time.Now().Add(m.watches.every/4))
 		clear(list)
 	}
 }
 
+// lookAtAll looks at all of the watchers, or until reads fail after giveUp. Those whose last read failed come after all others, which a
+// part of the store that is away so holds up only until it is known. Among them the latest to fail comes last, so that each has its turn.
+func (m *Manager) lookAtAll(list []*watch, giveUp time.Time) {
+	slices.SortStableFunc(list, func(a, b *watch) int { return a.failed.Compare(b.failed) })
+	readers := 1
+	if m.store.Shared() {
+		readers = watchReaders
+	}
+	var wg sync.WaitGroup
+	for i := range readers {
+		wg.Go(func() { m.lookAt(list[i*len(list)/readers:(i+1)*len(list)/readers], giveUp) })
+	}
+	wg.Wait()
+}
+
 // lookAt tells those of the watchers whose token opens nothing any more. It reads once for neighbours that watch by the same
-// token. It gives up when the store is unavailable: every further read might take as long as the store's timeout.
-func (m *Manager) lookAt(list []*watch) {
+// token. It ends with the first read that fails after giveUp: every further one might take as long as the store's timeout.
+func (m *Manager) lookAt(list []*watch, giveUp time.Time) {
 	var rec Record
 	for len(list) > 0 {
 		n := 1
@@ -180,14 +188,18 @@ func (m *Manager) lookAt(list []*watch) {
 		// Others may have begun before a renewal.
 		informed := slices.MaxFunc(list[:n], func(a, b *watch) int { return a.expires.Compare(b.expires) })
 		reason, over, err := m.reason(informed, &rec)
+		var failed time.Time
 		if err != nil {
-			return
+			failed = time.Now()
 		}
 		for _, w := range list[:n] {
-			w.expires = informed.expires
+			w.expires, w.failed = informed.expires, failed
 			if over {
 				m.watches.remove(w, reason)
 			}
+		}
+		if err != nil && !failed.Before(giveUp) {
+			return
 		}
 		list = list[n:]
 	}

@@ -109,14 +109,14 @@ func TestWatchOfTwoTokens(t *testing.T) {
 	current := watched(t.Context(), w, next)
 	w.clock.Step(grace)
 	w.store.ops()
-	w.m.LookAtWatched()
+	w.m.LookAtWatched(time.Hour)
 	assert.Equal(t, []string{opLoad, opLoad}, w.store.ops())
 	for _, done := range old {
 		assert.Equal(t, coatcheck.ReasonRotated, reasonOf(t, done))
 	}
 	assert.Equal(t, 1, w.m.Watchers())
 	w.logout(next)
-	w.m.LookAtWatched()
+	w.m.LookAtWatched(time.Hour)
 	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, current))
 }
 
@@ -137,10 +137,10 @@ func TestWatchKnowsTheLatestExpiry(t *testing.T) {
 		}
 		return nil
 	}
-	w.m.LookAtWatched()
+	w.m.LookAtWatched(time.Hour)
 	w.clock.Step(2 * renew)
 	w.logout(token)
-	w.m.LookAtWatched()
+	w.m.LookAtWatched(time.Hour)
 	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, old))
 	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, newer))
 }
@@ -170,6 +170,74 @@ func TestWatchOutlivesAnOutage(t *testing.T) {
 	assert.Equal(t, 1, w.m.Watchers())
 	w.logout(token)
 	assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, done))
+}
+
+// partly is a store of which a part is away.
+type partly struct {
+	coatcheck.Store
+	away map[coatcheck.Key]int // the reads of a key that failed
+}
+
+func (p *partly) Load(ctx context.Context, key coatcheck.Key, id coatcheck.ID, now time.Time, rec *coatcheck.Record) error {
+	if _, away := p.away[key]; away {
+		p.away[key]++
+		return errDisk
+	}
+	return p.Store.Load(ctx, key, id, now, rec)
+}
+
+// partlyAway returns a world with as many sessions in a part of the store that is away as in one that works, and what the watchers of
+// each are told. All of these sessions have ended.
+func partlyAway(t *testing.T, sessions int) (part *partly, w *world, lost, well []<-chan coatcheck.EndReason) {
+	t.Helper()
+	w = newWatchedWorld(t)
+	w.m.SetWatchEvery(time.Hour)
+	part = &partly{Store: w.data, away: map[coatcheck.Key]int{}}
+	away := map[coatcheck.Key]int{}
+	for range sessions {
+		one, other := w.login("u"), w.login("v")
+		lost, well = append(lost, watched(t.Context(), w, one)), append(well, watched(t.Context(), w, other))
+		w.logout(one)
+		w.logout(other)
+		away[key(t, one)] = 0
+	}
+	part.away = away
+	w.store.Store = part
+	return part, w, lost, well
+}
+
+// While a part of the store is away, those who watch sessions of the others are told as ever.
+func TestWatchOfAStoreThatIsPartlyAway(t *testing.T) {
+	_, w, _, well := partlyAway(t, 20)
+	w.m.LookAtWatched(time.Hour)
+	assert.Equal(t, 20, w.m.Watchers())
+	for _, done := range well {
+		assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, done))
+	}
+}
+
+// Reads that fail may take long, so that a turn may have time for one of them alone. The next turn goes on where it gave up: no session
+// is read again in vain before each of the others was looked at.
+func TestWatchGoesOnWhereItGaveUp(t *testing.T) {
+	const sessions = 20
+	part, w, lost, well := partlyAway(t, sessions)
+	for turn := range 3 * sessions {
+		w.m.LookAtWatched(0)
+		failed := 0
+		for _, n := range part.away {
+			failed += n
+			assert.LessOrEqual(t, n, 1+turn/sessions, "one fails again before others are looked at")
+		}
+		assert.Equal(t, turn+1, failed)
+	}
+	for _, done := range well {
+		assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, done))
+	}
+	clear(part.away)
+	w.m.LookAtWatched(0)
+	for _, done := range lost {
+		assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, done))
+	}
 }
 
 func TestWatchEndsWithItsContext(t *testing.T) {
