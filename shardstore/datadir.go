@@ -85,6 +85,12 @@ func (s *Store) reopen() (err error) {
 			return fmt.Errorf("shardstore: %w", err)
 		}
 	}
+	// The last store may have been killed before it synced what was read. The next D says that all of it was synced.
+	for _, f := range journals {
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("shardstore: %w", err)
+		}
+	}
 	d.snapshotBytes.Store(found.snapshot)
 	var last file
 	if len(journals) > 0 {
@@ -155,25 +161,25 @@ func cutOff(fs fileSystem, torn *damage) error {
 	return errors.Join(err, f.Close())
 }
 
-// continueJournal continues the journal of the last store behind its last whole frame. Its file, last, is open and locked,
-// or nil if there is none.
+// continueJournal continues the journal of the last store behind its last whole frame. Its file, last, is open, locked and
+// synced, or nil if there is none.
 func continueJournal(fs fileSystem, dir string, found restored, last file) (*journal, error) {
-	j := &journal{fs: fs, dir: dir, generation: max(found.generation, 1), end: found.end, file: last}
-	var err error
-	if found.end < fileHead { // there is no journal, or a crash came before it was used
-		if last != nil {
-			_ = last.Close() // nothing was written
-		}
-		if err = fs.remove(journalName(dir, j.generation)); err == nil {
-			j.end = fileHead
-			j.file, err = beginJournal(fs, dir, j.generation)
-		}
-	} else if err = last.Sync(); err == nil {
-		j.durable = found.end
+	j := &journal{fs: fs, dir: dir, generation: max(found.generation, 1), end: found.end, file: last, durable: found.end}
+	if found.end >= fileHead {
+		return j, nil
 	}
-	if err != nil {
+	// There is no journal, or a crash came before it was used.
+	if last != nil {
+		_ = last.Close() // nothing was written
+	}
+	if err := fs.remove(journalName(dir, j.generation)); err != nil {
 		return nil, fmt.Errorf("shardstore: %w", err)
 	}
+	var err error
+	if j.file, err = beginJournal(fs, dir, j.generation); err != nil {
+		return nil, fmt.Errorf("shardstore: %w", err)
+	}
+	j.end, j.durable = fileHead, 0
 	return j, nil
 }
 

@@ -107,3 +107,33 @@ func traffic(t *testing.T, r *rand.Rand, s *shardstore.Store, disk *shardstore.P
 	cut := disk.Cut(r)
 	return cut
 }
+
+// A store that is killed within a snapshot leaves two journals, of which the older one may not be synced. The next store syncs both
+// before it says that everything up to there is durable.
+func TestPowerCutAfterAKillWithinASnapshot(t *testing.T) {
+	for seed := range uint64(turns(60)) {
+		dir, disk, r := t.TempDir(), shardstore.NewPower(), rand.New(rand.NewPCG(seed, 7))
+		unsynced := func(opt *shardstore.Options) { opt.FsyncEvery = time.Hour }
+		s := onDisk(t, dir, disk.Use, unsynced)
+		rec := add(t, s, "ada", t0, time.Hour)
+		require.NoError(t, s.SyncNow())
+		for range 20 { // some sectors
+			add(t, s, "cy", t0, time.Hour)
+		}
+		end(t, s, rec)
+		require.NoError(t, s.Rotate())
+		s.Abandon()
+
+		s = onDisk(t, dir, disk.Use, unsynced)
+		for range 2 { // the second write puts the D of the first sync into the file
+			add(t, s, "bob", t0, time.Hour)
+			require.NoError(t, s.SyncNow())
+		}
+		cut := disk.Cut(r)
+		s.Abandon()
+
+		s = onDisk(t, dir, cut.Use, unsynced)
+		require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrEnded, "seed %d", seed)
+		s.Abandon()
+	}
+}
