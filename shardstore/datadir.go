@@ -172,9 +172,6 @@ func continueJournal(fs fileSystem, dir string, found restored, last file) (*jou
 	if last != nil {
 		_ = last.Close() // nothing was written
 	}
-	if err := fs.remove(journalName(dir, j.generation)); err != nil {
-		return nil, fmt.Errorf("shardstore: %w", err)
-	}
 	var err error
 	if j.file, err = beginJournal(fs, dir, j.generation); err != nil {
 		return nil, fmt.Errorf("shardstore: %w", err)

@@ -122,6 +122,23 @@ func TestFailedSyncLeavesNoFileOpen(t *testing.T) {
 	}
 }
 
+// A journal that could be neither begun nor removed is in nobody's way when the disk is well again.
+func TestFailedSyncAndRemove(t *testing.T) {
+	disk := shardstore.NewFlakyFiles()
+	s := onDisk(t, t.TempDir(), disk.Use, func(opt *shardstore.Options) { opt.FsyncEvery = time.Hour })
+	rec := add(t, s, "ada", t0, time.Hour)
+	disk.FailSyncs(true)
+	disk.FailRemoves(true)
+	require.ErrorIs(t, s.SyncNow(), coatcheck.ErrUnavailable)
+	require.Error(t, s.Snapshot())
+	require.ErrorIs(t, renew(t, s, rec, t0, 2*time.Hour), coatcheck.ErrUnavailable)
+
+	disk.FailSyncs(false)
+	disk.FailRemoves(false)
+	require.NoError(t, s.Snapshot())
+	require.NoError(t, renew(t, s, rec, t0, 2*time.Hour))
+}
+
 // What changes while a snapshot is taken stands in the new journal only: a sync of that one that fails is not forgotten when the
 // snapshot is complete.
 func TestFailedSyncDuringASnapshot(t *testing.T) {

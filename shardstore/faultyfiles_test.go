@@ -29,12 +29,13 @@ func (s *Store) Abandon() {
 
 // FlakyFiles is a file system that fills up, fails to sync, and forgets what was not synced.
 type FlakyFiles struct {
-	mu        sync.Mutex
-	full      bool
-	room      int // how many bytes still fit in when it is full
-	failSyncs bool
-	open      int               // how many files are open
-	before    map[string]func() // called once
+	mu          sync.Mutex
+	full        bool
+	room        int // how many bytes still fit in when it is full
+	failSyncs   bool
+	failRemoves bool
+	open        int               // how many files are open
+	before      map[string]func() // called once
 }
 
 // NewFlakyFiles returns a file system without faults.
@@ -62,6 +63,13 @@ func (d *FlakyFiles) FailSyncs(on bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failSyncs = on
+}
+
+// FailRemoves makes every removal of a file fail, or none.
+func (d *FlakyFiles) FailRemoves(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failRemoves = on
 }
 
 // Before calls f before the next write, sync or rename; with the last, a snapshot is complete but for its name.
@@ -110,7 +118,16 @@ func (s flakySystem) rename(from, to string) error {
 	return osFiles{}.rename(from, to)
 }
 
-func (s flakySystem) remove(name string) error          { return osFiles{}.remove(name) }
+func (s flakySystem) remove(name string) error {
+	s.d.mu.Lock()
+	fail := s.d.failRemoves
+	s.d.mu.Unlock()
+	if fail {
+		return syscall.EIO
+	}
+	return osFiles{}.remove(name)
+}
+
 func (s flakySystem) list(dir string) ([]string, error) { return osFiles{}.list(dir) }
 func (s flakySystem) syncDir(dir string) error          { return osFiles{}.syncDir(dir) }
 

@@ -243,6 +243,10 @@ func (j *journal) rotate() (uint64, error) {
 // beginJournal makes an empty journal that survives a power cut, and locks it before the lock of an earlier one is given up.
 func beginJournal(fs fileSystem, dir string, generation uint64) (file, error) {
 	name := journalName(dir, generation)
+	// One that could not be completed may still be there. Nothing was written to it.
+	if err := fs.remove(name); err != nil {
+		return nil, err
+	}
 	f, err := fs.open(name, true)
 	if err != nil {
 		return nil, err
@@ -258,8 +262,8 @@ func beginJournal(fs fileSystem, dir string, generation uint64) (file, error) {
 		err = fs.syncDir(dir)
 	}
 	if err != nil {
-		_ = f.Close() // the first error is the one to tell
-		_ = fs.remove(name)
+		_ = f.Close()       // the first error is the one to tell
+		_ = fs.remove(name) // if this fails, the next call does it
 		return nil, err
 	}
 	return f, nil
