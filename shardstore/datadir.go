@@ -192,16 +192,26 @@ func (s *Store) syncPeriodically() {
 	}
 	tick := time.NewTicker(max(s.disk.syncEvery/2, time.Millisecond))
 	defer tick.Stop()
+	var logged *failure
 	for {
 		select {
 		case <-s.stop:
 			return
 		case <-tick.C:
-			if err := s.disk.journal.syncAll(); err != nil {
-				s.log.Error("shardstore: writes are refused until a snapshot succeeds", slog.Any("error", err))
-			}
+			logged = s.syncOnce(logged)
 		}
 	}
+}
+
+// syncOnce syncs what was written. It logs a failure unless that is the one given, and returns the one that there is: a lasting one
+// is met again at every tick.
+func (s *Store) syncOnce(logged *failure) *failure {
+	err := s.disk.journal.syncAll()
+	is := s.disk.journal.failure.Load()
+	if err != nil && is != logged {
+		s.log.Error("shardstore: writes are refused until a snapshot succeeds", slog.Any("error", err))
+	}
+	return is
 }
 
 const (

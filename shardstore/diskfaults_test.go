@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -137,6 +138,43 @@ func TestFailedSyncAndRemove(t *testing.T) {
 	disk.FailRemoves(false)
 	require.NoError(t, s.Snapshot())
 	require.NoError(t, renew(t, s, rec, t0, 2*time.Hour))
+}
+
+// lockedLog is a log that is read while the store may write to it.
+type lockedLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// A sync that fails is logged once, and not at every tick until a snapshot succeeds.
+func TestFailedSyncIsLoggedOnce(t *testing.T) {
+	const line = "writes are refused"
+	disk, log := shardstore.NewFlakyFiles(), &lockedLog{}
+	s := onDisk(t, t.TempDir(), disk.Use, func(opt *shardstore.Options) {
+		opt.FsyncEvery, opt.Logger = time.Hour, slog.New(slog.NewTextHandler(log, nil))
+	})
+	rec := add(t, s, "ada", t0, time.Hour)
+	for failed := range 2 {
+		disk.FailSyncs(true)
+		s.SyncTicks(5)
+		require.Equal(t, failed+1, strings.Count(log.String(), line))
+		disk.FailSyncs(false)
+		require.NoError(t, s.Snapshot())
+		require.NoError(t, renew(t, s, rec, t0, 2*time.Hour))
+		require.NoError(t, s.Load(context.Background(), rec.Key, rec.ID, t0, rec))
+	}
 }
 
 // What changes while a snapshot is taken stands in the new journal only: a sync of that one that fails is not forgotten when the

@@ -8,6 +8,14 @@ import (
 // Snapshot takes a snapshot now.
 func (s *Store) Snapshot() error { return s.snapshot() }
 
+// SyncTicks is what n ticks of the clock do that syncs the journal.
+func (s *Store) SyncTicks(n int) {
+	var logged *failure
+	for range n {
+		logged = s.syncOnce(logged)
+	}
+}
+
 // Rotate begins a new journal, as a snapshot does first.
 func (s *Store) Rotate() error {
 	_, err := s.disk.journal.rotate()
