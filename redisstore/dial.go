@@ -212,16 +212,25 @@ func (d *dialer) closeAll() {
 	}
 	d.mu.Unlock()
 	if again {
-		d.closeWhere(func(*trackedConn) bool { return true })
+		d.closeWhere(func(string) bool { return true })
 	}
 }
 
-func (d *dialer) closeWhere(f func(*trackedConn) bool) {
+// closeWhere closes the connections to some addresses, and those that no caller has taken over yet.
+func (d *dialer) closeWhere(f func(addr string) bool) {
 	var found []*trackedConn
 	d.mu.Lock()
 	for c := range d.conns {
-		if f(c) {
+		if f(c.addr) {
 			found = append(found, c)
+		}
+	}
+	for addr, chs := range d.late {
+		if f(addr) {
+			delete(d.late, addr)
+			for _, ch := range chs {
+				go discard(ch) // the dial may be under way
+			}
 		}
 	}
 	d.mu.Unlock()
@@ -236,7 +245,7 @@ func (d *dialer) forbid(addrs []string) {
 	d.forbidden = addrs
 	d.mu.Unlock()
 	if len(addrs) > 0 {
-		d.closeWhere(func(c *trackedConn) bool { return slices.Contains(addrs, c.addr) })
+		d.closeWhere(func(addr string) bool { return slices.Contains(addrs, addr) })
 	}
 }
 

@@ -3,9 +3,11 @@ package redisstore
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -248,3 +250,25 @@ func (s *Store) Turn() {
 	s.turn(context.Background(), 1)
 	s.watch()
 }
+
+// Dialer is what connects a store to Redis.
+type Dialer struct{ *dialer }
+
+// NewDialer returns a Dialer that connects with base.
+func NewDialer(base func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)) Dialer {
+	return Dialer{newDialer(base, time.Hour, func() {})}
+}
+
+// Dial returns a connection.
+func (d Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	return d.dial(ctx, addr, &net.Dialer{Timeout: time.Minute}, nil)
+}
+
+// CloseAll closes all connections.
+func (d Dialer) CloseAll() { d.closeAll() }
+
+// Forbid lets no connection be open to these addresses.
+func (d Dialer) Forbid(addrs []string) { d.forbid(addrs) }
+
+// Close ends all dials.
+func (d Dialer) Close() { d.close() }
