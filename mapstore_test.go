@@ -49,7 +49,7 @@ func (m *mapStore) read(key coatcheck.Key, now time.Time, rec *coatcheck.Record)
 		return err
 	}
 	if !rec.Lives(now) {
-		return coatcheck.ErrNotFound
+		return coatcheck.ErrExpired
 	}
 	return nil
 }
@@ -135,10 +135,21 @@ func (m *mapStore) End(_ context.Context, key coatcheck.Key, _ string, now, unti
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.read(key, now, last); err != nil {
+		m.dropExpired(now, func(rec *coatcheck.Record) bool { return rec.Key == key })
 		return gone(err)
 	}
 	m.slots[key] = slot{ended: true, until: until}
 	return nil
+}
+
+// dropExpired removes those of some sessions that have expired.
+func (m *mapStore) dropExpired(now time.Time, some func(*coatcheck.Record) bool) {
+	for key := range m.slots {
+		rec := new(coatcheck.Record)
+		if m.read(key, now, rec) == coatcheck.ErrExpired && some(rec) { //nolint:errorlint // read returns the sentinel itself
+			delete(m.slots, key)
+		}
+	}
 }
 
 func gone(err error) error {
@@ -197,6 +208,7 @@ func (m *mapStore) EndUser(_ context.Context, user string, keep coatcheck.Key, m
 	if keep != (coatcheck.Key{}) && spared < 0 {
 		return 0, coatcheck.ErrNotFound
 	}
+	m.dropExpired(now, func(rec *coatcheck.Record) bool { return rec.UserID() == user })
 	ended := 0
 	for i, rec := range live {
 		if i != spared {

@@ -107,7 +107,7 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	id := token.ID()
 	err = r.m.load(ctx, token.Key(), id, r.now, &r.rec)
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, ErrExpired):
 	case errors.Is(err, ErrNotFound):
 		return true, nil
 	case errors.Is(err, ErrEnded):
@@ -119,6 +119,9 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 		return false, unavailable(err)
 	}
 	if !r.rec.Lives(r.now) || r.m.void(&r.rec) {
+		if r.rec.Standing(id, r.now) != Unknown { // it may live again when a clock is set right, but not if the user logs out
+			r.former = append(r.former, target{r.rec.Key, r.rec.UserID()})
+		}
 		return true, nil
 	}
 	switch standing := r.rec.Standing(id, r.now); {
@@ -218,8 +221,8 @@ func (r *Request) openRest(ctx context.Context, targets *[]target) error {
 	for _, token := range r.unopened {
 		err := r.m.store.Load(ctx, token.Key(), token.ID(), r.now, &r.cur)
 		switch {
-		case err == nil:
-			if r.cur.Lives(r.now) && r.cur.Standing(token.ID(), r.now) != Unknown {
+		case err == nil, errors.Is(err, ErrExpired):
+			if r.cur.Standing(token.ID(), r.now) != Unknown {
 				*targets = append(*targets, target{r.cur.Key, r.cur.UserID()})
 			}
 		case errors.Is(err, ErrNotFound), errors.Is(err, ErrEnded), errors.Is(err, ErrDamaged):

@@ -2,6 +2,7 @@ package coatcheck_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -206,6 +207,44 @@ func TestClockStepsForwardAndBack(t *testing.T) {
 	w.clock.Step(-time.Hour)
 	assert.Empty(t, w.user(cookie))
 	assert.Equal(t, coatcheck.ClearCookie, w.refresh(cookie).cookie)
+}
+
+// SES-07: a logout, or a login that replaces a session, by a clock by which that session has expired, stands when the clock is set right.
+// The store is one that keeps what has expired, as Redis does.
+func TestClockIsAheadAtLogout(t *testing.T) {
+	for name, act := range map[string]func(*coatcheck.Session){
+		"logout": (*coatcheck.Session).Destroy,
+		"login":  func(s *coatcheck.Session) { require.NoError(t, s.Authenticate("u")) },
+	} {
+		for others := range coatcheck.MaxCandidates + 1 {
+			t.Run(fmt.Sprintf("%s, behind %d other cookies", name, others), func(t *testing.T) {
+				w := newWorld(t)
+				cookie := w.login("u")
+				var cookies []string
+				for range others {
+					cookies = append(cookies, string(coatcheck.NewToken(coatcheck.Tag{}).AppendSecretText(nil)))
+				}
+				w.clock.Step(time.Hour)
+				s := w.open(append(cookies, cookie)...)
+				require.Empty(t, s.UserID())
+				act(s.Lend())
+				w.finish(s)
+				w.clock.Step(-time.Hour)
+				assert.Empty(t, w.user(cookie))
+			})
+		}
+	}
+}
+
+// The same holds for a session that an operator's not-before refuses: it may be taken back.
+func TestLogoutOfARefusedSession(t *testing.T) {
+	w := newWorld(t)
+	cookie := w.login("u")
+	w.m.SetNotBefore(w.clock.Now().Add(time.Minute))
+	require.Empty(t, w.user(cookie))
+	w.logout(cookie)
+	w.m.SetNotBefore(time.Time{})
+	assert.Empty(t, w.user(cookie))
 }
 
 // SES-07: the nodes' clocks differ by a minute, and a session is in use at both all the time. It ends at its absolute

@@ -24,7 +24,7 @@ type Request struct {
 	asked
 
 	others   []target // sessions that the request also carried a token of
-	former   []target // sessions that one of the request's tokens opened before: it was rotated out (reuse), or is too old
+	former   []target // sessions that one of the request's tokens opened before: it was rotated out (reuse), is too old, or has expired
 	unopened []Token  // tokens beyond MaxCandidates, which only a login or a logout looks up
 
 	watching bool          // the request is to watch its session: it renews nothing

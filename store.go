@@ -3,6 +3,7 @@ package coatcheck
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -10,6 +11,8 @@ import (
 var (
 	// ErrNotFound: no session that lives at the given time stands at the key.
 	ErrNotFound = errors.New("session not found")
+	// ErrExpired is an ErrNotFound of Load: the session has expired at the given time, and still stands.
+	ErrExpired = fmt.Errorf("%w: it has expired", ErrNotFound)
 	// ErrEnded: a tombstone stands at the key: the session was ended a moment ago.
 	ErrEnded = errors.New("session was ended")
 	// ErrConflict: the stored record has another version than the caller's.
@@ -61,7 +64,9 @@ type Store interface {
 	// that is the caller's check. A store with a cache may answer from it only when the cached record lives and admits id
 	// at now; every refusal comes from the store itself. The zero ID is admitted by no record, so with it the record is never a
 	// cached one. Absent or expired: ErrNotFound. A tombstone: ErrEnded. Bytes that
-	// are no record: ErrDamaged, and they are gone. A record of a newer release: ErrNewer, and it stays.
+	// are no record: ErrDamaged, and they are gone. A record of a newer release: ErrNewer, and it stays. A store that keeps an expired
+	// session, which would live again if the clock were set back, returns ErrExpired and has read the record into rec: a request that
+	// logs out then ends it.
 	Load(ctx context.Context, key Key, id ID, now time.Time, rec *Record) error
 
 	// Mark returns the mark that stands for the user, zero if none. A login reads it before it checks credentials.
@@ -79,7 +84,7 @@ type Store interface {
 
 	// End puts a tombstone in the place of the session at key until the given time, and reads the ended record into last. The
 	// user must be the record's, empty for none; with another one End returns an error and ends nothing. ErrNotFound: no session
-	// lives there at now.
+	// lives there at now; if one of the user has expired, it is removed, so that a clock that is set back does not revive it.
 	End(ctx context.Context, key Key, user string, now, until time.Time, last *Record) error
 
 	// List calls yield for each of the user's sessions that live at now, in no order, until yield returns false. The
@@ -96,8 +101,8 @@ type Store interface {
 	Scan(ctx context.Context, cursor string, limit int, now time.Time, yield func(*Record)) (next string, err error)
 
 	// EndUser ends every session of the user except the one at keep, leaves tombstones until the given time and, if mark is
-	// set, a new Mark, and returns how many live sessions it ended. A zero keep spares none. When keep is not zero and no
-	// session of the user lives there at now, it does nothing and returns ErrNotFound.
+	// set, a new Mark, and returns how many live sessions it ended. It removes those that have expired, as End does. A zero keep
+	// spares none. When keep is not zero and no session of the user lives there at now, it does nothing and returns ErrNotFound.
 	EndUser(ctx context.Context, user string, keep Key, mark bool, now, until time.Time) (ended int, err error)
 
 	// Shared reports whether other processes with a store of the same settings see the same sessions.

@@ -42,7 +42,7 @@ func (s *Store) loadPast(ctx context.Context, key coatcheck.Key, id coatcheck.ID
 		err = rec.Read(key, b)
 	}
 	if err == nil && !rec.Lives(now) {
-		err = coatcheck.ErrNotFound
+		err = coatcheck.ErrExpired
 	}
 	if s.cache != nil {
 		s.cache.keep(key, err, rec)

@@ -136,14 +136,16 @@ local codec = v and v:byte()
 if v and v ~= '\192' and (codec ~= 0xC1 and codec ~= 0xC2 or #v < 94) then return {'other', v} end
 local idle, absolute
 if v and v ~= '\192' then idle, absolute = struct.unpack('>I8I8', v, 74) end
+if idle and v:sub(92, 91 + struct.unpack('>I2', v, 90)) ~= ARGV[3] then return 'user' end
+if idle then
+  call('DEL', KEYS[1])
+  if KEYS[3] then call('ZREM', KEYS[3], string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[1]:sub(-22)) end
+end
 if not idle or now >= idle or now >= absolute then
   redis.pcall('SET', KEYS[2], '', 'PX', 5000)
   return 'absent'
 end
-if v:sub(92, 91 + struct.unpack('>I2', v, 90)) ~= ARGV[3] then return 'user' end
-call('DEL', KEYS[1])
 if now < tonumber(ARGV[2]) then call('SET', KEYS[1], '\192', 'PXAT', ARGV[2]) end
-if KEYS[3] then call('ZREM', KEYS[3], string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[1]:sub(-22)) end
 call('SET', KEYS[2], v, 'PX', 5000)
 return {'ok', v}
 `)

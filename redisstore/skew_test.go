@@ -39,7 +39,8 @@ func TestSkew(t *testing.T) {
 			rec := at(now)
 			require.NoError(t, s.Load(ctx, rec.Key, rec.ID, now, &cur))
 			over := now.Add(lives)
-			require.ErrorIs(t, s.Load(ctx, rec.Key, rec.ID, over, &cur), coatcheck.ErrNotFound, "although Redis has it")
+			require.ErrorIs(t, s.Load(ctx, rec.Key, rec.ID, over, &cur), coatcheck.ErrExpired, "although Redis has it")
+			require.Equal(t, rec.Bytes(), cur.Bytes(), "a logout ends it")
 			assert.Equal(t, "1", server.Must("EXISTS", s.RecordKey(rec.Key)))
 			renewed := coatcheck.Record{}
 			head := rec.Header
@@ -47,7 +48,10 @@ func TestSkew(t *testing.T) {
 			head.IdleExpiry, head.AbsoluteExpiry = over.Add(time.Hour).UnixMilli(), over.Add(time.Hour).UnixMilli()
 			require.NoError(t, renewed.Write(rec.Key, head, rec.User(), nil, nil, nil))
 			require.ErrorIs(t, s.Swap(ctx, &renewed, rec.Version, over, &cur), coatcheck.ErrNotFound, "a renewal that comes too late")
-			require.ErrorIs(t, s.Load(ctx, rec.Key, rec.ID, over, &cur), coatcheck.ErrNotFound)
+			require.ErrorIs(t, s.Load(ctx, rec.Key, rec.ID, over, &cur), coatcheck.ErrExpired)
+			require.ErrorIs(t, s.End(ctx, rec.Key, "ada", over, over.Add(time.Second), &cur), coatcheck.ErrNotFound)
+			assert.Equal(t, "0", server.Must("EXISTS", s.RecordKey(rec.Key)))
+			require.ErrorIs(t, s.Load(ctx, rec.Key, rec.ID, now, &cur), coatcheck.ErrNotFound, "by a clock that is right")
 
 			now = time.Now().Add(-skew) // Redis is ahead
 			rec = at(now)

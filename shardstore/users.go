@@ -3,6 +3,7 @@ package shardstore
 import (
 	"bytes"
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -71,7 +72,8 @@ func (s *Store) endUser(user string, keep coatcheck.Key, mark bool, now time.Tim
 			return 0, 0, coatcheck.ErrNotFound
 		}
 	}
-	ending := slices.DeleteFunc(sh.livingOf(o, nowMS), func(n ref) bool { return sh.at(n).key() == keep })
+	all := sh.livingOf(o, math.MinInt64) // those that have expired, too, so that a clock that is set back does not revive them
+	ending := slices.DeleteFunc(all, func(n ref) bool { return sh.at(n).key() == keep })
 	if len(ending) == 0 && !mark {
 		return 0, 0, nil
 	}
@@ -87,12 +89,17 @@ func (s *Store) endUser(user string, keep coatcheck.Key, mark bool, now time.Tim
 		return 0, 0, err
 	}
 	for _, n := range ending {
+		if sh.at(n).ends() <= nowMS {
+			sh.expire(n)
+			continue
+		}
 		sh.end(n, nowMS, until)
+		ended++
 	}
 	if mark {
 		sh.leaveMark(o, left, markEnds)
 	}
-	return len(ending), upTo, nil
+	return ended, upTo, nil
 }
 
 // endNobody is EndUser of a user who cannot have a session.

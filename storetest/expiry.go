@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -13,6 +14,7 @@ var expiryRules = []rule{
 	{"idle, to the millisecond", func(h *harness) { expiresAt(h, idleUntil) }},
 	{"absolute, to the millisecond", func(h *harness) { expiresAt(h, absoluteUntil) }},
 	{"an expired session cannot be swapped or ended", expiredIsGone},
+	{"an expired session that is ended stays ended when the clock is set back", expiredIsEnded},
 	{"a renewed session outlives its first expiry", renewedLives},
 	{"a session whose expiry was brought forward does not outlive it", broughtForward},
 }
@@ -42,6 +44,27 @@ func expiredIsGone(h *harness) {
 	require.ErrorIs(h, err, coatcheck.ErrNotFound, "as the session to keep")
 	assert.Zero(h, h.endUser(user, coatcheck.Key{}, end))
 	assert.Empty(h, h.listed(user, end))
+}
+
+// expiredIsEnded ends sessions by a clock that is ahead.
+func expiredIsEnded(h *harness) {
+	ahead := h.now.Add(idleLife)
+	ended := h.add(h.user())
+	require.ErrorIs(h, h.tryEnd(ended, ahead), coatcheck.ErrNotFound)
+	user := h.user()
+	all := h.add(user)
+	assert.Zero(h, h.endUser(user, coatcheck.Key{}, ahead))
+	other := h.user()
+	kept, others := h.add(other, idleUntil(ahead.Add(time.Minute))), h.add(other)
+	assert.Zero(h, h.endUser(other, kept.Key, ahead))
+
+	for _, rec := range []*coatcheck.Record{ended, all, others} {
+		_, err := h.load(rec.Key, h.now)
+		require.True(h, errors.Is(err, coatcheck.ErrNotFound) || errors.Is(err, coatcheck.ErrEnded), "%v", err)
+		require.ErrorIs(h, h.trySwap(h.next(rec), h.now), coatcheck.ErrNotFound)
+		assert.NotContains(h, h.listed(rec.UserID(), h.now), rec.Key)
+	}
+	h.lives(kept, h.now)
 }
 
 func renewedLives(h *harness) {
