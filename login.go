@@ -30,7 +30,9 @@ func (r *Request) authenticate(user string, c ClaimSet) (err error) {
 // beginLogin is Session.BeginLogin.
 func (r *Request) beginLogin(ctx context.Context, user string) error {
 	r.markedAt = r.m.sinceBoot() // before the mark is read: a mark that is left later must live until the commit
-	mark, err := r.m.store.Mark(ctx, user, r.m.policy.Now())
+	now := r.m.policy.Now()
+	r.readAt = now.Round(0)
+	mark, err := r.m.store.Mark(ctx, user, now)
 	if err != nil {
 		r.failed = unavailable(err)
 		return r.failed
@@ -51,7 +53,8 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) (err error) {
 		// Therefore any mark refuses the login.
 		r.mark = 0
 	}
-	if r.marked && r.outlivedMark() {
+	// The store judges a mark by now, and would take one for gone if that clock was set forward meanwhile.
+	if r.marked && (r.outlivedMark() || now.Sub(r.readAt) >= MarkLife) {
 		return ErrRevoked
 	}
 	token, err := r.newRecord(r.user, now)

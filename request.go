@@ -38,6 +38,7 @@ type Request struct {
 	mark     Mark
 	markOf   string
 	markedAt time.Duration // by Manager.sinceBoot
+	readAt   time.Time     // by Policy.Now, which the store judges the mark by; without Go's reading of the process's clock
 	beganAt  moment        // when a login that reads no mark began
 
 	failed error // of the commit that failed: the handler was told, and no other commit is tried

@@ -56,7 +56,43 @@ func TestSlowLoginIsRefused(t *testing.T) {
 	}
 }
 
-// Nor may a login that reads no mark take that long on its way to the store: by the process's clock, which goes on while the
+// A login during which the clock is set forward by a mark's life is refused as well: a store that judges marks by that clock takes one for gone
+// that was left a moment ago.
+func TestClockIsSetForwardDuringALogin(t *testing.T) {
+	for name, c := range map[string]struct {
+		step            time.Duration
+		revoked, passes bool
+	}{
+		"revoked, forward":          {coatcheck.MarkLife, true, false},
+		"revoked, forward by less":  {coatcheck.MarkLife - time.Millisecond, true, false},
+		"revoked, back":             {-time.Hour, true, false},
+		"not revoked, forward":      {coatcheck.MarkLife, false, false},
+		"not revoked, just in time": {coatcheck.MarkLife - time.Millisecond, false, true},
+		"not revoked, back":         {-time.Hour, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			ctx := t.Context()
+			s := w.open()
+			require.NoError(t, s.BeginLogin(ctx, "u"))
+			if c.revoked {
+				_, err := w.data.EndUser(ctx, "u", coatcheck.Key{}, true, w.clock.Now(), w.clock.Now().Add(grace))
+				require.NoError(t, err)
+			}
+			w.clock.Step(c.step)
+			require.NoError(t, s.Authenticate("u"))
+			err := s.Finish(ctx)
+			if c.passes {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, coatcheck.ErrRevoked)
+			assert.Empty(t, w.data.liveOf("u", w.clock.Now()))
+		})
+	}
+}
+
+// Nor may a login that reads no mark take as long as a mark lives on its way to the store: by the process's clock, which goes on while the
 // process is stopped, or by the wall's, which goes on while the machine sleeps.
 func TestSlowLoginWithoutBeginIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -58,7 +58,8 @@ const MarkLife = 60 * time.Second
 // nothing that the caller passed.
 //
 // A tombstone is what a session that was ended leaves at its key until a given time: it has no data, and no list or count
-// includes it. A store may remove tombstones and marks by its own clock: they only refuse, so removing one late does no harm.
+// includes it. A store may remove tombstones and marks by its own clock: they only refuse, so removing one late does no harm. A shared
+// store must keep a mark for MarkLife by its own clock, because the time of the process that left it may be behind that of a login's.
 type Store interface {
 	// Load reads the record at key into rec, for a request that presented id. It does not compare id with the record:
 	// that is the caller's check. A store with a cache may answer from it only when the cached record lives and admits id

@@ -40,7 +40,7 @@ end
 local known = index and call('GET', KEYS[3])
 local marked, youngest, first = known and #known == 16
 if marked then
-  if mark ~= '' and known:sub(1, 8) ~= mark and tonumber(now) < struct.unpack('>I8', known, 9) then return 'revoked' end
+  if mark ~= '' and known:sub(1, 8) ~= mark then return 'revoked' end
   known = nil
 elseif known then
   youngest, first = struct.unpack('>I8I8', known, 17)

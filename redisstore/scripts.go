@@ -11,7 +11,7 @@ import (
 //     everything as it was.
 //   - Times are Unix milliseconds. Whether a session lives is judged by the time that the caller passed and the expiry in
 //     the record; Redis' own clock only removes what has expired. An index entry is removed when Redis' clock has passed
-//     it.
+//     it. A mark lives by Redis' clock alone: the node that left it and the node of the login may have different times.
 //   - Only the record's bytes and the user ID to compare with carry client input, and both stand in ARGV. No key and no
 //     script text holds any of it.
 //   - A script that must not take effect twice leaves its answer in a receipt for some seconds, unless what it stores shows
@@ -151,7 +151,7 @@ return {'ok', v}
 `)
 
 // KEYS index, receipt, mark, record to keep (absent if none); ARGV now, end of tombstones, prefix of record keys, new mark
-// (8 bytes, 8 bytes of its end), its end, key text of the one to keep, user.
+// (8 bytes, and 8 of its end, for a release before this one), its life, key text of the one to keep, user.
 // Answers ok, how many ended | absent.
 var endUserScript = newScript(`
 local done = replay(KEYS[2])
@@ -182,7 +182,7 @@ end
 keepIndex(KEYS[1])
 if ARGV[4] ~= '' then
   redis.call('DEL', KEYS[3])
-  redis.call('SET', KEYS[3], ARGV[4], 'PXAT', ARGV[5])
+  redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5])
 end
 return answer(KEYS[2], {'ok', ended})
 `)

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"log/slog"
 	"testing"
 	"time"
@@ -57,6 +58,23 @@ func TestSkew(t *testing.T) {
 			rec = at(now)
 			require.ErrorIs(t, s.Load(ctx, rec.Key, rec.ID, now, &cur), coatcheck.ErrNotFound, "it was over for Redis when it began")
 		})
+	}
+}
+
+// A mark refuses logins for as long as Redis keeps it, whatever the clocks of the node that left it and of the login's say.
+func TestMarkLivesByRedisClock(t *testing.T) {
+	s := opened(t, redisstore.Options{URL: redistest.Start(t).URL()})
+	for _, ending := range []time.Duration{-2 * time.Minute, 0, 2 * time.Minute} {
+		for _, login := range []time.Duration{-2 * time.Minute, 0, 2 * time.Minute} {
+			user, now := rand.Text(), time.Now()
+			_, err := s.EndUser(t.Context(), user, coatcheck.Key{}, true, now.Add(ending), now.Add(ending+grave))
+			require.NoError(t, err)
+			mark, err := s.Mark(t.Context(), user, now.Add(login))
+			require.NoError(t, err)
+			require.NotZero(t, mark, "%v, %v", ending, login)
+			_, err = s.Create(t.Context(), session(t, user), coatcheck.CreateOptions{}, now.Add(login))
+			require.ErrorIs(t, err, coatcheck.ErrRevoked, "%v, %v", ending, login)
+		}
 	}
 }
 

@@ -173,7 +173,7 @@ func (s *Store) EndUser(ctx context.Context, user string, keep coatcheck.Key, ma
 		keys: []string{s.key(tag, kindIndex, name), s.receiptKey(tag), s.key(tag, kindMark, name)},
 		args: []string{
 			millis(now), millis(until), s.key(tag, kindRecord, ""), left,
-			strconv.FormatInt(ends, 10), keep.String(), user,
+			strconv.FormatInt(coatcheck.MarkLife.Milliseconds(), 10), keep.String(), user,
 		},
 	}
 	if keeps {
