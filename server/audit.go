@@ -128,7 +128,7 @@ type typedName string
 func (n typedName) LogValue() slog.Value {
 	name := login.Canonical(string(n))
 	for word := range strings.FieldsFuncSeq(name, notOfToken) {
-		if len(word) == coatcheck.TokenLen {
+		if n := len(word); n >= coatcheck.TokenLen && n < coatcheck.TokenLen+16 { // something may stick to a token; IDs of 64 digits are none
 			return slog.StringValue("[token]")
 		}
 	}

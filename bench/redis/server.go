@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
@@ -16,12 +17,21 @@ import (
 type process struct {
 	testing.TB
 	mu       sync.Mutex
-	cleanups []func() // guarded by mu
+	cleanups []func()    // guarded by mu
+	ended    atomic.Bool // what was made is being undone
 }
 
-func (*process) Helper()                   {}
-func (*process) Fatal(args ...any)         { panic(fmt.Sprint(args...)) }
-func (*process) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
+func (*process) Helper()                     {}
+func (p *process) Fatal(args ...any)         { p.fail(fmt.Sprint(args...)) }
+func (p *process) Fatalf(f string, a ...any) { p.fail(fmt.Sprintf(f, a...)) }
+
+// fail panics, unless it was the end that made something fail: whoever called that says why.
+func (p *process) fail(text string) {
+	if p.ended.Load() {
+		select {}
+	}
+	panic(text)
+}
 
 func (p *process) Cleanup(f func()) {
 	p.mu.Lock()
@@ -30,11 +40,13 @@ func (p *process) Cleanup(f func()) {
 }
 
 func (p *process) TempDir() string {
+	p.mu.Lock() // an end that comes now waits, and finds the folder
+	defer p.mu.Unlock()
 	dir, err := os.MkdirTemp("", "redis-")
 	if err != nil {
 		panic(err)
 	}
-	p.Cleanup(func() { _ = os.RemoveAll(dir) }) // nothing depends on it
+	p.cleanups = append(p.cleanups, func() { _ = os.RemoveAll(dir) }) // nothing depends on it
 	return dir
 }
 
@@ -42,6 +54,7 @@ func (p *process) TempDir() string {
 func (p *process) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.ended.Store(true)
 	for _, f := range slices.Backward(p.cleanups) {
 		f()
 	}
