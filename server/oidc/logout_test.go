@@ -44,6 +44,15 @@ func TestLogoutTokens(t *testing.T) {
 		_, err := c.Logout(t.Context(), token)
 		assert.Equal(t, oidc.BadLogout, kindOf(t, err))
 	}
+	for _, member := range []string{`"SUB":"bob"`, `"SID":"other"`} {
+		p.Edit(func(b *oidctest.Behaviour) {
+			signer := b.Signer
+			b.Sign = func(c map[string]any) string { return oidctest.SignedText(signer, spliced(t, c, member)) }
+		})
+		_, err = c.Logout(t.Context(), p.LogoutToken(map[string]any{"sub": "ann", "sid": "s"}))
+		require.Error(t, err, member)
+		assert.Equal(t, oidc.BadLogout, kindOf(t, err), member)
+	}
 	var idToken string
 	p.Edit(func(b *oidctest.Behaviour) {
 		signer := b.Signer

@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -65,6 +66,12 @@ func TestHostileProvider(t *testing.T) {
 			b.Signer.Algorithm, b.Keys = algorithm, []jose.JSONWebKey{key}
 		}
 	}
+	also := func(members string) func(*oidctest.Behaviour) {
+		return func(b *oidctest.Behaviour) {
+			signer := b.Signer
+			b.Sign = func(c map[string]any) string { return oidctest.SignedText(signer, spliced(t, c, members)) }
+		}
+	}
 	good := oidctest.New(t)
 	for name, tt := range map[string]struct {
 		edit func(*oidctest.Behaviour)
@@ -109,11 +116,12 @@ func TestHostileProvider(t *testing.T) {
 				return strings.Join(parts, ".")
 			}
 		}, oidc.BadToken},
-		"another person, by a claim whose name has another case": {func(b *oidctest.Behaviour) {
-			signer := b.Signer
-			b.Sign = func(c map[string]any) string { return oidctest.SignedText(signer, spliced(t, c, `"SUB":"admin"`)) }
-		}, oidc.BadToken},
 		"userinfo of another person, and this one in another case": {handler("/userinfo", text(200, `{"sub":"admin","SUB":"sub-ann"}`)), oidc.BadUserInfo},
+		"SUB beside sub":            {also(`"SUB":"admin"`), oidc.BadToken},
+		"sub with a long s":         {also(`"\u017fub":"admin"`), oidc.BadToken},
+		"SID beside sid":            {also(`"sid":"own","SID":"other"`), oidc.BadToken},
+		"old auth_time":             {also(`"auth_time":1`), oidc.BadToken},
+		"old auth_time, AUTH_TIME":  {also(fmt.Sprintf(`"auth_time":1,"AUTH_TIME":%d`, ago(-5*time.Second))), oidc.BadToken},
 		"another audience":          {set("aud", "other"), oidc.BadToken},
 		"two audiences without azp": {set("aud", []string{oidctest.ClientID, "other"}), oidc.BadToken},
 		"another azp":               {set("azp", "other"), oidc.BadToken},
@@ -176,11 +184,32 @@ func TestHostileProvider(t *testing.T) {
 			if strings.HasSuffix(name, "slow") {
 				timeout = 200 * time.Millisecond
 			}
-			_, err := login(t, newClient(t, p, func(o *oidc.Options) { o.Timeout = timeout }), oidc.Wanted{})
+			_, err := login(t, newClient(t, p, func(o *oidc.Options) { o.Timeout = timeout }), oidc.Wanted{Reauth: strings.HasPrefix(name, "old auth_time")})
 			require.Error(t, err)
 			assert.Equal(t, tt.want, kindOf(t, err), "%v", err)
 			assert.NotContains(t, err.Error(), "<script>", "what the provider said is not repeated")
 		})
+	}
+}
+
+// No claim that is checked can be had by a name in another case, not even with the same value.
+func TestClaimsInAnotherCase(t *testing.T) {
+	p := oidctest.New(t)
+	c := newClient(t, p, nil)
+	for _, name := range []string{"iss", "aud", "at_hash", "sub", "sid", "azp", "nonce", "exp", "iat", "nbf", "auth_time", "jti", "events"} {
+		p.Edit(func(b *oidctest.Behaviour) {
+			signer := b.Signer
+			b.Sign = func(c map[string]any) string {
+				c[strings.ToUpper(name)] = c[name]
+				return oidctest.Signed(signer, c)
+			}
+		})
+		_, err := login(t, c, oidc.Wanted{})
+		require.Error(t, err, name)
+		assert.Equal(t, oidc.BadToken, kindOf(t, err), name)
+		_, err = c.Logout(t.Context(), p.LogoutToken(map[string]any{"sub": "ann"}))
+		require.Error(t, err, name)
+		assert.Equal(t, oidc.BadLogout, kindOf(t, err), name)
 	}
 }
 
