@@ -51,7 +51,9 @@ var rules = []rule{
 	{page: "README.md", begins: "sudo sed", unrun: "needs the package; deploy.TestPackages runs this line"},
 	{page: "README.md", begins: "sudo -u coatcheck coatcheck doctor", unrun: "needs the package; deploy.TestPackages runs this line"},
 	{page: "README.md", begins: "sudo systemctl", unrun: "needs systemd as the first process"},
-	{page: "docs/operations.md", begins: "systemctl", unrun: "needs systemd as the first process; deploy.TestSocketUnit runs these lines"},
+	{page: "docs/operations.md", begins: "systemctl daemon-reload", unrun: "needs systemd as the first process; deploy.TestSocketUnit runs this line"},
+	{page: "docs/operations.md", begins: "systemctl stop", unrun: "needs systemd as the first process; deploy.TestSocketUnit runs this line"},
+	{page: "docs/operations.md", begins: "systemctl enable", unrun: "needs systemd as the first process; deploy.TestSocketUnit runs this line"},
 
 	{page: "CONTRIBUTING.md", begins: "make bench BENCH=Me", unrun: "takes a quarter of an hour; make bench-once runs each benchmark"},
 	{page: "CONTRIBUTING.md", begins: "go tool -modfile=tools/go.mod benchstat", before: `
