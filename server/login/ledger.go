@@ -97,14 +97,15 @@ const (
 // MemoryLedger is the Ledger of one node. It always takes 4.4 MiB, and holds no pointers.
 //
 // A bucket has its place in one of the ways of its set. A random seed chooses the set, so that an attacker cannot aim at
-// the set of another bucket. In a full set a new bucket takes the place with the fewest failures of those that are not locked, but
-// at most a single failure is lost by that: if that place has more, the new bucket starts with them. So a locked bucket stays
-// locked, and two failures are never forgotten, whatever names an attacker sprays; displacing a single failure takes 16,000 to
-// 131,000 other names. If names that failed twice fill the ledger, counts can be too high.
+// the set of another bucket. In a full set a new bucket takes the place with the fewest failures, but at most a single failure is
+// lost by that: if that place has more, the new bucket starts with them. So a locked bucket stays locked, and two failures are never
+// forgotten, whatever names an attacker sprays; displacing a single failure takes 16,000 to 131,000 other names. If names that failed
+// twice fill the ledger, counts can be too high.
 //
-// Where all places of a set are locked, new buckets share one count, which is never locked: otherwise whoever can have 100,000
-// buckets locked, as one with an IPv6 /48 can, would lock everybody else out. Such a bucket waits for the delay before the lock at most,
-// and what takes one failure of it back, or all, takes one of those that they share.
+// Where all places of a set are locked, or one failure would lock them, new buckets share one count, which is never locked: otherwise
+// whoever can have 100,000 buckets locked, as one with an IPv6 /48 can, would lock everybody else out. Such a bucket waits after each
+// failure that shares the count, for the delay before the lock at most, and what takes one failure of it back, or all, takes one of
+// those that they share.
 type MemoryLedger struct {
 	rule Rule
 	seed maphash.Seed
@@ -114,7 +115,7 @@ type MemoryLedger struct {
 type set struct {
 	mu     sync.Mutex
 	places [ways]place // guarded by mu
-	rest   tally       // guarded by mu: of all buckets that find each place locked
+	rest   tally       // guarded by mu: of all buckets that find no room
 }
 
 type place struct {
@@ -206,11 +207,17 @@ func (s *set) find(bucket [16]byte) *place {
 	return nil
 }
 
-// room returns the place that will be empty first of those that are not locked, nil if all are.
+// room returns the place that will be empty first of those with which a new bucket may start, nil if there is none: its first failure
+// must not lock it. That is so also where a lock is over, because not all failures that led to it are forgotten then.
 func (s *set) room(rule Rule, now int64) *place {
+	most := max(1, int64(len(rule.Delays))-2) // of one failure a new bucket takes over none
 	var p *place
 	for i := range s.places {
-		if other := &s.places[i]; !rule.locked(other.tally, now) && (p == nil || other.empty < p.empty) {
+		other := &s.places[i]
+		if rule.locked(other.tally, now) || rule.failures(other.tally, now) > most {
+			continue
+		}
+		if p == nil || other.empty < p.empty {
 			p = other
 		}
 	}

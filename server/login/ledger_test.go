@@ -106,8 +106,8 @@ func TestSaturation(t *testing.T) {
 	}
 }
 
-// Where a set is full of locked names, no other one is locked because of them: others wait for 16 seconds at most. And the locked ones
-// stay locked.
+// Where a set is full of locked names, no other one is locked because of them, however often it fails, nor when the locks are over:
+// others wait for 16 seconds after each failure. And the locked ones stay locked.
 func TestSaturationLocksNobody(t *testing.T) {
 	l := login.SmallLedger(login.AccountRule(), 1)
 	now := time.UnixMilli(1_900_000_000_000)
@@ -135,8 +135,47 @@ func TestSaturationLocksNobody(t *testing.T) {
 	for i, until := range locked {
 		assert.Equal(t, until.Sub(now), mustReserve(t, l, name(i), now))
 	}
-	assert.Zero(t, mustReserve(t, l, name(3000), locked[0]))
-	assert.Equal(t, login.Lock, mustReserve(t, l, name(3000), locked[0]), "as soon as there is room, a name has a count of its own, which starts with what was there")
+	now = fail(t, l, name(3000), 12, locked[7])
+	assert.Equal(t, 16*s, mustReserve(t, l, name(3000), now), "when the locks are over")
+	for i := range locked {
+		require.Zero(t, mustReserve(t, l, name(i), now))
+		assert.Equal(t, login.Lock, mustReserve(t, l, name(i), now), "one more failure locks again: no other name has pushed out this one")
+	}
+}
+
+// Names that are kept just below their lock lock no other one either, and are not forgotten. With fewer failures a name is pushed out by
+// another one, which starts with them.
+func TestNearlyLocked(t *testing.T) {
+	for _, rule := range []login.Rule{login.AccountRule(), login.AddressRule()} {
+		l, now := login.SmallLedger(rule, 1), time.UnixMilli(1_900_000_000_000)
+		var last time.Time
+		for i := range 8 {
+			last = fail(t, l, name(i), 9, now)
+		}
+		now = fail(t, l, name(1000), 8, last) // takes 15 s
+		assert.Equal(t, 8*time.Second, mustReserve(t, l, name(1001), now), "others share a count")
+		now = last.Add(16 * time.Second)
+		for i := range 8 {
+			require.Zero(t, mustReserve(t, l, name(i), now))
+			assert.Equal(t, login.Lock, mustReserve(t, l, name(i), now), "the tenth failure")
+		}
+
+		l = login.SmallLedger(rule, 1)
+		for i := range 8 {
+			last = fail(t, l, name(i), 8, now)
+		}
+		now = last.Add(8 * time.Second)
+		require.Zero(t, mustReserve(t, l, name(1000), now))
+		assert.Equal(t, 16*time.Second, mustReserve(t, l, name(1000), now), "starts with eight")
+	}
+}
+
+// With a rule of one delay a new name has a count of its own, too, and its first failure locks it.
+func TestOneDelay(t *testing.T) {
+	l, now := login.SmallLedger(login.Rule{Forget: time.Minute, Delays: []time.Duration{time.Minute}}, 1), time.UnixMilli(1_900_000_000_000)
+	fail(t, l, name(1), 1, now)
+	assert.Equal(t, time.Minute, mustReserve(t, l, name(1), now))
+	assert.Zero(t, mustReserve(t, l, name(2), now))
 }
 
 // If all names in a full ledger have failed twice, failures of other names do not push a name out so that it could be tried again.
