@@ -13,8 +13,9 @@ const (
 	// providerAttempts is how many logins of one address may be on their way or have failed: half of the connections to the
 	// provider or back end, because an office logs in from one address every morning.
 	providerAttempts = 32
-	// providerForget is how long it takes to forget one that has failed, and so how long an office waits at most once a provider that
-	// was away is back: a login that succeeds is taken back, and the next one need not wait.
+	// providerForget is how long it takes to forget one that has failed. When a provider that was away is back, an office whose count is
+	// full has one login on its way at a time at first: while it is asked about, the others are throttled, and once it has succeeded it is
+	// taken back, and the next one need not wait. Every two seconds there is room for one more at a time, if none fails.
 	providerForget = 2 * time.Second
 )
 

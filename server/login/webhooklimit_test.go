@@ -46,7 +46,7 @@ func (d *asked) throttled(from string) time.Duration {
 }
 
 // An address can have a webhook asked only so often without being let in, whatever it answers; and when the back end is well again,
-// everybody who waited behind one address gets in without a further wait.
+// all who waited behind one address get in one after the other, without a wait in between.
 func TestWebhookLimit(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int
