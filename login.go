@@ -108,13 +108,13 @@ func (r *Request) outlivedMark() bool {
 func (r *Request) leave(ctx context.Context, replaced bool, now time.Time) error {
 	if r.live {
 		ended := replaced && r.cur.Version != 0
-		if !replaced {
+		if !ended { // also where Replace found nothing that lives: what has expired since may live again by another clock
 			n, err := r.endAll(ctx, []target{{r.rec.Key, r.rec.UserID()}}, now, true)
 			if err != nil {
 				return err
 			}
 			ended = n == 1
-		} else if ended {
+		} else {
 			r.reportEnd(r.user, true)
 		}
 		if err := r.correct(ctx, ended, now); err != nil {

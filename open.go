@@ -118,7 +118,7 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	default:
 		return false, unavailable(err)
 	}
-	if !r.rec.Lives(r.now) || r.m.void(&r.rec) {
+	if err != nil || !r.rec.Lives(r.now) || r.m.void(&r.rec) {
 		if r.rec.Standing(id, r.now) != Unknown { // it may live again when a clock is set right, but not if the user logs out
 			r.former = append(r.former, target{r.rec.Key, r.rec.UserID()})
 		}

@@ -54,6 +54,7 @@ func TestPanicInTheCommitOfALogin(t *testing.T) {
 	require.NoError(t, r.Finish(ctx))
 	assert.Equal(t, coatcheck.KeepCookie, r.Cookie())
 	assert.Empty(t, w.data.liveOf("u", w.clock.Now()), "no second try")
+	assert.Empty(t, w.value(token, "n"), "the session that the login was to replace had ended by then, and stays so")
 }
 
 // Authenticate runs it again where the login leaves another user's session.

@@ -233,6 +233,16 @@ func TestClockIsAheadAtLogout(t *testing.T) {
 				assert.Empty(t, w.user(cookie))
 			})
 		}
+		t.Run(name+", of a session that expires meanwhile", func(t *testing.T) {
+			w := newWorld(t)
+			cookie := w.login("u")
+			s := w.open(cookie)
+			w.clock.Step(time.Hour)
+			act(s.Lend())
+			w.finish(s)
+			w.clock.Step(-time.Hour)
+			assert.Empty(t, w.user(cookie))
+		})
 	}
 }
 

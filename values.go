@@ -234,7 +234,8 @@ func plainString(raw []byte) ([]byte, bool) {
 
 // Update sets a value to the result of f for the previous value, or for the zero T if there is none. When another request
 // changed the session meanwhile, Commit runs f again on the current value, so that no update is lost; f must therefore have
-// no effect but its result. If it panics then, nothing of the request is persisted, also where the application recovers. A stored value
+// no effect but its result. If it panics then, the commit writes nothing, also where the application recovers; as after any error of
+// a login's commit, the session that it was to replace may have ended. A stored value
 // that is not a T is an error and stays.
 func Update[T any](s *Session, name string, f func(T) T) error {
 	return s.change(change{name: name, update: func(old []byte) ([]byte, error) {

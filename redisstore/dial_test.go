@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -53,7 +54,11 @@ func TestLateDialIsClosedWithTheRest(t *testing.T) {
 				conn, err := d.Dial(t.Context(), addr)
 				require.NoError(t, err)
 				require.Len(t, dialed, 1, "it has a connection of its own")
-				<-first // its connection is closed
+				select {
+				case <-first: // its connection is closed
+				case <-time.After(time.Minute):
+					t.Error("its connection stays open")
+				}
 				assert.NoError(t, conn.Close())
 			})
 		}

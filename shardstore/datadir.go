@@ -208,7 +208,7 @@ func (s *Store) syncPeriodically() {
 func (s *Store) syncOnce(logged *failure) *failure {
 	err := s.disk.journal.syncAll()
 	is := s.disk.journal.failure.Load()
-	if err != nil && is != logged {
+	if err != nil && (is == nil || is != logged) { // a snapshot may have ended it just now
 		s.log.Error("shardstore: writes are refused until a snapshot succeeds", slog.Any("error", err))
 	}
 	return is

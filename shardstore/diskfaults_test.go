@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -126,13 +127,17 @@ func TestFailedSyncLeavesNoFileOpen(t *testing.T) {
 // A journal that could be neither begun nor removed is in nobody's way when the disk is well again.
 func TestFailedSyncAndRemove(t *testing.T) {
 	disk := shardstore.NewFlakyFiles()
-	s := onDisk(t, t.TempDir(), disk.Use, func(opt *shardstore.Options) { opt.FsyncEvery = time.Hour })
+	dir := t.TempDir()
+	s := onDisk(t, dir, disk.Use, func(opt *shardstore.Options) { opt.FsyncEvery = time.Hour })
 	rec := add(t, s, "ada", t0, time.Hour)
 	disk.FailSyncs(true)
 	disk.FailRemoves(true)
 	require.ErrorIs(t, s.SyncNow(), coatcheck.ErrUnavailable)
 	require.Error(t, s.Snapshot())
 	require.ErrorIs(t, renew(t, s, rec, t0, 2*time.Hour), coatcheck.ErrUnavailable)
+	left, err := filepath.Glob(filepath.Join(dir, "journal-*"))
+	require.NoError(t, err)
+	require.Len(t, left, 2, "one was begun and could not be removed")
 
 	disk.FailSyncs(false)
 	disk.FailRemoves(false)

@@ -1,6 +1,7 @@
 package shardstore
 
 import (
+	"os"
 	"sync"
 	"syscall"
 )
@@ -130,7 +131,7 @@ func (s flakySystem) remove(name string) error {
 	s.d.mu.Lock()
 	fail := s.d.failRemoves
 	s.d.mu.Unlock()
-	if fail {
+	if _, err := os.Lstat(name); fail && err == nil {
 		return syscall.EIO
 	}
 	return osFiles{}.remove(name)
