@@ -114,6 +114,7 @@ func setState(conn net.Conn, state fasthttp.ConnState) {
 	case fasthttp.StateIdle:
 		c.lines.begin()
 		c.wire.setTimeouts(c.server.opts.untilIdleEnds(), c.server.opts.RequestTimeout)
+		c.wire.awaitNext()
 		c.state.Store(stateIdle)
 	}
 }

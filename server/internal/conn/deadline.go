@@ -19,7 +19,10 @@ import (
 // It is used by the goroutine that serves it, except for interruptRead and Close.
 type deadlineConn struct {
 	net.Conn
-	socket      bool // one of Go's
+	socket      bool      // one of Go's
+	readable    *readable // nil: each read looks at the socket first
+	drained     bool      // the last read has left nothing in the socket
+	awaits      bool      // the next read waits for the socket before it looks
 	reads       deadline
 	writes      deadline
 	received    bool        // bytes were read since setTimeouts
@@ -32,6 +35,7 @@ func newDeadlineConn(conn net.Conn) *deadlineConn {
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn: // anything else may wrap a socket, and do more than it
 		c.socket = true
+		c.readable = newReadable(conn)
 	}
 	c.reads.set, c.writes.set = conn.SetReadDeadline, conn.SetWriteDeadline
 	return c
@@ -42,9 +46,15 @@ func (c *deadlineConn) NetConn() net.Conn { return c.Conn }
 
 // setTimeouts bounds all reads from now on, together, and all writes. Each bound counts from its first call. Zero: no limit.
 func (c *deadlineConn) setTimeouts(read, write time.Duration) {
-	c.received = false
+	c.received, c.awaits = false, false
 	c.reads.reset(read)
 	c.writes.reset(write)
+}
+
+// awaitNext makes the next read wait for the socket before it looks at it, if that is likely to be empty. The goroutine that calls it must
+// be the only one that reads, and its reads must have a timeout.
+func (c *deadlineConn) awaitNext() {
+	c.awaits = c.readable != nil && c.drained && c.reads.timeout > 0
 }
 
 // startNow starts both deadlines now.
@@ -59,21 +69,34 @@ func (c *deadlineConn) interruptRead() {
 // resumeRead undoes interruptRead, and bounds the reads from now on by timeout.
 func (c *deadlineConn) resumeRead(timeout time.Duration) {
 	c.interrupted.Store(false)
+	c.awaits = false
 	c.reads.reset(timeout)
 	_ = c.reads.tell() // as above
 }
 
+func (c *deadlineConn) beforeRead() error {
+	if c.awaits {
+		return c.reads.beforeAwait()
+	}
+	return c.reads.before(c.socket)
+}
+
 func (c *deadlineConn) Read(b []byte) (int, error) {
-	if err := c.reads.before(c.socket); err != nil {
+	if err := c.beforeRead(); err != nil {
 		return 0, err
 	}
 	for {
 		if c.interrupted.Load() { // the poller may have got another deadline since
 			return 0, os.ErrDeadlineExceeded
 		}
+		if c.awaits {
+			c.awaits = false
+			c.readable.await()
+		}
 		n, err := c.Conn.Read(b)
 		if n > 0 {
 			c.received = true
+			c.drained = n < len(b)
 		}
 		if n > 0 || err == nil || !c.socket || !c.reads.superseded(err) {
 			return n, err
@@ -129,6 +152,17 @@ func (d *deadline) before(lazy bool) error {
 		return nil
 	}
 	return d.tell()
+}
+
+// beforeAwait is before, where readable waits. That misses the end of the stream if it came together with the last bytes, so the poller's
+// deadline passes within endSeenWithin, and superseded lets a read look.
+func (d *deadline) beforeAwait() error {
+	at := min(d.start(), time.Duration(d.from.Load())+endSeenWithin)
+	if d.told != 0 && d.told <= at {
+		return nil
+	}
+	d.told, d.guarded = at, false
+	return d.set(epoch.Add(at))
 }
 
 // beforeWrite is before for a write. If lazy, the deadline is fixed only when a write meets the poller's that has passed, and so

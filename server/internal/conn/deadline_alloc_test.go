@@ -37,3 +37,21 @@ func TestReadsAndWritesAllocateNothing(t *testing.T) {
 	assert.Equal(t, 1, reads)
 	assert.Equal(t, 1, writes)
 }
+
+// Nor does waiting for the next request.
+func TestAwaitAllocatesNothing(t *testing.T) {
+	conn, client := accepted(t)
+	c := newDeadlineConn(conn)
+	defer func() { _ = c.Close() }()
+	sent, b := make([]byte, 1), make([]byte, 2)
+	assert.Zero(t, testing.AllocsPerRun(100, func() {
+		c.setTimeouts(time.Minute, time.Minute)
+		c.awaitNext()
+		if _, err := client.Write(sent); err != nil {
+			t.Error(err)
+		}
+		if n, err := c.Read(b); n != 1 || err != nil {
+			t.Errorf("read %d bytes: %v", n, err)
+		}
+	}))
+}

@@ -4,6 +4,7 @@
 //	limit.go         the limit on a client's connections; evict.go on all of them
 //	conn.go          a tracked connection: whether it is new, active or idle, and how it reads and closes
 //	deadline.go      lazy deadlines: Go's poller seldom hears of them
+//	readable_linux.go waiting for a request without a read that finds nothing; readable_other.go where that is not known to work
 //	lines.go         the limit on the lines of a header block and of trailers
 //	readahead.go     the first byte of a request is not read alone, so that fasthttp holds no memory for a connection that waits
 //	buffers.go       giving back the memory of a large request, which fasthttp would keep for others
