@@ -20,7 +20,7 @@ import (
 type deadlineConn struct {
 	net.Conn
 	socket      bool      // one of Go's
-	readable    *readable // nil: each read looks at the socket first
+	readable    *readable // nil until awaitNext
 	drained     bool      // the last read has left nothing in the socket
 	awaits      bool      // the next read waits for the socket before it looks
 	reads       deadline
@@ -35,13 +35,13 @@ func newDeadlineConn(conn net.Conn) *deadlineConn {
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn: // anything else may wrap a socket, and do more than it
 		c.socket = true
-		c.readable = newReadable(conn)
 	}
 	c.reads.set, c.writes.set = conn.SetReadDeadline, conn.SetWriteDeadline
 	return c
 }
 
-// NetConn returns the underlying connection, as that of tls.Conn does.
+// NetConn returns the underlying connection, as that of tls.Conn does. Nobody else may read it, not even by its RawConn.Read: the runtime
+// ends the process where two wait for one socket.
 func (c *deadlineConn) NetConn() net.Conn { return c.Conn }
 
 // setTimeouts bounds all reads from now on, together, and all writes. Each bound counts from its first call. Zero: no limit.
@@ -51,10 +51,15 @@ func (c *deadlineConn) setTimeouts(read, write time.Duration) {
 	c.writes.reset(write)
 }
 
-// awaitNext makes the next read wait for the socket before it looks at it, if that is likely to be empty. The goroutine that calls it must
-// be the only one that reads, and its reads must have a timeout.
+// awaitNext makes the next read wait for the socket before it looks at it, if it is likely to be empty and the read has a timeout.
 func (c *deadlineConn) awaitNext() {
-	c.awaits = c.readable != nil && c.drained && c.reads.timeout > 0
+	if !c.drained || c.reads.timeout <= 0 {
+		return
+	}
+	if c.readable == nil {
+		c.readable = newReadable(c.Conn)
+	}
+	c.awaits = c.readable != nil
 }
 
 // startNow starts both deadlines now.
@@ -74,15 +79,9 @@ func (c *deadlineConn) resumeRead(timeout time.Duration) {
 	_ = c.reads.tell() // as above
 }
 
-func (c *deadlineConn) beforeRead() error {
-	if c.awaits {
-		return c.reads.beforeAwait()
-	}
-	return c.reads.before(c.socket)
-}
-
 func (c *deadlineConn) Read(b []byte) (int, error) {
-	if err := c.beforeRead(); err != nil {
+	c.awaits = c.awaits && c.reads.soonAfterLast()
+	if err := c.reads.before(c.socket, c.awaits); err != nil {
 		return 0, err
 	}
 	for {
@@ -144,25 +143,24 @@ func (d *deadline) start() time.Duration {
 // waiting returns how long ago the deadline was fixed. Any goroutine may call it.
 func (d *deadline) waiting() time.Duration { return time.Since(epoch) - time.Duration(d.from.Load()) }
 
+// soonAfterLast fixes the deadline and reports whether the one before was fixed less than endSeenWithin ago.
+func (d *deadline) soonAfterLast() bool {
+	last := d.from.Load()
+	d.start()
+	return d.from.Load()-last < int64(endSeenWithin)
+}
+
 // before is called before a read, and fixes the deadline. An earlier one that the poller has is left in place if lazy: superseded
-// handles it if it passes.
-func (d *deadline) before(lazy bool) error {
+// handles it if it passes, as it does where readable awaits. That may miss an end, so the poller's deadline passes within endSeenWithin then.
+func (d *deadline) before(lazy, awaits bool) error {
 	at := d.start()
+	if awaits {
+		at = min(at, time.Duration(d.from.Load())+endSeenWithin)
+	}
 	if d.told == at || lazy && d.told != 0 && d.told < at {
 		return nil
 	}
-	return d.tell()
-}
-
-// beforeAwait is before, where readable waits. That misses the end of the stream if it came together with the last bytes, so the poller's
-// deadline passes within endSeenWithin, and superseded lets a read look.
-func (d *deadline) beforeAwait() error {
-	at := min(d.start(), time.Duration(d.from.Load())+endSeenWithin)
-	if d.told != 0 && d.told <= at {
-		return nil
-	}
-	d.told, d.guarded = at, false
-	return d.set(epoch.Add(at))
+	return d.tellAbout(at)
 }
 
 // beforeWrite is before for a write. If lazy, the deadline is fixed only when a write meets the poller's that has passed, and so
@@ -174,7 +172,7 @@ func (d *deadline) beforeWrite(lazy bool) error {
 	case lazy && d.at == 0 && d.timeout > 0:
 		return d.guard()
 	}
-	return d.before(lazy)
+	return d.before(lazy, false)
 }
 
 // guard lets the poller's deadline pass in a quarter of the timeout.
@@ -184,8 +182,11 @@ func (d *deadline) guard() error {
 }
 
 // tell gives the poller the deadline.
-func (d *deadline) tell() error {
-	d.told, d.guarded = d.start(), false
+func (d *deadline) tell() error { return d.tellAbout(d.start()) }
+
+// tellAbout gives the poller a deadline that is no later than start's.
+func (d *deadline) tellAbout(at time.Duration) error {
+	d.told, d.guarded = at, false
 	if d.told == 0 {
 		return d.set(time.Time{})
 	}

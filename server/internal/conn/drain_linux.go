@@ -85,7 +85,8 @@ func unread(fd int) bool {
 	return n > 0
 }
 
-// onSocket returns what f says about the socket of a connection; false if the connection has none.
+// onSocket returns what f says about the socket of a connection; false if the connection has none. It must not use RawConn.Read, see
+// NetConn.
 func onSocket(conn net.Conn, f func(fd int) bool) (result bool) {
 	for { // unwraps tls.Conn and deadlineConn
 		outer, ok := conn.(interface{ NetConn() net.Conn })

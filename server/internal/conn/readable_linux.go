@@ -1,4 +1,4 @@
-//go:build go1.26 && !go1.27
+//go:build gc && go1.26 && !go1.27
 
 package conn
 
@@ -20,7 +20,9 @@ type readable struct {
 	wait   func(fd uintptr)
 }
 
-// endSeenWithin bounds how long the end of a stream is overlooked that came with the last bytes: the poller reports both once.
+// endSeenWithin bounds how long the end of a stream is overlooked that came with the last bytes: the poller reports both once. So are
+// bytes behind TCP's urgent ones, where a read ends. A connection whose last request is longer ago is looked at first: it would be woken
+// for each request.
 const endSeenWithin = time.Second
 
 //go:linkname pollWait internal/poll.runtime_pollWait

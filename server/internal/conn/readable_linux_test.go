@@ -1,9 +1,8 @@
-//go:build go1.26 && !go1.27
-
 package conn
 
 import (
 	"io"
+	"math"
 	"net"
 	"runtime"
 	"strings"
@@ -23,6 +22,9 @@ func awaiting() int {
 	return strings.Count(string(stacks), "conn.(*readable).await(")
 }
 
+// justRead makes the last read of a connection less than a second ago, however slow the machine is.
+func justRead(c *deadlineConn) { c.reads.from.Store(math.MaxInt64) }
+
 // exchange makes a request and reads the answer.
 func exchange(t *testing.T, client net.Conn) {
 	t.Helper()
@@ -41,8 +43,10 @@ func TestIdleConnectionsAwaitTheirNextRequest(t *testing.T) {
 	stop := start(t, newServer(Options{RequestTimeout: time.Minute, IdleTimeout: time.Minute}), ln, nil)
 	client := connect(t, ln)
 	for range 3 {
-		exchange(t, client)
-		eventually(t, func() bool { return awaiting() == 1 })
+		eventually(t, func() bool { // it looks first if the last request was more than a second ago
+			exchange(t, client)
+			return awaiting() == 1
+		})
 	}
 	stop()
 	_, err := client.Read(make([]byte, 1))
@@ -67,6 +71,25 @@ func TestConnectionsWithoutTimeoutLookFirst(t *testing.T) {
 			assert.False(t, c.awaits, "a request has begun: a handler may take the connection")
 		}
 	}
+	require.NoError(t, c.Close())
+}
+
+// A connection over which little is said is not woken for each request: the poller has its idle timeout.
+func TestSparseConnectionsLookFirst(t *testing.T) {
+	conn, client := accepted(t)
+	c := newDeadlineConn(conn)
+	c.setTimeouts(time.Hour, time.Hour)
+	for range 3 {
+		_, err := client.Write(make([]byte, 1))
+		require.NoError(t, err)
+		c.reads.from.Store(math.MinInt64 / 2)
+		_, err = c.Read(make([]byte, 2))
+		require.NoError(t, err)
+		c.setTimeouts(time.Hour, time.Hour)
+		c.awaitNext()
+		require.True(t, c.awaits)
+	}
+	assert.Greater(t, c.reads.told, time.Since(epoch)+time.Hour/2)
 	require.NoError(t, c.Close())
 }
 
@@ -101,6 +124,7 @@ func TestCloseOfAConnectionThatAwaits(t *testing.T) {
 	require.NoError(t, err)
 	c.setTimeouts(time.Hour, time.Hour)
 	c.awaitNext()
+	justRead(c)
 	failed := make(chan error, 1)
 	go func() {
 		_, err := c.Read(make([]byte, 1))

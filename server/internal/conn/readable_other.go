@@ -1,4 +1,4 @@
-//go:build !linux || !go1.26 || go1.27
+//go:build !linux || !gc || !go1.26 || go1.27
 
 package conn
 
