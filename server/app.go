@@ -140,7 +140,8 @@ func (s *Server) makeApps(cfg Config) error {
 	}
 	s.public = s.newApp(cfg.MaxHeader)
 	s.routes(page, document)
-	if s.requests, err = newRequests(s.public); err != nil {
+	open := func() int { return s.listeners[0].Connections() } // fasthttp does not count those that a watch has taken
+	if s.requests, err = newRequests(s.public, open); err != nil {
 		return err
 	}
 	s.prepare(s.public, s.base, s.cors(s.public.Handler()), s.requests)

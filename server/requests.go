@@ -71,8 +71,9 @@ var durationBuckets = []float64{
 	5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5,
 }
 
-// newRequests returns counters for the application's routes. The error names a route that it cannot match.
-func newRequests(app *fiber.App) (*requests, error) {
+// newRequests returns counters for the application's routes; connections returns how many are open. The error names a route that it
+// cannot match.
+func newRequests(app *fiber.App, connections func() int) (*requests, error) {
 	q := &requests{
 		statuses: []int{slotOK: fiber.StatusOK},
 		counted:  prometheus.NewDesc("coatcheck_http_requests_total", "Requests on the public listener, by route and status.", []string{"route", "code"}, nil),
@@ -82,8 +83,8 @@ func newRequests(app *fiber.App) (*requests, error) {
 			Buckets: durationBuckets,
 		}, []string{"route"}),
 		connections: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "coatcheck_http_connections", Help: "Open connections of the public listener.",
-		}, func() float64 { return float64(app.Server().GetOpenConnectionsCount()) }),
+			Name: "coatcheck_http_connections", Help: "Open connections of the public listener, those of GET /auth/watch included.",
+		}, func() float64 { return float64(connections()) }),
 	}
 	if err := q.readRoutes(app); err != nil {
 		return nil, err

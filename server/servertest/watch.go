@@ -192,6 +192,7 @@ func checkWatchersShare(h *harness) {
 	}
 	resp := h.Get("/auth/watch", h.Cookie(h.Login(h.User())))
 	assert.Equal(h, answer{Status: 503, Code: "too_many_watchers"}, h.Answer(resp))
+	assert.Eventually(h, func() bool { return h.scrape()["coatcheck_http_connections"] == 4 }, patience, 5*time.Millisecond, "three watched ones and this test's")
 }
 
 // A client of HTTP/1.0, such as nginx by default, gets the events without chunks.

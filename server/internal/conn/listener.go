@@ -80,6 +80,13 @@ func (s *Server) ServeTLS(ln net.Listener, cfg *tls.Config) error {
 	return s.serve(ln, cfg)
 }
 
+// Connections returns how many connections are open, those of streams included.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
 func (s *Server) serve(ln net.Listener, cfg *tls.Config) error {
 	l := newListener(s, ln, cfg)
 	s.mu.Lock()
