@@ -46,12 +46,13 @@ func noteRoute(c *fiber.Ctx) error {
 // around returns the handler with a line for each request, written when its answer is complete.
 func (a *accessLog) around(handler fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
+		method := shownMethod(ctx) // before the handler, which replaces an unknown one
 		handler(ctx)
 		route, _ := ctx.UserValue(routeKey{}).(string)
 		if route == "" || route == "/" { // the route of noteRoute itself
 			route = noRoute
 		}
-		a.write(ctx, string(ctx.Method()), route)
+		a.write(ctx, method, route)
 	}
 }
 

@@ -286,6 +286,14 @@ func knownMethod(m []byte) bool {
 	return false
 }
 
+// shownMethod is the request's method in logs and traces, which hold no text of a client: "_OTHER" for an unknown one.
+func shownMethod(ctx *fasthttp.RequestCtx) string {
+	if m := ctx.Method(); knownMethod(m) {
+		return string(m)
+	}
+	return "_OTHER"
+}
+
 // SetNotBefore makes all sessions dead that were created before t, from the next request on. The zero time makes none dead.
 func (s *Server) SetNotBefore(t time.Time) { s.manager.SetNotBefore(t) }
 

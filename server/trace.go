@@ -31,10 +31,7 @@ type span struct {
 
 // beginTrace calls Config.Trace for a request.
 func (s *Server) beginTrace(ctx *fasthttp.RequestCtx, req countedRequest) {
-	r := TracedRequest{Method: "_OTHER", Route: req.requests.routes[req.route].pattern()}
-	if knownMethod(ctx.Method()) {
-		r.Method = string(ctx.Method())
-	}
+	r := TracedRequest{Method: shownMethod(ctx), Route: req.requests.routes[req.route].pattern()}
 	if s.proxies.Trust(peer(ctx)) {
 		if lines := ctx.Request.Header.PeekAll(headerTraceparent); len(lines) == 1 {
 			r.Traceparent = string(lines[0])
