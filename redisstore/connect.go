@@ -63,7 +63,7 @@ func (s *Store) open(ctx context.Context, conn rueidis.ClientOption) error {
 	select {
 	case r := <-ch:
 		s.client = r.client
-		return withoutArguments(r.err)
+		return quoted(r.err)
 	case <-ctx.Done():
 		go func() {
 			if r := <-ch; r.client != nil {

@@ -189,7 +189,7 @@ func clock(ctx context.Context, addr string, node rueidis.Client) Finding {
 	now, err := node.Do(ctx, node.B().Time().Build().Pin()).AsStrSlice()
 	after := time.Now()
 	if err != nil || len(now) != 2 {
-		return Finding{"clock", Warning, addr, "cannot find out whether Redis' clock is right; TIME was refused", err, false}
+		return Finding{"clock", Warning, addr, "cannot find out whether Redis' clock is right; TIME was refused", quoted(err), false}
 	}
 	seconds, _ := strconv.ParseInt(now[0], 10, 64)
 	micros, _ := strconv.ParseInt(now[1], 10, 64)
@@ -303,13 +303,13 @@ func (s *Store) try(ctx context.Context, c []string, keys ...string) error {
 	if rueidis.IsRedisNil(err) || err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
 		return nil
 	}
-	return err
+	return quoted(err)
 }
 
 func info(ctx context.Context, node rueidis.Client, section string) (map[string]string, error) {
 	text, err := node.Do(ctx, node.B().Info().Section(section).Build().Pin()).ToString()
 	if err != nil {
-		return nil, err
+		return nil, quoted(err)
 	}
 	fields := make(map[string]string)
 	for line := range strings.Lines(text) {

@@ -41,7 +41,7 @@ func (l *Ledger) Reserve(ctx context.Context, bucket [16]byte, now time.Time) (t
 	}
 	ms, err := strconv.ParseInt(reply, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("redisstore: reserve: %w: the script answered %q", coatcheck.ErrUnavailable, reply)
+		return 0, fmt.Errorf("redisstore: reserve: %w: the script answered %.*q", coatcheck.ErrUnavailable, maxQuoted, reply)
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }

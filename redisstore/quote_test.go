@@ -35,8 +35,41 @@ func TestUnknownCommandsAreNotQuoted(t *testing.T) {
 	}
 }
 
+// What Redis, or what answers in its place, says of an error is cut, and printable. Its beginning is what operators need.
+func TestQuotesOfErrorsAreBounded(t *testing.T) {
+	const code = "OOM command not allowed"
+	for _, known := range []string{"", "HELLO CLIENT GET"} {
+		var out testoutput.Buffer
+		url := "redis://" + refusing(t, known, func(command []string) string {
+			if command[0] == "CLUSTER" {
+				return "ERR This instance has cluster support disabled"
+			}
+			return code + "\x1b[31m\x9c" + strings.Repeat("x", 1<<16)
+		})
+		_, err := redisstore.New(t.Context(), redisstore.Options{URL: url, Timeout: time.Second, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+		require.ErrorContains(t, err, code, known)
+		said := append(strings.Split(strings.TrimSpace(out.String()), "\n"), err.Error())
+		for _, line := range said {
+			assert.Less(t, len(line), 700, known)
+			assert.NotContains(t, line, "\x1b")
+			assert.NotContains(t, line, `\u001b`)
+		}
+		if known != "" {
+			assert.Contains(t, out.String(), "Redis refuses writes", "which is logged with the error")
+		}
+	}
+}
+
 // unknowing returns the address of a server that does not know any command but those that are named.
 func unknowing(t *testing.T, known string) string {
+	t.Helper()
+	return refusing(t, known, func(command []string) string {
+		return fmt.Sprintf("ERR unknown command '%s', with args beginning with: '%s' ", command[0], strings.Join(command[1:], "' '"))
+	})
+}
+
+// refusing returns the address of a server that answers all commands but the known ones with an error.
+func refusing(t *testing.T, known string, refusal func(command []string) string) string {
 	t.Helper()
 	return testserver.Serve(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)
@@ -46,11 +79,13 @@ func unknowing(t *testing.T, known string) string {
 				return
 			}
 			name := strings.ToUpper(command[0])
-			answer := fmt.Sprintf("-ERR unknown command '%s', with args beginning with: '%s' \r\n", command[0], strings.Join(command[1:], "' '"))
+			answer := "-" + refusal(command) + "\r\n"
 			switch {
 			case !strings.Contains(known, name):
 			case name == "HELLO":
 				answer = "%2\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:3\r\n"
+			case name == "GET":
+				answer = "_\r\n"
 			default:
 				answer = "+OK\r\n"
 			}

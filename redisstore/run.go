@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/redis/rueidis"
 
@@ -183,36 +183,50 @@ func unavailable(what string, err error) error {
 	if errors.Is(err, coatcheck.ErrUnavailable) {
 		return err
 	}
-	return fmt.Errorf("redisstore: %s: %w: %w", what, coatcheck.ErrUnavailable, withoutArguments(err))
+	return fmt.Errorf("redisstore: %s: %w: %w", what, coatcheck.ErrUnavailable, quoted(err))
 }
 
-// withoutArguments takes out of an error's text the arguments of a command that Redis, or a proxy before it, does not know:
-// the reply repeats them, and those of AUTH and HELLO are a password.
-func withoutArguments(err error) error {
+// maxQuoted bounds what an error says in Redis' words, in bytes.
+const maxQuoted = 200
+
+// quoted bounds an error's text, because Redis, or what answers in its place, may write anything. What a refusal says is worth reading:
+// which command a user lacks, or which disk is full. The arguments of a command that Redis does not know are left out: the reply repeats
+// them, and those of AUTH and HELLO are a password.
+func quoted(err error) error {
 	if err == nil {
 		return nil
 	}
-	text, _, repeated := strings.Cut(err.Error(), ", with args")
-	if !repeated {
+	whole := err.Error()
+	text, _, _ := strings.Cut(whole, ", with args")
+	if len(text) > maxQuoted {
+		text = text[:maxQuoted] + "…"
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(text, ""))
+	if text == whole {
 		return err
 	}
-	return replyError{text, err}
+	return quotedError{text, err}
 }
 
-// replyError is an error with another text.
-type replyError struct {
+// quotedError is an error with another text.
+type quotedError struct {
 	text string
 	err  error
 }
 
-func (e replyError) Error() string { return e.text }
-func (e replyError) Unwrap() error { return e.err }
+func (e quotedError) Error() string { return e.text }
+func (e quotedError) Unwrap() error { return e.err }
 
 // unexpected returns the error for an answer that no script gives, except the unknown of swap: that one took effect and was
 // replaced since, or did not take effect.
 func (s *Store) unexpected(what, status string) error {
 	s.stats.errors.Add(1)
-	return fmt.Errorf("redisstore: %s: %w: the script answered %s", what, coatcheck.ErrUnavailable, strconv.Quote(status))
+	return fmt.Errorf("redisstore: %s: %w: the script answered %.*q", what, coatcheck.ErrUnavailable, maxQuoted, status)
 }
 
 func isDamaged(err error) bool { return errors.Is(err, coatcheck.ErrDamaged) }

@@ -159,7 +159,7 @@ func (s *Store) note(err error) {
 		return
 	}
 	if was := s.watcher.refusal.Swap(&refusal{reason}); was == nil || was.reason != reason {
-		s.log.Error("redisstore: Redis refuses writes: logins, changes and renewals fail, and sessions in use will expire", "reason", reason, "err", err)
+		s.log.Error("redisstore: Redis refuses writes: logins, changes and renewals fail, and sessions in use will expire", "reason", reason, "err", quoted(err))
 	}
 }
 
