@@ -99,7 +99,7 @@ func (a *audit) loginFailed(client netip.Addr, user slog.LogValuer, err error) {
 	a.metrics.login(reason)
 	attrs := []slog.Attr{slog.Any("user", user)}
 	if reason == outcomeUnavailable || failed != nil {
-		attrs = append(attrs, slog.String("error", err.Error())) // of a back end or a store, whose answers are not quoted
+		attrs = append(attrs, slog.String("error", err.Error())) // of a back end, whose answers are not quoted, or a store, whose words are bounded
 	}
 	a.Write(client, slog.LevelWarn, event, reason, attrs...)
 }
@@ -128,11 +128,16 @@ type typedName string
 func (n typedName) LogValue() slog.Value {
 	name := login.Canonical(string(n))
 	for word := range strings.FieldsFuncSeq(name, notOfToken) {
-		if n := len(word); n >= coatcheck.TokenLen && n < coatcheck.TokenLen+16 { // something may stick to a token; IDs of 64 digits are none
+		if len(word) >= coatcheck.TokenLen && !isDigest(word) { // something may stick to a token
 			return slog.StringValue("[token]")
 		}
 	}
 	return middleware.User(name).Value
+}
+
+// isDigest reports whether a word is 64 hex digits, as IDs of users are that were hashed with SHA-256.
+func isDigest(word string) bool {
+	return len(word) == 64 && strings.Trim(word, "0123456789abcdef") == ""
 }
 
 // notOfToken reports whether no token holds the character, in either case.

@@ -238,7 +238,7 @@ func checkTypedTokens(h *harness) {
 	}}, nil)
 	token := h.Login(user)
 	upper, lower := strings.ToUpper(token), strings.ToLower(token)
-	for _, name := range []string{token, upper, lower, " " + token + "\u3000", "coatcheck=" + token, `"` + token + `";`, "%22" + token + "%22", "sid-" + token, lower + "x"} {
+	for _, name := range []string{token, upper, lower, " " + token + "\u3000", "coatcheck=" + token, `"` + token + `";`, "%22" + token + "%22", "sid-" + token, lower + "x", token + token, "__Host-coatcheck" + token} {
 		require.Equal(h, 401, h.TryLogin(name).Status)
 		events := h.Events("login_failed")
 		assert.Equal(h, "[token]", events[len(events)-1]["user"], name)
