@@ -45,6 +45,7 @@ const (
 	eventBound        = "device_bound"
 	eventProved       = "device_proved"
 	eventNotProved    = "device_proof_failed"
+	kindUnnamedProof  = eventNotProved + " without a session"
 	eventDuplicate    = "duplicate_cookie"
 	eventStoreError   = "store_error"
 	eventNotPersisted = "not_persisted"
@@ -71,13 +72,18 @@ func NewEvents(log *slog.Logger, now func() time.Time) *Events {
 // event, and the next line of the kind says how many were omitted. Events that are kept are always written. An attribute
 // that is costly is a slog.LogValuer, which is asked only if the line is written.
 func (e *Events) Write(client netip.Addr, level slog.Level, event, outcome string, attrs ...slog.Attr) {
+	e.writeAs(event, client, level, event, outcome, attrs...)
+}
+
+// writeAs is Write for an event that is counted as another kind.
+func (e *Events) writeAs(kind string, client netip.Addr, level slog.Level, event, outcome string, attrs ...slog.Attr) {
 	if !e.Writes(level) {
 		return
 	}
 	all := append([]slog.Attr{
 		slog.String("event", event), slog.String("outcome", outcome), slog.String("client", client.String()),
 	}, attrs...)
-	e.Log(level, event, "audit", all...)
+	e.Log(level, kind, "audit", all...)
 }
 
 // Writes reports whether lines of this level are written at all.
@@ -236,7 +242,10 @@ func (e *Events) Device(r *coatcheck.Request, route DeviceRoute, outcome DeviceO
 			e.Write(client, slog.LevelDebug, eventProved, "ok", attrs...)
 		}
 	case DeviceRefused, DeviceBound, DeviceThrottled:
-		if e.mayReport(report{eventNotProved, r.NamedKey()}) {
+		switch key := r.NamedKey(); {
+		case key.IsZero(): // anybody can cause it: it has a limit of its own, and pushes out no line of a session
+			e.writeAs(kindUnnamedProof, client, slog.LevelWarn, eventNotProved, string(outcome), attrs...)
+		case e.mayReport(report{eventNotProved, key}):
 			e.Write(client, slog.LevelWarn, eventNotProved, string(outcome), attrs...)
 		}
 	case DeviceChallenge, DeviceGone, DeviceFailed: // a step of each refresh; a session that has ended; reported as a failure of the store

@@ -36,6 +36,24 @@ func TestLinesAMinute(t *testing.T) {
 	}
 }
 
+// Proofs that fail before it is known for which session hide neither one another nor those of sessions.
+func TestProofsWithoutASession(t *testing.T) {
+	var out bytes.Buffer
+	now := time.UnixMilli(1_900_000_000_000)
+	e := NewEvents(slog.New(slog.NewTextHandler(&out, nil)), func() time.Time { return now })
+	lines := func() int { return strings.Count(out.String(), "event="+eventNotProved+" ") }
+	for range 3 {
+		e.Device(new(coatcheck.Request), DeviceRegister, DeviceRefused)
+	}
+	assert.Equal(t, 3, lines())
+	for range 1000 {
+		e.Device(new(coatcheck.Request), DeviceRegister, DeviceRefused)
+	}
+	assert.Equal(t, linesPerMinute, lines())
+	e.Write(netip.Addr{}, slog.LevelWarn, eventNotProved, "refused")
+	assert.Equal(t, linesPerMinute+1, lines())
+}
+
 // However many other tokens are reused, a session's reuse is in the log; the memory for that has a bound.
 func TestReuseIsNotPushedOut(t *testing.T) {
 	now := time.UnixMilli(1_900_000_000_000)
