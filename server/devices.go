@@ -186,13 +186,13 @@ func (s *Server) endSessions(c *fiber.Ctx, r *coatcheck.Request) error {
 	if err := s.mayEndNow(c, r, s.endOthersLimit); err != nil {
 		return err
 	}
-	ctx, id, keep := s.context(c.Context()), r.ID().String(), r.Key()
+	ctx, keep := s.context(c.Context()), r.Key()
 	if here {
 		keep = coatcheck.Key{}
 	}
 	n, err := s.endOthers(ctx, user, keep)
 	if err == nil || n > 0 {
-		s.audit.ended(r.Client().IP, middleware.EventRevoke, user, id, n)
+		s.audit.ended(r.Client().IP, middleware.EventRevoke, user, "", n)
 	}
 	switch {
 	case errors.Is(err, coatcheck.ErrNotFound):
