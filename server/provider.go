@@ -307,7 +307,7 @@ func (s *Server) oidcLogout(c *fiber.Ctx) error {
 func (s *Server) endAtProvidersWord(ctx context.Context, c *fiber.Ctx) (ended int, user string, err error) {
 	form, err := url.ParseQuery(string(c.Request().Body()))
 	if err != nil || len(form["logout_token"]) != 1 || !isMediaType(c.Request().Header.ContentType(), contentTypeForm) {
-		return 0, "", &oidc.Failure{Kind: oidc.BadLogout}
+		return 0, "", &oidc.Failure{Kind: oidc.BadLogout, Detail: "the request is no form with one logout token"}
 	}
 	out, err := s.provider.Logout(ctx, form.Get("logout_token"))
 	if err != nil {
@@ -317,7 +317,7 @@ func (s *Server) endAtProvidersWord(ctx context.Context, c *fiber.Ctx) (ended in
 	done, busy, err := s.providerIndex.Begin(ctx, out.ID, attempt, now, attemptLife)
 	switch {
 	case err == nil && done:
-		return 0, "", &oidc.Failure{Kind: oidc.BadLogout}
+		return 0, "", &oidc.Failure{Kind: oidc.BadLogout, Detail: "the logout token was used before"}
 	case err == nil && busy:
 		return 0, "", errBusyToken
 	}

@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// Failure is why a login, or a logout by the provider, failed. Its kind decides the answer; the detail is for the log, and holds
+// Failure is why a login, or a logout by the provider, failed. Its kind decides the answer; the Detail is for the log, and holds
 // nothing that the provider sent but numbers and names of this package.
 type Failure struct {
 	Kind   Kind
-	detail string
+	Detail string
 }
 
 // Kind is one of the ways in which a login fails.
@@ -35,11 +35,11 @@ const (
 	BadLogout
 )
 
-// Error returns the detail.
-func (f *Failure) Error() string { return f.detail }
+// Error returns the Detail.
+func (f *Failure) Error() string { return f.Detail }
 
 func failf(kind Kind, format string, args ...any) error {
-	return &Failure{Kind: kind, detail: fmt.Sprintf(format, args...)}
+	return &Failure{Kind: kind, Detail: fmt.Sprintf(format, args...)}
 }
 
 func asFailure(err error) (*Failure, bool) {

@@ -97,9 +97,13 @@ func checkBackChannelRefused(h *harness) {
 	token := p.LogoutToken(map[string]any{"sub": "ann"})
 	assert.Equal(h, 200, h.logoutToken(token).Status)
 	assert.Equal(h, 400, h.logoutToken(token).Status, "a token is accepted once")
+	failed := h.Events("provider_logout_failed")
+	assert.Contains(h, failed[len(failed)-1]["error"], "used before")
 	h.Clock.Step(5 * time.Minute)
 	assert.Equal(h, 400, h.logoutToken(token).Status, "and the token is too old by the time the server forgets it")
-	assert.NotEmpty(h, h.Events("provider_logout_failed"))
+	for _, event := range h.Events("provider_logout_failed") {
+		assert.NotEmpty(h, event["error"], "why")
+	}
 }
 
 // A session that the provider ends while its login is answered does not survive.
