@@ -272,7 +272,7 @@ func TestMistakesInTraceVariables(t *testing.T) {
 		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc":                        "grpc is not a valid protocol",
 		"OTEL_EXPORTER_OTLP_CERTIFICATE=/none/ca.pem":             `read tls ca cert file "/none/ca.pem"`,
 		"OTEL_TRACES_EXPORTER=zipkin":                             "OTEL_TRACES_EXPORTER: must be otlp or none",
-		"OTEL_TRACES_SAMPLER=most":                                "unsupported sampler: most",
+		"OTEL_TRACES_SAMPLER=s3cret":                              "OTEL_TRACES_SAMPLER or OTEL_TRACES_SAMPLER_ARG (values are not shown)",
 		"OTEL_RESOURCE_ATTRIBUTES=s3cret":                         "OTEL_RESOURCE_ATTRIBUTES: must be key=value",
 	} {
 		name, _, _ := strings.Cut(variable, "=") // the value is a secret, to the canary run as well

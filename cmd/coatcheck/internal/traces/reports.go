@@ -46,9 +46,10 @@ func (r *reports) started() error {
 	return errors.Join(r.mistakes...)
 }
 
-// Handle implements otel.ErrorHandler. During the start only the sampler and the resource complain here, and their texts hold
-// no secrets.
-func (r *reports) Handle(err error) { r.report(err.Error(), causeOf(err)) }
+// Handle implements otel.ErrorHandler. During the start only the sampler complains here of a variable, and its texts quote the value.
+func (r *reports) Handle(err error) {
+	r.report("OTEL_TRACES_SAMPLER or OTEL_TRACES_SAMPLER_ARG", causeOf(err))
+}
 
 // Error implements logr.LogSink. The error and the values may hold the text of a variable with a key in it.
 func (r *reports) Error(_ error, msg string, values ...any) {
