@@ -43,7 +43,11 @@ func (s *Server) drain(ctx context.Context) error {
 		sleep(ctx, idleCheckEvery)
 	}
 	s.abort.Store(true)
-	return s.http.ShutdownWithContext(ctx)
+	err := s.http.ShutdownWithContext(ctx)
+	if s.Connections() == 0 && errors.Is(err, ctx.Err()) { // fasthttp, which counts later, looks only every 100 ms
+		return nil
+	}
+	return err
 }
 
 // stopAccepting closes the listeners, and returns when fasthttp has accepted what was in their backlogs.
@@ -53,7 +57,7 @@ func stopAccepting(ctx context.Context, listeners []*listener) {
 		dropping = dropSYNs(l.Listener) || dropping
 	}
 	if dropping {
-		sleep(ctx, handshakeTime)
+		sleep(ctx, shortened(ctx, handshakeTime))
 	}
 	for _, l := range listeners {
 		_ = l.Close() // fasthttp closes it again and returns its error

@@ -268,8 +268,7 @@ func (d *daemon) stop(srv *server.Server, ended <-chan error, running int) error
 			select {
 			case e := <-ended:
 				err = errors.Join(err, e)
-			case <-ctx.Done():
-				err = errors.Join(err, ctx.Err())
+			case <-ctx.Done(): // Shutdown says whether requests were cut off
 			}
 		}
 		drained <- err
