@@ -71,5 +71,8 @@ func (c *Cookie) NameLine(key coatcheck.Key, left time.Duration) string {
 // ClearNameLine returns the value of the Set-Cookie line that clears the name cookie.
 func (c *Cookie) ClearNameLine() string { return c.name + nameSuffix + "=; Max-Age=0" + nameAttrs }
 
-// seconds is a Max-Age: at least 1, because 0 would clear the cookie; the session's own expiry does not depend on it.
-func seconds(left time.Duration) int64 { return max(1, int64(min(left, maxAge)/time.Second)) }
+// seconds is a Max-Age, rounded up: the answer leaves a moment after the session began, and a second less than its lifetime would be
+// neither that nor what is left. At least 1, because 0 would clear the cookie. The session's own expiry does not depend on it.
+func seconds(left time.Duration) int64 {
+	return max(1, int64((min(left, maxAge)+time.Second-1)/time.Second))
+}

@@ -19,6 +19,8 @@ func TestNameCookie(t *testing.T) {
 	name := key.String()
 	assert.Equal(t, "__Host-coatcheck-name="+name+"; Max-Age=3600; Path=/; Secure; HttpOnly; SameSite=None", c.NameLine(key, time.Hour))
 	assert.Contains(t, c.NameLine(key, 0), "; Max-Age=1;", "0 would clear it")
+	assert.Contains(t, c.NameLine(key, time.Hour-time.Nanosecond), "; Max-Age=3600;", "the answer leaves a moment after the session began")
+	assert.Contains(t, c.NameLine(key, time.Hour+time.Nanosecond), "; Max-Age=3601;")
 	assert.Contains(t, c.NameLine(key, 500*24*time.Hour), "; Max-Age=34560000;")
 	assert.Equal(t, "__Host-coatcheck-name=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=None", c.ClearNameLine())
 	assert.Equal(t, "Path=/; Secure; HttpOnly; SameSite=Lax", c.Attributes())

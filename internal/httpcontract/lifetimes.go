@@ -88,7 +88,7 @@ func checkAbsolute(h *Harness) {
 		h.Clock.Step(left - time.Millisecond)
 		assert.True(h, h.Alive(token))
 		if refreshing {
-			token = h.Refresh(token) // with a Max-Age of 1 s, because 0 would be a clear
+			token = h.Refresh(token) // with a Max-Age of 1 s
 		}
 		h.Clock.Step(time.Millisecond)
 		assert.False(h, h.Alive(token), "whatever the activity")
