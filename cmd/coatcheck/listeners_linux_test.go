@@ -108,7 +108,7 @@ func TestUnixSockets(t *testing.T) {
 func TestIdleConnectionsLeaveDescriptors(t *testing.T) {
 	t.Parallel()
 	p, stop := launch(t, "ulimit -n 300\n", nil, append(unhurried, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0")...)
-	_, err := fmt.Sscanf(p.stdout.String(), "coatcheck listens on %s\nits health and admin API on %s\n", &p.url, &p.admin)
+	_, err := fmt.Sscanf(p.stdout.String(), "coatcheck listens on %s\ncoatcheck listens on %s\n", &p.url, &p.admin)
 	require.NoError(t, err)
 	for range 400 {
 		conn := p.dial(t)

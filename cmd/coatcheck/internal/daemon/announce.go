@@ -26,7 +26,8 @@ func announce(c *config.Config, o *credentials.Credentials, public, admin net.Li
 	text := "coatcheck listens on " + url + "\n"
 	attrs := []any{"url", url}
 	if admin != nil {
-		text += "its health and admin API on " + baseURL(admin.Addr()) + "\n"
+		// The form for scripts, and then the sentence that tells people which is which.
+		text += "coatcheck listens on " + baseURL(admin.Addr()) + "\nits health and admin API on " + baseURL(admin.Addr()) + "\n"
 		attrs = append(attrs, "admin_url", baseURL(admin.Addr()))
 	}
 	log.Info("listening", append(attrs, "max_conns", c.Server.MaxConns)...)

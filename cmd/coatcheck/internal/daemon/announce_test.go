@@ -1,13 +1,16 @@
 package daemon
 
 import (
+	"log/slog"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/credentials"
 )
 
 func TestBaseURL(t *testing.T) {
@@ -42,4 +45,22 @@ func TestSharedCookie(t *testing.T) {
 			assert.Contains(t, text, "the cookie coatcheck ")
 		}
 	}
+}
+
+// Scripts read the addresses, the public one first. The last line tells people which is which.
+func TestAddressesAreAnnounced(t *testing.T) {
+	public, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer public.Close() //nolint:errcheck // of a test
+	admin, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer admin.Close() //nolint:errcheck // of a test
+	url, adminURL := "http://"+public.Addr().String(), "http://"+admin.Addr().String()
+	said := func(admin net.Listener) string {
+		var stdout strings.Builder
+		announce(&config.Config{Login: "users"}, &credentials.Credentials{}, public, admin, slog.New(slog.DiscardHandler), &stdout)
+		return stdout.String()
+	}
+	assert.Equal(t, "coatcheck listens on "+url+"\ncoatcheck listens on "+adminURL+"\nits health and admin API on "+adminURL+"\n", said(admin))
+	assert.Equal(t, "coatcheck listens on "+url+"\n", said(nil))
 }
