@@ -139,7 +139,7 @@ func (s *Server) makeApps(cfg Config) error {
 		return err
 	}
 	s.public = s.newApp(cfg.MaxHeader)
-	s.routes(page, document)
+	s.routes(page, document, cfg.DBSC)
 	open := func() int { return s.listeners[0].Connections() } // fasthttp does not count those that a watch has taken
 	if s.requests, err = newRequests(s.public, open); err != nil {
 		return err
@@ -165,8 +165,8 @@ func (s *Server) makeListeners(cfg Config) {
 	s.listeners[0] = conn.New(s.public.Server(), opts)
 }
 
-// routes registers all routes of the public contract.
-func (s *Server) routes(devices fiber.Handler, document []byte) {
+// routes registers all routes of the public contract; without dbsc no session is bound, but those that are can be renewed.
+func (s *Server) routes(devices fiber.Handler, document []byte, dbsc bool) {
 	app, with := s.public, s.with
 	if s.provider != nil {
 		s.providerRoutes()
@@ -180,7 +180,9 @@ func (s *Server) routes(devices fiber.Handler, document []byte) {
 	app.Get("/auth/userinfo", with(s.userInfo))
 	app.Post("/auth/refresh", s.sameSite, with(s.refresh))
 	app.Post("/auth/logout", s.sameSite, s.withLogout(s.logout))
-	app.Post("/auth/dbsc/register", s.device(fasthttpsession.Register))
+	if dbsc {
+		app.Post("/auth/dbsc/register", s.device(fasthttpsession.Register))
+	}
 	app.Post("/auth/dbsc/refresh", s.device(fasthttpsession.Refresh))
 	app.All("/auth/verify", noFragment(problemUnauthenticated), s.withoutCookie(s.verify))
 	app.Get("/auth/watch", s.withWatch(s.watch))

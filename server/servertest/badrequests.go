@@ -111,6 +111,9 @@ func checkMethods(h *harness) {
 			}
 		}
 	}
+	for _, method := range methods {
+		assert.Equal(h, 404, h.Do(method, "/auth/dbsc/register").Status, "%s without --dbsc: no method of it is there", method)
+	}
 	assert.NotEmpty(h, h.Me(token), "a wrong method has no effect")
 }
 
