@@ -243,6 +243,9 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx, base *baseHeaders, app fasthttp
 	}
 	defer s.recover(ctx, base, req)
 	base.begin(ctx)
+	if ctx.IsHead() {
+		ctx.Response.Header.SetContentLength(0) // which fasthttp leaves out; a body that the answer gets sets its own
+	}
 	if !knownMethod(ctx.Method()) {
 		ctx.Request.Header.SetMethod(fasthttp.MethodTrace)
 	}

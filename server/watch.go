@@ -46,6 +46,7 @@ func (s *Server) watch(c *fiber.Ctx, r *coatcheck.Request) error {
 		return c.SendString(eventEnded(coatcheck.ReasonRotated))
 	}
 	if c.Method() == fiber.MethodHead {
+		h.Del(fiber.HeaderContentLength) // a stream has none
 		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -86,6 +86,7 @@ func checkLoginPage(h *harness) {
 	}
 	resp := h.Do("HEAD", "/auth/verify", asBrowser)
 	assert.Equal(h, answer{Status: 302}, h.Answer(resp))
+	assert.Equal(h, "0", resp.Header.Get("Content-Length"), "as the GET's")
 	for _, accept := range []string{"text/html", "TEXT/HTML;q=0.5", "application/json , text/html ; level=1", "text/html;q=0.001", "text/html;q=1", "*/*\r\nAccept: text/html"} {
 		assert.Equal(h, 302, h.Get("/auth/verify", "Accept: "+accept).Status, accept)
 	}

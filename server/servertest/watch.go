@@ -158,6 +158,7 @@ func checkWatchAgain(h *harness) {
 
 func checkWatchHead(h *harness) {
 	resp := h.Do("HEAD", "/auth/watch", h.Cookie(h.Login(h.User())))
+	assert.Empty(h, resp.Header["Content-Length"], "as the GET's")
 	assert.Equal(h, answer{Status: 200}, h.Answer(resp))
 	assert.Equal(h, "text/event-stream", resp.Header.Get("Content-Type"))
 }
