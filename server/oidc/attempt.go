@@ -49,6 +49,8 @@ func (a *attempt) verifier() string { return a.derived("verifier") }
 // and SameSite=Lax, because the provider's answer is a navigation from another site; Secure where Provider.Secure says so.
 type Cookie struct{ Name, Value string }
 
+func (c Cookie) size() int { return len(c.Name) + len(c.Value) }
+
 // CookieLife is the Max-Age of a Cookie.
 const CookieLife = attemptLife
 
@@ -100,8 +102,8 @@ func (p *Provider) open(c Cookie, now time.Time) (*attempt, bool) {
 	return a, age < attemptLife && age > -clockSkew && p.cookieName(a.state()) == c.Name
 }
 
-// begin returns the cookie of a new attempt, and clears for those cookies of the request that it replaces: the oldest beyond the
-// limits, and those that hold no attempt.
+// begin returns the cookie of a new attempt; those of older ones that are too long beside it, without their return address; and clears for
+// those that it replaces: the oldest beyond the limits, and those that hold no attempt.
 func (p *Provider) begin(a *attempt, carried []Cookie, now time.Time) []Cookie {
 	_, _ = rand.Read(a.seed[:]) // never fails
 	a.began = now
@@ -111,24 +113,32 @@ func (p *Provider) begin(a *attempt, carried []Cookie, now time.Time) []Cookie {
 	fresh := p.seal(a)
 	type old struct {
 		Cookie
-		began time.Time
+		attempt *attempt
 	}
 	var live []old
 	out := []Cookie{fresh}
 	for _, c := range carried {
 		if was, ok := p.open(c, now); ok && c.Name != fresh.Name {
-			live = append(live, old{c, was.began})
+			live = append(live, old{c, was})
 		} else if c.Name != fresh.Name {
 			out = append(out, Cookie{Name: c.Name})
 		}
 	}
-	slices.SortFunc(live, func(a, b old) int { return cmp.Compare(b.began.UnixNano(), a.began.UnixNano()) })
-	size := len(fresh.Name) + len(fresh.Value)
+	slices.SortFunc(live, func(a, b old) int { return cmp.Compare(b.attempt.began.UnixNano(), a.attempt.began.UnixNano()) })
+	size := fresh.size()
 	for i, c := range live {
-		size += len(c.Name) + len(c.Value)
-		if i >= maxAttempts-1 || size > maxAttemptBytes {
-			out = append(out, Cookie{Name: c.Name})
+		kept := c.Cookie
+		if size+kept.size() > maxAttemptBytes {
+			c.attempt.rd = ""
+			kept = p.seal(c.attempt)
 		}
+		if i >= maxAttempts-1 || size+kept.size() > maxAttemptBytes {
+			kept = Cookie{Name: c.Name}
+		}
+		if kept != c.Cookie {
+			out = append(out, kept)
+		}
+		size += kept.size()
 	}
 	return out
 }

@@ -219,20 +219,27 @@ func checkProviderTabs(h *harness) {
 		}
 		assert.Equal(h, fmt.Sprintf("/tab%d", i), resp.Header.Get("Location"), "each tab returns to where it came from")
 	}
-	long := "?rd=/" + strings.Repeat("x", 1000)
-	for range 4 {
-		h.Clock.Step(time.Second)
-		b.begin(long)
+	for _, length := range []int{1000, 1900} {
+		b, callbacks := h.person(p), []string{}
+		for i := range 4 {
+			h.Clock.Step(time.Second)
+			callbacks = append(callbacks, b.authorize(b.begin(fmt.Sprintf("?rd=/tab%d/%s", i, strings.Repeat("x", length)))))
+			size := 0
+			for name, value := range b.cookies {
+				size += len(name) + len(value) + 3
+			}
+			assert.Less(h, size, 4<<10+100, "attempts leave room in a request's headers")
+		}
+		for i, callback := range callbacks {
+			resp := b.get(callback)
+			assert.Equal(h, 303, resp.Status, "tab %d: a long address is forgotten, and not the login", i)
+			assert.Equal(h, i == 3 || i == 2 && length == 1000, strings.HasPrefix(resp.Header.Get("Location"), fmt.Sprintf("/tab%d/", i)), "tab %d, %d bytes", i, length)
+		}
 	}
-	size := 0
-	for name, value := range b.cookies {
-		size += len(name) + len(value) + 3
-	}
-	assert.Less(h, size, 5<<10, "attempts leave room in a request's headers")
 	b.cookies["coatcheck-oidc-abcdefgh"] = "junk"
 	b.begin("")
 	assert.NotContains(h, b.cookies, "coatcheck-oidc-abcdefgh", "a cookie that holds no attempt is cleared")
-	assert.Equal(h, 4, h.Store.Calls("create"), "attempts create no sessions")
+	assert.Equal(h, 12, h.Store.Calls("create"), "attempts create no sessions")
 }
 
 func checkProviderReplaces(h *harness) {
