@@ -98,9 +98,9 @@ const (
 //
 // A bucket has its place in one of the ways of its set. A random seed chooses the set, so that an attacker cannot aim at
 // the set of another bucket. In a full set a new bucket takes the place with the fewest failures, but at most a single failure is
-// lost by that: if that place has more, the new bucket starts with them. So a locked bucket stays locked, and two failures are never
-// forgotten, whatever names an attacker sprays; displacing a single failure takes 16,000 to 131,000 other names. If names that failed
-// twice fill the ledger, counts can be too high.
+// lost by that: if that place has more, the new bucket starts with them, and so does the count that those without a place share. So
+// a locked bucket stays locked, and two failures are never forgotten, whatever names an attacker sprays; displacing a single failure
+// takes 16,000 to 131,000 other names. If names that failed twice fill the ledger, counts can be too high.
 //
 // Where all places of a set are locked, or one failure would lock them, new buckets share one count, which is never locked: otherwise
 // whoever can have 100,000 buckets locked, as one with an IPv6 /48 can, would lock everybody else out. Such a bucket waits after each
@@ -151,6 +151,9 @@ func (m *MemoryLedger) Reserve(_ context.Context, bucket [16]byte, now time.Time
 	}
 	if wait := m.rule.wait(t, at); wait > 0 {
 		return wait, nil
+	}
+	if p.bucket != bucket { // the one that loses its place may find no other
+		s.rest = tally{empty: max(s.rest.empty, t.empty), last: max(s.rest.last, t.last)}
 	}
 	*p = place{bucket: bucket, tally: m.rule.count(t, at)}
 	return 0, nil

@@ -170,6 +170,18 @@ func TestNearlyLocked(t *testing.T) {
 	}
 }
 
+// The failures of a name that has lost its place, and finds no other one, count where it counts then.
+func TestDisplacedFailuresCount(t *testing.T) {
+	l, now := login.SmallLedger(login.AccountRule(), 1), time.UnixMilli(1_900_000_000_000)
+	for i := range 7 {
+		now = fail(t, l, name(i), 10, now)
+	}
+	now = fail(t, l, name(1000), 8, now)
+	now = fail(t, l, name(2000), 1, now) // waits for the eight failures of the place that it takes
+	require.Zero(t, mustReserve(t, l, name(1000), now))
+	assert.Equal(t, 16*time.Second, mustReserve(t, l, name(1000), now), "the ninth failure")
+}
+
 // With a rule of one delay a new name has a count of its own, too, and its first failure locks it.
 func TestOneDelay(t *testing.T) {
 	l, now := login.SmallLedger(login.Rule{Forget: time.Minute, Delays: []time.Duration{time.Minute}}, 1), time.UnixMilli(1_900_000_000_000)
