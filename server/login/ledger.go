@@ -104,8 +104,8 @@ const (
 //
 // Where all places of a set are locked, or one failure would lock them, new buckets share one count, which is never locked: otherwise
 // whoever can have 100,000 buckets locked, as one with an IPv6 /48 can, would lock everybody else out. Such a bucket waits after each
-// failure that shares the count, for the delay before the lock at most, and what takes one failure of it back, or all, takes one of
-// those that they share.
+// failure that shares the count, for the delay before the lock at most (of a rule that has none, for that of the lock), and what takes
+// one failure of it back, or all, takes one of those that they share.
 type MemoryLedger struct {
 	rule Rule
 	seed maphash.Seed
@@ -233,6 +233,10 @@ func (s *set) countTogether(rule Rule, now int64) time.Duration {
 		return wait
 	}
 	s.rest = rule.count(s.rest, now)
-	s.rest.empty = min(s.rest.empty, now+int64(len(rule.Delays)-1)*int64(rule.Forget)) // one failure less than locks
+	most := len(rule.Delays) - 1 // one failure less than locks
+	if most == 0 || rule.Delays[most-1] == 0 {
+		most++ // a rule without another delay would not limit them at all
+	}
+	s.rest.empty = min(s.rest.empty, now+int64(most)*int64(rule.Forget))
 	return 0
 }

@@ -182,6 +182,26 @@ func TestDisplacedFailuresCount(t *testing.T) {
 	assert.Equal(t, 16*time.Second, mustReserve(t, l, name(1000), now), "the ninth failure")
 }
 
+// Names without a place are limited also by a rule that has no delay but its last one.
+func TestNoPlaceUnderARuleOfOneDelay(t *testing.T) {
+	for _, delays := range [][]time.Duration{{2 * time.Second}, append(make([]time.Duration, 31), 2*time.Second)} {
+		l, now := login.SmallLedger(login.Rule{Forget: 2 * time.Second, Delays: delays}, 1), time.UnixMilli(1_900_000_000_000)
+		for i := range 8 {
+			fail(t, l, name(i), len(delays), now)
+		}
+		for _, free := range []int{len(delays), 1, 1} {
+			for i := range free {
+				require.Zero(t, mustReserve(t, l, name(1000+i), now))
+			}
+			assert.Equal(t, 2*time.Second, mustReserve(t, l, name(2000), now), "of %d delays", len(delays))
+			now = now.Add(2 * time.Second)
+			for i := range 8 {
+				fail(t, l, name(i), 1, now)
+			}
+		}
+	}
+}
+
 // With a rule of one delay a new name has a count of its own, too, and its first failure locks it.
 func TestOneDelay(t *testing.T) {
 	l, now := login.SmallLedger(login.Rule{Forget: time.Minute, Delays: []time.Duration{time.Minute}}, 1), time.UnixMilli(1_900_000_000_000)
