@@ -31,7 +31,7 @@ func (s *site) checkWebSocket() {
 		require.NoError(s, err)
 		s.Cleanup(func() { _ = c.Close() })
 		require.NoError(s, c.SetDeadline(time.Now().Add(patience)))
-		_, err = fmt.Fprintf(c, "GET /socket HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: "+
+		_, err = fmt.Fprintf(c, "GET /socket HTTP/1.1\r\nHost: %s\r\nConnection: keep-alive, Upgrade, Remote-User\r\nUpgrade: websocket\r\nSec-WebSocket-Version: "+
 			"13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n\r\n", host, strings.Join(head, "\r\n"))
 		require.NoError(s, err)
 		in := bufio.NewReader(c)
@@ -46,7 +46,10 @@ func (s *site) checkWebSocket() {
 	c, resp := conn(s.login("user-42")) //nolint:bodyclose // an upgraded connection
 	require.Equal(s, 101, resp.StatusCode)
 	assert.Equal(s, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", resp.Header.Get("Sec-WebSocket-Accept"))
-	assert.Equal(s, []string{"user-42"}, s.reached()[0]["Remote-User"])
+	seen := s.reached()
+	assert.Equal(s, []string{"user-42"}, seen[0]["Remote-User"])
+	assert.Len(s, seen[0]["Connection"], 1)
+	s.checkConnection(seen[0], nil)
 	for _, text := range []string{"\x81\x02hi", strings.Repeat("x", 100_000)} {
 		go func() { _, _ = io.WriteString(c, text) }()
 		back := make([]byte, len(text))
@@ -70,6 +73,7 @@ func (s *site) checkOtherUpgrades() {
 			for _, path := range []string{"/login", "/hello"} {
 				s.send("GET", path, append(head, "Upgrade: "+upgrade, "HTTP2-Settings: AAMAAABkAAQAAP__", session)...)
 				for _, h := range s.reached() {
+					s.checkConnection(h, head)
 					for _, line := range h["Upgrade"] {
 						assert.Contains(s, []string{"", "websocket"}, line, "%q %q", upgrade, head)
 					}

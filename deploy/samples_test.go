@@ -207,6 +207,8 @@ func (s *site) checkForged() {
 		{"Connection: Remote-User", "Connection: Remote-Session-Id", "Remote_User: admin"},
 		{"Connection: Cookie"},
 		{"Connection: Remote_User"},
+		{"Connection: Upgrade, Remote-User"},
+		{"Connection: keep-alive, Remote-User, Remote-Groups"},
 		{"Remote-User: admin", "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Uri: /login", "X-Original-Url: /login", "X-Original-Uri: /login", "X-Rewrite-Url: /login"},
 	}
 	for _, c := range strings.Split(odd, "") {
@@ -216,6 +218,7 @@ func (s *site) checkForged() {
 		status := s.status("GET", "/hello", append(forged, session)...)
 		for _, h := range s.reached() {
 			assert.Equal(s, []string{"user-42"}, h["Remote-User"], "%q", forged)
+			s.checkConnection(h, forged)
 			found := identities(h)
 			delete(found, "Remote-User")
 			if assert.Len(s, found["Remote-Session-Id"], 1, "%q", forged) {
@@ -233,8 +236,22 @@ func (s *site) checkForged() {
 		assert.Equal(s, 200, s.status("GET", "/login", append(forged, session)...), "%q", forged)
 		for _, h := range s.reached() {
 			assert.Empty(s, identities(h), "%q where nobody is asked", forged)
+			s.checkConnection(h, forged)
 			assert.True(s, s.allCookies || !strings.Contains(strings.Join(h["Cookie"], "; "), cookie))
 		}
+	}
+}
+
+// checkConnection: Connection is the proxy's own. Whoever comes next, another proxy for instance, drops the headers that it names (RFC
+// 9110, section 7.6.1), so that a client which writes it takes its own name or group away.
+func (s *site) checkConnection(h http.Header, sent []string) {
+	s.Helper()
+	own := []string{"", "close", "keep-alive"}
+	if h.Get("Upgrade") != "" {
+		own = []string{"upgrade"}
+	}
+	for _, line := range h["Connection"] {
+		assert.Contains(s, own, strings.ToLower(line), "%q", sent)
 	}
 }
 
