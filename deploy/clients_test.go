@@ -60,6 +60,46 @@ func (s *site) checkManySessions() {
 	assert.Empty(s, s.reached())
 }
 
+// What stands before the live session's cookie counts as it does for coatcheck itself, which drops malformed and repeated values: no
+// number of them hides the session from verify or from a logout.
+func (s *site) checkPlanted() {
+	dead := strings.Repeat("A", 43)
+	for _, planted := range [][]string{
+		{"x"},
+		{""},
+		{`"`},
+		{"live"},
+		{strings.Repeat("A", 42)},
+		{strings.Repeat("A", 42) + "B"},
+		{dead + "A"},
+		{`"` + dead},
+		{dead + `"`},
+		{dead + " "},
+		{dead + " x"},
+		{dead},
+		{`"` + dead + `"`},
+		{dead, `"` + dead + `"`},
+		{dead, strings.Repeat("B", 42) + "A"},
+		{dead, "x", strings.Repeat("-", 42) + "A"},
+	} {
+		for _, between := range []string{"; ", ";", "; a=1; ", ";\ta=1 ; b=" + strings.Repeat("A", 43) + "; "} {
+			live, line := s.login("user-42")[8:], "Cookie: "
+			for i := range 30 {
+				line += cookie + "=" + planted[i%len(planted)] + between
+			}
+			assert.Equal(s, 200, s.status("GET", "/hello", line+live), "30 of %q with %q behind each", planted, between)
+			assert.Equal(s, 401, s.status("GET", "/hello", line+"b=2"), "%q", planted)
+			assert.Equal(s, 204, s.status("POST", "/auth/logout", line+live), "%q", planted)
+			assert.Equal(s, 401, s.status("GET", "/hello", "Cookie: "+live), "30 of %q with %q behind each", planted, between)
+		}
+	}
+	for _, value := range []string{"x", dead} {
+		resp := s.ask("GET", "/auth/me", "Cookie: "+cookie+"="+value) //nolint:bodyclose // read and closed by ask
+		assert.Len(s, resp.Header["Set-Cookie"], 1, "a cookie that is nobody's is cleared: %q", value)
+	}
+	s.reached()
+}
+
 // What docs/proxies.md says under "Several hosts": the sample with another cookie's name in it.
 func checkOtherName(t *testing.T, how proxied) {
 	const name = "__Secure-coatcheck"
@@ -84,19 +124,27 @@ func checkOtherName(t *testing.T, how proxied) {
 
 // No cookie costs a proxy time by the square of its length: a request of a few KiB took one that did some seconds.
 func (s *site) checkBlanks() {
-	for _, size := range []int{13_500, 15_900, 50_000} { // as much as each proxy takes
-		for _, path := range []string{"/login", "/hello", "/auth/me"} {
-			cost := func(line, fill string) time.Duration {
-				began := s.cpu()
-				for range 5 {
-					s.send("GET", path, "Cookie: "+fmt.Sprintf(line, strings.Repeat(fill, size)))
-				}
-				return s.cpu() - began
+	for _, path := range []string{"/login", "/hello", "/auth/me"} {
+		cost := func(line, fill string, size int) time.Duration {
+			began := s.cpu()
+			for range 5 {
+				s.send("GET", path, "Cookie: "+fmt.Sprintf(line, strings.Repeat(fill, size/len(fill))))
 			}
-			letters := cost("a=%sb", "x")
+			return s.cpu() - began
+		}
+		for _, size := range []int{13_500, 15_900, 50_000} { // as much as each proxy takes
+			letters := cost("a=%sb", "x", size)
 			for _, line := range []string{"a=%sb", "a=1 %s; b=2", cookie + "=%sb", "a=1; " + cookie + "%sb"} {
-				assert.Less(s, cost(line, " "), 5*letters+150*time.Millisecond, "%d blanks in %q to %s; as many letters: %v", size, line, path, letters)
+				assert.Less(s, cost(line, " ", size), 5*letters+150*time.Millisecond, "%d blanks in %q to %s; as many letters: %v", size, line, path, letters)
 			}
+		}
+		const size = 8000 // of what begins as a session's cookie does, again and again
+		letters := cost("a=%sb", "x", size)
+		for _, fill := range []string{
+			";", "; ", ";\t", ";" + strings.Repeat(" ", 200), ";" + cookie, ";" + cookie + "=", "; " + cookie + "=x", ";" + cookie + "=" + strings.Repeat("A", 43), ";" + cookie + `="`,
+			";" + cookie + "=" + strings.Repeat("A", 42) + strings.Repeat(" ", 200), ";" + cookie + "-n=x", ";" + cookie + "-n=x;a=1",
+		} {
+			assert.Less(s, cost("a=1%s", fill, size), 5*letters+150*time.Millisecond, "%d bytes of %q to %s; as many letters: %v", size, fill, path, letters)
 		}
 	}
 	assert.Positive(s, s.cpu())

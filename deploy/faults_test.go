@@ -17,7 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// verdict is what stands in for coatcheck says of the session "live".
+// liveToken is the cookie's value of the one session that what stands in for coatcheck knows: a well-formed one, because a proxy may hand on
+// no other.
+var liveToken = strings.Repeat("l", 42) + "A"
+
+// verdict is what stands in for coatcheck says of it.
 var verdict = map[string]string{
 	"Remote-User": "ann", "Remote-Name": "Ann%20A", "Remote-Email": "ann@example.com", "Remote-Groups": "staff,ops", "Remote-Session-Id": strings.Repeat("i", 22),
 }
@@ -41,7 +45,7 @@ func (a *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.asking[r.Context().Value(connection{}).(net.Conn)] = r.RequestURI
 	a.mu.Unlock()
 	for _, c := range r.CookiesNamed(cookie) {
-		if c.Value == "live" {
+		if c.Value == liveToken {
 			for name, value := range verdict {
 				w.Header().Set(name, value)
 			}
@@ -94,7 +98,7 @@ func checkIdle(t *testing.T, how proxied) {
 	s := open(t, how, variant{asked: upstream, edit: func(config string) string {
 		return strings.NewReplacer(slices.Concat(how.idle, how.header)...).Replace(config)
 	}})
-	require.Equal(t, 200, s.status("GET", "/hello", "Cookie: "+cookie+"=live"))
+	require.Equal(t, 200, s.status("GET", "/hello", "Cookie: "+cookie+"="+liveToken))
 	require.Eventually(t, func() bool { return upstream.connections() == 0 }, patience, 10*time.Millisecond, "an idle connection to coatcheck stays open")
 	s.reached()
 	if how.header != nil {
