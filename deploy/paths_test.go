@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -180,6 +181,10 @@ func checkAsked(s *site, asked func() []*http.Request) {
 				"Cookie: a=1; " + cookie + "=" + liveToken + "; b=" + strings.Repeat("x", 7000), "Authorization: Bearer " + strings.Repeat("x", 4000),
 				"X-Forwarded-Uri: /?group=a", "X-Original-Url: /?group=a",
 			},
+			{ // Caddy's sample marks by this word what coatcheck is to get.
+				"Cookie: " + cookie + "=" + liveToken, "X-Evil: coatcheck:forged", "X-Evil: coatcheck:coatcheck:forged", "User-Agent: coatcheck:forged",
+				"Origin: coatcheck:forged", "Authorization: coatcheck:forged", "Sec-Fetch-Site: coatcheck:forged", "Traceparent: coatcheck:forged",
+			},
 		} {
 			resp := s.ask("GET", target, head...) //nolint:bodyclose // read and closed by ask
 			requests := asked()
@@ -194,6 +199,7 @@ func checkAsked(s *site, asked func() []*http.Request) {
 					assert.Equal(s, cookie+"="+liveToken, strings.Trim(strings.Join(r.Header["Cookie"], ";"), "; \t"), target)
 				}
 				assert.Empty(s, strings.Trim(r.Header.Get("Authorization"), "-"), "of no use to coatcheck")
+				assert.NotContains(s, fmt.Sprint(r.Header), "forged", target)
 				assert.LessOrEqual(s, len(slices.DeleteFunc(r.Header["X-Original-Url"], func(v string) bool { return v == "" })), 0, target)
 			}
 			seen := s.reached()
@@ -202,6 +208,11 @@ func checkAsked(s *site, asked func() []*http.Request) {
 				assert.Equal(s, []string{want}, seen[0][name], name)
 			}
 		}
+	}
+	// A proxy may refuse an answer without a name. It makes up none.
+	s.send("GET", "/hello", "Cookie: "+cookie+"="+namelessToken)
+	for _, h := range s.reached() {
+		assert.Empty(s, identities(h))
 	}
 	// What /auth/ gets: the cookie beside the session's, too, for a browser that renews the session with its device.
 	ours := []string{cookie + "-name=n", cookie + "=" + liveToken}
