@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// traced are a client's headers of a trace (W3C Trace Context and Baggage), by which it could have its requests recorded.
+var traced = map[string]string{
+	"Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Tracestate": "evil=1", "Baggage": "evil=1",
+}
+
 // What a client says about its request, beside what it asks for: the application hears what the proxy says, or nothing.
 func (s *site) checkForwarding() {
 	session := s.login("user-42")
@@ -24,6 +30,7 @@ func (s *site) checkForwarding() {
 		"X-Forwarded-Port": "4711", "X-Forwarded-Prefix": "/evil", "X-Real-IP": "192.0.2.9",
 		"X-Original-URL": "/evil", "X-Original-URI": "/evil", "X-Rewrite-URL": "/evil",
 	}
+	maps.Copy(said, traced)
 	for name, value := range said {
 		for _, c := range []string{"-", "_", ".", "!"} {
 			if c == "!" && !strings.HasPrefix(name, "X-Forwarded-") {

@@ -46,7 +46,7 @@ func traefikRules(config string) string {
 	}))
 	return before(config, "    # What people see who are not logged in", repeat(func(name, path, _ string) string {
 		return "    " + name + ":\n      rule: Host(`app.example.com`) && Path(`" + path + "`)\n      entryPoints: [websecure]\n" +
-			"      middlewares: [coatcheck-" + name + "]\n      service: app\n      tls: {}\n"
+			"      middlewares: [untraced, coatcheck-" + name + "]\n      service: app\n      tls: {}\n"
 	}))
 }
 

@@ -217,10 +217,14 @@ func checkAsked(s *site, asked func() []*http.Request) {
 	// What /auth/ gets: the cookie beside the session's, too, for a browser that renews the session with its device.
 	ours := []string{cookie + "-name=n", cookie + "=" + liveToken}
 	asked()
-	s.send("POST", "/auth/dbsc/refresh", "Cookie: a=1; "+ours[0]+"; b=2; "+ours[1]+"; c=3", "Sec-Secure-Session-Id: s", "Content-Length: 0")
+	s.send("POST", "/auth/dbsc/refresh", "Cookie: a=1; "+ours[0]+"; b=2; "+ours[1]+"; c=3", "Sec-Secure-Session-Id: s", "Content-Length: 0",
+		"Traceparent: "+traced["Traceparent"], "Tracestate: "+traced["Tracestate"], "Baggage: "+traced["Baggage"])
 	requests := asked()
 	require.Len(s, requests, 1)
 	assert.Equal(s, "s", requests[0].Header.Get("Sec-Secure-Session-Id"))
+	for name := range traced {
+		assert.Empty(s, requests[0].Header[name], name)
+	}
 	if !s.allCookies {
 		got := strings.FieldsFunc(strings.Join(requests[0].Header["Cookie"], ";"), func(r rune) bool { return strings.ContainsRune("; \t", r) })
 		assert.ElementsMatch(s, ours, got)
