@@ -216,9 +216,18 @@ func (s *site) checkPreflight() {
 		{"OPTIONS", preflight[0]},
 		{"OPTIONS", preflight[0], preflight[1], "Cookie: a=b"},
 		{"OPTIONS", preflight[0], preflight[1], "Cookie: " + cookie + "=x"},
+		{"OPTIONS", preflight[0], preflight[1], "Cookie: a=b", "Cookie:"},
+		{"OPTIONS", preflight[0], preflight[1], "Cookie:", "Cookie: a=b"},
+		{"OPTIONS", preflight[0], preflight[1], "Cookie: :"},
+		{"OPTIONS", preflight[0], "Access-Control-Request-Method:"},
+		{"OPTIONS", preflight[0], "Access-Control-Request-Method:", "Cookie:"},
+		{"OPTIONS", preflight[0], "Cookie: :x"},
+		{"OPTIONS", preflight[0], "Cookie: x:"},
 	} {
 		assert.Equal(s, 401, s.status(head[0], "/hello", head[1:]...), "%q", head)
 	}
+	assert.Equal(s, 200, s.status("OPTIONS", "/hello", append(preflight, "Cookie:")...), "an empty line is no cookie")
+	assert.Len(s, s.reached(), 1)
 	for _, target := range spellings {
 		s.send("OPTIONS", target, preflight...)
 		s.judged(target)
