@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -135,6 +137,9 @@ func (o Options) client() (rueidis.ClientOption, error) {
 	if err := checkParameters(u, q); err != nil {
 		return rueidis.ClientOption{}, err
 	}
+	if err := checkAddresses(u, q["addr"]); err != nil {
+		return rueidis.ClientOption{}, err
+	}
 	if u.Scheme != "unix" { // redis://host:6379/ has no database number, and rueidis takes the empty one for a mistake
 		u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), ""
 	}
@@ -208,6 +213,41 @@ func checkParameters(u *url.URL, q url.Values) error {
 		return errors.New("redisstore: URL: the number of the database is given twice, in the path and as the parameter db")
 	}
 	return nil
+}
+
+// checkAddresses returns an error for an address to which nobody can connect, and for one of which rueidis would take a part for the
+// default: of an addr without a port it asks the first server.
+func checkAddresses(u *url.URL, further []string) error {
+	if u.Scheme == "unix" {
+		return nil
+	}
+	first := strings.TrimSuffix(u.Host, ":")
+	if u.Port() == "" {
+		first += ":6379"
+	}
+	if u.Hostname() == "" {
+		first = "localhost" + first
+	}
+	if !isAddress(first) { // which may be the name and a part of the password
+		return errors.New("redisstore: URL: behind // stands one server, host or host:port, with a port from 1 to 65535; each further one is a parameter addr=host:port")
+	}
+	for _, addr := range further {
+		switch {
+		case isAddress(addr):
+		case strings.Contains(u.RawQuery, "@"): // it may be a part of a password
+			return errors.New("redisstore: URL: addr must be one host:port, with a port from 1 to 65535; reserved characters, as in a password, must be percent-encoded")
+		default:
+			return fmt.Errorf("redisstore: URL: addr=%.60q must be one host:port, with a port from 1 to 65535; each further server is an addr of its own", addr)
+		}
+	}
+	return nil
+}
+
+// isAddress reports whether the text is a host and the number of a port.
+func isAddress(text string) bool {
+	host, port, err := net.SplitHostPort(text)
+	number, numberErr := strconv.ParseUint(port, 10, 16)
+	return err == nil && numberErr == nil && number > 0 && host != "" && !strings.ContainsAny(host, ",;/?@ ")
 }
 
 // secure fills in the TLS configuration.

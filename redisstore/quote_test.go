@@ -127,6 +127,7 @@ func TestURLIsNotQuoted(t *testing.T) {
 	for _, url := range []string{
 		"redis://user:12/s3cret@host", "redis://user:12/s3cret@host/0", "redis://host/s3cret", "redis://host/?db=s3cret", "redis://host/?dial_timeout=s3cret",
 		"redis://user:s3cret@ho st", "s3cret://host", "redis://user:s3cret/@host:6379", "rediss://host/?tls_ca=/nowhere/x&skip_verify=s3cret",
+		"redis://:12?addr=s3cret@host", "redis://s3cret:99999/x@host", "redis://s3cret,x",
 	} {
 		err := redisstore.Options{URL: url}.Validate()
 		require.Error(t, err, url)

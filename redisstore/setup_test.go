@@ -83,6 +83,16 @@ func TestNearMissesInURLs(t *testing.T) {
 	} {
 		require.ErrorContains(t, redisstore.Options{URL: server.URL() + end}.Validate(), text, end)
 	}
+	for rest, text := range map[string]string{
+		"h:1,h:2": "behind // stands one server", "h,g:1": "behind // stands one server", "127.0.0.1:99999": "behind // stands one server",
+		"h:0": "behind // stands one server", "::1:6379": "behind // stands one server", "h:1?addr=h:2/1": `addr="h:2/1" must be one host:port`,
+		"h:1?addr=h:2,h:3": `addr="h:2,h:3" must`, "h:1?addr=h:99999": `addr="h:99999" must`, "h:1?addr=h": `addr="h" must`, "h:1?addr=g:1&addr=h/0:1": `addr="h/0:1" must`,
+	} {
+		require.ErrorContains(t, redisstore.Options{URL: "redis://u:s3cret@" + rest}.Validate(), text, rest)
+	}
+	for _, rest := range []string{"h", "h:", ":6379", "", "[::1]", "[::1]:1", "[fe80::1%25eth0]:1", "my_redis-0.ns.svc:6379?addr=[::2]:1"} {
+		require.NoError(t, redisstore.Options{URL: "redis://" + rest}.Validate(), rest)
+	}
 	require.NoError(t, redisstore.Options{URL: server.URL() + "/1?client_cache=1&protocol=3&max_retries=0&addr=a:1&addr=b:2"}.Validate())
 	require.ErrorContains(t, redisstore.Options{URL: server.URL() + "?master_set="}.Validate(), "master_set has no value")
 	_, err := redisstore.New(context.Background(), redisstore.Options{URL: "rediss://" + server.Addr()})

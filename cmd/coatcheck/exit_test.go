@@ -46,6 +46,10 @@ func TestExitCodes(t *testing.T) {
 			args: []string{"serve", "--dev"}, env: []string{"COATCHECK_STORE=redis://:s3cret@localhost?skip_verify=1"}, code: 2,
 			stderr: "--store: redisstore: URL: skip_verify is not offered",
 		},
+		"two servers in one": {
+			args: []string{"serve", "--dev"}, env: []string{"COATCHECK_STORE=redis://:s3cret@localhost:1,localhost:2"}, code: 2,
+			stderr: "--store: redisstore: URL: behind // stands one server",
+		},
 		"address in use": {
 			args: []string{"serve", "--dev", "--listen", taken.Addr().String()}, code: 1, stderr: "coatcheck: --listen: ",
 		},
