@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -105,6 +107,9 @@ func (d *dialer) start(addr string, nd *net.Dialer, conf *tls.Config) chan diale
 			if err = greet(ctx, conn); err != nil {
 				_ = conn.Close()
 				conn = nil
+			}
+			if conf == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
+				err = fmt.Errorf("%s ends a connection without an answer; if it is a port for TLS, the URL begins with rediss://: %w", addr, err)
 			}
 		}
 		ch <- dialed{conn, err}

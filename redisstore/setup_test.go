@@ -251,6 +251,10 @@ func TestTLS(t *testing.T) {
 		_, err := redisstore.New(context.Background(), opt)
 		require.ErrorIs(t, err, coatcheck.ErrUnavailable, name)
 	}
+	_, err = redisstore.New(context.Background(), redisstore.Options{URL: fmt.Sprintf("redis://:s3cret@127.0.0.1:%d", server.TLSPort)})
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	require.ErrorContains(t, err, fmt.Sprintf("127.0.0.1:%d ends a connection without an answer; if it is a port for TLS, the URL begins with rediss://", server.TLSPort))
+	assert.NotContains(t, err.Error(), "s3cret")
 }
 
 func TestTLSFiles(t *testing.T) {
