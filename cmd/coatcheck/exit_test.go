@@ -50,6 +50,10 @@ func TestExitCodes(t *testing.T) {
 			args: []string{"serve", "--dev"}, env: []string{"COATCHECK_STORE=redis://:s3cret@localhost:1,localhost:2"}, code: 2,
 			stderr: "--store: redisstore: URL: behind // stands one server",
 		},
+		"a path too long for a socket": {
+			args: []string{"serve", "--dev", "--listen=unix:/run/" + strings.Repeat("a", 120)}, code: 2,
+			stderr: "the path has 125 bytes, and that of a socket has ",
+		},
 		"address in use": {
 			args: []string{"serve", "--dev", "--listen", taken.Addr().String()}, code: 1, stderr: "coatcheck: --listen: ",
 		},

@@ -2,11 +2,13 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 const unixPrefix = "unix:"
@@ -22,6 +24,9 @@ type UnixSocket struct {
 // defaultSocketMode lets the process's user and group connect.
 const defaultSocketMode = 0o660
 
+// maxSocketPath is how long the system lets a path be: 107 bytes on Linux, 103 on macOS. A longer one is "invalid argument" to it.
+const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
 // ParseUnixSocket reads an address that begins with unix:. ok says whether it does.
 func ParseUnixSocket(addr string) (s UnixSocket, ok bool, err error) {
 	rest, ok := strings.CutPrefix(addr, unixPrefix)
@@ -32,6 +37,9 @@ func ParseUnixSocket(addr string) (s UnixSocket, ok bool, err error) {
 	s = UnixSocket{Path: path, Mode: defaultSocketMode}
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
 		return s, true, errors.New("must have an absolute path, as in unix:/run/coatcheck.sock")
+	}
+	if len(path) > maxSocketPath {
+		return s, true, fmt.Errorf("the path has %d bytes, and that of a socket has %d at most", len(path), maxSocketPath)
 	}
 	settings, err := url.ParseQuery(query)
 	if err != nil {

@@ -1,8 +1,13 @@
 package config
 
 import (
+	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
+	"os"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -25,9 +30,27 @@ func TestParseUnixSocket(t *testing.T) {
 		assert.True(t, ok)
 		require.Error(t, err, text)
 	}
+	longest := "unix:/" + strings.Repeat("a", maxSocketPath-1)
+	_, _, err = ParseUnixSocket(longest + "?mode=0600")
+	require.NoError(t, err)
+	_, _, err = ParseUnixSocket(longest + "a?mode=0600")
+	require.EqualError(t, err, fmt.Sprintf("the path has %d bytes, and that of a socket has %d at most", maxSocketPath+1, maxSocketPath))
 	_, ok, err = ParseUnixSocket("127.0.0.1:3000")
 	require.NoError(t, err)
 	assert.False(t, ok)
+}
+
+// The system has the last word on the longest path.
+func TestLongestSocketPath(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", "") // t.TempDir may be too long itself
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	path := dir + "/" + strings.Repeat("a", maxSocketPath-len(dir)-1)
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
+	require.NoError(t, err)
+	require.NoError(t, ln.Close())
+	_, err = new(net.ListenConfig).Listen(t.Context(), "unix", path+"a")
+	require.ErrorIs(t, err, syscall.EINVAL)
 }
 
 // A Unix socket counts as loopback, and a program that connects to it is a trusted proxy.
