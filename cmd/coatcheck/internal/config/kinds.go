@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -212,6 +213,9 @@ func size(p *int) kind {
 // mostAhead is how much the clocks of two machines may differ: a time that is further ahead is a mistake.
 const mostAhead = time.Minute
 
+// rfc3339 is what time.Parse should take: it also takes a comma for the point, and an hour of one digit.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
 // moment is a time in the past, as RFC 3339 writes it, with an offset: without one it would mean another moment on each
 // machine.
 func moment(p *time.Time) kind {
@@ -220,7 +224,7 @@ func moment(p *time.Time) kind {
 		switch {
 		case err != nil && lacksOffset(s):
 			return "", errors.New("has no offset from UTC: a time is written 2026-11-23T16:00:00Z, or with +01:00 in place of Z")
-		case err != nil:
+		case err != nil, !rfc3339.MatchString(s):
 			return "", errors.New("not a time such as 2026-11-23T16:00:00Z")
 		case time.Until(t) > mostAhead:
 			return "", errors.New("is more than a minute ahead: a user who logs in before it would be logged out at once")

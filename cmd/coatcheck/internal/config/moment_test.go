@@ -37,6 +37,11 @@ func TestSessionsNotBefore(t *testing.T) {
 		"two minutes ahead":         {text: ahead(2 * time.Minute), mistake: tooLate},
 		"ahead by the offset alone": {text: time.Now().UTC().Format("2006-01-02T15:04:05") + "-01:00", mistake: tooLate},
 		"a hundred years ahead":     {text: "2126-11-26T16:00:00Z", mistake: tooLate},
+		"a comma":                   {text: "2026-11-23T16:00:00,5Z", mistake: "not a time such as"},
+		"an hour of one digit":      {text: "2026-11-23T6:00:00Z", mistake: "not a time such as"},
+		"an offset of a day":        {text: "2026-11-23T16:00:00+24:00", mistake: "not a time such as"},
+		"no seconds":                {text: "2026-11-23T16:00Z", mistake: "not a time such as"},
+		"TOML's own, no seconds":    {file: "2026-11-23T16:00Z"}, // TOML 1.1 has it, and it means one moment
 		"no time":                   {text: "yesterday", mistake: "not a time such as 2026-11-23T16:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) {
