@@ -40,13 +40,15 @@ func checkEarlyAnswers(h *harness) {
 		text string
 		want answer
 	}{
-		"chunks":       {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + body + "\r\n0\r\n\r\n", answer{Status: 413, Code: "body_too_large"}},
-		"a header":     {"GET /auth/me HTTP/1.1\r\nHost: x\r\nX: " + body + "\r\n\r\n", answer{Status: 431, Code: "header_too_large"}},
-		"many headers": {"GET /auth/me HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("a:\r\n", megabyte/4) + "\r\n", answer{Status: 431, Code: "header_too_large"}},
-		"a target":     {"GET /" + body + " HTTP/1.1\r\nHost: x\r\n\r\n", answer{Status: 431, Code: "header_too_large"}},
-		"no HTTP":      {"\x00\r\n" + body, answer{Status: 400, Code: "bad_request"}},
-		"a bad length": {"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n" + body, answer{Status: 400, Code: "bad_request"}},
-		"a bad chunk":  {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n" + body, answer{Status: 400, Code: "bad_request"}},
+		"chunks":            {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + body + "\r\n0\r\n\r\n", answer{Status: 413, Code: "body_too_large"}},
+		"a header":          {"GET /auth/me HTTP/1.1\r\nHost: x\r\nX: " + body + "\r\n\r\n", answer{Status: 431, Code: "header_too_large"}},
+		"many headers":      {"GET /auth/me HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("a:\r\n", megabyte/4) + "\r\n", answer{Status: 431, Code: "header_too_large"}},
+		"a target":          {"GET /" + body + " HTTP/1.1\r\nHost: x\r\n\r\n", answer{Status: 431, Code: "header_too_large"}},
+		"no HTTP":           {"\x00\r\n" + body, answer{Status: 400, Code: "bad_request"}},
+		"a bad length":      {"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n" + body, answer{Status: 400, Code: "bad_request"}},
+		"a bad chunk":       {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n" + body, answer{Status: 400, Code: "bad_request"}},
+		"a chunk extension": {"POST /auth/logout HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;" + body + "\r\nx\r\n0\r\n\r\n", answer{Status: 400, Code: "bad_request"}},
+		"one of verify":     {"GET /auth/verify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0;" + body + "\r\n\r\n", answer{Status: 400, Code: "bad_request"}},
 		"many trailers": {"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + strings.Repeat("a:\r\n",
 			megabyte/4) + "\r\n", answer{Status: 431, Code: "header_too_large"}},
 	} {
@@ -109,6 +111,18 @@ func checkHeaderLines(h *harness) {
 	}
 	resp := h.sendAll(h.Wire, "POST /auth/login HTTP/1.1\r\n"+lines(128)+"Content-Length: 9\r\n\r\n", "the body is not waited for")
 	assert.Equal(h, tooMany, h.Answer(resp))
+}
+
+// DOS-03: the largest body may come in chunks as small as they can be, with extensions, more than once over a connection.
+func checkChunks(h *harness) {
+	c := h.Wire.Open(h)
+	for range 4 {
+		resp, err := c.RoundTrip("POST", "POST /auth/logout HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"+
+			strings.Repeat("1;a=b\r\nx\r\n", 16<<10)+"0\r\n\r\n")
+		require.NoError(h, err)
+		assert.Equal(h, 204, resp.Status)
+		assert.False(h, resp.Close)
+	}
 }
 
 // DOS-14: trailers are read, have the bounds of headers, and mean nothing.

@@ -25,6 +25,7 @@ var socketRules = []rule{
 	{name: "an early answer is seen", transport: true, check: checkEarlyAnswers},
 	{name: "verify waits for no body", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Hour }, transport: true, check: checkVerifyBody},
 	{name: "header lines", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Hour }, transport: true, check: checkHeaderLines},
+	{name: "chunks of a byte", transport: true, check: checkChunks},
 	{name: "trailers are dropped", config: func(cfg *server.Config) { cfg.ReadTimeout = time.Hour }, transport: true, check: checkTrailers},
 	{name: "connections per client", config: func(cfg *server.Config) { cfg.MaxConnsPerIP = 3 }, transport: true, check: checkConnsPerIP},
 	{name: "users on one connection", transport: true, check: checkOneConnection},

@@ -34,10 +34,19 @@ type trackedConn struct {
 	state    atomic.Int32 // written by the goroutine that serves the connection
 	unread   atomic.Bool  // the client may be sending what will not be read; written by DiscardInput
 	lines    lineCounter
+	received int // bytes since the last answer
 	ahead    readAhead
 	untrack  sync.Once
 	onClose  func() // called by Close once, if not nil
 }
+
+// maxReceived is how many bytes a request may have in all. fasthttp bounds the header block, the trailers and the body, but reads chunk
+// extensions without end and drops them (RFC 9112, section 7.1.1). It is more than any other request has: 64 KiB of headers, as many of
+// trailers, 16 KiB of body in chunks of a byte, which take six each, and what fits the buffer of the request behind it.
+const maxReceived = 512 << 10
+
+// errTooManyBytes is what a connection returns from Read when a request has more than maxReceived bytes.
+var errTooManyBytes = errors.New("the request has too many bytes")
 
 // tlsConn is how fasthttp recognises a TLS connection.
 type tlsConn interface {
@@ -113,6 +122,7 @@ func setState(conn net.Conn, state fasthttp.ConnState) {
 		c.activate()
 	case fasthttp.StateIdle:
 		c.lines.begin()
+		c.received = 0
 		c.wire.setTimeouts(c.server.opts.untilIdleEnds(), c.server.opts.RequestTimeout)
 		c.wire.awaitNext()
 		c.state.Store(stateIdle)
@@ -149,6 +159,8 @@ func (c *trackedConn) Read(b []byte) (int, error) {
 		c.lines = lineCounter{}
 	case c.lines.exceeded():
 		return 0, ErrTooManyLines
+	case c.received > maxReceived:
+		return 0, errTooManyBytes
 	}
 	n, err := c.Conn.Read(into)
 	if n == 0 && err != nil && (c.wire.interrupted.Load() || c.state.Load() != stateActive && errors.Is(err, os.ErrDeadlineExceeded)) {
@@ -157,6 +169,7 @@ func (c *trackedConn) Read(b []byte) (int, error) {
 	if n > 0 {
 		c.activate()
 		c.lines.add(into[:n])
+		c.received += n
 	}
 	if len(into) > len(b) {
 		c.ahead.keep(n)

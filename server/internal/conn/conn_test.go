@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,4 +196,38 @@ func TestIdleDeadlineTellsTheClientAtOnce(t *testing.T) {
 	_, err = client.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF, "before Close")
 	require.NoError(t, conn.Close())
+}
+
+// DOS-03. A request whose chunk extensions have no end is refused, and those before it on its connection take nothing from what it may have.
+func TestTooManyBytesAreNotWaitedFor(t *testing.T) {
+	ext := strings.Repeat("x", maxReceived-1000)
+	kept := postHead + "1;" + ext + "\r\nx\r\n0\r\n\r\n"
+	for name, tt := range map[string]struct {
+		text     string
+		answered int32
+	}{
+		"an extension":                   {postHead + "1;" + ext + ext, 0},
+		"many":                           {postHead + strings.Repeat("1;"+ext[:1000]+"\r\nx\r\n", 2*maxReceived/1000), 0},
+		"one behind a pipelined request": {getHead + "Host: x\r\n\r\n" + postHead + "1;" + ext + ext, 1},
+		"one of the third request":       {kept + kept + postHead + "1;" + ext + ext, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln := listenLocal(t)
+			s := newServer(Options{}) // no deadline
+			var answered atomic.Int32
+			failed := make(chan error, 1)
+			s.http.Handler = func(*fasthttp.RequestCtx) { answered.Add(1) }
+			s.http.ErrorHandler = func(_ *fasthttp.RequestCtx, err error) { failed <- err }
+			start(t, s, ln, nil)
+			conn := connect(t, ln)
+			go func() { _, _ = io.WriteString(conn, tt.text) }() // the server need not read the rest
+			select {
+			case err := <-failed:
+				require.ErrorContains(t, err, errTooManyBytes.Error()) // fasthttp's error hides it from errors.Is
+			case <-time.After(patience):
+				t.Fatal("the server waits for more")
+			}
+			assert.Equal(t, tt.answered, answered.Load())
+		})
+	}
 }
