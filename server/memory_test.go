@@ -3,6 +3,8 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"maps"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/largerequests"
@@ -50,7 +53,7 @@ func TestMemoryOfConnections(t *testing.T) {
 			sequences["the largest"] = largerequests.All(maxHeader)
 			sequences["small ones"] = nil
 			for name, requests := range sequences {
-				each := heldByConnections(t, ln, slices.Concat([]string{largerequests.Small}, requests, []string{largerequests.Small}))
+				each := heldByConnections(t, ln, func(conn net.Conn) net.Conn { return conn }, slices.Concat([]string{largerequests.Small}, requests, []string{largerequests.Small}))
 				t.Logf("%s: %d bytes a connection, its client's included", name, each)
 				assert.Less(t, each, bound, name)
 			}
@@ -58,9 +61,43 @@ func TestMemoryOfConnections(t *testing.T) {
 	}
 }
 
-// heldByConnections returns how many bytes each of some connections holds that have sent all requests. They stay open, or what others
+// DOS-14. Over TLS they hold less than 64 KiB: crypto/tls keeps the buffers for the largest record and for the messages of the handshake.
+func TestMemoryOfTLSConnections(t *testing.T) {
+	bound := 64 << 10
+	if raceDetector { // which needs memory of its own
+		bound = 112 << 10
+	}
+	cert, key, err := fasthttp.GenerateTestCertificate("localhost")
+	require.NoError(t, err)
+	pair, err := tls.X509KeyPair(cert, key)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(cert))
+	ln := serveOver(t, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+	newer := &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12, DynamicRecordSizingDisabled: true} // one record a request
+	older := newer.Clone()
+	older.MaxVersion = tls.VersionTLS12
+	longHello := older.Clone() // almost as long as it may be
+	longHello.NextProtos = append(slices.Repeat([]string{strings.Repeat("x", 250)}, 24), "http/1.1")
+	body := func(size int) string {
+		return fmt.Sprintf("POST /auth/logout HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size))
+	}
+	for hello, conf := range map[string]*tls.Config{"1.3": newer, "1.2": older, "1.2, a long hello": longHello} {
+		for name, requests := range map[string][]string{
+			"the largest": largerequests.All(8 << 10), "small ones": nil,
+			"growing": {body(15500), body(16300)}, // a buffer that is a little too small is doubled
+		} {
+			each := heldByConnections(t, ln, func(conn net.Conn) net.Conn { return tls.Client(conn, conf) },
+				slices.Concat([]string{largerequests.Small}, requests, []string{largerequests.Small}))
+			t.Logf("%s, %s: %d bytes a connection, its client's socket included", hello, name, each)
+			assert.Less(t, each, bound, "%s, %s", hello, name)
+		}
+	}
+}
+
+// heldByConnections returns how many bytes each of some connections holds that have sent all requests over what over makes of them. They stay open, or what others
 // hold could not be told from what these have left.
-func heldByConnections(t *testing.T, ln net.Listener, requests []string) int {
+func heldByConnections(t *testing.T, ln net.Listener, over func(net.Conn) net.Conn, requests []string) int {
 	t.Helper()
 	n := 100
 	if raceDetector {
@@ -78,9 +115,10 @@ func heldByConnections(t *testing.T, ln net.Listener, requests []string) int {
 	for worker := range 8 {
 		all.Go(func() {
 			for i := worker; i < n; i += 8 {
-				in := bufio.NewReaderSize(conns[i], 512)
+				conn := over(conns[i])
+				in := bufio.NewReaderSize(conn, 512)
 				for _, text := range requests {
-					if !assert.NoError(t, largerequests.RoundTrip(conns[i], in, text), "%.100q", text) {
+					if !assert.NoError(t, largerequests.RoundTrip(conn, in, text), "%.100q", text) {
 						return
 					}
 				}
@@ -167,8 +205,22 @@ func serveOn(t *testing.T, cfg server.Config) net.Listener {
 	return serveStore(t, store, cfg)
 }
 
+// serveOver is serveOn over TLS.
+func serveOver(t *testing.T, conf *tls.Config) net.Listener {
+	t.Helper()
+	store, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	cfg := server.Config{ReadTimeout: time.Hour, IdleTimeout: time.Hour, TrustedOrigins: []string{"https://app.example"}}
+	return serve(t, store, cfg, func(s *server.Server, ln net.Listener) error { return s.ServeTLS(ln, conf) })
+}
+
 // serveStore is serveOn over a store of the caller's, which it closes in the end.
 func serveStore(t *testing.T, store coatcheck.Store, cfg server.Config) net.Listener {
+	t.Helper()
+	return serve(t, store, cfg, (*server.Server).Serve)
+}
+
+func serve(t *testing.T, store coatcheck.Store, cfg server.Config, serve func(*server.Server, net.Listener) error) net.Listener {
 	t.Helper()
 	cfg.Login = login.Open{}
 	s, err := server.New(store, cfg)
@@ -176,7 +228,7 @@ func serveStore(t *testing.T, store coatcheck.Store, cfg server.Config) net.List
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
+	go func() { served <- serve(s, ln) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // nothing has to be drained

@@ -65,7 +65,9 @@ func (c tlsTrackedConn) Handshake() error {
 	if err := c.wire.startNow(); err != nil { // the handshake of a listener that itself speaks TLS does not go through wire
 		return err
 	}
+	c.wire.handshake = true
 	err := c.tlsConn.Handshake()
+	c.wire.handshake = false
 	c.wire.received = false // no part of a request yet
 	c.answerPlainHTTP(err)
 	return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -230,4 +231,29 @@ func TestTooManyBytesAreNotWaitedFor(t *testing.T) {
 			assert.Equal(t, tt.answered, answered.Load())
 		})
 	}
+}
+
+// DOS-14. crypto/tls keeps the buffer for a handshake's messages, which may have 64 KiB each.
+func TestLongHandshakesAreRefused(t *testing.T) {
+	t.Parallel()
+	ln := listenLocal(t)
+	serverSide, clientSide := localhost(t)
+	start(t, newServer(Options{}), ln, serverSide)
+	handshake := func(bytes int) error {
+		own := clientSide.Clone()
+		own.NextProtos = append(slices.Repeat([]string{strings.Repeat("x", 127)}, bytes/128), "http/1.1")
+		client := tls.Client(connect(t, ln), own)
+		if err := client.HandshakeContext(t.Context()); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(client, getHead+"Host: x\r\n\r\n"); err != nil { // in TLS 1.3 the client's end is done before the server's
+			return err
+		}
+		_, err := client.Read(make([]byte, 1))
+		return err
+	}
+	require.NoError(t, handshake(0))
+	require.NoError(t, handshake(maxHandshake-2<<10))
+	require.Error(t, handshake(maxHandshake+1<<10))
+	require.Error(t, handshake(60<<10))
 }

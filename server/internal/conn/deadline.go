@@ -26,6 +26,8 @@ type deadlineConn struct {
 	reads       deadline
 	writes      deadline
 	received    bool        // bytes were read since setTimeouts
+	handshake   bool        // a TLS handshake is reading
+	handshaken  int         // bytes that it has read
 	writeFailed bool        // a write has failed
 	interrupted atomic.Bool // written by interruptRead and resumeRead
 }
@@ -79,7 +81,16 @@ func (c *deadlineConn) resumeRead(timeout time.Duration) {
 	_ = c.reads.tell() // as above
 }
 
+// maxHandshake is how many bytes a client may send for a TLS handshake, some 2 KiB in general. crypto/tls takes messages of 64 KiB, and
+// keeps the buffer for them as long as the connection.
+const maxHandshake = 8 << 10
+
+var errLongHandshake = errors.New("the TLS handshake is too long")
+
 func (c *deadlineConn) Read(b []byte) (int, error) {
+	if c.handshake && c.handshaken > maxHandshake {
+		return 0, errLongHandshake
+	}
 	c.awaits = c.awaits && c.reads.soonAfterLast()
 	if err := c.reads.before(c.socket, c.awaits); err != nil {
 		return 0, err
@@ -96,6 +107,9 @@ func (c *deadlineConn) Read(b []byte) (int, error) {
 		if n > 0 {
 			c.received = true
 			c.drained = n < len(b)
+			if c.handshake {
+				c.handshaken += n
+			}
 		}
 		if n > 0 || err == nil || !c.socket || !c.reads.superseded(err) {
 			return n, err

@@ -72,7 +72,8 @@ func New(srv *fasthttp.Server, opts Options) *Server {
 func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, nil) }
 
 // ServeTLS is Serve over TLS. It copies cfg for its certificates: HTTP/1.1 is the only protocol that is offered (RFC 7301),
-// and TLS 1.2 the lowest version. A slow handshake holds up no other connection.
+// and TLS 1.2 the lowest version. A slow handshake holds up no other connection, and one for which more
+// than maxHandshake bytes arrive fails.
 func (s *Server) ServeTLS(ln net.Listener, cfg *tls.Config) error {
 	cfg = cfg.Clone()
 	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
