@@ -60,7 +60,7 @@ type Config struct {
 	// OIDC is the provider of login mode oidc, in which Login is login.Provider; nil in other modes.
 	OIDC *oidc.Provider
 	// OIDCIndex knows which sessions began with which session of the provider. Nil: an index of this server alone, which is filled
-	// from the store when the server is made.
+	// from the store when the server is made. Over a store that is not shared it keeps there which sessions of the provider have ended.
 	OIDCIndex oidc.Index
 	// AdminKeys are the keys of which the admin listener requires one as Bearer. Without keys it answers requests to loopback
 	// names only, and none of a web page.

@@ -188,27 +188,6 @@ func (s *Server) identity(ctx context.Context, c *fiber.Ctx, answer *oidc.Answer
 	return id, err
 }
 
-// newProviderIndex returns the configured index, or one of this server alone that knows the sessions which the store holds already.
-func (s *Server) newProviderIndex(cfg Config) (oidc.Index, error) {
-	if cfg.OIDCIndex != nil {
-		return cfg.OIDCIndex, nil
-	}
-	index, ctx, now := oidc.NewMemoryIndex(), context.Background(), s.manager.Now()
-	for cursor, more := "", true; more; more = cursor != "" {
-		var err error
-		cursor, err = s.manager.Store().Scan(ctx, cursor, 1000, now, func(rec *coatcheck.Record) {
-			var session []byte
-			if raw, ok := rec.Value(providerValue); ok && json.Unmarshal(raw, &session) == nil && len(session) == 16 {
-				_, _ = index.Add(ctx, [16]byte(session), rec.Key.String()+rec.UserID(), now, time.UnixMilli(rec.AbsoluteExpiry)) // never fails
-			}
-		})
-		if err != nil {
-			return nil, fmt.Errorf("reading which sessions began at the provider: %w", err)
-		}
-	}
-	return index, nil
-}
-
 // noteSession keeps the provider's session with ours, in place of that of an earlier login.
 func noteSession(r *coatcheck.Request, name string, session [16]byte) error {
 	if name == "" {

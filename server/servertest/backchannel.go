@@ -225,6 +225,32 @@ func checkProviderRestart(h *harness) {
 	assert.Equal(h, "ann", two.user())
 }
 
+func checkProviderRestartRemembers(h *harness) {
+	if h.Store.Shared() {
+		return // redisstore.TestProviderIndex: such a store has an index of its own
+	}
+	keys := oidc.RandomStateKey()
+	same := func(opt *oidc.Options) { opt.StateKeys = keys }
+	p := h.serveProvider(same, nil)
+	first, done := h.loggedInAt(p, "bob", ""), p.LogoutToken(map[string]any{"sub": "bob"})
+	assert.Equal(h, 200, h.logoutToken(done).Status)
+	assert.Empty(h, first.user())
+	h.Clock.Step(coatcheck.MarkLife)
+	second := h.loggedInAt(p, "bob", "")
+	p.Edit(func(b *oidctest.Behaviour) { b.User, b.Claims = "ann", map[string]any{"sid": "s1"} })
+	late := h.person(p)
+	callback := late.authorize(late.begin(""))
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "s1"})).Status)
+
+	h.serveAt(p, same, nil)
+	assert.Contains(h, h.logoutToken(done).Body, "invalid_request", "its work is done")
+	assert.Equal(h, "bob", second.user())
+	assert.Equal(h, "login_revoked", late.get(callback).Code())
+	assert.Empty(h, late.session())
+	h.Clock.Step(oidc.CookieLife)
+	assert.Equal(h, "ann", h.loggedInAt(p, "ann", "s1").user(), "ten minutes later")
+}
+
 func checkProviderStoreFailure(h *harness) {
 	p := h.serveProvider(nil, nil)
 	b := h.person(p)

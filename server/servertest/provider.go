@@ -35,6 +35,7 @@ var providerRules = []rule{
 	{name: "back-channel logout whose note fails", unserved: true, check: checkBackChannelNote},
 	{name: "back-channel logout that fails half-way", unserved: true, check: checkBackChannelHalfWay},
 	{name: "an index that a restart has emptied", unserved: true, check: checkProviderRestart},
+	{name: "a restart forgets no logout", unserved: true, check: checkProviderRestartRemembers},
 	{name: "store failure", unserved: true, check: checkProviderStoreFailure},
 	{name: "an address that sends bad codes", unserved: true, check: checkProviderLimit},
 	{name: "an address whose logins fail, whatever the provider answers", unserved: true, check: checkProviderLimitAnswers},
