@@ -79,6 +79,25 @@ func TestEndUserWithoutAnIndex(t *testing.T) {
 	}
 }
 
+// A session that has expired by the clock of the revoking node, which may be ahead, is removed also if no index holds it.
+func TestOrphanThatHasExpired(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL(), AllowEviction: true})
+	rec, others := add(t, s, "ada"), add(t, s, "bob")
+	for _, key := range allKeys(t, server) {
+		if strings.Contains(key, "}:u:") {
+			server.Must("DEL", key)
+		}
+	}
+	ahead := time.UnixMilli(rec.Expiry()).Add(time.Minute)
+	n, err := s.EndUser(context.Background(), "ada", coatcheck.Key{}, true, ahead, ahead.Add(grave))
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	require.ErrorIs(t, load(s, rec), coatcheck.ErrNotFound)
+	require.NoError(t, load(s, others))
+}
+
 // A policy that changes while the store runs is warned of, and from then on records without an index are looked for.
 func TestEvictionBeginsLater(t *testing.T) {
 	t.Parallel()

@@ -15,8 +15,8 @@ const EndUserWithin = maxTimeout + orphansWithin
 // orphansWithin is how long the search for a user's records may take: Redis goes through some millions of keys a second.
 const orphansWithin = 30 * time.Second
 
-// endOrphans ends the sessions of a user that are not in the index, because Redis has evicted it. A session that is in the
-// index began after EndUser has emptied it. The scan goes through all keys, so it is made only where eviction is possible.
+// endOrphans ends the sessions of a user that are not in the index, because Redis has evicted it, and removes those that have expired. A
+// session that is in the index began after EndUser has emptied it. The scan goes through all keys, so it is made only where eviction is possible.
 func (s *Store) endOrphans(ctx context.Context, user string, keep coatcheck.Key, now, until time.Time) (ended int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, orphansWithin)
 	defer cancel()
@@ -44,9 +44,14 @@ var endOrphanScript = newScript(`
 local done = replay(KEYS[2])
 if done then return done end
 local v, now = redis.call('GET', KEYS[1]), tonumber(ARGV[1])
-if state(v, now) ~= 'live' or userOf(v) ~= ARGV[3] then return answer(KEYS[2], {'other'}) end
+local is = state(v, now)
+if is ~= 'live' and is ~= 'expired' or userOf(v) ~= ARGV[3] then return answer(KEYS[2], {'other'}) end
 -- Answers nothing where the index does not hold the session, and changes nothing where it does.
 if redis.call('ZADD', KEYS[3], 'XX', 'INCR', 0, memberOf(v, KEYS[1]:sub(-22))) then return answer(KEYS[2], {'other'}) end
+if is == 'expired' then
+  redis.call('DEL', KEYS[1])
+  return answer(KEYS[2], {'other'})
+end
 bury(KEYS[1], now, tonumber(ARGV[2]))
 return answer(KEYS[2], {'ok'})
 `)
