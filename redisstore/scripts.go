@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 )
 
-// script is a Lua script, one for each operation that writes. All scripts have this in common:
+// script is a Lua script, one for each operation that writes, and one for List. All scripts have this in common:
 //
 //   - They decide first and then write, so that a refusal, even one by Redis in the middle of a slot's migration, leaves
 //     everything as it was.
@@ -51,10 +51,6 @@ end
 local function bury(key, now, ends)
   redis.call('DEL', key)
   if now < ends then redis.call('SET', key, '\192', 'PXAT', ends) end
-end
-local function prune(index)
-  local t = redis.call('TIME')
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', t[1] * 1000 + math.floor(t[2] / 1000))
 end
 local function keepIndex(index)
   local last = redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')
@@ -188,9 +184,9 @@ return answer(KEYS[2], {'ok', ended})
 `)
 
 // KEYS index, a key that never exists (see script); ARGV now, prefix of record keys.
-// Answers key text and record of each session that the index holds, one after the other.
+// Answers key text and record of each session that the index holds, one after the other. It writes nothing, so that it answers while Redis
+// refuses writes.
 var listScript = newScript(`
-prune(KEYS[1])
 local members = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')
 local _, found = fetch(ARGV[2], members)
 local reply = {}

@@ -55,6 +55,11 @@ func TestWritesRefused(t *testing.T) {
 			assert.Equal(t, reason, said)
 			redistest.Eventually(t, time.Minute, "reads", func() bool { return load(s, rec) == nil && s.Ping(context.Background()) == nil })
 			require.ErrorIs(t, begin(s, session(t, "ada")), coatcheck.ErrUnavailable)
+			redistest.Eventually(t, time.Minute, "a list, which is a read", func() bool {
+				listed := 0
+				err := s.List(context.Background(), "ada", time.Now(), func(*coatcheck.Record) bool { listed++; return true })
+				return err == nil && listed == 1
+			})
 
 			cause.end(t, server)
 			redistest.Eventually(t, time.Minute, "writes to be accepted", func() bool {
