@@ -3,6 +3,7 @@ package shardstore_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -278,8 +280,8 @@ func TestDamage(t *testing.T) {
 	t.Run("a damaged snapshot", func(t *testing.T) {
 		dir := t.TempDir()
 		s := onDisk(t, dir)
-		for range 10 {
-			add(t, s, "ada", t0, time.Hour)
+		for i := range 10 {
+			add(t, s, fmt.Sprint("ada", i), t0, time.Hour)
 		}
 		require.NoError(t, s.Snapshot())
 		require.NoError(t, s.Close())
@@ -290,6 +292,15 @@ func TestDamage(t *testing.T) {
 			require.NoError(t, os.WriteFile(file, b[:cut], 0o600))
 			_, err = tryOnDisk(dir)
 			require.ErrorContains(t, err, file, "cut at %d", cut)
+		}
+		const head = 20 // of the file; a frame's has 8 bytes, which begin with the length of the rest
+		for at, size := head, 0; at < len(b); at += size {
+			size = 8 + int(binary.LittleEndian.Uint32(b[at:]))
+			require.NoError(t, os.WriteFile(file, slices.Concat(b[:at], b[at+size:]), 0o600))
+			_, err = tryOnDisk(dir)
+			require.ErrorContains(t, err, file, "without the frame at %d", at)
+			_, err = shardstore.Verify(dir)
+			require.ErrorContains(t, err, file, "without the frame at %d", at)
 		}
 	})
 	t.Run("a journal without a whole head beside its snapshot", func(t *testing.T) {

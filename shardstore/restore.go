@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/coatcheck/coatcheck"
 )
@@ -27,6 +28,9 @@ type restore struct {
 	failing sync.Once
 	failed  chan struct{} // closed with err set
 	err     error
+
+	said  uint64        // how many sessions the snapshot says that it holds
+	holds atomic.Uint64 // how many the workers have found in it; one that moved while it was written counts twice in both
 
 	torn []*damage // where journals end early: no error unless a later journal says that they were synced
 }
@@ -65,6 +69,9 @@ func (r *restore) load() (restored, error) {
 	r.workers.Wait()
 	if r.err != nil { // reading stopped because of this error
 		err = r.err
+	}
+	if n := r.holds.Load(); err == nil && n != r.said {
+		err = &damage{snapshotName(r.dir, snapshots[0]), res.snapshot, fmt.Sprintf("it has %d sessions of %d", n, r.said)}
 	}
 	res.obsolete, res.torn = obsolete, r.torn
 	return res, err
@@ -143,7 +150,8 @@ func (r *restore) read(snapshots, journals []uint64) (restored, error) {
 	return res, nil
 }
 
-// snapshot reads a snapshot. A snapshot was whole before it got its name, so one that ends early is damaged.
+// snapshot reads a snapshot. A snapshot was whole before it got its name, so one that ends early is damaged, and one that lacks sessions,
+// which is known when the workers are done.
 func (r *restore) snapshot(name string, generation uint64) (size int64, err error) {
 	err = r.open(name, func(f file) error {
 		in, err := openFrames(f, name, snapshotMagic, generation)
@@ -153,7 +161,14 @@ func (r *restore) snapshot(name string, generation uint64) (size int64, err erro
 		size = in.size
 		whole := false
 		err = r.each(in, func(payload []byte) error {
-			whole = payload[0] == 'F'
+			if whole = payload[0] == 'F'; !whole {
+				return nil
+			}
+			end, _, err := cutEntry(payload)
+			if err != nil {
+				return in.damage("%v", err)
+			}
+			r.said = end.number
 			return nil
 		})
 		if err == nil && !whole {
@@ -246,6 +261,7 @@ func (r *restore) hand(p chunk) bool {
 
 func (r *restore) work() {
 	for p := range r.frames {
+		sessions := uint64(0)
 		for rest := p.entries; len(rest) > 0; {
 			e, more, err := cutEntry(rest)
 			if err == nil {
@@ -258,7 +274,13 @@ func (r *restore) work() {
 				})
 				break
 			}
+			if e.letter == 'P' {
+				sessions++
+			}
 			rest = more
+		}
+		if _, snapshot := generationOf(filepath.Base(p.name), snapshotPrefix); snapshot {
+			r.holds.Add(sessions)
 		}
 	}
 }
