@@ -2,6 +2,7 @@ package shardstore
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -62,11 +63,20 @@ func (osFiles) open(name string, create bool) (file, error) {
 type readOnlyFiles struct{ osFiles }
 
 func (readOnlyFiles) open(name string, _ bool) (file, error) {
-	f, err := os.Open(filepath.Clean(name))
+	f, err := openToRead(name)
 	if err != nil {
 		return nil, err
 	}
 	return osFile{f}, nil
+}
+
+// openToRead refuses what is no file: opening a named pipe would wait for a writer.
+func openToRead(name string) (*os.File, error) {
+	name = filepath.Clean(name)
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", name)
+	}
+	return os.Open(name)
 }
 
 func (osFiles) rename(from, to string) error { return os.Rename(from, to) }

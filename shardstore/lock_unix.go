@@ -40,7 +40,7 @@ func lockToRead(dir string) (unlock func() error, err error) {
 		if _, journal := generationOf(name, journalPrefix); !journal && name != "lock" {
 			continue
 		}
-		f, err := os.Open(filepath.Join(dir, filepath.Base(name)))
+		f, err := openToRead(filepath.Join(dir, filepath.Base(name)))
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // a store has just replaced this journal, and holds another
 			continue

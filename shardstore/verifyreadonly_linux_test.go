@@ -55,3 +55,27 @@ func TestVerifyOpensToReadOnly(t *testing.T) {
 	}
 	assert.Len(t, read, 3)
 }
+
+// Opening a named pipe waits for a writer.
+func TestVerifyOfANamedPipe(t *testing.T) {
+	for _, name := range []string{"lock", "journal-00000001", "snapshot-00000001"} {
+		dir := t.TempDir()
+		s := onDisk(t, dir)
+		require.NoError(t, s.Close())
+		pipe := filepath.Join(dir, name)
+		_ = os.Remove(pipe) // the snapshot is not there
+		require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+		verified := make(chan error, 1)
+		go func() {
+			_, err := shardstore.Verify(dir)
+			verified <- err
+		}()
+		select {
+		case err := <-verified:
+			require.ErrorContains(t, err, pipe)
+			require.ErrorContains(t, err, "not a file")
+		case <-time.After(10 * time.Second):
+			require.Fail(t, "Verify waits", name)
+		}
+	}
+}
