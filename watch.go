@@ -29,8 +29,8 @@ const (
 	// watchEvery is how often the watched sessions are looked at.
 	watchEvery = 750 * time.Millisecond
 	// watchReaders is how many of them are read at the same time from a store that other processes share. Each read of such a
-	// store may take a round trip.
-	watchReaders = 8
+	// store may take a round trip, and as long as the store's timeout where a part of it is away: then each reader has time for one.
+	watchReaders = 64
 )
 
 // watches are the sessions of a manager that are being watched. One goroutine looks at all of them in turn while there is one:
@@ -58,9 +58,9 @@ type watch struct {
 // Watch calls ended, once and in a goroutine of its own, when the token that the request presented opens its session no more. When
 // ctx is done it stops watching; a call that is on its way by then still comes. It may outlive the request, and keeps nothing of
 // it. Watching renews no session, and neither does the request that begins it. A session that ends is reported within a second, one
-// that ends on another node within two; while the store cannot read it nothing is reported. ErrDetached: the session is used outside
-// its request. ErrNotFound: the request has no session. ErrTooManyWatchers: the session, or the manager, has as
-// many as it may.
+// that ends on another node within two; while the store cannot read it nothing is reported. When a part of the store goes
+// away, the ends of other sessions are reported late until the sessions of that part are known. ErrDetached: the session is used outside its
+// request. ErrNotFound: the request has no session. ErrTooManyWatchers: the session, or the manager, has as many as it may.
 func Watch(ctx context.Context, s *Session, ended func(EndReason)) error {
 	r := s.lock()
 	if r == nil {
@@ -167,7 +167,7 @@ func (m *Manager) lookAtAll(list []*watch, giveUp time.Time) {
 	slices.SortStableFunc(list, func(a, b *watch) int { return a.failed.Compare(b.failed) })
 	readers := 1
 	if m.store.Shared() {
-		readers = watchReaders
+		readers = min(watchReaders, len(list))
 	}
 	var wg sync.WaitGroup
 	for i := range readers {

@@ -3,6 +3,8 @@ package coatcheck_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -238,6 +240,33 @@ func TestWatchGoesOnWhereItGaveUp(t *testing.T) {
 	for _, done := range lost {
 		assert.Equal(t, coatcheck.ReasonEnded, reasonOf(t, done))
 	}
+}
+
+// silent is a store that other processes share, and that answers no read.
+type silent struct {
+	coatcheck.Store
+	reads atomic.Int64
+}
+
+func (*silent) Shared() bool { return true }
+
+func (s *silent) Load(context.Context, coatcheck.Key, coatcheck.ID, time.Time, *coatcheck.Record) error {
+	s.reads.Add(1)
+	return errDisk
+}
+
+// A turn that has time for one read that fails has many of them at the same time: the watchers of the sessions that can be read wait
+// until it is known which sessions cannot.
+func TestWatchReadsManyAtATime(t *testing.T) {
+	w := newWatchedWorld(t)
+	w.m.SetWatchEvery(time.Hour)
+	for i := range 200 {
+		watched(t.Context(), w, w.login(fmt.Sprint("u", i)))
+	}
+	store := &silent{Store: w.data}
+	w.store.Store = store
+	w.m.LookAtWatched(0)
+	assert.GreaterOrEqual(t, store.reads.Load(), int64(50))
 }
 
 func TestWatchEndsWithItsContext(t *testing.T) {
