@@ -90,7 +90,7 @@ var rules = []rule{
 	{page: "docs/operations.md", begins: "coatcheck completion", replace: []string{"/etc/bash_completion.d/", ""}, after: ". ./coatcheck && complete -p coatcheck"},
 	{page: "docs/operations.md", begins: "coatcheck man", replace: []string{"/usr/share/man/man1/", ""}, after: "grep -q '^[.]TH' coatcheck.1"},
 	{
-		page: "docs/operations.md", begins: "jq -nr", before: `
+		page: "docs/operations.md", begins: "jq -nRr", before: `
 		for user in "o'neil x" ann bob; do
 			curl -sSf -c "jar-$user" -H 'Content-Type: application/json' -d "{\"user_id\":\"$user\"}" ` + dev + `/auth/login >/dev/null
 		done
