@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 )
 
 // Finding is a result of Examine. Bad is what keeps people from logging in.
@@ -31,10 +29,10 @@ func (p *Provider) Examine(ctx context.Context) []Finding {
 		say("provider", true, "%v: nobody can log in; see that --oidc-issuer is exactly the provider's own name for itself, and that this machine reaches it", err)
 		return all
 	}
-	var set jose.JSONWebKeySet
+	var set keySet
 	if _, err := fetch(ctx, p.client, "its keys", doc.Keys, &set, usualKeys); err != nil {
 		say("provider", true, "%v", err)
-	} else if n := len(usable(set.Keys)); n == 0 {
+	} else if n := len(set.usable()); n == 0 {
 		say("provider", true, "it shows no key for RS256, ES256 or EdDSA")
 	} else {
 		say("provider", false, "it answers, with %d usable keys", n)

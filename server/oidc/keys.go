@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"encoding/json"
 	"errors"
 	"sync"
 	"time"
@@ -31,7 +32,7 @@ const (
 // one that is not among them. It implements oidc.KeySet. Safe for concurrent use.
 type keys struct {
 	// fetch's error is a *Failure.
-	fetch func(ctx context.Context, into *jose.JSONWebKeySet) (time.Duration, error)
+	fetch func(ctx context.Context, into *keySet) (time.Duration, error)
 	now   func() time.Time
 
 	mu      sync.Mutex // held during a fetch: one at a time
@@ -122,13 +123,13 @@ func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) ([]
 	if k.failed.recent(now) {
 		return nil, k.failed.err
 	}
-	var set jose.JSONWebKeySet
+	var set keySet
 	forHow, err := k.fetch(ctx, &set)
 	if err != nil {
 		k.failed = failedFetch{err, k.now()}
 		return nil, k.failed.err
 	}
-	found := usable(set.Keys)
+	found := set.usable()
 	if len(found) == 0 { // it is no answer that one would keep for a minute or more, nor one to forget others for
 		k.failed = failedFetch{failf(BadAnswer, "the provider's keys: none can be used"), k.now()}
 		return nil, k.failed.err
@@ -137,23 +138,39 @@ func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) ([]
 	return k.all, nil
 }
 
+// keySet is a provider's keys as it sends them. Each is read alone, because one that cannot be read is ignored (RFC 7517, section 5): a
+// provider may add one of a kind that is not known here, and goes on signing with another.
+type keySet struct {
+	Keys []json.RawMessage `json:"keys"`
+}
+
 // usable returns the keys that may have signed a token: public ones of the allowed kinds, for signatures.
-func usable(all []jose.JSONWebKey) []jose.JSONWebKey {
+func (s keySet) usable() []jose.JSONWebKey {
 	found := []jose.JSONWebKey{}
-	for _, key := range all {
-		ok := key.Use == "" || key.Use == "sig"
-		switch pub := key.Key.(type) {
-		case *rsa.PublicKey:
-			ok = ok && pub.N.BitLen() >= 2048
-		case *ecdsa.PublicKey:
-			ok = ok && pub.Curve == elliptic.P256()
-		case ed25519.PublicKey:
-		default:
-			ok = false
+	for _, text := range s.Keys {
+		var key jose.JSONWebKey
+		if len(found) == maxKeys {
+			break
 		}
-		if ok && len(found) < maxKeys {
+		if json.Unmarshal(text, &key) == nil && isUsable(key) {
 			found = append(found, key)
 		}
 	}
 	return found
+}
+
+func isUsable(key jose.JSONWebKey) bool {
+	if key.Use != "" && key.Use != "sig" {
+		return false
+	}
+	switch pub := key.Key.(type) {
+	case *rsa.PublicKey:
+		return pub.N.BitLen() >= 2048
+	case *ecdsa.PublicKey:
+		return pub.Curve == elliptic.P256()
+	case ed25519.PublicKey:
+		return true
+	default:
+		return false
+	}
 }

@@ -3,6 +3,7 @@ package oidc_test
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -132,5 +133,39 @@ func TestKeysThatAreNotTaken(t *testing.T) {
 		p.Edit(func(b *oidctest.Behaviour) { b.Keys, b.Signer = tt.keys, tt.signer })
 		_, err := login(t, newClient(t, p, nil), oidc.Wanted{})
 		assert.Equal(t, tt.good, err == nil, "%s: %v", name, err)
+	}
+}
+
+// One key that cannot be read takes none of the others away (RFC 7517, section 5): a provider may add one of a new kind.
+func TestKeysThatCannotBeRead(t *testing.T) {
+	for name, key := range map[string]string{
+		"an unknown kind":     `{"kty":"XX","kid":"x"}`,
+		"no kind":             `{"kid":"x"}`,
+		"null":                `null`,
+		"a text":              `"x"`,
+		"a curve of EC":       `{"kty":"EC","crv":"secp256k1","kid":"x","x":"MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI","y":"MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI"}`,
+		"no point of P-256":   `{"kty":"EC","crv":"P-256","kid":"x","x":"MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI","y":"MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI"}`,
+		"X25519":              `{"kty":"OKP","crv":"X25519","use":"enc","kid":"x","x":"MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI"}`,
+		"post-quantum":        `{"kty":"AKP","alg":"ML-DSA-65","kid":"x","pub":"MTIz"}`,
+		"RSA without n":       `{"kty":"RSA","kid":"x","e":"AQAB"}`,
+		"a broken thumbprint": `{"kty":"OKP","crv":"Ed25519","kid":"x","x":"MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI","x5t":"!"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := oidctest.New(t)
+			p.Edit(func(b *oidctest.Behaviour) {
+				good, err := json.Marshal(b.Keys[0])
+				require.NoError(t, err)
+				b.Handlers["/keys"] = func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", "application/json")
+					_, _ = w.Write([]byte(`{"keys":[` + key + `,` + string(good) + `]}`))
+				}
+			})
+			c := newClient(t, p, nil)
+			_, err := login(t, c, oidc.Wanted{})
+			require.NoError(t, err)
+			for _, f := range c.Examine(t.Context()) {
+				assert.False(t, f.Bad, f.Text)
+			}
+		})
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
-	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/oauth2"
 )
 
@@ -94,7 +93,7 @@ func New(opt Options) (*Provider, error) {
 		return nil, err
 	}
 	p.client = newClient(opt.RootCAs, p.opt.Timeout)
-	p.keys = &keys{now: p.opt.Now, fetch: func(ctx context.Context, into *jose.JSONWebKeySet) (time.Duration, error) {
+	p.keys = &keys{now: p.opt.Now, fetch: func(ctx context.Context, into *keySet) (time.Duration, error) {
 		doc, err := p.discover(ctx)
 		if err != nil {
 			return 0, err
