@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +55,9 @@ func readClaims(from interface{ Claims(into any) error }) (map[string]any, error
 	for name, text := range members {
 		var value any = notText{}
 		if strictjson.Check(text) == nil {
-			if err := json.Unmarshal(text, &value); err != nil {
+			numbers := json.NewDecoder(bytes.NewReader(text))
+			numbers.UseNumber() // a float64 would be the same for two IDs of 64 bits
+			if err := numbers.Decode(&value); err != nil {
 				return nil, err
 			}
 		}
@@ -190,7 +193,7 @@ func (p *Provider) isAddress(ours, theirs string) bool {
 	return ours == coatcheck.ClaimEmail || theirs == "email" || theirs == p.theirs(coatcheck.ClaimEmail)
 }
 
-// texts returns a claim as texts: of a text, a number, a truth value, or a list of texts. It is nil where there is none.
+// texts returns a claim as texts: of a text, a number, as it was written, a truth value, or a list of texts. It is nil where there is none.
 func texts(value any) (all []string, isList, ok bool) {
 	switch v := value.(type) {
 	case nil:
@@ -199,8 +202,8 @@ func texts(value any) (all []string, isList, ok bool) {
 		return []string{v}, false, true
 	case bool:
 		return []string{strconv.FormatBool(v)}, false, true
-	case float64:
-		return []string{strconv.FormatFloat(v, 'f', -1, 64)}, false, true
+	case json.Number:
+		return []string{v.String()}, false, true
 	case []any:
 		all = make([]string, 0, len(v))
 		for _, one := range v {

@@ -39,6 +39,20 @@ func TestIdentity(t *testing.T) {
 			"age": 42,
 			"vip": true, "l": []string{"x"},
 		}, want: `{"age":"42","l":["x"],"vip":"true"}`},
+		"numbers as they are written": {
+			edit:     func(o *oidc.Options) { o.RemoteUser, o.Claims = "uid", []string{"uid", "a", "b", "c", "d"} },
+			claims:   map[string]any{"uid": json.Number("9007199254740993"), "a": json.Number("12345678901234567890"), "b": json.Number("1.50")},
+			userInfo: map[string]any{"c": json.Number("-9007199254740993"), "d": json.Number("1e400")},
+			want:     `{"a":"12345678901234567890","b":"1.50","c":"-9007199254740993","d":"1e400","uid":"9007199254740993"}`,
+		},
+		"a number next to the one that is allowed": {
+			edit:   func(o *oidc.Options) { o.Allow = []string{"uid=9007199254740992"} },
+			claims: map[string]any{"uid": json.Number("9007199254740993")}, fails: oidc.NotAllowed,
+		},
+		"groups that are one number": {
+			edit:     func(o *oidc.Options) { o.Allow, o.Groups = []string{"groups=90*"}, []string{"*993"} },
+			userInfo: map[string]any{"groups": json.Number("9007199254740993")}, want: `{"groups":["9007199254740993"]}`,
+		},
 		"nothing": {claims: map[string]any{"name": nil}, want: ""},
 		"allowed by a group": {
 			edit:   func(o *oidc.Options) { o.Allow, o.Groups = []string{"groups=admins", "groups=staff"}, []string{"x"} },
