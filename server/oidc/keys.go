@@ -20,7 +20,8 @@ import (
 var algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA}
 
 const (
-	// refetchEvery is the least time between two fetches of the keys because a token named one that is not known.
+	// refetchEvery is the least time between two fetches of the keys because a token named one that is not known, failed ones included,
+	// because strangers can name such keys.
 	refetchEvery = time.Minute
 	// usualKeys is for how long keys are kept whose answer does not say it.
 	usualKeys = 5 * time.Minute
@@ -35,11 +36,11 @@ type keys struct {
 	fetch func(ctx context.Context, into *keySet) (time.Duration, error)
 	now   func() time.Time
 
-	mu      sync.Mutex // held during a fetch: one at a time
-	all     []jose.JSONWebKey
-	until   time.Time // when they are too old
-	fetched time.Time // when they were last fetched
-	failed  failedFetch
+	mu     sync.Mutex // held during a fetch: one at a time
+	all    []jose.JSONWebKey
+	until  time.Time // when they are too old
+	asked  time.Time // when they were last fetched, or tried to, because a token named one that is not known
+	failed failedFetch
 }
 
 var _ oidc.KeySet = (*keys)(nil)
@@ -67,17 +68,17 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 		return nil, errors.New("not a signed token of an allowed algorithm")
 	}
 	id := jws.Signatures[0].Header.KeyID
-	all, err := k.get(ctx, func([]jose.JSONWebKey) bool { return true })
+	all, fetched, err := k.get(ctx, func([]jose.JSONWebKey) bool { return true })
 	if err != nil {
 		return nil, err
 	}
 	if payload, ok := verify(jws, id, all); ok {
 		return payload, nil
 	}
-	if known(all, id) {
+	if fetched || known(all, id) {
 		return nil, errSignature
 	}
-	if all, err = k.get(ctx, func(all []jose.JSONWebKey) bool { return known(all, id) }); err != nil {
+	if all, _, err = k.get(ctx, func(all []jose.JSONWebKey) bool { return known(all, id) }); err != nil {
 		return nil, err
 	}
 	if payload, ok := verify(jws, id, all); ok {
@@ -110,32 +111,39 @@ func verify(jws *jose.JSONWebSignature, id string, all []jose.JSONWebKey) ([]byt
 
 func fits(ofToken, ofKey string) bool { return ofKey == "" || ofKey == ofToken }
 
-// get returns the keys, and fetches them if they are too old, or if they are not enough and were not fetched a moment ago.
-func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) ([]jose.JSONWebKey, error) {
+// get returns the keys, and whether it fetched them: because they are too old, or because they are not enough.
+func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) (all []jose.JSONWebKey, fetched bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.now()
-	since := now.Sub(k.fetched)
-	fresh := k.all != nil && now.Before(k.until)
-	if fresh && (enough(k.all) || since >= 0 && since < refetchEvery) {
-		return k.all, nil
+	if k.all != nil && now.Before(k.until) {
+		if enough(k.all) {
+			return k.all, false, nil
+		}
+		if since := now.Sub(k.asked); since >= 0 && since < refetchEvery {
+			if k.failed.err != nil { // the key may be one that could not be fetched
+				return nil, false, k.failed.err
+			}
+			return k.all, false, nil
+		}
+		k.asked = now
 	}
 	if k.failed.recent(now) {
-		return nil, k.failed.err
+		return nil, false, k.failed.err
 	}
 	var set keySet
 	forHow, err := k.fetch(ctx, &set)
 	if err != nil {
 		k.failed = failedFetch{err, k.now()}
-		return nil, k.failed.err
+		return nil, false, k.failed.err
 	}
 	found := set.usable()
 	if len(found) == 0 { // it is no answer that one would keep for a minute or more, nor one to forget others for
 		k.failed = failedFetch{failf(BadAnswer, "the provider's keys: none can be used"), k.now()}
-		return nil, k.failed.err
+		return nil, false, k.failed.err
 	}
-	k.all, k.fetched, k.until, k.failed = found, now, now.Add(forHow), failedFetch{}
-	return k.all, nil
+	k.all, k.until, k.failed = found, now.Add(forHow), failedFetch{}
+	return k.all, true, nil
 }
 
 // keySet is a provider's keys as it sends them. Each is read alone, because one that cannot be read is ignored (RFC 7517, section 5): a

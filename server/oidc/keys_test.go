@@ -18,7 +18,7 @@ import (
 	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
 )
 
-// Keys are fetched again for one that is not known, but no more than once a minute, and documents are kept as they say.
+// Keys are fetched again at once for one that is not known, but no more than once a minute for such, and documents are kept as they say.
 func TestKeysAreFetched(t *testing.T) {
 	p := oidctest.New(t)
 	now := time.Now()
@@ -30,29 +30,36 @@ func TestKeysAreFetched(t *testing.T) {
 	}
 	assert.Equal(t, 1, p.Calls("/keys"))
 	assert.Equal(t, 1, p.Calls("/.well-known/openid-configuration"))
-	signer, public := oidctest.NewKey("second")
-	p.Edit(func(b *oidctest.Behaviour) { b.Signer, b.Keys = signer, append(b.Keys, public) })
+	rotate := func(id string) {
+		signer, public := oidctest.NewEdKey(id)
+		p.Edit(func(b *oidctest.Behaviour) { b.Signer, b.Keys = signer, append(b.Keys, public) })
+	}
+	rotate("second")
+	for range 3 {
+		_, err := login(t, c, oidc.Wanted{})
+		require.NoError(t, err, "although they were fetched a moment ago, when they were first needed")
+	}
+	assert.Equal(t, 2, p.Calls("/keys"))
+	rotate("third")
 	_, err := login(t, c, oidc.Wanted{})
-	require.Error(t, err, "a minute has not passed")
-	assert.Equal(t, 1, p.Calls("/keys"))
+	assert.Equal(t, oidc.BadToken, kindOf(t, err), "a minute has not passed")
+	assert.Equal(t, 2, p.Calls("/keys"))
 	now = now.Add(time.Minute)
 	for range 3 {
 		_, err = login(t, c, oidc.Wanted{})
 		require.NoError(t, err)
 	}
-	assert.Equal(t, 2, p.Calls("/keys"))
+	assert.Equal(t, 3, p.Calls("/keys"))
+	madeUp, _ := oidctest.NewEdKey("made up")
 	for range 5 {
-		_, err = c.Logout(t.Context(), oidctest.Signed(jose.SigningKey{
-			Algorithm: jose.RS256,
-			Key:       jose.JSONWebKey{Key: signer.Key.(jose.JSONWebKey).Key, KeyID: "made up"},
-		}, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+		_, err = c.Logout(t.Context(), oidctest.Signed(madeUp, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
 		require.Error(t, err)
 	}
-	assert.Equal(t, 2, p.Calls("/keys"), "strangers cannot make it fetch")
+	assert.Equal(t, 3, p.Calls("/keys"), "strangers cannot make it fetch")
 	now = now.Add(time.Hour)
 	_, err = login(t, c, oidc.Wanted{})
 	require.NoError(t, err)
-	assert.Equal(t, 3, p.Calls("/keys"))
+	assert.Equal(t, 4, p.Calls("/keys"))
 	assert.Equal(t, 2, p.Calls("/.well-known/openid-configuration"))
 
 	p.Edit(func(b *oidctest.Behaviour) {
@@ -68,6 +75,43 @@ func TestKeysAreFetched(t *testing.T) {
 	now = now.Add(time.Second)
 	_, err = login(t, c, oidc.Wanted{})
 	require.NoError(t, err, "and back")
+}
+
+// Also while the keys cannot be fetched, strangers make it try once a minute, and known keys are good. A token by a key that is not known
+// may be the provider's then.
+func TestKeysThatCannotBeFetched(t *testing.T) {
+	p := oidctest.New(t)
+	now := time.Now()
+	p.Edit(func(b *oidctest.Behaviour) { b.Now = func() time.Time { return now } })
+	c := newClient(t, p, func(o *oidc.Options) { o.Now = func() time.Time { return now } })
+	_, err := login(t, c, oidc.Wanted{})
+	require.NoError(t, err)
+	p.Edit(func(b *oidctest.Behaviour) {
+		b.Handlers["/keys"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }
+	})
+	stranger, _ := oidctest.NewEdKey("stranger")
+	for range 59 {
+		_, err = c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+		assert.Equal(t, oidc.Unavailable, kindOf(t, err))
+		now = now.Add(time.Second)
+	}
+	assert.Equal(t, 2, p.Calls("/keys"))
+	_, err = login(t, c, oidc.Wanted{})
+	require.NoError(t, err)
+	now = now.Add(time.Second)
+	_, err = c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+	require.Error(t, err)
+	assert.Equal(t, 3, p.Calls("/keys"))
+}
+
+// A token whose key is not among those that were fetched for it has them fetched once.
+func TestKeysAreFetchedOnceForAToken(t *testing.T) {
+	p := oidctest.New(t)
+	c := newClient(t, p, nil)
+	stranger, _ := oidctest.NewEdKey("stranger")
+	_, err := c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+	assert.Equal(t, oidc.BadLogout, kindOf(t, err))
+	assert.Equal(t, 1, p.Calls("/keys"))
 }
 
 // An answer without a key that can be used is no answer: it is asked for again a second later, and not a minute, and the keys that are
