@@ -39,7 +39,7 @@ func (p *Provider) Logout(ctx context.Context, raw string) (Logout, error) {
 	switch {
 	case len(event) == 0 || event[0] != '{':
 		return Logout{}, failf(BadLogout, "the token is no logout token")
-	case s.Nonce != nil:
+	case s.hasNonce:
 		return Logout{}, failf(BadLogout, "the logout token has a nonce")
 	case s.Jti == "":
 		return Logout{}, failf(BadLogout, "the logout token has no jti")

@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func TestLogoutTokens(t *testing.T) {
 	now := time.Now()
 	for name, edit := range map[string]map[string]any{
 		"no events": {"events": nil}, "another event": {"events": map[string]any{"x": map[string]any{}}}, "an event that is no object": {"events": map[string]any{event: true}},
-		"a nonce": {"nonce": "x"}, "an empty nonce": {"nonce": ""}, "no jti": {"jti": nil}, "neither sub nor sid": {"sub": nil},
+		"a nonce": {"nonce": "x"}, "an empty nonce": {"nonce": ""}, "a nonce that is null": {"nonce": json.RawMessage("null")}, "no jti": {"jti": nil}, "neither sub nor sid": {"sub": nil},
 		"another audience": {"aud": "x"}, "another issuer": {"iss": "https://x"},
 		"no iat": {"iat": nil}, "no exp": {"exp": nil}, "expired": {"exp": now.Add(-2 * time.Minute).Unix()}, "too old": {"iat": now.Add(-4 * time.Minute).Unix()},
 		"of the future": {"iat": now.Add(2 * time.Minute).Unix()}, "not valid yet": {"nbf": now.Add(2 * time.Minute).Unix()}, "two audiences": {"aud": []string{oidctest.ClientID, "x"}},

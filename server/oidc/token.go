@@ -33,6 +33,8 @@ type signed struct {
 	AuthTime *float64                   `json:"auth_time"`
 	Jti      string                     `json:"jti"`
 	Events   map[string]json.RawMessage `json:"events"`
+
+	hasNonce bool // null included
 }
 
 // checkedClaims are the claims that are relied on and that this package or the library reads into a struct.
@@ -72,6 +74,7 @@ func (p *Provider) verifyToken(ctx context.Context, doc *document, raw string) (
 	if token.Claims(s) != nil || token.Claims(&claims) != nil {
 		return nil, nil, failf(BadToken, "its claims have the wrong types")
 	}
+	_, s.hasNonce = claims["nonce"]
 	if name := misspelt(claims); name != "" {
 		return nil, nil, failf(BadToken, "it has a claim that is %s but for upper and lower case", name)
 	}
