@@ -159,19 +159,28 @@ func fetch(ctx context.Context, c *http.Client, what, address string, into any, 
 		return 0, failf(BadAnswer, "%s: not a URL", what)
 	}
 	req.Header.Set("Accept", "application/json")
+	header, body, err := send(c, what, req)
+	if err != nil {
+		return 0, err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return 0, failure(what, http.StatusOK, err)
+	}
+	return kept(header, usual), nil
+}
+
+// send returns the provider's answer to a request, which must be a 200. The error is a *Failure, which calls the answer what.
+func send(c *http.Client, what string, req *http.Request) (http.Header, []byte, error) {
 	resp, err := c.Do(req)
 	if err != nil {
-		return 0, failure(what, 0, err)
+		return nil, nil, failure(what, 0, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // nothing was written
 	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode == http.StatusOK {
-		err = json.Unmarshal(body, into)
-	}
 	if err != nil || resp.StatusCode != http.StatusOK {
-		return 0, failure(what, resp.StatusCode, err)
+		return nil, nil, failure(what, resp.StatusCode, err)
 	}
-	return kept(resp.Header, usual), nil
+	return resp.Header, body, nil
 }
 
 // The least and the most time for which a document is kept, whatever its headers say.

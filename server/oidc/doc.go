@@ -7,6 +7,7 @@
 //	attempt.go   a login that is on its way: a cookie of its own, encrypted; statekeys.go has the keys
 //	login.go     the authorization code flow: Begin, then Answer and its Identity
 //	token.go     what is checked of an ID token
+//	userinfo.go  the request for userinfo, and what is checked of it
 //	identity.go  which claims are kept, and who may log in
 //	logout.go    logout tokens
 //	index.go     which sessions began with which session of the provider

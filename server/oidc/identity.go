@@ -45,12 +45,8 @@ type said []map[string]any
 // cannot be kept; a claim that nobody asks for keeps nobody out.
 type notText struct{}
 
-// readClaims reads the claims of an ID token or of userinfo. Of a claim that is there twice the last one counts (RFC 7519, section 4).
-func readClaims(from interface{ Claims(into any) error }) (map[string]any, error) {
-	var members map[string]json.RawMessage
-	if err := from.Claims(&members); err != nil {
-		return nil, err
-	}
+// readClaims reads the claims of an ID token or of userinfo.
+func readClaims(members map[string]json.RawMessage) (map[string]any, error) {
 	claims := make(map[string]any, len(members))
 	for name, text := range members {
 		var value any = notText{}

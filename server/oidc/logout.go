@@ -35,11 +35,12 @@ func (p *Provider) Logout(ctx context.Context, raw string) (Logout, error) {
 		}
 		return Logout{}, failf(BadLogout, "the logout token is not the provider's for this client, or is out of date")
 	}
+	_, hasNonce := s.all["nonce"] // null included
 	event := bytes.TrimSpace(s.Events[logoutEvent])
 	switch {
 	case len(event) == 0 || event[0] != '{':
 		return Logout{}, failf(BadLogout, "the token is no logout token")
-	case s.hasNonce:
+	case hasNonce:
 		return Logout{}, failf(BadLogout, "the logout token has a nonce")
 	case s.Jti == "":
 		return Logout{}, failf(BadLogout, "the logout token has no jti")

@@ -251,14 +251,6 @@ func (p *Provider) config(doc *document) *oauth2.Config {
 	return c
 }
 
-// library is the library's view of the provider.
-func (p *Provider) library(ctx context.Context, doc *document) *oidc.Provider {
-	c := oidc.ProviderConfig{
-		IssuerURL: doc.Issuer, AuthURL: doc.Authorization, TokenURL: doc.Token, UserInfoURL: doc.UserInfo, JWKSURL: doc.Keys,
-	}
-	return c.NewProvider(p.context(ctx))
-}
-
 // context makes the library use our client.
 func (p *Provider) context(ctx context.Context) context.Context {
 	return oidc.ClientContext(ctx, p.client)

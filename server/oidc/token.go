@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/coreos/go-oidc/v3/oidc"
-	"golang.org/x/oauth2"
 
 	"github.com/coatcheck/coatcheck"
 )
@@ -34,7 +33,7 @@ type signed struct {
 	Jti      string                     `json:"jti"`
 	Events   map[string]json.RawMessage `json:"events"`
 
-	hasNonce bool // null included
+	all map[string]json.RawMessage // of a claim that is there twice the last one (RFC 7519, section 4)
 }
 
 // checkedClaims are the claims that are relied on and that this package or the library reads into a struct.
@@ -70,12 +69,10 @@ func (p *Provider) verifyToken(ctx context.Context, doc *document, raw string) (
 		return nil, nil, err
 	}
 	s := new(signed)
-	var claims map[string]json.RawMessage
-	if token.Claims(s) != nil || token.Claims(&claims) != nil {
+	if token.Claims(s) != nil || token.Claims(&s.all) != nil {
 		return nil, nil, failf(BadToken, "its claims have the wrong types")
 	}
-	_, s.hasNonce = claims["nonce"]
-	if name := misspelt(claims); name != "" {
+	if name := misspelt(s.all); name != "" {
 		return nil, nil, failf(BadToken, "it has a claim that is %s but for upper and lower case", name)
 	}
 	switch {
@@ -130,7 +127,7 @@ func (p *Provider) checkIDToken(ctx context.Context, doc *document, raw, accessT
 	case !validSub(s.Sub):
 		return nil, failf(BadToken, "its sub cannot be a user ID")
 	}
-	claims, err := readClaims(token)
+	claims, err := readClaims(s.all)
 	if err != nil {
 		return nil, failf(BadToken, "its claims cannot be read")
 	}
@@ -152,21 +149,4 @@ func validSub(sub string) bool {
 		}
 	}
 	return sub != "" && len(sub) <= coatcheck.MaxUserID
-}
-
-// userInfo returns the claims of userinfo, which must be of the ID token's person.
-func (p *Provider) userInfo(ctx context.Context, doc *document, token *oauth2.Token, id *idToken) (map[string]any, error) {
-	noted, answer := p.noted(ctx)
-	info, err := p.library(ctx, doc).UserInfo(noted, oauth2.StaticTokenSource(token))
-	if err != nil {
-		return nil, answer.failure("userinfo", err)
-	}
-	claims, err := readClaims(info)
-	if err != nil {
-		return nil, failf(BadAnswer, "userinfo: the claims cannot be read")
-	}
-	if claims["sub"] != any(id.sub) { // the library's Subject may be a claim SUB
-		return nil, failf(BadUserInfo, "userinfo is of another person")
-	}
-	return claims, nil
 }
