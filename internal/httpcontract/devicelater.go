@@ -77,6 +77,9 @@ func checkPending(h *Harness) {
 	} {
 		assert.Equal(h, Answer{Status: 200}, h.Answer(resp), what)
 	}
+	resp := b.refresh("", b.cookies(""), skipped)
+	assert.Equal(h, 403, resp.Status, "a browser that could not renew renews: to a 429 Chromium throws the binding away")
+	b.told(resp)
 	b.renew()
 	assert.Equal(h, 200, h.Get("/auth/me", b.cookies(b.token), skipped).Status)
 }

@@ -317,12 +317,13 @@ type EarlyRequest struct {
 
 // Early returns the answer in place of the handler's, nil if the handler is to be called. A navigation whose token is too old is
 // redirected to its own address, without that token, so that the browser renews it on the way. A request whose browser says that it
-// could not renew the token is told to come back. A live session is never affected, and costs nothing.
+// could not renew the token is told to come back, unless it renews now: what a browser sends for that has the session's name or a proof. A
+// live session is never affected, and costs nothing.
 func (m *Middleware) Early(x *Exchange, q EarlyRequest) *Early {
 	if !x.Key().IsZero() {
 		return nil
 	}
-	if q.Header(dbsc.HeaderSkipped) != "" && len(q.Header(dbsc.HeaderProof)) == 0 {
+	if q.Header(dbsc.HeaderSkipped) != "" && q.Header(dbsc.HeaderName) == "" && q.Header(dbsc.HeaderProof) == "" {
 		if _, ok := m.Cookie.FindName(q.Cookies()); ok {
 			return &Early{Problem: bindingPending}
 		}
