@@ -117,7 +117,7 @@ func SmallLedger(rule Rule, sets int) *MemoryLedger { return newMemoryLedger(rul
 func (u *Users) Waiting() int { return int(u.gate.waiting.Load()) }
 
 // SetClock makes the webhook's limit go by another clock, and forget what it has counted.
-func (w *Webhook) SetClock(now func() time.Time) { w.limit = NewProviderLimit(now) }
+func (w *Webhook) SetClock(now func() time.Time) { w.limit = newLimit(webhookFailures, now) }
 
 // Transport is what the webhook's requests go through.
 func (w *Webhook) Transport() *http.Transport { return w.client.Transport.(*http.Transport) }

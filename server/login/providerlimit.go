@@ -10,9 +10,14 @@ import (
 )
 
 const (
-	// providerAttempts is how many logins of one address may be on their way or have failed: half of the connections to the
-	// provider or back end, because an office logs in from one address every morning.
+	// providerAttempts is how many logins of one address may be on their way: half of the connections to the provider or back end, because
+	// an office logs in from one address every morning.
 	providerAttempts = 32
+	// providerFailures is how many logins of one address may have failed at a provider. That is no guessing, so that only what an address
+	// can make this server and the provider do for nothing is bounded.
+	providerFailures = 256
+	// webhookFailures is the same for a webhook, whose logins may be guesses that it answers with an error.
+	webhookFailures = 32
 	// providerForget is how long it takes to forget one that has failed. When a provider that was away is back, an office whose count is
 	// full has one login on its way at a time at first: while it is asked about, the others are throttled, and once it has succeeded it is
 	// taken back, and the next one need not wait. Every two seconds there is room for one more at a time, if none fails.
@@ -31,10 +36,12 @@ type ProviderLimit struct {
 	asked map[netip.Addr]int // guarded by mu: the logins of a client that are on their way, and so no more than there are connections
 }
 
-// NewProviderLimit returns a limit that has counted nothing.
-func NewProviderLimit(now func() time.Time) *ProviderLimit {
-	delays := make([]time.Duration, providerAttempts)
-	delays[providerAttempts-1] = providerForget
+// NewProviderLimit returns a limit for a provider that has counted nothing.
+func NewProviderLimit(now func() time.Time) *ProviderLimit { return newLimit(providerFailures, now) }
+
+func newLimit(failures int, now func() time.Time) *ProviderLimit {
+	delays := make([]time.Duration, failures)
+	delays[failures-1] = providerForget
 	return &ProviderLimit{failed: NewMemoryLedger(Rule{Forget: providerForget, Delays: delays}), now: now, asked: make(map[netip.Addr]int)}
 }
 

@@ -11,7 +11,8 @@ import (
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
-// An address has half of the connections to the provider, however long its answers take, and one failed login in two seconds.
+// An address has half of the connections to the provider, however long its answers take, and 256 failed logins before it waits: then one
+// in two seconds.
 func TestProviderLimit(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	l := login.NewProviderLimit(func() time.Time { return now })
@@ -36,7 +37,7 @@ func TestProviderLimit(t *testing.T) {
 			end(false)
 		}
 	}
-	for range 32 {
+	for range 256 {
 		end, err := l.Begin(ann)
 		require.NoError(t, err)
 		end(true)

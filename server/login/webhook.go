@@ -69,7 +69,7 @@ func NewWebhook(address string, opt WebhookOptions) (*Webhook, error) {
 	case u.Scheme != "https":
 		return nil, fmt.Errorf("webhook %.200q: must be https, or http on loopback: passwords go there", shown)
 	}
-	return &Webhook{url: address, limit: NewProviderLimit(time.Now), client: &http.Client{
+	return &Webhook{url: address, limit: newLimit(webhookFailures, time.Now), client: &http.Client{
 		Timeout: opt.Timeout,
 		Transport: &http.Transport{ // without a proxy, whatever the environment says
 			DialContext:            dialer.DialContext,
