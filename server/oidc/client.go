@@ -183,26 +183,40 @@ func send(c *http.Client, what string, req *http.Request) (http.Header, []byte, 
 	return resp.Header, body, nil
 }
 
-// The least and the most time for which a document is kept, whatever its headers say.
 const (
-	minKept = time.Minute
+	// uncachedKept is for how long a document is kept of which its headers say that it must not be, or that its time is over. Otherwise
+	// strangers who begin logins could make this server ask for it as often as they like.
+	uncachedKept = time.Minute
+	// maxKept is the most time for which a document is kept.
 	maxKept = 24 * time.Hour
 )
 
-// kept returns for how long an answer may be kept (RFC 9111, section 5.2).
+// kept returns for how long an answer may be kept (RFC 9111, sections 4.2 and 5.2).
 func kept(h http.Header, usual time.Duration) time.Duration {
+	if expires := h.Get("Expires"); expires != "" {
+		end, _ := http.ParseTime(expires) // what is no time is in the past
+		if date, err := http.ParseTime(h.Get("Date")); err == nil {
+			usual = max(end.Sub(date), 0)
+		}
+	}
 	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
 		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
 		switch name {
 		case "no-store", "no-cache":
-			return minKept
+			return uncachedKept
 		case "max-age":
 			if n, err := strconv.Atoi(strings.Trim(value, `"`)); err == nil {
-				usual = time.Duration(min(n, int(maxKept/time.Second))) * time.Second
+				usual = time.Duration(min(max(n, 0), int(maxKept/time.Second))) * time.Second
 			}
 		}
 	}
-	return min(max(usual, minKept), maxKept)
+	if age, err := strconv.Atoi(h.Get("Age")); err == nil && age > 0 {
+		usual -= time.Duration(min(age, int(maxKept/time.Second))) * time.Second
+	}
+	if usual <= 0 {
+		return uncachedKept
+	}
+	return min(usual, maxKept)
 }
 
 // reasonOf says why a request to the provider got no answer that can be used. Nothing that the provider sent is quoted, see package
