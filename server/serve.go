@@ -16,7 +16,7 @@ func (s *Server) Serve(ln net.Listener) error { return s.listeners[0].Serve(ln) 
 
 // ServeTLS is Serve over TLS. It copies cfg for its certificates: HTTP/1.1 is the only protocol that is offered (RFC 7301),
 // and TLS 1.2 the lowest version. A handshake must end within Config.ReadTimeout and with 8 KiB from the
-// client, and holds up no other connection. Plain http is answered with 400.
+// client, its certificates included if cfg asks for them, and holds up no other connection. Plain http is answered with 400.
 func (s *Server) ServeTLS(ln net.Listener, cfg *tls.Config) error {
 	return s.listeners[0].ServeTLS(ln, cfg)
 }

@@ -65,9 +65,14 @@ func (c tlsTrackedConn) Handshake() error {
 	if err := c.wire.startNow(); err != nil { // the handshake of a listener that itself speaks TLS does not go through wire
 		return err
 	}
-	c.wire.handshake = true
+	own := c.Conn != net.Conn(c.wire)
+	if own {
+		c.wire.opaqueMost = maxHandshake
+	}
 	err := c.tlsConn.Handshake()
-	c.wire.handshake = false
+	if own {
+		c.wire.opaque, c.wire.opaqueMost = 0, maxRecord
+	}
 	c.wire.received = false // no part of a request yet
 	c.answerPlainHTTP(err)
 	return err
@@ -172,6 +177,7 @@ func (c *trackedConn) Read(b []byte) (int, error) {
 		c.activate()
 		c.lines.add(into[:n])
 		c.received += n
+		c.wire.opaque = 0
 	}
 	if len(into) > len(b) {
 		c.ahead.keep(n)

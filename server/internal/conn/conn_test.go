@@ -233,6 +233,32 @@ func TestTooManyBytesAreNotWaitedFor(t *testing.T) {
 	}
 }
 
+// DOS-14. Nor may a client send more than a record later that is no part of a request. What is thrown away has no such bound.
+func TestLongTLSMessagesAreRefused(t *testing.T) {
+	c, client, below := acceptTLS(t, Options{RequestTimeout: patience})
+	b := make([]byte, maxRecord)
+	for range 3 {
+		_, err := client.Write(make([]byte, 10<<10))
+		require.NoError(t, err)
+		for read := 0; read < 10<<10; {
+			n, err := c.Read(b)
+			require.NoError(t, err)
+			read += n
+		}
+		require.Zero(t, c.wire.opaque)
+	}
+	_, err := below.Write(make([]byte, 3*maxRecord)) // as one that TLS reads and gives nothing of
+	require.NoError(t, err)
+	read := 0
+	for err == nil {
+		var n int
+		n, err = c.wire.Read(b[:1<<10])
+		read += n
+	}
+	require.ErrorIs(t, err, errOpaque)
+	assert.LessOrEqual(t, read, maxRecord+1<<10)
+}
+
 // DOS-14. crypto/tls keeps the buffer for a handshake's messages, which may have 64 KiB each.
 func TestLongHandshakesAreRefused(t *testing.T) {
 	t.Parallel()

@@ -26,8 +26,8 @@ type deadlineConn struct {
 	reads       deadline
 	writes      deadline
 	received    bool        // bytes were read since setTimeouts
-	handshake   bool        // a TLS handshake is reading
-	handshaken  int         // bytes that it has read
+	opaque      int         // bytes that were read since TLS last gave a part of a request
+	opaqueMost  int         // a read fails when there are more; 0: no limit
 	writeFailed bool        // a write has failed
 	interrupted atomic.Bool // written by interruptRead and resumeRead
 }
@@ -81,15 +81,19 @@ func (c *deadlineConn) resumeRead(timeout time.Duration) {
 	_ = c.reads.tell() // as above
 }
 
-// maxHandshake is how many bytes a client may send for a TLS handshake, some 2 KiB in general. crypto/tls takes messages of 64 KiB, and
-// keeps the buffer for them as long as the connection.
-const maxHandshake = 8 << 10
+// crypto/tls takes messages of a handshake of 64 KiB, at any time, and keeps the buffer for them as long as the connection.
+const (
+	// maxHandshake is how many bytes a client may send for a TLS handshake, some 2 KiB in general.
+	maxHandshake = 8 << 10
+	// maxRecord is how many it may send later before TLS gives a part of a request: a record (RFC 5246, section 6.2.3).
+	maxRecord = 5 + 16<<10 + 2<<10
+)
 
-var errLongHandshake = errors.New("the TLS handshake is too long")
+var errOpaque = errors.New("the client's TLS messages are too long")
 
 func (c *deadlineConn) Read(b []byte) (int, error) {
-	if c.handshake && c.handshaken > maxHandshake {
-		return 0, errLongHandshake
+	if c.opaqueMost > 0 && c.opaque > c.opaqueMost {
+		return 0, errOpaque
 	}
 	c.awaits = c.awaits && c.reads.soonAfterLast()
 	if err := c.reads.before(c.socket, c.awaits); err != nil {
@@ -107,9 +111,7 @@ func (c *deadlineConn) Read(b []byte) (int, error) {
 		if n > 0 {
 			c.received = true
 			c.drained = n < len(b)
-			if c.handshake {
-				c.handshaken += n
-			}
+			c.opaque += n
 		}
 		if n > 0 || err == nil || !c.socket || !c.reads.superseded(err) {
 			return n, err

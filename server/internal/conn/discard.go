@@ -45,6 +45,7 @@ func (c *trackedConn) discardInput() {
 	}
 	c.wire.resumeRead(discardTime) // draining may have interrupted it when it seemed idle
 	c.wire.writes.reset(discardTime)
+	c.wire.opaqueMost = 0 // nothing of it is kept
 	c.state.Store(stateDiscarding)
 	if c.wire.writes.tell() != nil {
 		return
