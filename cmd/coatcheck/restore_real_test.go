@@ -53,6 +53,7 @@ func TestRestoreByTheLog(t *testing.T) {
 		"lines dropped beforehand": {`{"time":"2026-11-23T15:00:00.000Z","level":"WARN","msg":"log lines were dropped, because of a reason","lines":3}` + "\n" + others, "o'neil x\n"},
 		"plain text":               {"coatcheck listens on http://127.0.0.1:3000\n" + others + "coatcheck: --listen: listen tcp: bind: address already in use\n\n", "o'neil x\n"},
 		"a line cut short":         {others + line(1, "logout", "dan", "")[:20] + "\n" + others, ""},
+		"a line cut at its start":  {others + line(1, "logout", "dan", "")[20:], ""},
 		"the journal's prefix":     {others + "Nov 23 17:00:00 host coatcheck[1]: " + line(1, "logout", "dan", ""), ""},
 		"the text format":          {others + "time=2026-11-23T17:00:00.000Z level=INFO msg=audit event=logout user=dan\n", ""},
 	} {
