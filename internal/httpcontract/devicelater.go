@@ -80,6 +80,8 @@ func checkPending(h *Harness) {
 	resp := b.refresh("", b.cookies(""), skipped)
 	assert.Equal(h, 403, resp.Status, "a browser that could not renew renews: to a 429 Chromium throws the binding away")
 	b.told(resp)
+	resp = h.Post("/auth/dbsc/register", b.cookies(""), skipped, "Secure-Session-Response: x")
+	assert.NotEqual(h, 429, resp.Status, "a proof is judged")
 	b.renew()
 	assert.Equal(h, 200, h.Get("/auth/me", b.cookies(b.token), skipped).Status)
 }

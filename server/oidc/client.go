@@ -189,13 +189,19 @@ const (
 	uncachedKept = time.Minute
 	// maxKept is the most time for which a document is kept.
 	maxKept = 24 * time.Hour
+	// longest is the largest number of seconds that counts, some thirty years (RFC 9111, section 1.2.2).
+	longest = 1e9
 )
 
 // kept returns for how long an answer may be kept (RFC 9111, sections 4.2 and 5.2).
 func kept(h http.Header, usual time.Duration) time.Duration {
 	if expires := h.Get("Expires"); expires != "" {
-		end, _ := http.ParseTime(expires) // what is no time is in the past
-		if date, err := http.ParseTime(h.Get("Date")); err == nil {
+		end, noTime := http.ParseTime(expires)
+		date, noDate := http.ParseTime(h.Get("Date"))
+		switch {
+		case noTime != nil:
+			usual = 0 // it is in the past
+		case noDate == nil:
 			usual = max(end.Sub(date), 0)
 		}
 	}
@@ -206,12 +212,12 @@ func kept(h http.Header, usual time.Duration) time.Duration {
 			return uncachedKept
 		case "max-age":
 			if n, err := strconv.Atoi(strings.Trim(value, `"`)); err == nil {
-				usual = time.Duration(min(max(n, 0), int(maxKept/time.Second))) * time.Second
+				usual = time.Duration(min(max(n, 0), longest)) * time.Second
 			}
 		}
 	}
 	if age, err := strconv.Atoi(h.Get("Age")); err == nil && age > 0 {
-		usual -= time.Duration(min(age, int(maxKept/time.Second))) * time.Second
+		usual -= time.Duration(min(age, longest)) * time.Second
 	}
 	if usual <= 0 {
 		return uncachedKept

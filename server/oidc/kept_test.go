@@ -2,6 +2,7 @@ package oidc_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -35,6 +36,8 @@ func TestDocumentsAreKept(t *testing.T) {
 		"Expires":                       {map[string]string{"Date": at(-time.Hour), "Expires": at(-time.Hour + 10*time.Second)}, 10 * time.Second},
 		"Expires, which does not count": {map[string]string{"Date": at(0), "Expires": at(time.Hour), "Cache-Control": "max-age=10"}, 10 * time.Second},
 		"Expires in the past":           {map[string]string{"Date": at(0), "Expires": at(-time.Hour)}, time.Minute},
+		"most of it over":               {map[string]string{"Cache-Control": "max-age=604800", "Age": "604790"}, 10 * time.Second},
+		"more than a day, later":        {map[string]string{"Date": at(0), "Expires": at(48 * time.Hour)}, 24 * time.Hour},
 		"Expires that is no time":       {map[string]string{"Expires": "0", "Age": "1"}, time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -61,6 +64,37 @@ func TestDocumentsAreKept(t *testing.T) {
 				require.NoError(t, err)
 				assert.Equal(t, step.calls, p.Calls("/keys"), step.after)
 			}
+		})
+	}
+}
+
+// What is out of date when it arrives, because its fetch took longer than it may be kept, serves those who waited for it. Each would fetch
+// it again, one after the other.
+func TestDocumentsThatArriveLateAreKept(t *testing.T) {
+	for _, late := range []string{"/keys", "/.well-known/openid-configuration"} {
+		t.Run(late, func(t *testing.T) {
+			p := oidctest.New(t)
+			now := time.Now()
+			p.Edit(func(b *oidctest.Behaviour) {
+				body, err := json.Marshal(jose.JSONWebKeySet{Keys: b.Keys})
+				require.NoError(t, err)
+				if late != "/keys" {
+					body = fmt.Appendf(nil, `{"issuer":%q,"authorization_endpoint":%q,"token_endpoint":%q,"jwks_uri":%q,"code_challenge_methods_supported":["S256"]}`,
+						p.URL, p.URL+"/authorize", p.URL+"/token", p.URL+"/keys")
+				}
+				b.Now = func() time.Time { return now }
+				b.Handlers[late] = func(w http.ResponseWriter, _ *http.Request) {
+					now = now.Add(2 * time.Second)
+					w.Header().Set("Cache-Control", "max-age=1")
+					_, _ = w.Write(body)
+				}
+			})
+			c := newClient(t, p, func(o *oidc.Options) { o.Now = func() time.Time { return now } })
+			for range 3 {
+				_, err := login(t, c, oidc.Wanted{})
+				require.NoError(t, err)
+			}
+			assert.Equal(t, 1, p.Calls(late))
 		})
 	}
 }

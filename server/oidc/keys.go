@@ -20,9 +20,11 @@ import (
 var algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA}
 
 const (
-	// refetchEvery is the least time between two fetches of the keys because a token named one that is not known, failed ones included,
-	// because strangers can name such keys.
+	// refetchEvery is the least time between two fetches of the keys because a token named one that is not known: strangers can name such
+	// keys.
 	refetchEvery = time.Minute
+	// refetchAfterFailure is the same where the last fetch failed, because the key may be a new one of the provider's.
+	refetchAfterFailure = 10 * time.Second
 	// usualKeys is for how long keys are kept whose answer does not say it.
 	usualKeys = 5 * time.Minute
 	// maxKeys bounds the keys that one token may be tried with.
@@ -120,7 +122,11 @@ func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) (al
 		if enough(k.all) {
 			return k.all, false, nil
 		}
-		if since := now.Sub(k.asked); since >= 0 && since < refetchEvery {
+		since, again := now.Sub(k.asked), refetchEvery
+		if k.failed.err != nil {
+			again = refetchAfterFailure
+		}
+		if since >= 0 && since < again {
 			if k.failed.err != nil { // the key may be one that could not be fetched
 				return nil, false, k.failed.err
 			}
@@ -142,7 +148,7 @@ func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) (al
 		k.failed = failedFetch{failf(BadAnswer, "the provider's keys: none can be used"), k.now()}
 		return nil, false, k.failed.err
 	}
-	k.all, k.until, k.failed = found, now.Add(forHow), failedFetch{}
+	k.all, k.until, k.failed = found, k.now().Add(forHow), failedFetch{} // whoever waited for it must not find it too old
 	return k.all, true, nil
 }
 

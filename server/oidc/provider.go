@@ -98,7 +98,7 @@ func New(opt Options) (*Provider, error) {
 		if err != nil {
 			return 0, err
 		}
-		return fetch(ctx, p.client, "the provider's keys", doc.Keys, into, usualKeys)
+		return fetch(context.WithoutCancel(ctx), p.client, "the provider's keys", doc.Keys, into, usualKeys)
 	}}
 	return p, nil
 }
@@ -214,7 +214,7 @@ func (p *Provider) discover(ctx context.Context) (*document, error) {
 		p.failed = failedFetch{err, p.opt.Now()}
 		return nil, err
 	}
-	p.doc, p.until, p.failed = doc, now.Add(forHow), failedFetch{}
+	p.doc, p.until, p.failed = doc, p.opt.Now().Add(forHow), failedFetch{} // whoever waited for it must not find it too old
 	p.latest.Store(doc)
 	return doc, nil
 }

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"time"
 
 	"golang.org/x/oauth2"
 )
@@ -60,11 +61,18 @@ func (p *Provider) isForUs(doc *document, claims map[string]any) bool {
 			return false
 		}
 	}
-	exp, named := claims["exp"]
+	now := p.opt.Now()
+	return isTime(claims, "exp", func(t time.Time) bool { return now.Before(t.Add(clockSkew)) }) &&
+		isTime(claims, "nbf", func(t time.Time) bool { return !now.Before(t.Add(-clockSkew)) })
+}
+
+// isTime reports whether a claim is missing, or a time that is right.
+func isTime(claims map[string]any, name string, right func(time.Time) bool) bool {
+	claim, named := claims[name]
 	if !named {
 		return true
 	}
-	number, _ := exp.(json.Number) // of anything else none
+	number, _ := claim.(json.Number) // of anything else none
 	seconds, err := number.Float64()
-	return err == nil && p.opt.Now().Before(unix(seconds).Add(clockSkew))
+	return err == nil && right(unix(seconds))
 }

@@ -54,6 +54,8 @@ func TestSignedUserInfo(t *testing.T) {
 		"no client":            {claims: map[string]any{"aud": []string{}}, fails: oidc.BadAnswer},
 		"an audience of null":  {claims: map[string]any{"aud": nil}, fails: oidc.BadAnswer},
 		"expired":              {claims: map[string]any{"exp": 5}, fails: oidc.BadAnswer},
+		"not yet":              {claims: map[string]any{"nbf": time.Now().Add(time.Hour).Unix()}, fails: oidc.BadAnswer},
+		"by a clock ahead":     {claims: map[string]any{"nbf": time.Now().Add(30 * time.Second).Unix(), "exp": time.Now().Add(-30 * time.Second).Unix()}},
 		"an exp that is none":  {claims: map[string]any{"exp": "later"}, fails: oidc.BadAnswer},
 		"of another person":    {claims: map[string]any{"sub": "bob"}, fails: oidc.BadUserInfo},
 		"sub in another case":  {claims: map[string]any{"sub": "bob", "SUB": "sub-ann"}, fails: oidc.BadUserInfo},
