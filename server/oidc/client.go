@@ -211,12 +211,12 @@ func kept(h http.Header, usual time.Duration) time.Duration {
 		case "no-store", "no-cache":
 			return uncachedKept
 		case "max-age":
-			if n, err := strconv.Atoi(strings.Trim(value, `"`)); err == nil {
+			if n, err := strconv.Atoi(strings.Trim(value, `"`)); err == nil || errors.Is(err, strconv.ErrRange) {
 				usual = time.Duration(min(max(n, 0), longest)) * time.Second
 			}
 		}
 	}
-	if age, err := strconv.Atoi(h.Get("Age")); err == nil && age > 0 {
+	if age, err := strconv.Atoi(h.Get("Age")); (err == nil || errors.Is(err, strconv.ErrRange)) && age > 0 {
 		usual -= time.Duration(min(age, longest)) * time.Second
 	}
 	if usual <= 0 {

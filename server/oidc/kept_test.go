@@ -36,6 +36,7 @@ func TestDocumentsAreKept(t *testing.T) {
 		"Expires":                       {map[string]string{"Date": at(-time.Hour), "Expires": at(-time.Hour + 10*time.Second)}, 10 * time.Second},
 		"Expires, which does not count": {map[string]string{"Date": at(0), "Expires": at(time.Hour), "Cache-Control": "max-age=10"}, 10 * time.Second},
 		"Expires in the past":           {map[string]string{"Date": at(0), "Expires": at(-time.Hour)}, time.Minute},
+		"more than a number can say":    {map[string]string{"Cache-Control": "max-age=99999999999999999999"}, 24 * time.Hour},
 		"most of it over":               {map[string]string{"Cache-Control": "max-age=604800", "Age": "604790"}, 10 * time.Second},
 		"more than a day, later":        {map[string]string{"Date": at(0), "Expires": at(48 * time.Hour)}, 24 * time.Hour},
 		"Expires that is no time":       {map[string]string{"Expires": "0", "Age": "1"}, time.Minute},

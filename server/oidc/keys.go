@@ -138,7 +138,11 @@ func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) (al
 		return nil, false, k.failed.err
 	}
 	var set keySet
+	asked := k.asked.Equal(now) // for a key that is not known
 	forHow, err := k.fetch(ctx, &set)
+	if asked {
+		k.asked = k.now() // a fetch that hangs holds all up
+	}
 	if err != nil {
 		k.failed = failedFetch{err, k.now()}
 		return nil, false, k.failed.err

@@ -87,13 +87,18 @@ const (
 	maxHandshake = 8 << 10
 	// maxRecord is how many it may send later before TLS gives a part of a request: a record (RFC 5246, section 6.2.3).
 	maxRecord = 5 + 16<<10 + 2<<10
+	// maxOpaqueRead is how much TLS gets at once: its buffer grows by what lies behind a record's beginning, and stays so.
+	maxOpaqueRead = 4 << 10
 )
 
 var errOpaque = errors.New("the client's TLS messages are too long")
 
 func (c *deadlineConn) Read(b []byte) (int, error) {
-	if c.opaqueMost > 0 && c.opaque > c.opaqueMost {
-		return 0, errOpaque
+	if c.opaqueMost > 0 {
+		if c.opaque > c.opaqueMost {
+			return 0, errOpaque
+		}
+		b = b[:min(len(b), maxOpaqueRead)]
 	}
 	c.awaits = c.awaits && c.reads.soonAfterLast()
 	if err := c.reads.before(c.socket, c.awaits); err != nil {
