@@ -13,7 +13,7 @@ type budget struct {
 	cpu  float64 // at most this many times the other's processor time per request
 }
 
-// budgets are those of the project's DESIGN.md that one run of the command can judge.
+// budgets are those of docs/performance.md that one run of the command can judge.
 func budgets() []budget {
 	all := []budget{
 		{own, ceiling, me, memory, 0.95, 1 / 0.95},
