@@ -44,7 +44,7 @@ func (s *Store) create(rec *coatcheck.Record, opt coatcheck.CreateOptions, now t
 	sh := s.shard(rec.Key.Tag())
 	o, hash := sh.owner(rec.User()), sh.hash(rec.Key[:])
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	defer sh.unlock()
 
 	if m := sh.markOf(o, nowMS); m != 0 && m != opt.Mark && opt.Mark != coatcheck.AnyMark {
 		return 0, 0, coatcheck.ErrRevoked

@@ -52,6 +52,7 @@ func (s *Store) openDisk(opt Options) error {
 	for i := range s.shards {
 		s.shards[i].frame.journal = s.disk.journal
 	}
+	s.sweep() // what was read and has expired
 	return nil
 }
 
@@ -74,7 +75,6 @@ func (s *Store) reopen() (err error) {
 	if err != nil {
 		return err
 	}
-	s.sweep()
 	for _, name := range found.obsolete {
 		if err := d.fs.remove(filepath.Join(d.dir, name)); err != nil {
 			return fmt.Errorf("shardstore: %w", err)

@@ -85,7 +85,7 @@ func (s *Store) recoverPanic() {
 // renewed in between.
 func (sh *shard) sweep(now int64) (more bool) {
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	defer sh.unlock()
 	for range maxSwept {
 		n := sh.wheel.due(now)
 		switch {

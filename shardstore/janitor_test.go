@@ -112,11 +112,19 @@ func TestClockStepsBack(t *testing.T) {
 	assert.Equal(t, shardstore.Sizes{Sessions: 1, Users: 1, Indexed: 1}, sizes(t, s))
 }
 
-// The same holds for a session whose expiry an operation other than Load has reported.
+// The same holds for a session whose expiry an operation other than Load has reported, and for all of them after a restart.
 func TestClockStepsBackAfterOtherRefusals(t *testing.T) {
 	end := t0.Add(time.Hour)
+	c := clockAt(t0)
 	var last coatcheck.Record
 	for name, refuse := range map[string]func(t *testing.T, s *shardstore.Store, rec *coatcheck.Record){
+		"Load": func(t *testing.T, s *shardstore.Store, rec *coatcheck.Record) {
+			require.ErrorIs(t, load(s, rec.Key, end), coatcheck.ErrNotFound)
+		},
+		"the janitor": func(_ *testing.T, s *shardstore.Store, _ *coatcheck.Record) {
+			c.set(end)
+			s.Sweep()
+		},
 		"Swap": func(t *testing.T, s *shardstore.Store, rec *coatcheck.Record) {
 			require.ErrorIs(t, renew(t, s, rec, end, time.Hour), coatcheck.ErrNotFound)
 		},
@@ -134,13 +142,30 @@ func TestClockStepsBackAfterOtherRefusals(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStore(t, shardstore.Options{JanitorEvery: asleep})
+			opt := shardstore.Options{JanitorEvery: asleep, Now: c.now, Dir: t.TempDir()}
+			s := newStore(t, opt)
 			rec := add(t, s, "ada", t0, time.Hour)
 			refuse(t, s, rec)
+			c.set(t0)
 			require.ErrorIs(t, load(s, rec.Key, t0), coatcheck.ErrNotFound)
 			sizes(t, s)
+			require.NoError(t, s.Close())
+			assert.ErrorIs(t, load(newStore(t, opt), rec.Key, t0), coatcheck.ErrEnded)
 		})
 	}
+}
+
+// A session that a restart finds expired does not come back with the next one.
+func TestClockIsAheadAtARestart(t *testing.T) {
+	c := clockAt(t0)
+	opt := shardstore.Options{JanitorEvery: asleep, Now: c.now, Dir: t.TempDir()}
+	s := newStore(t, opt)
+	rec := add(t, s, "ada", t0, time.Hour)
+	require.NoError(t, s.Close())
+	c.set(t0.Add(time.Hour))
+	require.NoError(t, newStore(t, opt).Close())
+	c.set(t0)
+	assert.ErrorIs(t, load(newStore(t, opt), rec.Key, t0), coatcheck.ErrEnded)
 }
 
 // A clock that is wrong for a moment and is then corrected must not stop the janitor: sessions that end by the right clock

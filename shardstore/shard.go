@@ -108,16 +108,34 @@ var errExpired = errors.New("shardstore: expired")
 // dropExpired removes what has ended at key. It takes the lock itself.
 func (sh *shard) dropExpired(key coatcheck.Key, now int64) {
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	defer sh.unlock()
 	sh.standing(key, sh.hash(key[:]), now)
 }
 
-// expire removes what has ended.
+// expire removes what has ended. That a session did goes to the journal: if the clock is ahead, is set right, and the server starts
+// again, whoever was told that the session is gone would find it there.
 func (sh *shard) expire(n ref) {
+	if s := sh.at(n); s.is(session) {
+		sh.frame.end(s.key(), s.ends())
+	}
+	sh.discard(n)
+}
+
+// discard is expire for a session whose end the journal has already.
+func (sh *shard) discard(n ref) {
 	if s := sh.at(n); s.is(session) {
 		sh.swept.count(coatcheck.Encoded(s.payload()).IdleFirst())
 	}
 	sh.remove(n)
+}
+
+// unlock releases the lock. What expired meanwhile, and went to the journal with no other change, goes there first. An error is lost:
+// the journal counts it, and what has expired cannot be kept for it.
+func (sh *shard) unlock() {
+	if len(sh.frame.bytes) > 0 {
+		_, _ = sh.frame.write()
+	}
+	sh.mu.Unlock()
 }
 
 // dropDamaged removes the session at key if its bytes are no record. It takes the lock itself.
@@ -241,7 +259,7 @@ func (sh *shard) move(n ref, size int) ref {
 // a journal it does nothing.
 type frame struct {
 	journal *journal // never changes once the store is used
-	bytes   []byte   // the frame's head, which is not filled in yet, and its entries; empty between operations
+	bytes   []byte   // the frame's head, which is not filled in yet, and its entries; empty when the lock is free
 }
 
 // begin reports whether there is a journal to write to.

@@ -142,7 +142,7 @@ func (s *Store) Swap(_ context.Context, rec *coatcheck.Record, old uint64, now t
 // swap takes the lock itself.
 func (sh *shard) swap(rec *coatcheck.Record, old uint64, now int64, cur *coatcheck.Record) (upTo uint64, err error) {
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	defer sh.unlock()
 	n := sh.living(rec.Key, now)
 	if n == 0 {
 		return 0, coatcheck.ErrNotFound
@@ -178,7 +178,7 @@ func (s *Store) End(_ context.Context, key coatcheck.Key, user string, now, unti
 // endBy takes the lock itself.
 func (sh *shard) endBy(key coatcheck.Key, user string, now, until int64, last *coatcheck.Record) (upTo uint64, err error) {
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	defer sh.unlock()
 	n := sh.living(key, now)
 	switch {
 	case n == 0:

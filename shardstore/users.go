@@ -66,7 +66,7 @@ func (s *Store) endUser(user string, keep coatcheck.Key, mark bool, now time.Tim
 	sh := s.shard(coatcheck.TagOf(user))
 	o := sh.owner([]byte(user))
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	defer sh.unlock()
 	if keep != (coatcheck.Key{}) {
 		if n := sh.living(keep, nowMS); n == 0 || string(sh.at(n).user()) != user {
 			return 0, 0, coatcheck.ErrNotFound
@@ -90,7 +90,7 @@ func (s *Store) endUser(user string, keep coatcheck.Key, mark bool, now time.Tim
 	}
 	for _, n := range ending {
 		if sh.at(n).ends() <= nowMS {
-			sh.expire(n)
+			sh.discard(n)
 			continue
 		}
 		sh.end(n, nowMS, until)
