@@ -285,13 +285,11 @@ func (r *Request) newRecord(user string, now time.Time) (Token, error) {
 		h.AbsoluteExpiry = now.Add(r.lifetime).UnixMilli()
 		h.IdleExpiry = h.AbsoluteExpiry
 	}
-	agent := r.client.UserAgent
-	agent = agent[:min(len(agent), MaxUserAgent)]
 	var ip []byte
 	if addr := r.client.IP.Unmap(); addr.IsValid() {
 		ip = addr.AsSlice()
 	}
-	parts := body{user: []byte(user), ip: ip, agent: agent, values: r.values}
+	parts := body{user: []byte(user), ip: ip, agent: r.agent, values: r.values}
 	if r.offered = r.offer && user != ""; r.offered {
 		r.extension = appendOffer(r.extension[:0], newChallenge())
 		parts.extension = r.extension

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -23,6 +24,11 @@ func (r *Request) authenticate(user string, c ClaimSet) (err error) {
 			r.asked = before
 		}
 	}()
+	if user == r.markOf {
+		user = r.markOf // a copy already
+	} else {
+		user = strings.Clone(user)
+	}
 	r.login, r.user, r.destroy, r.claims = true, user, false, c.kept()
 	return r.rebuild()
 }
@@ -37,7 +43,7 @@ func (r *Request) beginLogin(ctx context.Context, user string) error {
 		r.failed = unavailable(err)
 		return r.failed
 	}
-	r.marked, r.mark, r.markOf = true, mark, user
+	r.marked, r.mark, r.markOf = true, mark, strings.Clone(user)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -196,7 +197,8 @@ func (m *Manager) each(ctx context.Context, user string, yield func(*Record) boo
 func (m *Manager) End(ctx context.Context, user string, key Key) error {
 	var last Record
 	now := m.policy.Now()
-	err := m.store.End(ctx, key, user, now, m.until(now), &last)
+	// The user is a copy, because a store may still send it when the time of ctx is up and the caller reuses its buffer.
+	err := m.store.End(ctx, key, strings.Clone(user), now, m.until(now), &last)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return unavailable(err)
 	}
@@ -224,7 +226,7 @@ func (m *Manager) EndOthers(ctx context.Context, user string, keep Key) (int, er
 
 func (m *Manager) endAllBut(ctx context.Context, user string, keep Key, mark bool) (int, error) {
 	now := m.policy.Now()
-	n, err := m.store.EndUser(ctx, user, keep, mark, now, m.until(now))
+	n, err := m.store.EndUser(ctx, strings.Clone(user), keep, mark, now, m.until(now)) // as in End
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return n, unavailable(err)
 	}

@@ -56,7 +56,7 @@ func (p *Presented) Add(text []byte) {
 // Format keeps the tokens out of every fmt verb.
 func (p Presented) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.Presented")) }
 
-// Client describes the client that sent a request. UserAgent must not change until the session is released.
+// Client describes the client that sent a request. Open copies as much of UserAgent as a session keeps.
 type Client struct {
 	IP        netip.Addr
 	UserAgent []byte

@@ -18,6 +18,7 @@ type Request struct {
 	m      *Manager
 	now    time.Time
 	client Client
+	agent  []byte // a copy of the client's, cut to MaxUserAgent: a handler may change the request's header
 
 	rec Record // as it was loaded or last committed
 	held
@@ -155,6 +156,8 @@ type Reuse struct {
 // reset clears field by field, because a Request with its buffers is large: clearing all of it costs more than the rest of
 // Open.
 func (r *Request) reset(m *Manager, client Client, now time.Time) {
+	r.agent = append(r.agent[:0], client.UserAgent[:min(len(client.UserAgent), MaxUserAgent)]...)
+	client.UserAgent = r.agent
 	r.m, r.client, r.now = m, client, now
 	clear(r.changes[:cap(r.changes)])
 	r.held = held{}
@@ -251,7 +254,7 @@ func (*Request) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("coatcheck.R
 // possible.
 func (r *Request) HeaderSent() { r.sent = true }
 
-// Client returns the client that sent the request, as given to Open.
+// Client returns the client that sent the request, as given to Open; the user agent is cut to MaxUserAgent bytes, and valid until Release.
 func (r *Request) Client() Client { return r.client }
 
 // Cookie returns what the response must do to the cookie, as of the last commit.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -24,7 +25,8 @@ var (
 
 // Session is what a handler holds during one request: the values of the request's session, and the changes that the request
 // asks for. A middleware lends it to the handlers behind it. Nothing reaches the store before Commit or the end of the
-// request. A request without a session has an empty one, which is stored only if it is given a value or a user.
+// request. A request without a session has an empty one, which is stored only if it is given a value or a user. Arguments are copied:
+// a user ID, a name or a value may be of a buffer that is overwritten once the call has returned, as Fiber's strings are.
 //
 // A Session belongs to its request and is not safe for concurrent use. After the request, and where no middleware ran, it is
 // detached: it is empty and has no user, changes are lost, and every method that returns an error returns ErrDetached. It
@@ -163,7 +165,7 @@ func (s *Session) Insert(name string, value any) error {
 	if err != nil {
 		return err
 	}
-	return s.change(change{name: name, value: raw})
+	return s.change(change{name: strings.Clone(name), value: raw})
 }
 
 // Remove removes a value. It does nothing if there is no value of that name.
@@ -171,7 +173,7 @@ func (s *Session) Remove(name string) {
 	// A login's commit may meet values that a parallel request has written since they were loaded.
 	if s.Contains(name) || s.LoginPending() {
 		// Removing a present name cannot fail, because it shrinks the block, unless it is that of the claims, which stay.
-		_ = s.change(change{name: name})
+		_ = s.change(change{name: strings.Clone(name)})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 )
 
 // change is one value that a request set (value), removed (neither) or computed from the one before (update).
@@ -234,10 +235,11 @@ func plainString(raw []byte) ([]byte, bool) {
 
 // Update sets a value to the result of f for the previous value, or for the zero T if there is none. When another request
 // changed the session meanwhile, Commit runs f again on the current value, so that no update is lost; f must therefore have
-// no effect but its result. If it panics then, the commit writes nothing, also where the application recovers; as after any error of
-// a login's commit, the session that it was to replace may have ended. A stored value
-// that is not a T is an error and stays.
+// no effect but its result, and what it uses must not change meanwhile: of a string of Fiber's it needs a copy. If it panics
+// then, the commit writes nothing, also where the application recovers; as after any error of a login's commit, the session that
+// it was to replace may have ended. A stored value that is not a T is an error and stays.
 func Update[T any](s *Session, name string, f func(T) T) error {
+	name = strings.Clone(name)
 	return s.change(change{name: name, update: func(old []byte) ([]byte, error) {
 		var v T
 		if old != nil {

@@ -112,6 +112,9 @@ func poison(c fiber.Ctx) error {
 	over(c.RequestCtx().Request.Body())
 	over(c.RequestCtx().Request.URI().FullURI())
 	over(c.RequestCtx().Request.URI().QueryString())
+	for _, value := range c.RequestCtx().Request.URI().QueryArgs().All() {
+		over(value)
+	}
 	for _, value := range c.RequestCtx().Request.Header.All() {
 		over(value)
 	}

@@ -8,6 +8,9 @@
 // they chose, persists their changes and sets the cookie. If that fails the client gets 503 and no Set-Cookie in place of the
 // handlers' answer. Mount the middleware ahead of anything that reads cookies.
 //
+// A session copies what it is given, so Fiber's strings may be passed as they are: s.Authenticate(c.Params("user")). Only the function of a
+// [coatcheck.Update] may run again after the handler: copy a string of Fiber's that it uses.
+//
 // Two failures are not 503: a login of a user whose sessions were ended meanwhile is 401, and a [coatcheck.Update] that does not
 // accept what a concurrent request has set is 500, because it is a mistake of the application.
 //

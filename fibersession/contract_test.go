@@ -125,6 +125,9 @@ func poison(c *fiber.Ctx) error {
 	over(c.Request().Body())
 	over(c.Request().URI().FullURI())
 	over(c.Request().URI().QueryString())
+	for _, value := range c.Request().URI().QueryArgs().All() {
+		over(value)
+	}
 	for _, value := range c.Request().Header.All() {
 		over(value)
 	}

@@ -146,8 +146,7 @@ func (m *Middleware) Release(x *Exchange) {
 	m.pool.Put(x)
 }
 
-// Open opens the session that x.Presented names, for a request that arrived at noted. The user agent must not change until
-// Release.
+// Open opens the session that x.Presented names, for a request that arrived at noted.
 func (m *Middleware) Open(ctx context.Context, x *Exchange, client netip.Addr, userAgent []byte, noted time.Time) error {
 	err := m.Manager.Open(ctx, &x.Request, &x.Presented, coatcheck.Client{IP: client, UserAgent: userAgent}, m.Manager.Arrival(noted))
 	if m.dbsc != "" {

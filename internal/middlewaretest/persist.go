@@ -295,31 +295,45 @@ func checkUpdateOfAnother(h *harness) {
 	assert.Equal(h, 1, h.notPersisted())
 }
 
-// DOS-07: after each request every byte that the request came in is overwritten.
+// DOS-07: every byte that the request came in is overwritten once the handler has returned, before the session is persisted, and again
+// after the request. The second login of each user meets the values of the first, to which its changes are applied once more.
 func checkPoisoned(h *harness) {
-	h.serve(App{Layers: []Layer{{Poison: true}, h.sessions(nil)}, Handlers: map[string]Handler{
+	h.serve(App{Layers: []Layer{{Poison: true}, h.sessions(nil), {Poison: true}}, Handlers: map[string]Handler{
 		"/login": func(c Context) error {
 			s := c.Session()
-			return errors.Join(s.Authenticate(c.Query("user")), s.Insert(c.Query("name"), json.RawMessage(c.Body())))
+			return errors.Join(s.BeginLogin(c.Context(), c.Query("user")), s.Authenticate(c.Query("user")),
+				s.Insert(c.Query("name"), json.RawMessage(c.Body())),
+				coatcheck.Update(s, c.Query("count"), func(n int) int { return n + 1 }))
 		},
 		"/get": func(c Context) error {
-			raw, _ := c.Session().Raw(c.Query("name"))
-			return text(c, c.Session().UserID()+" "+string(raw))
+			text := c.Session().UserID()
+			for name, value := range c.Session().Entries() {
+				text += " " + name + "=" + string(value)
+			}
+			c.Write(text)
+			return nil
 		},
 	}})
 	const users = 40
 	tokens := make([]string, users)
 	for i := range tokens { // one after the other, all on one connection, and all of one length
 		n := strconv.Itoa(100 + i)
-		resp := h.Send(request{Method: "POST", Path: "/login?user=user" + n + "&name=name" + n, Head: []string{"User-Agent: agent" + n}, Body: `"body` + n + `"`})
-		require.Equal(h, "set", h.CookieOf(resp))
-		tokens[i] = h.Token(resp)
+		login := request{
+			Method: "POST", Path: "/login?user=user" + n + "&name=name" + n + "&count=count" + n, Head: []string{"User-Agent: agent" + n},
+			Body: `"body` + n + `"`,
+		}
+		first := h.Send(login)
+		require.Equal(h, "set", h.CookieOf(first))
+		login.Head = append(login.Head, h.Cookie(h.Token(first)))
+		second := h.Send(login)
+		require.Equal(h, "set", h.CookieOf(second))
+		tokens[i] = h.Token(second)
 	}
 	m, err := coatcheck.NewManager(h.Store, coatcheck.Policy{Now: h.Clock.Now})
 	require.NoError(h, err)
 	for i, token := range tokens {
 		n := strconv.Itoa(100 + i)
-		assert.Equal(h, "user"+n+` "body`+n+`"`, h.Get("/get?name=name"+n, h.Cookie(token)).Body)
+		assert.Equal(h, "user"+n+" count"+n+"=2 name"+n+`="body`+n+`"`, h.Get("/get", h.Cookie(token)).Body)
 		sessions, err := m.List(h.Context(), "user"+n)
 		require.NoError(h, err)
 		require.Len(h, sessions, 1)
