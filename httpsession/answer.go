@@ -7,7 +7,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 )
 
-// fail answers when the store could not load or persist. It flushes, because a handler that streams may not return for long.
+// fail answers when the store could not load or persist. It flushes, because a handler that streams may not return at once.
 func fail(w http.ResponseWriter, err error) {
 	p, h := middleware.ProblemOf(err), w.Header()
 	p.Headers(h.Set)

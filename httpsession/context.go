@@ -13,13 +13,52 @@ import (
 // requestContext is the context of a request behind the middleware, in which handlers find the session. It may be kept beyond
 // the request, so it holds the session that was lent, which never becomes another request's, and nothing that returns to the
 // pool.
+//
+// It ends with its parent, or earlier when the client was answered that the session could not be persisted. Only a handler that
+// waits for the end pays for that: see ending.
 type requestContext struct {
-	context.Context
-	session *coatcheck.Session
-	cookie  string          // the name of the session's cookie
-	outer   *requestContext // that of the enclosing middleware; nil: none
+	context.Context // the parent
+	session         *coatcheck.Session
+	cookie          string          // the name of the session's cookie
+	outer           *requestContext // that of the enclosing middleware; nil: none
 
-	x atomic.Pointer[middleware.Exchange] // nil once the request has ended
+	x      atomic.Pointer[middleware.Exchange] // nil once the request has ended
+	ending atomic.Pointer[ending]              // nil until somebody waits for the end, or it comes early; written by canEnd
+}
+
+// ending is a child of a requestContext's parent that can be ended.
+type ending struct {
+	context.Context
+	end context.CancelCauseFunc
+}
+
+// canEnd returns the request's ending, which it makes when it is called first.
+func (c *requestContext) canEnd() *ending {
+	if e := c.ending.Load(); e != nil {
+		return e
+	}
+	e := new(ending)
+	e.Context, e.end = context.WithCancelCause(c.Context)
+	if !c.ending.CompareAndSwap(nil, e) {
+		e.end(nil) // another goroutine was faster
+	}
+	return c.ending.Load()
+}
+
+// Done returns a channel that is closed when the context has ended.
+func (c *requestContext) Done() <-chan struct{} {
+	if c.ending.Load() == nil && c.x.Load() == nil {
+		return c.Context.Done() // after the request nobody ends what would be made now
+	}
+	return c.canEnd().Done()
+}
+
+// Err returns why the context has ended, nil if it has not.
+func (c *requestContext) Err() error {
+	if e := c.ending.Load(); e != nil {
+		return e.Err()
+	}
+	return c.Context.Err()
 }
 
 // contextKey is the key under which a requestContext returns itself.
@@ -35,6 +74,9 @@ func (c *requestContext) begin(parent context.Context, outer *requestContext, m 
 func (c *requestContext) Value(key any) any {
 	if key == (contextKey{}) {
 		return c
+	}
+	if e := c.ending.Load(); e != nil {
+		return e.Value(key) // package context asks for what can be cancelled
 	}
 	return c.Context.Value(key)
 }

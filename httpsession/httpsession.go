@@ -12,6 +12,11 @@
 // w.Header() for the code that writes the answer: give that header to the library that upgrades to a websocket. Mount
 // http.TimeoutHandler around the middleware, not behind it: it answers while its handler still uses the session.
 //
+// A handler whose answer was replaced while it ran should end: the context of its request is cancelled, with the failure as its
+// [context.Cause], and Write and Flush return that failure. Until it has ended, net/http reads no other request from the connection, which
+// over HTTP/1.1 therefore closes (Connection: close). Over HTTP/2 the client has the whole 503, but not its end, so a handler that heeds
+// neither keeps a client waiting that reads to the end. An abort ([http.ErrAbortHandler]) of such a handler is taken for its return.
+//
 // Two failures are not 503: a login of a user whose sessions were ended meanwhile is 401, and a [coatcheck.Update] that does not
 // accept what a concurrent request has set is 500, because it is a mistake of the application.
 //
@@ -104,7 +109,7 @@ func handle(m *middleware.Middleware, next http.Handler, w http.ResponseWriter, 
 	}
 	x := m.Acquire(outer.exchange())
 	e := &exchange{lasting: lastingContext{r.Context()}}
-	e.writer = responseWriter{ResponseWriter: w, m: m, x: x, ctx: &e.lasting, request: r}
+	e.writer = responseWriter{ResponseWriter: w, m: m, x: x, ctx: &e.lasting, request: r, handler: &e.context}
 	defer e.release()
 	if err := open(&e.lasting, m, x, r); err != nil {
 		fail(w, err)
@@ -122,13 +127,28 @@ func handle(m *middleware.Middleware, next http.Handler, w http.ResponseWriter, 
 // middlewares look for the route, and the server for the form's files, which it removes.
 func serve(next http.Handler, e *exchange, r *http.Request) {
 	inner := r.WithContext(&e.context)
-	defer func() { r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm }()
+	defer func() {
+		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
+		e.writer.running = false
+		if e.writer.failed == nil {
+			return
+		}
+		// httputil.ReverseProxy aborts a connection when its context or a Write fails. The client has its whole answer, which over HTTP/2
+		// an abort may overtake.
+		if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so, too
+			panic(p)
+		}
+	}()
+	e.writer.running = true
 	next.ServeHTTP(&e.writer, inner)
 }
 
 // release detaches the session, and makes a writer that a handler has kept harmless.
 func (e *exchange) release() {
 	e.context.x.Store(nil)
+	if ending := e.context.ending.Load(); ending != nil {
+		ending.end(nil)
+	}
 	e.writer.sent = true
 	e.writer.before.release()
 	e.writer.m.Release(e.writer.x)

@@ -13,9 +13,8 @@ import (
 // responseWriter persists the session before the first byte of the response is sent, so that a handler's answer is sent only
 // when the changes that it reports are stored.
 //
-// If that fails the client gets the 503, and what the handler writes is discarded without an error. Most handlers would not
-// act on an error, and httputil.ReverseProxy aborts the connection for one, over HTTP/2 together with the 503. A handler that
-// streams learns of the failure from Flush, or from the request's context once the client has gone.
+// If that fails the client gets the 503, and the handler is told to end: its context is cancelled, and what it writes is discarded with
+// the error. Until it has returned, net/http reads no other request from the connection, and over HTTP/2 does not end the answer.
 //
 // http.ResponseController finds the other methods of the underlying writer through Unwrap. None of those sends a header.
 type responseWriter struct {
@@ -25,10 +24,12 @@ type responseWriter struct {
 	x   *middleware.Exchange
 	ctx context.Context // for operations of the store
 
-	request *http.Request // as it came to the middleware
-	before  savedHeader   // what enclosing middlewares had set when the handler was called
-	sent    bool          // the header has been sent
-	failed  error         // the 503 was sent in place of the handler's answer
+	request *http.Request   // as it came to the middleware
+	handler *requestContext // the handler's
+	before  savedHeader     // what enclosing middlewares had set when the handler was called
+	running bool            // the handler has been called and has not returned
+	sent    bool            // the header has been sent
+	failed  error           // the 503 was sent in place of the handler's answer
 }
 
 // Unwrap is for http.ResponseController.
@@ -49,9 +50,21 @@ func (w *responseWriter) persist() bool {
 	if err != nil {
 		w.sent, w.failed = true, err
 		w.before.restore(w.Header())
+		if w.running {
+			w.tellHandler()
+		}
 		fail(w.ResponseWriter, err)
 	}
 	return err == nil
+}
+
+// tellHandler ends the context of a handler whose answer is replaced. The handler may run on for all that, so nobody must send another
+// request over a connection that takes no other one meanwhile. Over HTTP/2 others do not wait, and the header would end the connection.
+func (w *responseWriter) tellHandler() {
+	if w.request.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	w.handler.canEnd().end(w.failed)
 }
 
 // leave sets the cookie and notes that the header is being sent.
@@ -84,18 +97,18 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Write persists the session first.
+// Write persists the session first, and returns an error of that.
 func (w *responseWriter) Write(p []byte) (int, error) {
 	if !w.commit() {
-		return len(p), nil
+		return 0, w.failed
 	}
 	return w.ResponseWriter.Write(p)
 }
 
-// WriteString persists the session first. Without it io.WriteString would copy the string.
+// WriteString is Write. Without it io.WriteString would copy the string.
 func (w *responseWriter) WriteString(s string) (int, error) {
 	if !w.commit() {
-		return len(s), nil
+		return 0, w.failed
 	}
 	return io.WriteString(w.ResponseWriter, s)
 }
@@ -112,11 +125,10 @@ func (w *responseWriter) ReadFrom(src io.Reader) (n int64, err error) {
 			return n, err
 		}
 	}
-	var dst io.Writer = w.ResponseWriter
 	if w.failed != nil {
-		dst = io.Discard
+		return n, w.failed
 	}
-	rest, err := io.Copy(dst, src)
+	rest, err := io.Copy(w.ResponseWriter, src)
 	return n + rest, err
 }
 
@@ -126,7 +138,7 @@ type onlyWriter struct{ io.Writer }
 // Flush is FlushError for callers that ask for an http.Flusher.
 func (w *responseWriter) Flush() { _ = w.FlushError() }
 
-// FlushError persists the session first. It returns an error of that, so that a handler that streams stops.
+// FlushError persists the session first, and returns an error of that.
 func (w *responseWriter) FlushError() error {
 	if !w.commit() {
 		return w.failed
