@@ -197,10 +197,16 @@ func do[C any](s *Sessions, fctx *fasthttp.RequestCtx, c C, handler func(C, *coa
 	if err := s.Finish(ctx, x); err != nil {
 		return err
 	}
-	if kind != cookieless {
+	if kind != cookieless && !unavailable(handlerErr) {
 		s.writeCookie(fctx, x)
 	}
 	return handlerErr
+}
+
+// unavailable reports whether the answer to a handler's error is 503. That never touches the cookie, whatever is out of order: the store, or
+// what a login asks.
+func unavailable(err error) bool {
+	return err != nil && middleware.ProblemOf(err).Status == fasthttp.StatusServiceUnavailable
 }
 
 // open reads what the request carries and opens its session.

@@ -37,6 +37,9 @@ func (h *harness) checkAnswer(listener *wire, req request, r response) {
 	h.checkHeaders(req, r)
 	h.checkChallenge(listener, r)
 	h.checkContract(listener, req, r)
+	if r.Status == 503 {
+		assert.Empty(h, h.CookieOf(r), "a 503 touches the cookie: %s %s %s", req.Method, req.Path, r.Body)
+	}
 	if r.Status >= 400 && req.Method != "HEAD" && !ofProvider(req, r) {
 		httpcontract.CheckProblem(h.T, r)
 	}

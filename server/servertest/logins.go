@@ -78,6 +78,13 @@ func checkLoginRefusals(h *harness) {
 		require.Len(h, events, before+1, "one event")
 		assert.Equal(h, errors.Is(tt.err, login.ErrUnavailable), events[before]["error"] != nil, "why it could not be decided")
 		assert.Equal(h, user, h.Me(token), "a refused login leaves the carried session alone")
+
+		want := tt.want
+		if want.Status != 503 { // which says nothing of the session
+			want.Cookie = "cleared"
+		}
+		assert.Equal(h, want, h.Answer(h.TryLogin(user, h.Cookie("malformed"))))
+		assert.Equal(h, want, h.Answer(h.TryLogin(user, h.Cookie(httpcontract.MadeUp()))), "an unknown token")
 	}
 }
 

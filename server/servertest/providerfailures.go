@@ -105,7 +105,9 @@ func checkProviderFailures(h *harness) {
 		assert.Equal(h, tt.want, got, name)
 		assert.Empty(h, b.session(), name)
 		assert.Empty(h, b.cookies, "%s: the attempt is over", name)
+		b.cookies[b.CookieName] = "malformed"
 		page := b.login("?rd=/x", asBrowser)
+		assert.Equal(h, map[bool]string{true: "", false: "cleared"}[tt.want.Status == 503], h.CookieOf(page), "%s: a 503 says nothing of the session", name)
 		assert.Equal(h, tt.want.Status, page.Status, name)
 		assert.Contains(h, page.Body, tt.want.Code, name)
 		assert.Contains(h, page.Header.Get("Content-Type"), "text/html")
