@@ -15,6 +15,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/cookie"
 	"github.com/coatcheck/coatcheck/server/internal/conn"
+	"github.com/coatcheck/coatcheck/server/internal/remote"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/server/oidc"
 )
@@ -177,6 +178,8 @@ func parseOrigin(text string) (string, error) {
 		return "", fmt.Errorf("%.100q: an origin begins with http:// or https://", text)
 	case u.Host == "" || u.Scheme+"://"+u.Host != text:
 		return "", fmt.Errorf("%.100q: an origin is scheme, host and port, nothing more", text)
+	case len(text) > remote.MaxOrigin:
+		return "", fmt.Errorf("%.100q: no host has so long a name", text)
 	case u.Port() == defaultPort(u.Scheme):
 		return "", fmt.Errorf("%.100q: browsers leave the scheme's own port out of an origin", text)
 	}

@@ -38,6 +38,7 @@ func TestConfigValidation(t *testing.T) {
 		"origin, userinfo":     {server.Config{TrustedOrigins: []string{"https://a@b.example"}}, []string{"trusted-origins"}},
 		"origin, no scheme":    {server.Config{TrustedOrigins: []string{"a.example"}}, []string{"trusted-origins"}},
 		"origin, other scheme": {server.Config{TrustedOrigins: []string{"ftp://a.example"}}, []string{"trusted-origins"}},
+		"origin, long name":    {server.Config{TrustedOrigins: []string{"https://" + strings.Repeat("a", 255) + ":65535"}}, []string{"no host has so long a name"}},
 		"origin, no URL":       {server.Config{TrustedOrigins: []string{"https://a.example:x"}}, []string{"is not an origin"}},
 		"origin, empty":        {server.Config{TrustedOrigins: []string{""}}, []string{"trusted-origins"}},
 		"login page":           {server.Config{VerifyLoginURL: "https://login.example/in?tenant=a"}, nil},

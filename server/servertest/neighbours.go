@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"crypto/tls"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -154,11 +155,27 @@ func checkNoCORS(h *harness) {
 func checkHSTS(h *harness) {
 	assert.NotContains(h, h.Get("/auth/me").Header, "Strict-Transport-Security")
 
+	conn := h.dialTLS(nil)
+	for origin, status := range map[string]string{"https://localhost:8443": "200", "http://localhost:8443": "403"} {
+		_, err := conn.Write([]byte("POST /auth/refresh HTTP/1.1\r\nHost: localhost:8443\r\nOrigin: " + origin + "\r\n\r\n"))
+		require.NoError(h, err)
+		text := make([]byte, 2048)
+		n, err := conn.Read(text)
+		require.NoError(h, err)
+		assert.Contains(h, string(text[:n]), "HTTP/1.1 "+status, origin)
+		assert.Contains(h, string(text[:n]), "\r\nStrict-Transport-Security: max-age=63072000\r\n")
+	}
+	require.NoError(h, conn.Close())
+}
+
+// dialTLS starts a server of the same store that speaks TLS itself, and connects to it.
+func (h *harness) dialTLS(edit func(*server.Config)) net.Conn {
+	h.Helper()
 	cert, key, err := fasthttp.GenerateTestCertificate("localhost")
 	require.NoError(h, err)
 	pair, err := tls.X509KeyPair(cert, key)
 	require.NoError(h, err)
-	srv, err := server.New(h.Store, h.config(nil))
+	srv, err := server.New(h.Store, h.config(edit))
 	require.NoError(h, err)
 	ln := httpcontract.Listen(h.T)
 	var served sync.WaitGroup
@@ -173,16 +190,7 @@ func checkHSTS(h *harness) {
 	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
 	conn, err := dialer.DialContext(h.Context(), "tcp", ln.Addr().String())
 	require.NoError(h, err)
-	for origin, status := range map[string]string{"https://localhost:8443": "200", "http://localhost:8443": "403"} {
-		_, err = conn.Write([]byte("POST /auth/refresh HTTP/1.1\r\nHost: localhost:8443\r\nOrigin: " + origin + "\r\n\r\n"))
-		require.NoError(h, err)
-		text := make([]byte, 2048)
-		n, err := conn.Read(text)
-		require.NoError(h, err)
-		assert.Contains(h, string(text[:n]), "HTTP/1.1 "+status, origin)
-		assert.Contains(h, string(text[:n]), "\r\nStrict-Transport-Security: max-age=63072000\r\n")
-	}
-	require.NoError(h, conn.Close())
+	return conn
 }
 
 func checkTrustedChallenge(h *harness) {

@@ -10,10 +10,15 @@ import (
 const (
 	// maxClaims bounds the values of Remote-Name, Remote-Email and Remote-Groups together, in bytes.
 	maxClaims = 3 << 10
-	// maxValues bounds the same with Remote-User: the answer then fits the 4 KiB that proxies have room for, beside its other
-	// headers, which take up to 700 bytes.
-	maxValues = maxClaims + 256
+	// maxValues bounds the same with Remote-User: the answer then fits the 4 KiB that proxies have room for.
+	maxValues = 4<<10 - others
+	// others bounds everything else of the answer: 850 bytes where TLS ends here, the request has a body, and its Origin is a trusted one
+	// of MaxOrigin bytes.
+	others = 900
 )
+
+// MaxOrigin is the most bytes of an origin that may be trusted: https, a name of DNS with its last dot, and a port.
+const MaxOrigin = len("https://") + 254 + len(":65535")
 
 // Fit reports whether verify has room for these claims beside the user that Remote-User shows.
 func Fit(user string, claims coatcheck.ClaimSet) bool {
