@@ -219,8 +219,13 @@ func checkRemember(h *harness) {
 	assert.Equal(h, user, h.Me(token), "and a request does not shorten its life")
 	h.Clock.Step(10 * time.Hour)
 	assert.Empty(h, h.Me(token), "but none lengthens it")
+	h.checkRememberType()
+}
+
+func (h *harness) checkRememberType() {
+	h.Helper()
 	for _, bad := range []string{`"true"`, "1", "null", "{}"} {
-		assert.Equal(h, answer{Status: 400, Code: "malformed_body", Cookie: ""}, h.Answer(h.loginRemembered(user, bad)), bad)
+		assert.Equal(h, answer{Status: 400, Code: "malformed_body", Cookie: ""}, h.Answer(h.loginRemembered(h.User(), bad)), bad)
 	}
 }
 
@@ -228,6 +233,7 @@ func checkNoRemember(h *harness) {
 	token := h.Token(h.loginRemembered(h.User(), "true"))
 	h.Clock.Step(ttl + time.Second)
 	assert.Empty(h, h.Me(token))
+	h.checkRememberType()
 }
 
 func checkAdmits(h *harness) {

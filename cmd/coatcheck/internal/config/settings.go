@@ -244,7 +244,7 @@ func sessionSettings(c *Config) []setting {
 		},
 		{
 			name: "remember-ttl", kind: span(&c.Server.RememberTTL, 0), def: "0s",
-			help: `lifetime, idle or not, of a login with "remember": true; 0s: not offered, and the member is ignored`,
+			help: `lifetime, idle or not, of a login with "remember": true; 0s: not offered, and true has no effect`,
 		},
 		{
 			name: "max-sessions-per-user", kind: count(&p.MaxPerUser, -1), def: "100",
