@@ -144,7 +144,7 @@ func (s *Server) unreadable(handler func(*fasthttp.RequestCtx, error), base *bas
 	return func(ctx *fasthttp.RequestCtx, err error) {
 		base.begin(ctx)
 		if counted != nil { // the public listener
-			s.allowOrigin(ctx) // nothing, if the header could not be read
+			s.allowOrigin(ctx) // nothing, if fasthttp could not read the header, or has dropped it because it could not read the body
 		}
 		if errors.Is(err, conn.ErrTooManyLines) {
 			writeProblem(ctx, problemHeaderTooLarge)
