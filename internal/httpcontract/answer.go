@@ -1,6 +1,7 @@
 package httpcontract
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -198,6 +199,12 @@ func (h *Harness) checkSetCookie(line string) {
 	h.issued[c.Value] = true
 }
 
+// phrase is the status phrase of RFC 9110.
+func phrase(status int) string {
+	newer := map[int]string{413: "Content Too Large", 422: "Unprocessable Content"}
+	return cmp.Or(newer[status], http.StatusText(status))
+}
+
 // CheckProblem checks the form of an error answer: RFC 9457 with a code.
 func CheckProblem(t testing.TB, r Response) {
 	t.Helper()
@@ -213,7 +220,7 @@ func CheckProblem(t testing.TB, r Response) {
 	}
 	assert.Equal(t, r.Status, p.Status)
 	assert.NotEmpty(t, p.Type)
-	assert.Equal(t, http.StatusText(r.Status), p.Title)
+	assert.Equal(t, phrase(r.Status), p.Title)
 	assert.Regexp(t, `^[a-z_]+$`, p.Code)
 	assert.NotEmpty(t, p.Detail)
 	if r.Status == 503 {

@@ -28,7 +28,7 @@ func NewProblem(status int, code, detail string) *Problem {
 		Status int    `json:"status"`
 		Code   string `json:"code"`
 		Detail string `json:"detail"`
-	}{"about:blank", http.StatusText(status), status, code, detail})
+	}{"about:blank", phrase(status), status, code, detail})
 	if err != nil {
 		panic(err) // constants of the source
 	}
@@ -37,6 +37,19 @@ func NewProblem(status int, code, detail string) *Problem {
 		p.RetryAfter = "1"
 	}
 	return p
+}
+
+// phrase returns the status phrase of RFC 9110, which the title of a problem of type about:blank should be (RFC 9457, section 4.2.1).
+// http.StatusText keeps the older ones.
+func phrase(status int) string {
+	switch status {
+	case http.StatusRequestEntityTooLarge:
+		return "Content Too Large"
+	case http.StatusUnprocessableEntity:
+		return "Unprocessable Content"
+	default:
+		return http.StatusText(status)
+	}
 }
 
 // Challenge is the WWW-Authenticate header of a 401. Strict clients refuse a 401 without one (RFC 9110, section 15.5.2).
