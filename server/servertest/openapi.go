@@ -66,6 +66,7 @@ func (h *harness) checkContract(listener *wire, req request, r response) {
 		assert.NotNil(h, route.Operation.Responses.Status(r.Status), "openapi.yaml does not know this answer: HEAD %s %d", req.Path, r.Status)
 		return
 	}
+	h.checkDocumentedHeaders(route.Operation, r)
 	if h.api.knows(shape(route.Operation, req, r)) {
 		return
 	}
@@ -88,6 +89,32 @@ func (h *harness) checkContract(listener *wire, req request, r response) {
 		RequestValidationInput: in, Status: r.Status, Header: r.Header, Body: io.NopCloser(strings.NewReader(r.Body)), Options: in.Options,
 	})
 	assert.NoError(h, err, "openapi.yaml does not know this answer: %s %s %d %s", req.Method, req.Path, r.Status, r.Body)
+}
+
+// documentedHeaders are what clients act on, and no rule that the document has for all answers: it names them at each.
+var documentedHeaders = []string{
+	"Location", "Retry-After", "Set-Cookie", "Www-Authenticate", "Secure-Session-Challenge", "Secure-Session-Registration",
+}
+
+// checkDocumentedHeaders checks that the document names the headers of an answer. The clear of a cookie may come with many answers, as the
+// document says of all.
+func (h *harness) checkDocumentedHeaders(op *openapi3.Operation, r response) {
+	h.Helper()
+	known := op.Responses.Status(r.Status)
+	if !assert.NotNil(h, known, "openapi.yaml does not know this answer: %s %d", op.OperationID, r.Status) { // the validator lets redirects pass
+		return
+	}
+	names := make(map[string]bool)
+	for name := range known.Value.Headers {
+		names[http.CanonicalHeaderKey(name)] = true
+	}
+	for _, name := range documentedHeaders {
+		lines := r.Header[name]
+		if name == "Set-Cookie" {
+			lines = slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return strings.Contains(line, "; Max-Age=0;") })
+		}
+		assert.True(h, names[name] || len(lines) == 0, "openapi.yaml does not know this header of %s %d: %s: %q", op.OperationID, r.Status, name, lines)
+	}
 }
 
 // refusedAsItIs reports whether the server refused the request because of its form, or before it had checked the form: the suite

@@ -41,6 +41,7 @@ var providerRules = []rule{
 	{name: "an address whose logins fail, whatever the provider answers", unserved: true, check: checkProviderLimitAnswers},
 	{name: "failures that are not of an address", unserved: true, check: checkProviderLimitOthers},
 	{name: "a login that was throttled goes on", unserved: true, check: checkProviderThrottledLogin},
+	{name: "a bound ticket that is too old", unserved: true, check: checkProviderDevice},
 	{name: "HSTS where browsers come by https", unserved: true, check: checkProviderHSTS},
 	{name: "routes of other modes", transport: true, check: checkNoProvider},
 }
