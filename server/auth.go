@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,9 @@ import (
 
 // refreshedValue is the session value that tells whether the session was refreshed since the login.
 const refreshedValue = "refreshed"
+
+// checkedValue is the session value by which a login notes which claim it has checked so that Remote-User can show it.
+const checkedValue = "remote-user"
 
 // login begins a session if the mode accepts the login. A refused login leaves the carried session alone.
 func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
@@ -63,7 +67,7 @@ func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {
 }
 
 // authenticate begins the user's session with these claims. It fails if the mode returned no valid user ID, or if there is no
-// room for the claims.
+// room for the claims. The session notes which claim was checked for Remote-User.
 func (s *Server) authenticate(r *coatcheck.Request, user string, claims coatcheck.ClaimSet) error {
 	shown := user
 	if s.remoteUser != "" {
@@ -72,7 +76,18 @@ func (s *Server) authenticate(r *coatcheck.Request, user string, claims coatchec
 	if claims.JSON() != nil && !remote.Fit(shown, claims) {
 		return fmt.Errorf("%w for the headers of verify", coatcheck.ErrClaimsTooLarge)
 	}
-	return r.AuthenticateWith(user, claims)
+	if err := r.AuthenticateWith(user, claims); err != nil {
+		return err
+	}
+	if s.remoteUser == "" {
+		r.Remove(checkedValue)
+		return nil
+	}
+	if err := r.Insert(checkedValue, json.RawMessage(s.checked)); err != nil {
+		r.Abandon()
+		return fmt.Errorf("%w: %w", coatcheck.ErrClaimsTooLarge, err)
+	}
+	return nil
 }
 
 // refuse answers a login that the mode refused.

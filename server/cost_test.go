@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -15,6 +18,8 @@ import (
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
+	"github.com/coatcheck/coatcheck/server/oidc"
+	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -66,6 +71,41 @@ func TestNoAllocations(t *testing.T) {
 				assert.Zero(t, allocs)
 			}
 		})
+	}
+}
+
+// Nor does verify allocate where Remote-User shows a claim.
+func TestNoAllocationsForAClaim(t *testing.T) {
+	p := oidctest.New(t)
+	for _, claim := range []string{"email", "sid"} {
+		cfg := frozenConfig()
+		provider, err := oidc.New(oidc.Options{
+			Issuer: p.URL, ClientID: oidctest.ClientID, Secret: func() string { return oidctest.Secret }, ExternalURL: "http://localhost:4000",
+			StateKeys: oidc.RandomStateKey(), Timeout: time.Minute, Now: cfg.Policy.Now, RemoteUser: claim,
+		})
+		require.NoError(t, err)
+		t.Cleanup(provider.Close)
+		cfg.Login, cfg.OIDC = login.Provider{}, provider
+		c := newClient(t, newStore(t), cfg)
+		begun := c.do("GET", "/auth/oidc/login", "")
+		attempt, _, _ := strings.Cut(string(begun.Header.Peek("Set-Cookie")), ";")
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(httptest.NewRequest("GET", string(begun.Header.Peek("Location")), http.NoBody))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		back, err := resp.Location()
+		require.NoError(t, err)
+		line := string(c.do("GET", back.RequestURI(), "", "Cookie: "+attempt).Header.PeekCookie(cookieName))
+		line, _, _ = strings.Cut(line, ";")
+		require.Equal(t, 200, c.do("GET", "/auth/verify", "", "Cookie: "+line).StatusCode(), claim)
+		require.True(t, c.parse(requestText("GET", "/auth/verify", "", "Cookie: "+line)))
+		allocs := testing.AllocsPerRun(1000, func() {
+			if c.handle().StatusCode() != 200 {
+				panic("not the answer that is measured")
+			}
+		})
+		if !raceDetector {
+			assert.Zero(t, allocs, claim)
+		}
 	}
 }
 

@@ -119,7 +119,10 @@ func (s *Server) useProvider(cfg Config) (err error) {
 	if s.provider = cfg.OIDC; s.provider == nil {
 		return nil
 	}
-	s.remoteUser = s.provider.RemoteUserClaim()
+	if s.remoteUser = s.provider.RemoteUserClaim(); s.remoteUser != "" {
+		checked := s.provider.RemoteUserChecked()
+		s.checked, _ = json.Marshal(checked[:]) // bytes always have an encoding
+	}
 	s.providerLimit = login.NewProviderLimit(s.manager.Now)
 	s.providerIndex, err = s.newProviderIndex(cfg)
 	return err

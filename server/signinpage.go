@@ -30,7 +30,7 @@ const afterSignIn = "devices"
 // signInPage answers with the page, or sends a person who is signed in already to the return address.
 func (s *Server) signInPage(c *fiber.Ctx, r *coatcheck.Request) error {
 	target := s.returns.target(c)
-	if len(r.RawUserID()) > 0 {
+	if len(s.shownUser(nil, r, r.EncodedClaims())) > 0 { // or verify would send the person back here
 		return sendOn(c, cmp.Or(target, afterSignIn))
 	}
 	form := s.traits.Form

@@ -20,23 +20,17 @@ func (s *Server) verify(c *fiber.Ctx, r *coatcheck.Request) error {
 	if !ok {
 		return problemBadRule
 	}
-	user := r.RawUserID()
-	if len(user) == 0 {
+	var space [1024]byte
+	claims := r.EncodedClaims()
+	shown := s.shownUser(space[:0], r, claims)
+	if len(shown) == 0 {
 		if s.loginPage != nil && s.loginPage.redirect(ctx) {
 			return nil
 		}
 		return problemUnauthenticated
 	}
-	claims := r.EncodedClaims()
 	if groups != nil && !inOneOf(groups, claims.Groups) {
 		return problemGroupRequired
-	}
-	var space [1024]byte
-	shown := percent.Append(space[:0], user)
-	if s.remoteUser != "" {
-		if shown = remote.Claim(space[:0], claims, s.remoteUser); len(shown) == 0 {
-			return problemUnauthenticated // the session began when another claim was shown
-		}
 	}
 	h := &ctx.Response.Header
 	// All of them, always: a proxy that hands on what it gets then never leaves a client's own line of that name in place.
@@ -47,6 +41,19 @@ func (s *Server) verify(c *fiber.Ctx, r *coatcheck.Request) error {
 	id, _ := r.ID().AppendText(space[:0]) // never fails
 	h.SetCanonical(headerRemoteSession, id)
 	return nil
+}
+
+// shownUser returns what Remote-User shows; b may be its space. It is empty for an anonymous request, and for a session that began when
+// another claim was shown: nobody has checked this one then, and an address may be anybody's.
+func (s *Server) shownUser(b []byte, r *coatcheck.Request, claims coatcheck.EncodedClaims) []byte {
+	user := r.RawUserID()
+	if len(user) == 0 || s.remoteUser == "" {
+		return percent.Append(b, user)
+	}
+	if raw, _ := r.Raw(checkedValue); !bytes.Equal(raw, s.checked) {
+		return nil
+	}
+	return remote.Claim(b, claims, s.remoteUser)
 }
 
 // maxRule is the most groups of a rule.

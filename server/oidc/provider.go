@@ -174,6 +174,13 @@ func (p *Provider) RemoteUserClaim() string {
 	return p.opt.RemoteUser
 }
 
+// RemoteUserChecked is a digest of what a login checks before RemoteUserClaim can be shown: of whom the claim is, which of the provider's
+// it is, and whether it is an address.
+func (p *Provider) RemoteUserChecked() [16]byte {
+	name := p.RemoteUserClaim()
+	return p.digest("remote user", fmt.Sprintf("%s=%s %t", name, p.theirs(name), p.isAddress(name, p.theirs(name))))
+}
+
 // RedirectURI is where the provider sends people back to.
 func (p *Provider) RedirectURI() string { return p.external.String() + CallbackPath }
 

@@ -26,6 +26,7 @@ var providerRules = []rule{
 	{name: "two tabs, and no more than four", unserved: true, check: checkProviderTabs},
 	{name: "a login ends the one before", unserved: true, check: checkProviderReplaces},
 	{name: "the user that verify shows", unserved: true, check: checkProviderRemoteUser},
+	{name: "a session that began when another user was shown", unserved: true, check: checkProviderOtherRemoteUser},
 	{name: "ended while the person is at the provider", unserved: true, check: checkProviderRevoked},
 	{name: "ended while the callback is answered", unserved: true, check: checkProviderRevokedMeanwhile},
 	{name: "back-channel logout", unserved: true, check: checkBackChannel},
@@ -257,22 +258,6 @@ func checkProviderReplaces(h *harness) {
 	b.login("")
 	assert.Empty(h, h.Me(second))
 	assert.Equal(h, `{"sub":"sub-ann"}`, h.Get("/auth/userinfo", h.Cookie(b.session())).Body)
-}
-
-func checkProviderRemoteUser(h *harness) {
-	p := h.serveProvider(func(o *oidc.Options) { o.RemoteUser, o.Claims = "email", []string{"groups"} }, nil)
-	b := h.person(p)
-	require.Equal(h, 303, b.login("").Status)
-	verdict := h.Get("/auth/verify", h.Cookie(b.session()))
-	assert.Equal(h, []string{"ann@example.com"}, verdict.Header["Remote-User"])
-	assert.Equal(h, "sub-ann", b.user(), "the user ID is always sub")
-	for name, claims := range map[string]map[string]any{
-		"not verified": {"email": "a@b", "email_verified": false}, "no word on it": {"email": "a@b"}, "none": {"email_verified": true}, "empty": {"email": "", "email_verified": true},
-	} {
-		p.Edit(func(bh *oidctest.Behaviour) { bh.Claims = claims })
-		resp := h.person(p).login("")
-		assert.Equal(h, "oidc_not_verified", resp.Code(), name)
-	}
 }
 
 // A login begins when the callback arrives. A user whose sessions were ended before that may log in, after one more redirect to the
