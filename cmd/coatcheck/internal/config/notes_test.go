@@ -10,22 +10,26 @@ import (
 
 // A setting that is no mistake, but may not do what an operator expects, gets a note.
 func TestNotes(t *testing.T) {
+	const atProvider = "--login=oidc --oidc-issuer=https://id.example --oidc-client-id=c --oidc-external-url=https://auth.example"
 	for name, tt := range map[string]struct {
 		args, env string
 		want      string // contained in the one note; empty: there is none
 	}{
-		"all defaults":                  {args: ""},
-		"a ttl above the default":       {args: "--ttl=24h", want: "--ttl 24h0m0s (command line) is above the default of --max-lifetime, 12h0m0s"},
-		"a variable":                    {env: "COATCHECK_TTL=13h", want: "--ttl 13h0m0s (COATCHECK_TTL) is above"},
-		"both are named":                {args: "--ttl=24h --max-lifetime=24h"},
-		"a ttl at the default":          {args: "--ttl=12h"},
-		"a lifetime below the default":  {args: "--max-lifetime=10m", want: "--max-lifetime 10m0s (command line) is below the default of --ttl, 30m0s, which is then 10m0s"},
-		"a password on the line":        {args: "--store=redis://:s3cret@127.0.0.1:1", want: "the secret in --store stands in the list of processes"},
-		"a password in the environment": {env: "COATCHECK_STORE=redis://:s3cret@127.0.0.1:1"},
-		"no password":                   {args: "--store=redis://user@127.0.0.1:1"},
-		"a webhook's secret":            {args: "--login=webhook --webhook-url=https://hook.example/?key=s3cret", want: "the secret in --webhook-url stands"},
-		"a webhook without":             {args: "--login=webhook --webhook-url=https://hook.example/"},
-		"a misspelled variable":         {env: "COATCHECK_LISEN=x", want: "COATCHECK_LISEN names no flag and is ignored; did you mean COATCHECK_LISTEN?"},
+		"all defaults":                    {args: ""},
+		"a ttl above the default":         {args: "--ttl=24h", want: "--ttl 24h0m0s (command line) is above the default of --max-lifetime, 12h0m0s"},
+		"a variable":                      {env: "COATCHECK_TTL=13h", want: "--ttl 13h0m0s (COATCHECK_TTL) is above"},
+		"both are named":                  {args: "--ttl=24h --max-lifetime=24h"},
+		"a ttl at the default":            {args: "--ttl=12h"},
+		"a lifetime below the default":    {args: "--max-lifetime=10m", want: "--max-lifetime 10m0s (command line) is below the default of --ttl, 30m0s, which is then 10m0s"},
+		"a password on the line":          {args: "--store=redis://:s3cret@127.0.0.1:1", want: "the secret in --store stands in the list of processes"},
+		"a password in the environment":   {env: "COATCHECK_STORE=redis://:s3cret@127.0.0.1:1"},
+		"no password":                     {args: "--store=redis://user@127.0.0.1:1"},
+		"a webhook's secret":              {args: "--login=webhook --webhook-url=https://hook.example/?key=s3cret", want: "the secret in --webhook-url stands"},
+		"a webhook without":               {args: "--login=webhook --webhook-url=https://hook.example/"},
+		"strict, and login at a provider": {args: atProvider + " --cookie-same-site=strict", want: "--cookie-same-site strict with --login oidc: "},
+		"lax, and login at a provider":    {args: atProvider},
+		"strict, and another login mode":  {args: "--cookie-same-site=strict"},
+		"a misspelled variable":           {env: "COATCHECK_LISEN=x", want: "COATCHECK_LISEN names no flag and is ignored; did you mean COATCHECK_LISTEN?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := Load(append([]string{"--dev"}, strings.Fields(tt.args)...), strings.Fields(tt.env))

@@ -202,7 +202,7 @@ func cookieSettings(c *Config) []setting {
 		},
 		{
 			name: "cookie-same-site", kind: filled("lax|strict|none", &k.SameSite), def: "lax",
-			help: "which requests from other sites carry the cookie",
+			help: "which requests from other sites carry the cookie; with strict the page right after a login at a provider is anonymous",
 		},
 	}
 }

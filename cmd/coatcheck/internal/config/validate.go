@@ -29,6 +29,10 @@ func (c *Config) complete() {
 	c.Redis.URL = c.Store
 	c.noteLifetimes()
 	c.noteSecretFlags()
+	if c.Login == "oidc" && c.Server.Cookie.SameSite == "strict" {
+		c.Notes = append(c.Notes, "--cookie-same-site strict with --login oidc: where the provider is of another site, the page right after a "+
+			"login is anonymous, also if it is loaded again, and a login in place of another one does not end that; lax has neither")
+	}
 	// A program that connects to a Unix socket counts as loopback, and is a proxy: it alone knows the client's address.
 	if strings.HasPrefix(c.Listen, unixPrefix) {
 		c.Server.TrustedProxies = append(slices.Clone(c.Server.TrustedProxies), netip.PrefixFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 32))
