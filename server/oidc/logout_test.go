@@ -24,6 +24,8 @@ func TestLogoutTokens(t *testing.T) {
 	again, err := c.Logout(t.Context(), p.LogoutToken(map[string]any{"sid": "s"}))
 	require.NoError(t, err)
 	assert.NotEqual(t, out.ID, again.ID)
+	_, err = c.Logout(t.Context(), p.LogoutToken(map[string]any{"sid": "s", "aud": []string{oidctest.ClientID, "x"}}))
+	require.NoError(t, err, "azp is an ID token's")
 	event := "http://schemas.openid.net/event/backchannel-logout"
 	now := time.Now()
 	for name, edit := range map[string]map[string]any{
@@ -31,7 +33,7 @@ func TestLogoutTokens(t *testing.T) {
 		"a nonce": {"nonce": "x"}, "an empty nonce": {"nonce": ""}, "a nonce that is null": {"nonce": json.RawMessage("null")}, "no jti": {"jti": nil}, "neither sub nor sid": {"sub": nil},
 		"another audience": {"aud": "x"}, "another issuer": {"iss": "https://x"},
 		"no iat": {"iat": nil}, "no exp": {"exp": nil}, "expired": {"exp": now.Add(-2 * time.Minute).Unix()}, "too old": {"iat": now.Add(-4 * time.Minute).Unix()},
-		"of the future": {"iat": now.Add(2 * time.Minute).Unix()}, "not valid yet": {"nbf": now.Add(2 * time.Minute).Unix()}, "two audiences": {"aud": []string{oidctest.ClientID, "x"}},
+		"of the future": {"iat": now.Add(2 * time.Minute).Unix()}, "not valid yet": {"nbf": now.Add(2 * time.Minute).Unix()}, "two audiences, not us": {"aud": []string{"x", "y"}},
 	} {
 		claims := map[string]any{"sub": "ann"}
 		for k, v := range edit {

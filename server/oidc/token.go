@@ -76,8 +76,6 @@ func (p *Provider) verifyToken(ctx context.Context, doc *document, raw string) (
 		return nil, nil, failf(BadToken, "it has a claim that is %s but for upper and lower case", name)
 	}
 	switch {
-	case len(token.Audience) > 1 && s.Azp == nil, s.Azp != nil && *s.Azp != p.opt.ClientID:
-		return nil, nil, failf(BadToken, "it is for another client")
 	case s.Exp == nil || s.Iat == nil:
 		return nil, nil, failf(BadToken, "it has no exp or no iat")
 	case !p.opt.Now().Before(unix(*s.Exp).Add(clockSkew)):
@@ -121,6 +119,8 @@ func (p *Provider) checkIDToken(ctx context.Context, doc *document, raw, accessT
 		return nil, p.tokenFailure(err)
 	}
 	switch {
+	case len(token.Audience) > 1 && s.Azp == nil, s.Azp != nil && *s.Azp != p.opt.ClientID: // nos. 4 and 5; a logout token has no azp
+		return nil, failf(BadToken, "the ID token is for another client")
 	case s.Nonce == nil || subtle.ConstantTimeCompare([]byte(*s.Nonce), []byte(a.nonce())) != 1:
 		return nil, failf(BadToken, "the ID token is of another login")
 	case unix(*s.Iat).Before(a.began.Add(-earlierIat)):
