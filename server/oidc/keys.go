@@ -20,8 +20,8 @@ import (
 var algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA}
 
 const (
-	// refetchEvery is the least time between two fetches of the keys because a token named one that is not known: strangers can name such
-	// keys.
+	// refetchEvery is the least time between two fetches of the keys because none of them has signed a token: strangers can send such
+	// tokens. The new key may have the name of an old one.
 	refetchEvery = time.Minute
 	// refetchAfterFailure is the same where the last fetch failed, because the key may be a new one of the provider's.
 	refetchAfterFailure = 10 * time.Second
@@ -31,8 +31,8 @@ const (
 	maxKeys = 32
 )
 
-// keys are the provider's public keys. They are fetched when they are first needed, when they are too old, and when a token names
-// one that is not among them. It implements oidc.KeySet. Safe for concurrent use.
+// keys are the provider's public keys. They are fetched when they are first needed, when they are too old, and when none of them has
+// signed a token. It implements oidc.KeySet. Safe for concurrent use.
 type keys struct {
 	// fetch's error is a *Failure.
 	fetch func(ctx context.Context, into *keySet) (time.Duration, error)
@@ -41,7 +41,7 @@ type keys struct {
 	mu     sync.Mutex // held during a fetch: one at a time
 	all    []jose.JSONWebKey
 	until  time.Time // when they are too old
-	asked  time.Time // when they were last fetched, or tried to, because a token named one that is not known
+	asked  time.Time // when they were last fetched, or tried to, because none had signed a token
 	failed failedFetch
 }
 
@@ -77,26 +77,17 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 	if payload, ok := verify(jws, id, all); ok {
 		return payload, nil
 	}
-	if fetched || known(all, id) {
+	if fetched {
 		return nil, errSignature
 	}
-	if all, _, err = k.get(ctx, func(all []jose.JSONWebKey) bool { return known(all, id) }); err != nil {
+	tried := &all[0] // there is at least one; each fetch makes new ones
+	if all, _, err = k.get(ctx, func(all []jose.JSONWebKey) bool { return &all[0] != tried }); err != nil {
 		return nil, err
 	}
 	if payload, ok := verify(jws, id, all); ok {
 		return payload, nil
 	}
 	return nil, errSignature
-}
-
-// known reports whether a token that names this key need not wait for other keys.
-func known(all []jose.JSONWebKey, id string) bool {
-	for i := range all {
-		if all[i].KeyID == id {
-			return id != ""
-		}
-	}
-	return false
 }
 
 func verify(jws *jose.JSONWebSignature, id string, all []jose.JSONWebKey) ([]byte, bool) {
@@ -138,7 +129,7 @@ func (k *keys) get(ctx context.Context, enough func([]jose.JSONWebKey) bool) (al
 		return nil, false, k.failed.err
 	}
 	var set keySet
-	asked := k.asked.Equal(now) // for a key that is not known
+	asked := k.asked.Equal(now) // because none had signed a token
 	forHow, err := k.fetch(ctx, &set)
 	if asked {
 		k.asked = k.now() // a fetch that hangs holds all up

@@ -77,6 +77,33 @@ func TestKeysAreFetched(t *testing.T) {
 	require.NoError(t, err, "and back")
 }
 
+// A provider may give a new key the name of the old one. Strangers who sign by that name make it fetch no more often than by others.
+func TestNewKeyOfTheSameName(t *testing.T) {
+	p := oidctest.New(t)
+	now := time.Now()
+	p.Edit(func(b *oidctest.Behaviour) { b.Now = func() time.Time { return now } })
+	c := newClient(t, p, func(o *oidc.Options) { o.Now = func() time.Time { return now } })
+	_, err := login(t, c, oidc.Wanted{})
+	require.NoError(t, err)
+	signer, public := oidctest.NewKey("first")
+	p.Edit(func(b *oidctest.Behaviour) { b.Signer, b.Keys = signer, []jose.JSONWebKey{public} })
+	_, err = login(t, c, oidc.Wanted{})
+	require.NoError(t, err)
+	assert.Equal(t, 2, p.Calls("/keys"))
+	stranger, _ := oidctest.NewKey("first")
+	for range 5 {
+		_, err = c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+		assert.Equal(t, oidc.BadLogout, kindOf(t, err))
+	}
+	assert.Equal(t, 2, p.Calls("/keys"))
+	now = now.Add(time.Minute)
+	for range 5 {
+		_, err = c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+		assert.Equal(t, oidc.BadLogout, kindOf(t, err))
+	}
+	assert.Equal(t, 3, p.Calls("/keys"))
+}
+
 // Also while the keys cannot be fetched, strangers make it try once a minute, and known keys are good. A token by a key that is not known
 // may be the provider's then.
 func TestKeysThatCannotBeFetched(t *testing.T) {
