@@ -29,7 +29,9 @@ func parseMappings(entries, usual []string, alone bool) (all []mapping, mistakes
 		switch {
 		case ours == "" || theirs == "":
 			mistakes = append(mistakes, fmt.Errorf("%.60q: must be name=value", entry))
-		case alone && (ours == "sub" || seen[ours]):
+		case alone && ours == "sub":
+			mistakes = append(mistakes, fmt.Errorf("%.60q: is always the user ID, the sub of the provider", ours))
+		case alone && seen[ours]:
 			mistakes = append(mistakes, fmt.Errorf("%.60q: is there already", ours))
 		}
 		seen[ours] = true

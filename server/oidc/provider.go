@@ -15,6 +15,8 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
+
+	"github.com/coatcheck/coatcheck"
 )
 
 // CallbackPath is where the provider sends people back to.
@@ -153,6 +155,9 @@ func (p *Provider) take(opt Options) error {
 	p.allow, mistakes = parseMappings(opt.Allow, nil, false)
 	for _, err := range mistakes {
 		wrong("allow", "%w", err)
+	}
+	if opt.RemoteUser == coatcheck.ClaimGroups {
+		wrong("remote-user", "groups are a list, which cannot be a user")
 	}
 	if p.RemoteUserClaim() != "" && !slices.ContainsFunc(p.kept, func(m mapping) bool { return m.ours == opt.RemoteUser }) {
 		p.kept = append(p.kept, mapping{opt.RemoteUser, opt.RemoteUser})

@@ -19,6 +19,7 @@ func TestMistakes(t *testing.T) {
 		"oidc-scopes":       func(o *oidc.Options) { o.Scopes = []string{"email"} },
 		"oidc-claims":       func(o *oidc.Options) { o.Claims = []string{"sub=x"} },
 		"oidc-allow":        func(o *oidc.Options) { o.Allow = []string{"groups"} },
+		"oidc-remote-user":  func(o *oidc.Options) { o.RemoteUser = "groups" },
 		"oidc-state-key":    func(o *oidc.Options) { o.StateKeys = nil },
 	} {
 		opt := options(p)
@@ -30,7 +31,7 @@ func TestMistakes(t *testing.T) {
 	opt.Claims, opt.Allow = []string{"a=b", "a=c", "sub", "b="}, []string{"foo", "groups=staff", "bar"}
 	_, err := oidc.New(opt)
 	require.EqualError(t, err, `oidc-claims: "a": is there already
-oidc-claims: "sub": is there already
+oidc-claims: "sub": is always the user ID, the sub of the provider
 oidc-claims: "b=": must be name=value
 oidc-allow: "foo": must be name=value
 oidc-allow: "bar": must be name=value`)
