@@ -76,6 +76,21 @@ func (s said) source(claim string) map[string]any {
 
 func (s said) claim(name string) any { return s.source(name)[name] }
 
+// elsewhere reports whether a claim is to be had at another place that the provider names, which is not asked (OpenID Connect Core 1.0,
+// section 5.6.2). Entra ID says so of the groups of people who are in more than 200.
+func (s said) elsewhere(claim string) bool {
+	for _, claims := range s {
+		names, _ := claims["_claim_names"].(map[string]any)
+		if _, named := names[claim]; named {
+			return true
+		}
+		if _, here := claims[claim]; here {
+			return false
+		}
+	}
+	return false
+}
+
 // verified reports whether the provider vouches for the e-mail address that this claim is: in the source that has the claim, because
 // the word of another may be about another address. If that source says neither yes nor no, another that has exactly the same address
 // may. Some write the word as text.
@@ -90,15 +105,24 @@ func (s said) verified(claim string) bool {
 	return word == true || word == "true"
 }
 
+const elsewhereText = "the claim for %s is not said, but where it can be had (_claim_names)"
+
 // admit returns the claims to keep of a person about whom the provider said this, or why the person is not let in.
 func (p *Provider) admit(sub string, said said) (coatcheck.ClaimSet, error) {
 	if !p.allowed(sub, said) {
+		for _, rule := range p.allow {
+			if said.elsewhere(p.theirs(rule.ours)) {
+				return coatcheck.ClaimSet{}, failf(BadAnswer, elsewhereText, rule.ours)
+			}
+		}
 		return coatcheck.ClaimSet{}, failf(NotAllowed, "none of the rules lets the person in")
 	}
 	kept := make(map[string]any)
 	for _, m := range p.kept {
 		values, isList, ok := texts(said.claim(m.theirs))
 		switch {
+		case said.elsewhere(m.theirs):
+			return coatcheck.ClaimSet{}, failf(BadAnswer, elsewhereText, m.ours)
 		case !ok:
 			return coatcheck.ClaimSet{}, failf(BadAnswer, "the claim for %s is neither a text nor a list of texts", m.ours)
 		case values == nil:

@@ -203,6 +203,28 @@ func TestIdentity(t *testing.T) {
 			claims: map[string]any{"email": "ann@example.com", "email_verified": true}, userInfo: map[string]any{"email": "admin@example.com"},
 			fails: oidc.NotVerified,
 		},
+		"groups that are elsewhere":               {claims: elsewhere("groups"), fails: oidc.BadAnswer},
+		"groups that userinfo says are elsewhere": {userInfo: elsewhere("groups"), fails: oidc.BadAnswer},
+		"groups under another name, elsewhere": {
+			edit:   func(o *oidc.Options) { o.Claims = []string{"groups=roles"} },
+			claims: elsewhere("roles"), fails: oidc.BadAnswer,
+		},
+		"a claim of a rule, elsewhere": {
+			edit:   func(o *oidc.Options) { o.Claims, o.Allow = []string{"name"}, []string{"sub=x", "groups=staff"} },
+			claims: elsewhere("groups"), fails: oidc.BadAnswer,
+		},
+		"a claim of a rule, elsewhere, where another rule holds": {
+			edit:   func(o *oidc.Options) { o.Claims, o.Allow = []string{"name"}, []string{"groups=staff", "sub=sub-*"} },
+			claims: elsewhere("groups"), want: "",
+		},
+		"the claim of Remote-User, elsewhere": {
+			edit:   func(o *oidc.Options) { o.RemoteUser, o.Claims = "upn", []string{"name"} },
+			claims: elsewhere("upn"), fails: oidc.BadAnswer,
+		},
+		"a claim that nobody asks for, elsewhere": {claims: elsewhere("address"), want: ""},
+		"groups that are elsewhere, and here": {
+			claims: elsewhere("groups"), userInfo: map[string]any{"groups": []string{"staff"}}, want: `{"groups":["staff"]}`,
+		},
 		"remote user missing": {edit: func(o *oidc.Options) { o.RemoteUser = "preferred_username" }, fails: oidc.NotVerified},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -218,6 +240,11 @@ func TestIdentity(t *testing.T) {
 			assert.Equal(t, tt.want, string(id.Claims.JSON()))
 		})
 	}
+}
+
+// elsewhere says of a claim that it is to be had elsewhere, as Entra ID does of groups that are too many for a token.
+func elsewhere(claim string) map[string]any {
+	return map[string]any{"_claim_names": map[string]any{claim: "src1"}, "_claim_sources": map[string]any{"src1": map[string]any{"endpoint": "https://graph.example"}}}
 }
 
 // Half of a surrogate pair becomes U+FFFD where JSON is decoded, which would make one group of several. Claims that are not kept may
