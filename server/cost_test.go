@@ -89,7 +89,7 @@ func TestNoAllocationsForAClaim(t *testing.T) {
 		c := newClient(t, newStore(t), cfg)
 		begun := c.do("GET", "/auth/oidc/login", "")
 		attempt, _, _ := strings.Cut(string(begun.Header.Peek("Set-Cookie")), ";")
-		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(httptest.NewRequest("GET", string(begun.Header.Peek("Location")), http.NoBody))
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(httptest.NewRequestWithContext(t.Context(), "GET", string(begun.Header.Peek("Location")), http.NoBody))
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 		back, err := resp.Location()
