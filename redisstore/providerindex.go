@@ -25,6 +25,14 @@ type ProviderIndex struct{ store *Store }
 // ProviderIndex returns the index.
 func (s *Store) ProviderIndex() *ProviderIndex { return &ProviderIndex{store: s} }
 
+// Ended reports whether the provider's session has ended.
+func (x *ProviderIndex) Ended(ctx context.Context, session [16]byte, now time.Time) (bool, error) {
+	reply, err := x.run(ctx, x.sessionKey(session), operation{
+		name: "provider session: ended", script: endedScript, args: []string{millis(now)},
+	})
+	return len(reply) == 1 && reply[0] == "ended", err
+}
+
 // Add notes a session of ours, and reports whether the provider's session had been ended before. As a login, it does not wait for
 // replicas.
 func (x *ProviderIndex) Add(ctx context.Context, session [16]byte, entry string, now, until time.Time) (ended bool, err error) {
@@ -108,6 +116,15 @@ redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3])
 all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 for i = 1, #all - 512, 2 do redis.call('ZREM', KEYS[1], all[i]) end
 redis.call('PEXPIREAT', KEYS[1], all[#all])
+return {'ok'}
+`)
+
+// KEYS the provider's session; ARGV now.
+var endedScript = newBare(`
+local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 1, #all, 2 do
+  if all[i] == '!' and tonumber(all[i + 1]) > tonumber(ARGV[1]) then return {'ended'} end
+end
 return {'ok'}
 `)
 

@@ -32,12 +32,22 @@ func TestProviderIndex(t *testing.T) {
 				require.NoError(t, err)
 				return entries
 			}
+			ended := func(session [16]byte, at time.Time) bool {
+				ended, err := x.Ended(ctx, session, at)
+				require.NoError(t, err)
+				return ended
+			}
 			session := digest()
+			assert.False(t, ended(session, now), "unknown")
 			assert.Empty(t, end(digest(), now), "unknown")
 			assert.False(t, add(session, "a", now, time.Hour))
 			assert.False(t, add(session, "b", now, time.Hour))
 			assert.False(t, add(digest(), "other", now, time.Hour))
+			assert.False(t, ended(session, now))
 			assert.ElementsMatch(t, []string{"a", "b"}, end(session, now))
+			assert.True(t, ended(session, now))
+			assert.True(t, ended(session, now.Add(9*time.Minute)))
+			assert.False(t, ended(session, now.Add(10*time.Minute)))
 			assert.ElementsMatch(t, []string{"a", "b"}, end(session, now), "a logout whose work failed finds them again")
 			assert.True(t, add(session, "c", now, time.Hour), "a login that was on its way")
 			assert.True(t, add(session, "c", now.Add(9*time.Minute), time.Hour))

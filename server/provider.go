@@ -145,6 +145,10 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 		return s.providerFailed(c, wanted.Hint, err, wanted.Return)
 	}
 	id, err := s.identity(ctx, c, answer)
+	session := s.provider.SessionID(id.Session)
+	if err == nil && id.Session != "" {
+		err = s.stillThere(ctx, session)
+	}
 	if err == nil {
 		err = s.authenticate(r, id.User, id.Claims)
 	}
@@ -152,7 +156,6 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 		return s.providerFailed(c, id.User, err, wanted.Return)
 	}
 	r.Remove(refreshedValue)
-	session := s.provider.SessionID(id.Session)
 	if err := noteSession(r, id.Session, session); err != nil {
 		r.Abandon()
 		return s.providerFailed(c, id.User, fmt.Errorf("%w: %w", coatcheck.ErrClaimsTooLarge, err), wanted.Return)
@@ -200,19 +203,32 @@ func noteSession(r *coatcheck.Request, name string, session [16]byte) error {
 	return r.Insert(providerValue, session[:])
 }
 
-// indexSession notes the session that has begun with the provider's. If that has been ended meanwhile, or cannot be noted, the new
-// session ends too, before anybody has its token.
+// stillThere refuses a login whose session at the provider has ended, or of which the index cannot tell, before the login ends the
+// session that the browser carries, or the user's oldest.
+func (s *Server) stillThere(ctx context.Context, session [16]byte) error {
+	return indexed(s.providerIndex.Ended(ctx, session, s.manager.Now()))
+}
+
+// indexed is what an answer of the index means to a login.
+func indexed(ended bool, err error) error {
+	switch {
+	case err == nil && ended:
+		return coatcheck.ErrRevoked
+	case err != nil && !errors.Is(err, coatcheck.ErrUnavailable):
+		return fmt.Errorf("%w: %w", coatcheck.ErrUnavailable, err)
+	default:
+		return err
+	}
+}
+
+// indexSession notes the session that has begun with the provider's. If that has been ended since stillThere, or cannot be noted, the
+// new session ends too, before anybody has its token.
 func (s *Server) indexSession(ctx context.Context, r *coatcheck.Request, session [16]byte, user string) error {
 	now := s.manager.Now()
 	_, left := r.Token(now)
-	ended, err := s.providerIndex.Add(ctx, session, r.Key().String()+user, now, now.Add(left))
-	if err == nil && !ended {
-		return nil
-	}
+	err := indexed(s.providerIndex.Add(ctx, session, r.Key().String()+user, now, now.Add(left)))
 	if err == nil {
-		err = coatcheck.ErrRevoked
-	} else if !errors.Is(err, coatcheck.ErrUnavailable) {
-		err = fmt.Errorf("%w: %w", coatcheck.ErrUnavailable, err)
+		return nil
 	}
 	r.Destroy()
 	return errors.Join(err, r.Commit(ctx))

@@ -67,6 +67,13 @@ func kept(kind string, digest [16]byte) string {
 	return kind + base64.RawURLEncoding.EncodeToString(digest[:])
 }
 
+func (x *keptIndex) Ended(ctx context.Context, session [16]byte, now time.Time) (bool, error) {
+	if ended, err := x.MemoryIndex.Ended(ctx, session, now); ended || err != nil {
+		return ended, err
+	}
+	return x.isKept(ctx, keptSession, session, now)
+}
+
 func (x *keptIndex) Add(ctx context.Context, session [16]byte, entry string, now, until time.Time) (ended bool, err error) {
 	if ended, err = x.MemoryIndex.Add(ctx, session, entry, now, until); ended || err != nil {
 		return ended, err

@@ -11,6 +11,8 @@ import (
 // the sessions of every node; and of which logout tokens the work is done. Session and token are digests. The signatures hold standard
 // types only, so that a store can have an Index without importing this package. Each method is atomic. Safe for concurrent use.
 type Index interface {
+	// Ended reports whether the provider's session has ended. It changes nothing.
+	Ended(ctx context.Context, session [16]byte, now time.Time) (bool, error)
 	// Add notes a session of ours, until it can live no longer, and reports whether the provider's had been ended before. An entry
 	// is added when its session has begun: if a login and a logout come at the same time, either the login sees that the session
 	// was ended, or the logout sees the entry.
@@ -85,6 +87,14 @@ func (m *MemoryIndex) at(session [16]byte) *sessionEntries {
 		m.sessions[session] = s
 	}
 	return s
+}
+
+// Ended implements Index. It returns no error.
+func (m *MemoryIndex) Ended(_ context.Context, session [16]byte, now time.Time) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.sessions[session]
+	return s != nil && now.Before(s.endedUntil), nil
 }
 
 // Add implements Index. It returns no error.

@@ -122,7 +122,85 @@ func checkBackChannelRace(h *harness) {
 	assert.Equal(h, 401, resp.Status, resp.Body)
 	assert.Equal(h, "login_revoked", resp.Code())
 	assert.Empty(h, b.session())
-	assert.Equal(h, h.Store.Calls("create"), h.Store.Calls("end"), "the session that had begun has ended")
+	assert.Zero(h, h.Store.Calls("create"), "no session has begun")
+}
+
+// crossingIndex is an index that a logout meets just after a login has asked it whether the provider's session has ended.
+type crossingIndex struct {
+	*oidc.MemoryIndex
+	logout func()
+}
+
+func (x *crossingIndex) Ended(ctx context.Context, session [16]byte, now time.Time) (bool, error) {
+	ended, err := x.MemoryIndex.Ended(ctx, session, now)
+	x.logout()
+	return ended, err
+}
+
+// Nor does one that the provider ends when its login has asked for that already.
+func checkBackChannelCrossing(h *harness) {
+	index := &crossingIndex{MemoryIndex: oidc.NewMemoryIndex()}
+	p := h.serveProvider(nil, func(cfg *server.Config) { cfg.OIDCIndex = index })
+	index.logout = func() {
+		assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "session-1"})).Status)
+	}
+	b := h.person(p)
+	assert.Equal(h, "login_revoked", b.login("").Code())
+	assert.Empty(h, b.session())
+	assert.Equal(h, 1, h.Store.Calls("create"))
+	assert.Equal(h, 1, h.Store.Calls("end"), "the session that had begun has ended")
+}
+
+// failingIndex is an index that cannot be reached while away is true.
+type failingIndex struct {
+	*oidc.MemoryIndex
+	away bool
+}
+
+func (x *failingIndex) Ended(ctx context.Context, session [16]byte, now time.Time) (bool, error) {
+	if x.away {
+		return false, coatcheck.ErrUnavailable
+	}
+	return x.MemoryIndex.Ended(ctx, session, now)
+}
+
+func (x *failingIndex) Add(ctx context.Context, session [16]byte, entry string, now, until time.Time) (bool, error) {
+	if x.away {
+		return false, coatcheck.ErrUnavailable
+	}
+	return x.MemoryIndex.Add(ctx, session, entry, now, until)
+}
+
+// A login whose session at the provider has ended, or of which the index cannot tell, leaves the carried session alone, whosever it is,
+// and those of the user's other devices.
+func checkProviderRefusedEndsNothing(h *harness) {
+	index := &failingIndex{MemoryIndex: oidc.NewMemoryIndex()}
+	p := h.serveProvider(nil, func(cfg *server.Config) { cfg.OIDCIndex, cfg.Policy.MaxPerUser = index, 1 })
+	bob, elsewhere := h.loggedInAt(p, "bob", "s1"), h.loggedInAt(p, "ann", "s2")
+	carried := bob.session()
+	begins := h.Store.Calls("create")
+	refused := func(want answer, callback string) {
+		h.Helper()
+		resp := bob.get(callback)
+		assert.Equal(h, want.Status, resp.Status)
+		assert.Equal(h, want.Code, resp.Code())
+		assert.Equal(h, carried, bob.session(), "the cookie is as it was")
+		assert.Equal(h, "bob", bob.user())
+		assert.Equal(h, "ann", elsewhere.user())
+		assert.Equal(h, begins, h.Store.Calls("create"))
+	}
+	p.Edit(func(b *oidctest.Behaviour) { b.User, b.Claims = "ann", map[string]any{"sid": "s3"} })
+	callback := bob.authorize(bob.begin(""))
+	assert.Equal(h, 200, h.logoutToken(p.LogoutToken(map[string]any{"sid": "s3"})).Status)
+	refused(answer{Status: 401, Code: "login_revoked"}, callback)
+
+	p.Edit(func(b *oidctest.Behaviour) { b.Claims = map[string]any{"sid": "s4"} })
+	callback, index.away = bob.authorize(bob.begin("")), true
+	refused(answer{Status: 503, Code: "store_unavailable"}, callback)
+	index.away = false
+	assert.Equal(h, 303, bob.login("").Status)
+	assert.Equal(h, "ann", bob.user())
+	assert.Empty(h, elsewhere.user())
 }
 
 // A logout whose work failed can be tried again with the same token.

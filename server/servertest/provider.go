@@ -32,6 +32,8 @@ var providerRules = []rule{
 	{name: "back-channel logout", unserved: true, check: checkBackChannel},
 	{name: "back-channel logout, refused", unserved: true, check: checkBackChannelRefused},
 	{name: "back-channel logout while the login is answered", unserved: true, check: checkBackChannelRace},
+	{name: "back-channel logout that crosses the login", unserved: true, check: checkBackChannelCrossing},
+	{name: "a login that is refused ends nothing", unserved: true, check: checkProviderRefusedEndsNothing},
 	{name: "back-channel logout and the store", unserved: true, check: checkBackChannelStore},
 	{name: "back-channel logout whose note fails", unserved: true, check: checkBackChannelNote},
 	{name: "back-channel logout that fails half-way", unserved: true, check: checkBackChannelHalfWay},
