@@ -78,7 +78,8 @@ type Config struct {
 	VerifyLoginURL string
 	// RememberTTL is the lifetime, idle or not, of a session whose login asked to be remembered. Zero: not offered.
 	RememberTTL time.Duration
-	// ReauthWithin is how long after its login a session may end others of its user. Zero: for the session's whole life.
+	// ReauthWithin is how long after its login a session may end others of its user; where an OpenID Connect provider says when it
+	// authenticated the person, counted from then. Zero: for the session's whole life.
 	ReauthWithin time.Duration
 	// ReadTimeout bounds how long a request may take to arrive. Zero: 5 seconds.
 	ReadTimeout time.Duration

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"strconv"
@@ -79,10 +80,23 @@ func (s *Server) sessionViews(ctx context.Context, user string, current coatchec
 // able to lock its owner out (ASVS 7.5.2). A session may always end itself.
 func (s *Server) mayEndOthers(r *coatcheck.Request) error {
 	// A session that began while the clock was ahead proves no recent login either; a minute is what clocks of nodes may differ by.
-	if age := s.manager.Now().Sub(r.CreatedAt()); s.reauth > 0 && (age > s.reauth || age < -time.Minute) {
+	if age := s.manager.Now().Sub(s.loggedInAt(r)); s.reauth > 0 && (age > s.reauth || age < -time.Minute) {
 		return problemReauth
 	}
 	return nil
+}
+
+// loggedInAt is when the session's user logged in: when the session began, or when the provider authenticated the person, if that is
+// earlier. A provider with single sign-on begins sessions for whoever sits at the browser.
+func (s *Server) loggedInAt(r *coatcheck.Request) time.Time {
+	at := r.CreatedAt()
+	if raw, ok := r.Raw(authTimeValue); ok && s.provider != nil {
+		var authenticated int64
+		if json.Unmarshal(raw, &authenticated) == nil && authenticated < at.UnixMilli() { // our own
+			return time.UnixMilli(authenticated)
+		}
+	}
+	return at
 }
 
 // A session may end others of its user only so often, because the holder of a stolen session must not be able to sign its owner

@@ -30,6 +30,9 @@ import (
 // again from it.
 const providerValue = "oidc"
 
+// authTimeValue is the session value that tells when the provider authenticated the person, in Unix milliseconds.
+const authTimeValue = "oidc_auth_time"
+
 // endedFor is for how long a provider's session counts as ended. A login with it that is on its way is refused meanwhile; the
 // provider begins no other with it.
 const endedFor = oidc.CookieLife
@@ -75,7 +78,7 @@ func (s *Server) oidcLogin(c *fiber.Ctx) error {
 func (s *Server) sendToProvider(c *fiber.Ctx, w oidc.Wanted) error {
 	location, cookies, err := s.provider.Begin(s.context(c.Context()), w, s.attempts(c))
 	if err != nil {
-		return s.providerFailed(c, "", err, w.Return)
+		return s.providerFailed(c, "", err, w)
 	}
 	for _, cookie := range cookies {
 		s.setAttempt(c, cookie)
@@ -138,11 +141,11 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	answer, err := s.provider.Answer(query, s.attempts(c))
 	if err != nil {
-		return s.providerFailed(c, "", err, "")
+		return s.providerFailed(c, "", err, oidc.Wanted{})
 	}
 	wanted := answer.Wanted()
 	if err := r.BeginLogin(ctx, wanted.Hint); err != nil {
-		return s.providerFailed(c, wanted.Hint, err, wanted.Return)
+		return s.providerFailed(c, wanted.Hint, err, wanted)
 	}
 	id, err := s.identity(ctx, c, answer)
 	session := s.provider.SessionID(id.Session)
@@ -153,12 +156,12 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 		err = s.authenticate(r, id.User, id.Claims)
 	}
 	if err != nil {
-		return s.providerFailed(c, id.User, err, wanted.Return)
+		return s.providerFailed(c, id.User, err, wanted)
 	}
 	r.Remove(refreshedValue)
-	if err := noteSession(r, id.Session, session); err != nil {
+	if err := noteLogin(r, id, session); err != nil {
 		r.Abandon()
-		return s.providerFailed(c, id.User, fmt.Errorf("%w: %w", coatcheck.ErrClaimsTooLarge, err), wanted.Return)
+		return s.providerFailed(c, id.User, fmt.Errorf("%w: %w", coatcheck.ErrClaimsTooLarge, err), wanted)
 	}
 	err = r.Commit(ctx)
 	if errors.Is(err, coatcheck.ErrRevoked) && wanted.Hint != id.User {
@@ -171,7 +174,7 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 	}
 	if err != nil {
 		s.audit.ends(r)
-		return s.providerFailed(c, id.User, err, wanted.Return)
+		return s.providerFailed(c, id.User, err, wanted)
 	}
 	s.audit.began(r)
 	s.audit.ends(r)
@@ -194,13 +197,18 @@ func (s *Server) identity(ctx context.Context, c *fiber.Ctx, answer *oidc.Answer
 	return id, err
 }
 
-// noteSession keeps the provider's session with ours, in place of that of an earlier login.
-func noteSession(r *coatcheck.Request, name string, session [16]byte) error {
-	if name == "" {
-		r.Remove(providerValue)
-		return nil
+// noteLogin keeps the provider's session with ours, and when the provider authenticated the person, in place of those of an earlier
+// login.
+func noteLogin(r *coatcheck.Request, id oidc.Identity, session [16]byte) (err error) {
+	r.Remove(providerValue)
+	r.Remove(authTimeValue)
+	if id.Session != "" {
+		err = r.Insert(providerValue, session[:])
 	}
-	return r.Insert(providerValue, session[:])
+	if err == nil && !id.AuthTime.IsZero() {
+		err = r.Insert(authTimeValue, id.AuthTime.UnixMilli())
+	}
+	return err
 }
 
 // stillThere refuses a login whose session at the provider has ended, or of which the index cannot tell, before the login ends the
@@ -234,8 +242,8 @@ func (s *Server) indexSession(ctx context.Context, r *coatcheck.Request, session
 	return errors.Join(err, r.Commit(ctx))
 }
 
-// providerFailed reports why a login did not succeed, and returns the answer.
-func (s *Server) providerFailed(c *fiber.Ctx, user string, err error, rd string) error {
+// providerFailed reports why a login did not succeed, and returns the answer, whose page begins another for the same.
+func (s *Server) providerFailed(c *fiber.Ctx, user string, err error, w oidc.Wanted) error {
 	s.audit.loginFailed(s.client(c.Context()), canonicalName(user), err)
 	f, throttled := new(oidc.Failure), new(login.Throttled)
 	switch {
@@ -247,13 +255,13 @@ func (s *Server) providerFailed(c *fiber.Ctx, user string, err error, rd string)
 	case errors.Is(err, coatcheck.ErrClaimsTooLarge):
 		err = problemClaimsTooLarge
 	}
-	return &failedSignIn{err, rd}
+	return &failedSignIn{err, w}
 }
 
 // failedSignIn is an error that people see as a page.
 type failedSignIn struct {
 	error
-	rd string
+	wanted oidc.Wanted
 }
 
 func (f *failedSignIn) Unwrap() error { return f.error }
@@ -274,7 +282,10 @@ func (f *failedSignIn) showPage(ctx *fasthttp.RequestCtx, p *problem) {
 		Detail string `json:"detail"`
 	}
 	_ = json.Unmarshal(p.Body, &said) // our own
-	data := struct{ Title, Text, Code, Return string }{"You are not signed in", said.Detail, p.Code, f.rd}
+	data := struct {
+		Title, Text, Code string
+		oidc.Wanted
+	}{"You are not signed in", said.Detail, p.Code, f.wanted}
 	if failedTemplate.Execute(&b, data) != nil {
 		return // the problem is an answer too
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/coatcheck/coatcheck/server"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/server/oidc"
+	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
 )
 
 // program runs until the test ends.
@@ -171,4 +172,43 @@ func (b *tab) at(url string) *tab {
 	b.Helper()
 	b.visit(url)
 	return b
+}
+
+// Where the login is too old to end others, the page leads to one that counts: after a sign-out a provider with single sign-on would let
+// the person in without asking for anything.
+func TestPageSignsInAnew(t *testing.T) {
+	p := oidctest.New(t)
+	front := testport.Address(t)
+	external := "http://" + front
+	provider, err := oidc.New(oidc.Options{
+		Issuer: p.URL, ClientID: oidctest.ClientID, Secret: func() string { return oidctest.Secret }, ExternalURL: external, StateKeys: oidc.RandomStateKey(),
+	})
+	require.NoError(t, err)
+	t.Cleanup(provider.Close)
+	s := servePlain(t, func(cfg *server.Config) {
+		cfg.Login, cfg.OIDC, cfg.ReauthWithin = login.Provider{}, provider, 5*time.Minute
+		cfg.Cookie.Name, cfg.Cookie.Insecure = "sid", true
+	})
+	guard(t, front, "127.0.0.1:"+s.port, front)
+	authTime := func(at time.Time) {
+		p.Edit(func(b *oidctest.Behaviour) { b.Token = func(c map[string]any) { c["auth_time"] = at.Unix() } })
+	}
+
+	b := newProfile(t)
+	other := newProfile(t)
+	other.visit(external + "/auth/oidc/login")
+	other.sees("Signed in as sub-ann")
+	authTime(time.Now().Add(-24 * time.Hour))
+	b.visit(external + "/auth/oidc/login")
+	b.sees("Signed in as sub-ann")
+	const anew = "document.getElementById('anew')"
+	assert.False(t, eval[bool](b, anew+".checkVisibility()"))
+	b.confirm("End all other sessions", "End the other session?")
+	b.sees("Sign in again, then try once more.")
+	assert.True(t, eval[bool](b, anew+".checkVisibility()"))
+	authTime(time.Now())
+	eval[bool](b, anew+".click() || true")
+	b.until("!" + anew + "?.checkVisibility() && document.body.innerText.includes('Signed in as sub-ann')")
+	b.confirm("End all other sessions", "End the other session?")
+	b.sees("1 other session was ended.")
 }

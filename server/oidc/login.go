@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/url"
 	"strings"
@@ -45,6 +46,9 @@ type Identity struct {
 	Claims coatcheck.ClaimSet
 	// Session is the provider's session (sid); empty where it names none.
 	Session string
+	// AuthTime is when the provider authenticated the person (auth_time), which with single sign-on may be long ago; zero where it does
+	// not say.
+	AuthTime time.Time
 }
 
 // Answer is the provider's answer to a login, as a browser brings it.
@@ -135,7 +139,17 @@ func (r *Answer) Identity(ctx context.Context) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	return Identity{User: id.sub, Claims: claims, Session: id.sid}, nil
+	return Identity{User: id.sub, Claims: claims, Session: id.sid, AuthTime: authTime(id.claims)}, nil
+}
+
+// authTime is the time in an ID token's auth_time, of which its checks have seen that it is a number where it is there.
+func authTime(claims map[string]any) time.Time {
+	number, _ := claims["auth_time"].(json.Number)
+	seconds, err := number.Float64()
+	if err != nil {
+		return time.Time{}
+	}
+	return unix(seconds)
 }
 
 // refusal is what an error of the authorization endpoint means (RFC 6749, section 4.1.2.1, and OpenID Connect Core 1.0, 3.1.2.6).

@@ -57,7 +57,11 @@ async function call(method, path, body) {
 // why explains an answer that is not what was asked for.
 function why({ status, code, wait }) {
   const later = wait > 1 ? `Try again in ${wait} seconds.` : "Try again in a moment.";
-  if (code === "reauth_required") return "Nothing was ended: for this you must have signed in a short time ago. Sign out, sign in again, then try once more.";
+  if (code === "reauth_required") {
+    // After a sign-out a provider may let the person in without asking for anything, which does not count.
+    const how = $("anew") ? "Sign in again" : "Sign out, sign in again";
+    return `Nothing was ended: for this you must have signed in a short time ago. ${how}, then try once more.`;
+  }
   if (code === "login_refused") return "You could not be signed in.";
   if (code === "too_many_requests") return `Nothing was ended: you have ended other sessions too often. ${later}`;
   if (status === 429) return `Too many sign-ins failed. ${later}`;
@@ -184,7 +188,7 @@ async function look(counts) {
 // What an action returns: what to say, and whether anything is other than it was. A session that has ended is.
 const ended = (done) => ({ done, changed: true });
 const refused = (answer) => answer.status === 401 && answer.code === "unauthenticated"
-  ? { failed: "You are no longer signed in.", changed: true } : { failed: why(answer) };
+  ? { failed: "You are no longer signed in.", changed: true } : { failed: why(answer), anew: answer.code === "reauth_required" };
 
 async function endOne(handle, name) {
   const answer = await call("DELETE", `sessions/${handle}`);
@@ -230,7 +234,8 @@ async function act(what) {
   busy = true;
   say();
   try {
-    const { done, failed, changed } = await what();
+    const { done, failed, changed, anew } = await what();
+    if ($("anew")) $("anew").hidden = !anew;
     if (changed) (await load()).focus();
     if (!changed || $("unknown").hidden) say(done, failed);
   } finally {

@@ -45,6 +45,7 @@ var providerRules = []rule{
 	{name: "failures that are not of an address", unserved: true, check: checkProviderLimitOthers},
 	{name: "a login that was throttled goes on", unserved: true, check: checkProviderThrottledLogin},
 	{name: "a bound ticket that is too old", unserved: true, check: checkProviderDevice},
+	{name: "reauthentication", unserved: true, check: checkProviderReauth},
 	{name: "HSTS where browsers come by https", unserved: true, check: checkProviderHSTS},
 	{name: "routes of other modes", transport: true, check: checkNoProvider},
 }
