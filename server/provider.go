@@ -285,7 +285,7 @@ func (f *failedSignIn) showPage(ctx *fasthttp.RequestCtx, p *problem) {
 	data := struct {
 		Title, Text, Code string
 		oidc.Wanted
-	}{"You are not signed in", said.Detail, p.Code, f.wanted}
+	}{"The login did not succeed", said.Detail, p.Code, f.wanted}
 	if failedTemplate.Execute(&b, data) != nil {
 		return // the problem is an answer too
 	}

@@ -110,6 +110,7 @@ func checkProviderFailures(h *harness) {
 		assert.Equal(h, map[bool]string{true: "", false: "cleared"}[tt.want.Status == 503], h.CookieOf(page), "%s: a 503 says nothing of the session", name)
 		assert.Equal(h, tt.want.Status, page.Status, name)
 		assert.Contains(h, page.Body, tt.want.Code, name)
+		assert.Contains(h, page.Body, "<h1>The login did not succeed</h1>", "%s: true also of those who are signed in, and stay so", name)
 		assert.Contains(h, page.Header.Get("Content-Type"), "text/html")
 		assert.Contains(h, page.Body, "/auth/oidc/login?rd=%2fx", name)
 		failed := h.Events("login_failed")
