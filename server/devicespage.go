@@ -2,9 +2,11 @@ package server
 
 import (
 	"bytes"
+	"context"
 	_ "embed" // the page's files
 	"fmt"
 	"html/template"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -42,6 +44,9 @@ func signInURL(cfg Config) string {
 	return cfg.VerifyLoginURL
 }
 
+// waitForProvider is for how long the devices page waits for a provider that has never answered. Without it the page only lacks a link.
+const waitForProvider = time.Second
+
 var devicesTemplate = template.Must(template.New("devices").Parse(pageHTML))
 
 // devicesPage serves the one answer that is meant to be rendered, with a content security policy of its own. How a user signs in
@@ -66,8 +71,11 @@ func (s *Server) devicesPage(cfg Config) (fiber.Handler, error) {
 	return func(c *fiber.Ctx) error {
 		body := constant
 		if s.provider != nil {
+			ctx, cancel := context.WithTimeout(s.context(c.Context()), waitForProvider)
+			endSession := s.provider.EndSessionURL(ctx)
+			cancel()
 			var err error
-			if body, err = page(s.provider.EndSessionURL(s.context(c.Context()))); err != nil {
+			if body, err = page(endSession); err != nil {
 				return err
 			}
 		}

@@ -3,6 +3,8 @@ package oidc_test
 import (
 	"context"
 	"net/http"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -54,4 +56,41 @@ func TestCallerThatGoesAway(t *testing.T) {
 	c.EndSessionURL(gone)
 	_, _, err := c.Begin(t.Context(), oidc.Wanted{}, nil)
 	require.NoError(t, err)
+}
+
+// However many look at a page while the provider hangs, one goroutine asks it.
+func TestPagesThatDoNotWait(t *testing.T) {
+	const path = "/.well-known/openid-configuration"
+	p := oidctest.New(t)
+	began := time.Now()
+	var passed atomic.Int64
+	c := newClient(t, p, func(o *oidc.Options) {
+		o.Now = func() time.Time { return began.Add(time.Duration(passed.Load())) }
+	})
+	asked, released := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	t.Cleanup(release)
+	p.Edit(func(b *oidctest.Behaviour) {
+		b.Handlers = map[string]http.HandlerFunc{path: func(w http.ResponseWriter, _ *http.Request) {
+			close(asked)
+			<-released
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}}
+	})
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	assert.Empty(t, c.EndSessionURL(gone))
+	<-asked
+	before := runtime.NumGoroutine()
+	for range 100 {
+		assert.Empty(t, c.EndSessionURL(gone))
+	}
+	assert.Less(t, runtime.NumGoroutine(), before+50)
+	assert.Equal(t, 1, p.Calls(path))
+	p.Edit(func(b *oidctest.Behaviour) { b.Handlers = nil })
+	release()
+	require.Eventually(t, func() bool {
+		passed.Add(int64(time.Second)) // a document that could not be had is asked for again
+		return c.EndSessionURL(t.Context()) != ""
+	}, time.Minute, time.Millisecond)
 }

@@ -67,6 +67,9 @@ type Provider struct {
 	failed failedFetch
 
 	latest atomic.Pointer[document] // the last good doc, however old; written by discover
+
+	lookMu sync.Mutex
+	look   chan struct{} // guarded by lookMu; closed when the look that is on its way is over; nil: none is
 }
 
 // document is what is read of the provider's discovery document (OpenID Connect Discovery 1.0, section 3).
@@ -269,16 +272,17 @@ func (p *Provider) context(ctx context.Context) context.Context {
 }
 
 // EndSessionURL returns where a person signs out at the provider too, and comes back from; empty where the provider has no such
-// page, or cannot be asked.
+// page, or cannot be asked before ctx is done.
 func (p *Provider) EndSessionURL(ctx context.Context) string {
 	doc := p.latest.Load()
 	if doc == nil {
-		var err error
-		if doc, err = p.discover(ctx); err != nil {
-			return ""
+		select {
+		case <-p.looked():
+		case <-ctx.Done():
 		}
+		doc = p.latest.Load()
 	}
-	if doc.EndSession == "" {
+	if doc == nil || doc.EndSession == "" {
 		return ""
 	}
 	u, err := url.Parse(doc.EndSession)
@@ -290,4 +294,23 @@ func (p *Provider) EndSessionURL(ctx context.Context) string {
 	q.Set("post_logout_redirect_uri", p.external.String()+"/auth/login")
 	u.RawQuery = q.Encode()
 	return u.String()
+}
+
+// looked has the discovery document fetched, and returns a channel that is closed then. One goroutine does it for all callers, because
+// those who do not wait for it would leave one behind each.
+func (p *Provider) looked() <-chan struct{} {
+	p.lookMu.Lock()
+	defer p.lookMu.Unlock()
+	if p.look == nil {
+		over := make(chan struct{})
+		p.look = over
+		go func() {
+			_, _ = p.discover(context.Background()) // discover has kept what came of it
+			p.lookMu.Lock()
+			p.look = nil
+			p.lookMu.Unlock()
+			close(over)
+		}()
+	}
+	return p.look
 }

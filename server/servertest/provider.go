@@ -46,6 +46,7 @@ var providerRules = []rule{
 	{name: "a login that was throttled goes on", unserved: true, check: checkProviderThrottledLogin},
 	{name: "a bound ticket that is too old", unserved: true, check: checkProviderDevice},
 	{name: "reauthentication", unserved: true, check: checkProviderReauth},
+	{name: "the page of sessions and a provider that hangs", unserved: true, check: checkProviderHangs},
 	{name: "HSTS where browsers come by https", unserved: true, check: checkProviderHSTS},
 	{name: "routes of other modes", transport: true, check: checkNoProvider},
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -117,6 +118,30 @@ func checkProviderFailures(h *harness) {
 		require.NotEmpty(h, failed, name)
 		assert.Equal(h, tt.want.Code, failed[len(failed)-1]["outcome"], name)
 	}
+}
+
+// The page of sessions needs the provider only for a link, and comes without it while the provider hangs.
+func checkProviderHangs(h *harness) {
+	p := h.serveProvider(func(o *oidc.Options) { o.Timeout = time.Hour }, nil)
+	const document = "/.well-known/openid-configuration"
+	released := make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	h.Cleanup(release)
+	p.Edit(func(b *oidctest.Behaviour) {
+		b.Handlers = map[string]http.HandlerFunc{document: func(w http.ResponseWriter, _ *http.Request) {
+			<-released
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}}
+	})
+	page := h.Get("/auth/devices")
+	assert.Equal(h, 200, page.Status)
+	assert.NotContains(h, page.Body, "sign out there too")
+	p.Edit(func(b *oidctest.Behaviour) { b.Handlers = nil })
+	release()
+	require.Eventually(h, func() bool {
+		h.Clock.Step(time.Second) // a document that could not be had is asked for again
+		return strings.Contains(h.Get("/auth/devices").Body, "sign out there too")
+	}, patience, 5*time.Millisecond)
 }
 
 func refusing(code string) func(url.Values) {
