@@ -26,7 +26,7 @@ func TestDocs(t *testing.T) {
 	block := func(name, body string) {
 		want.WriteString("\n" + name + ":\n\n```lua\n" + strings.TrimSpace(body) + "\n```\n")
 	}
-	block("The beginning of all but Create, Swap, End, the trial of a write and those of a provider", prelude)
+	block("The beginning of all but Create, Swap, End, the wait of a login, the trial of a write and those of a provider", prelude)
 	for _, s := range []struct {
 		name string
 		*script
@@ -36,6 +36,7 @@ func TestDocs(t *testing.T) {
 		{"End", endScript},
 		{"EndUser", endUserScript},
 		{"List", listScript},
+		{"How long a login has to wait", waitScript},
 		{"Counting a failed login", reserveScript},
 		{"Taking one back", giveBackScript},
 		{"Forgetting all", resetScript},

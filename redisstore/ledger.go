@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coatcheck/coatcheck"
@@ -34,14 +35,22 @@ func (s *Store) Ledger(name string, forget time.Duration, delays []time.Duration
 
 // Reserve counts a failure in advance and returns 0; or counts nothing and returns how long to wait.
 func (l *Ledger) Reserve(ctx context.Context, bucket [16]byte, now time.Time) (time.Duration, error) {
-	args := append([]string{millis(now)}, l.rule...)
-	reply, err := l.run(ctx, "reserve", reserveScript, bucket, args)
+	return l.waiting(ctx, "reserve", reserveScript, bucket, now)
+}
+
+// Wait is Reserve without the counting. It writes nothing, but that times in the future may move back, as Reserve moves them.
+func (l *Ledger) Wait(ctx context.Context, bucket [16]byte, now time.Time) (time.Duration, error) {
+	return l.waiting(ctx, "wait", waitScript, bucket, now)
+}
+
+func (l *Ledger) waiting(ctx context.Context, name string, s *script, bucket [16]byte, now time.Time) (time.Duration, error) {
+	reply, err := l.run(ctx, name, s, bucket, append([]string{millis(now)}, l.rule...))
 	if err != nil {
 		return 0, err
 	}
 	ms, err := strconv.ParseInt(reply, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("redisstore: reserve: %w: the script answered %.*q", coatcheck.ErrUnavailable, maxQuoted, reply)
+		return 0, fmt.Errorf("redisstore: %s: %w: the script answered %.*q", name, coatcheck.ErrUnavailable, maxQuoted, reply)
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }
@@ -68,12 +77,9 @@ func (l *Ledger) run(ctx context.Context, name string, s *script, bucket [16]byt
 	return statusOf(reply), err
 }
 
-// KEYS bucket, receipt; ARGV now, how long a failure counts, the delays. The bucket holds the times at which all failures
-// will be forgotten and the last was counted. If the last was counted by a clock that was ahead, both times move back. The
-// answer is how long to wait; 0 if a failure was counted.
-var reserveScript = newScript(`
-local done = replay(KEYS[2])
-if done then return done end
+// waitText begins the scripts that look at a bucket. The bucket holds the times at which all failures will be forgotten and the last was
+// counted. If the last was counted by a clock that was ahead, both times move back. It answers how long to wait if that is not 0.
+const waitText = `
 local now, forget = tonumber(ARGV[1]), tonumber(ARGV[2])
 local empty, last = 0, 0
 local v = redis.call('GET', KEYS[1])
@@ -93,7 +99,17 @@ if n > 0 then
     return {string.format('%d', wait)}
   end
 end
-empty = math.min(math.max(empty, now) + forget, now + most)
+`
+
+// KEYS bucket, receipt; ARGV now, how long a failure counts, the delays. Answers how long to wait; 0 if no attempt has to.
+var waitScript = newBare(waitText + `return {'0'}
+`)
+
+// KEYS bucket, receipt; ARGV now, how long a failure counts, the delays. Answers how long to wait; 0 if a failure was counted.
+var reserveScript = newScript(`
+local done = replay(KEYS[2])
+if done then return done end
+` + strings.TrimPrefix(waitText, "\n") + `empty = math.min(math.max(empty, now) + forget, now + most)
 redis.call('SET', KEYS[1], string.format('%d %d', empty, now), 'PX', empty - now)
 return answer(KEYS[2], {'0'})
 `)

@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 )
 
-// script is a Lua script, one for each operation that writes, and one for List. All scripts have this in common:
+// script is a Lua script, one for each operation that writes, and one each for List and a ledger's Wait. All scripts have this in common:
 //
 //   - They decide first and then write, so that a refusal, even one by Redis in the middle of a slot's migration, leaves
 //     everything as it was.

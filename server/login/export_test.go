@@ -113,6 +113,14 @@ var Skeleton = skeleton
 // SmallLedger returns a MemoryLedger with 8 places in each of so many sets, which are soon full.
 func SmallLedger(rule Rule, sets int) *MemoryLedger { return newMemoryLedger(rule, sets) }
 
+// Counted returns all that the ledger has counted.
+func (m *MemoryLedger) Counted() (all []any) {
+	for i := range m.sets {
+		all = append(all, m.sets[i].places, m.sets[i].rest)
+	}
+	return all
+}
+
 // Waiting is how many attempts wait for their turn.
 func (u *Users) Waiting() int { return int(u.gate.waiting.Load()) }
 

@@ -15,6 +15,9 @@ type Ledger interface {
 	// Reserve counts a failure of the bucket in advance and returns 0; or counts nothing and returns how long the next
 	// attempt has to wait.
 	Reserve(ctx context.Context, bucket [16]byte, now time.Time) (wait time.Duration, err error)
+	// Wait is Reserve without the counting: it returns how long the next attempt has to wait, and 0 if Reserve would count now. It
+	// writes nothing, but that times in the future may move back, as Reserve moves them.
+	Wait(ctx context.Context, bucket [16]byte, now time.Time) (wait time.Duration, err error)
 	// GiveBack takes one counted failure back.
 	GiveBack(ctx context.Context, bucket [16]byte) error
 	// Reset forgets the bucket's failures.
@@ -136,27 +139,29 @@ func (m *MemoryLedger) Reserve(_ context.Context, bucket [16]byte, now time.Time
 	s := m.set(bucket)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.follow(m.rule, at)
-	p := s.find(bucket)
-	var t tally
-	if p != nil {
-		t = p.tally
-	} else {
-		if p = s.room(m.rule, at); p == nil {
-			return s.countTogether(m.rule, at), nil
-		}
-		if m.rule.failures(p.tally, at) > 1 {
-			t = p.tally
-		}
-	}
+	p, t := s.look(m.rule, bucket, at)
 	if wait := m.rule.wait(t, at); wait > 0 {
 		return wait, nil
+	}
+	if p == nil {
+		s.countTogether(m.rule, at)
+		return 0, nil
 	}
 	if p.bucket != bucket { // the one that loses its place may find no other
 		s.rest = tally{empty: max(s.rest.empty, t.empty), last: max(s.rest.last, t.last)}
 	}
 	*p = place{bucket: bucket, tally: m.rule.count(t, at)}
 	return 0, nil
+}
+
+// Wait implements Ledger. It returns no error.
+func (m *MemoryLedger) Wait(_ context.Context, bucket [16]byte, now time.Time) (time.Duration, error) {
+	at := now.UnixNano()
+	s := m.set(bucket)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, t := s.look(m.rule, bucket, at)
+	return m.rule.wait(t, at), nil
 }
 
 // GiveBack implements Ledger. It returns no error.
@@ -193,6 +198,23 @@ func (m *MemoryLedger) set(bucket [16]byte) *set {
 	return &m.sets[maphash.Comparable(m.seed, bucket)%uint64(len(m.sets))]
 }
 
+// look returns the place at which the bucket's next failure would be counted, nil for the count that those without a place share, and
+// the failures with which it would be counted. All tallies of the set follow the clock before.
+func (s *set) look(rule Rule, bucket [16]byte, now int64) (*place, tally) {
+	s.follow(rule, now)
+	if p := s.find(bucket); p != nil {
+		return p, p.tally
+	}
+	p := s.room(rule, now)
+	switch {
+	case p == nil:
+		return nil, s.rest
+	case rule.failures(p.tally, now) > 1:
+		return p, p.tally
+	}
+	return p, tally{}
+}
+
 // follow makes the set's tallies follow the clock.
 func (s *set) follow(rule Rule, now int64) {
 	for i := range s.places {
@@ -227,16 +249,12 @@ func (s *set) room(rule Rule, now int64) *place {
 	return p
 }
 
-// countTogether is Reserve for a bucket for which there is no room.
-func (s *set) countTogether(rule Rule, now int64) time.Duration {
-	if wait := rule.wait(s.rest, now); wait > 0 {
-		return wait
-	}
+// countTogether counts a failure of a bucket for which there is no room.
+func (s *set) countTogether(rule Rule, now int64) {
 	s.rest = rule.count(s.rest, now)
 	most := len(rule.Delays) - 1 // one failure less than locks
 	if most == 0 || rule.Delays[most-1] == 0 {
 		most++ // a rule without another delay would not limit them at all
 	}
 	s.rest.empty = min(s.rest.empty, now+int64(most)*int64(rule.Forget))
-	return 0
 }

@@ -26,8 +26,11 @@ func name(i int) (b [16]byte) {
 
 func mustReserve(t *testing.T, l login.Ledger, bucket [16]byte, now time.Time) time.Duration {
 	t.Helper()
+	before, err := l.Wait(t.Context(), bucket, now)
+	require.NoError(t, err)
 	wait, err := l.Reserve(t.Context(), bucket, now)
 	require.NoError(t, err)
+	require.Equal(t, before, wait, "Wait says what Reserve does")
 	return wait
 }
 

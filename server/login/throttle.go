@@ -73,15 +73,25 @@ func (t *Throttle) check(ctx context.Context, a *Attempt, begin func(user string
 	}
 	// The address comes first: attempts from a locked address must not count against accounts, and nothing is computed for them.
 	address := count{t.addresses, addressBucket(a.Client), "address"}
-	if err := t.reserve(ctx, address); err != nil {
+	if err := t.wait(ctx, address); err != nil {
 		return "", err
 	}
 	user := t.mode.UserOf(a)
 	alike := count{t.addresses, lookalikeBucket(a.canonicalName()), "account"}
+	account := count{t.accounts, t.accountBucket(a, user), "account"} // all names that are known to belong to one user are one account
+	// An attempt whose account has to wait is not counted, so that nothing bounds how many there are: it must write nothing. Whether
+	// another attempt may be checked is decided by the counting, which is exact.
+	for _, c := range []count{alike, account} {
+		if err := t.wait(ctx, c); err != nil {
+			return "", err
+		}
+	}
+	if err := t.reserve(ctx, address); err != nil {
+		return "", err
+	}
 	if err := t.reserve(ctx, alike); err != nil {
 		return "", instead(err, address.giveBack(ctx))
 	}
-	account := count{t.accounts, t.accountBucket(a, user), "account"} // all names that are known to belong to one user are one account
 	if err := t.reserve(ctx, account); err != nil {
 		return "", instead(err, address.giveBack(ctx), alike.giveBack(ctx))
 	}
@@ -129,8 +139,19 @@ type count struct {
 
 func (c count) giveBack(ctx context.Context) error { return c.ledger.GiveBack(ctx, c.bucket) }
 
+// wait is reserve without the counting.
+func (t *Throttle) wait(ctx context.Context, c count) error {
+	wait, err := c.ledger.Wait(ctx, c.bucket, t.now())
+	return c.throttled(wait, err)
+}
+
 func (t *Throttle) reserve(ctx context.Context, c count) error {
 	wait, err := c.ledger.Reserve(ctx, c.bucket, t.now())
+	return c.throttled(wait, err)
+}
+
+// throttled returns the error of an attempt that the ledger has answered so.
+func (c count) throttled(wait time.Duration, err error) error {
 	if err != nil {
 		return fmt.Errorf("%w: counting the attempt: %w", ErrUnavailable, err)
 	}

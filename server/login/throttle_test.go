@@ -325,6 +325,13 @@ func (b *broken) Reserve(ctx context.Context, bucket [16]byte, now time.Time) (t
 	return b.Ledger.Reserve(ctx, bucket, now)
 }
 
+func (b *broken) Wait(ctx context.Context, bucket [16]byte, now time.Time) (time.Duration, error) {
+	if err := b.err(ctx); err != nil {
+		return 0, err
+	}
+	return b.Ledger.Wait(ctx, bucket, now)
+}
+
 func (b *broken) GiveBack(ctx context.Context, bucket [16]byte) error {
 	if err := b.err(ctx); err != nil {
 		return err
@@ -339,26 +346,31 @@ func (b *broken) Reset(ctx context.Context, bucket [16]byte) error {
 	return b.Ledger.Reset(ctx, bucket)
 }
 
+// late is a ledger in which every failure is counted between Wait and Reserve, by other attempts.
+type late struct{ login.Ledger }
+
+func (late) Wait(context.Context, [16]byte, time.Time) (time.Duration, error) { return 0, nil }
+
 // If the ledger fails, no password is checked and no login succeeds: otherwise passwords could be guessed without a limit.
 func TestThrottleLedgerDown(t *testing.T) {
-	for calls := range int64(6) {
+	for calls := range int64(9) {
 		ledger := failing(login.NewMemoryLedger(login.AccountRule()), calls)
 		mode := &guessed{what: login.GuessesPassword}
 		user, err := around(t, mode, ledger, ledger, nil).Check(t.Context(), &login.Attempt{UserID: "ann", Password: []byte("right")})
 		require.ErrorIs(t, err, login.ErrUnavailable)
 		require.ErrorIs(t, err, errDown)
 		assert.Empty(t, user)
-		assert.Equal(t, calls >= 3, mode.checked.Load() == 1)
+		assert.Equal(t, calls >= 6, mode.checked.Load() == 1)
 	}
-	t.Run("account locked, address cannot be given back", func(t *testing.T) {
+	t.Run("account locked meanwhile, address cannot be given back", func(t *testing.T) {
 		accounts := login.NewMemoryLedger(login.AccountRule())
 		fail(t, accounts, login.AccountBucket("ann"), 10, time.Now())
-		addresses := failing(login.NewMemoryLedger(login.AddressRule()), 2)
-		_, err := around(t, &guessed{what: login.GuessesPassword}, accounts, addresses, nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
+		addresses := failing(login.NewMemoryLedger(login.AddressRule()), 4)
+		_, err := around(t, &guessed{what: login.GuessesPassword}, late{accounts}, addresses, nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
 		assert.ErrorIs(t, err, errDown)
 	})
 	t.Run("undecided, and cannot be given back", func(t *testing.T) {
-		ledger := failing(login.NewMemoryLedger(login.AccountRule()), 3)
+		ledger := failing(login.NewMemoryLedger(login.AccountRule()), 6)
 		mode := &guessed{what: login.GuessesPassword, err: login.ErrBusy}
 		_, err := around(t, mode, ledger, ledger, nil).Check(t.Context(), &login.Attempt{UserID: "ann"})
 		require.ErrorIs(t, err, login.ErrBusy)
