@@ -113,6 +113,9 @@ var Skeleton = skeleton
 // SmallLedger returns a MemoryLedger with 8 places in each of so many sets, which are soon full.
 func SmallLedger(rule Rule, sets int) *MemoryLedger { return newMemoryLedger(rule, sets) }
 
+// Normalised reports whether the attempt's name was normalised.
+func (a *Attempt) Normalised() bool { return a.canonical != "" }
+
 // Counted returns all that the ledger has counted.
 func (m *MemoryLedger) Counted() (all []any) {
 	for i := range m.sets {
