@@ -160,3 +160,46 @@ func must(n int, err error) int {
 	}
 	return n
 }
+
+// What an attempt leaves in Redis: three keys of failures, which expire when these are forgotten, and for five seconds three receipts. A
+// success forgets the account's key, and leaves receipts of what it took back.
+func TestKeysOfFailedLogins(t *testing.T) {
+	l := newLogins(t)
+	check := func(accountLives, othersLive time.Duration, counts, receipts int) {
+		t.Helper()
+		all := l.keys("}:l:")
+		require.Len(t, all, counts)
+		for key, life := range all {
+			want := othersLive
+			if strings.Contains(key, ":l:account:") {
+				want = accountLives
+			}
+			assert.LessOrEqual(t, life, want, key)
+			assert.Greater(t, life, want-time.Minute, key)
+		}
+		all = l.keys("}:r:")
+		assert.LessOrEqual(t, len(all), receipts, "fewer if this machine took five seconds")
+		for key, life := range all {
+			assert.Positive(t, life, key)
+			assert.LessOrEqual(t, life, 5*time.Second, key)
+		}
+	}
+	l.dropReceipts()
+	require.Zero(t, l.try("wrong", "192.0.2.1"))
+	check(15*time.Minute, 90*time.Second, 3, 3)
+
+	l.dropReceipts()
+	require.Zero(t, l.try("right", "192.0.2.1"))
+	assert.Len(t, l.keys("}:l:"), 2, "the account's are forgotten")
+	assert.LessOrEqual(t, len(l.keys("}:r:")), 5)
+
+	l.redis.Must("FLUSHALL")
+	for failed := 0; failed < 10; { // of one account and one address
+		wait := l.try("wrong", "192.0.2.1")
+		if wait == 0 {
+			failed++
+		}
+		l.now = l.now.Add(wait)
+	}
+	check(150*time.Minute, 15*time.Minute, 3, 30)
+}
