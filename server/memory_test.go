@@ -67,25 +67,14 @@ func TestMemoryOfTLSConnections(t *testing.T) {
 	if raceDetector { // which needs memory of its own
 		bound = 112 << 10
 	}
-	cert, key, err := fasthttp.GenerateTestCertificate("localhost")
-	require.NoError(t, err)
-	pair, err := tls.X509KeyPair(cert, key)
-	require.NoError(t, err)
-	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(cert))
-	ln := serveOver(t, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
-	newer := &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12, DynamicRecordSizingDisabled: true} // one record a request
-	older := newer.Clone()
-	older.MaxVersion = tls.VersionTLS12
+	conf, older, newer := tlsConfigs(t)
+	ln := serveOver(t, conf)
 	longHello := older.Clone() // almost as long as it may be
-	longHello.NextProtos = append(slices.Repeat([]string{strings.Repeat("x", 250)}, 24), "http/1.1")
-	body := func(size int) string {
-		return fmt.Sprintf("POST /auth/logout HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size))
-	}
+	longHello.NextProtos = append(longProtocols(), "http/1.1")
 	for hello, conf := range map[string]*tls.Config{"1.3": newer, "1.2": older, "1.2, a long hello": longHello} {
 		for name, requests := range map[string][]string{
 			"the largest": largerequests.All(8 << 10), "small ones": nil,
-			"growing": {body(15500), body(16300)}, // a buffer that is a little too small is doubled
+			"growing": {postOf(15500), postOf(16300)}, // a buffer that is a little too small is doubled
 		} {
 			each := heldByConnections(t, ln, func(conn net.Conn) net.Conn { return tls.Client(conn, conf) },
 				slices.Concat([]string{largerequests.Small}, requests, []string{largerequests.Small}))
@@ -93,6 +82,29 @@ func TestMemoryOfTLSConnections(t *testing.T) {
 			assert.Less(t, each, bound, "%s, %s", hello, name)
 		}
 	}
+}
+
+// tlsConfigs returns the settings of a server, and of its clients with TLS 1.2 and 1.3, which send one record a request.
+func tlsConfigs(t *testing.T) (conf, older, newer *tls.Config) {
+	t.Helper()
+	cert, key, err := fasthttp.GenerateTestCertificate("localhost")
+	require.NoError(t, err)
+	pair, err := tls.X509KeyPair(cert, key)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(cert))
+	newer = &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12, DynamicRecordSizingDisabled: true}
+	older = newer.Clone()
+	older.MaxVersion = tls.VersionTLS12
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, older, newer
+}
+
+// longProtocols are the protocols of a hello of 6 KiB.
+func longProtocols() []string { return slices.Repeat([]string{strings.Repeat("x", 250)}, 24) }
+
+// postOf is a request with a body of that size.
+func postOf(size int) string {
+	return fmt.Sprintf("POST /auth/logout HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size))
 }
 
 // heldByConnections returns how many bytes each of some connections holds that have sent all requests over what over makes of them. They stay open, or what others
