@@ -60,22 +60,10 @@ if not call('SET', KEYS[1], new, 'NX', 'PXAT', ends) then
 end
 if not index then return 'ok' end
 
-if known == 'outdated' then -- not before the SET, which Redis would let pass then although its memory is full
-  call('DEL', KEYS[3])
-  known = nil
-end
-call('ZADD', index, ends, mine)
--- The index stays for as long as its last member. Redis answers 0 where it stays longer and where it is new, and an error
--- before 7.0.
-if redis.pcall('PEXPIREAT', index, ends, 'GT') ~= 1 then
-  call('PEXPIREAT', index, call('ZRANGE', index, '-1', '-1', 'WITHSCORES')[2])
-end
--- Members by rank cost nothing where there are none. Those whose sessions have expired count only if they are still there.
-local over, expired = 0, false
-if limit ~= '' then
-  over = #call('ZRANGE', index, limit, '-1')
-  expired = over > 0 and not (known and tonumber(now) < first) and #call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', '0', '1') > 0
-end
+-- makeRoom removes what has expired, and ends what the login ends. What it needs is passed, because a local of the script's that it used
+-- would cost an allocation.
+local function makeRoom(call, index, known, marked, first, over, new, mine, limit, now, buried)
+local expired = over > 0 and not (known and tonumber(now) < first) and #call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', '0', '1') > 0
 if expired or mine:byte(-2) % 16 == 0 then -- one login in twenty removes what has expired
   local t = call('TIME')
   call('ZREMRANGEBYSCORE', index, '-inf', t[1] * 1000 + math.floor(t[2] / 1000))
@@ -83,15 +71,12 @@ end
 if expired then over = call('ZCOUNT', index, '(' .. now, '+inf') - limit end
 if not KEYS[4] and over <= 0 then return 'ok' end
 
-local prefix, buried, names, replaced = KEYS[1]:sub(1, -23), args[7], {}, ''
+local prefix, names, replaced = KEYS[1]:sub(1, -23), {}, ''
 -- bury leaves a tombstone and reports whether a session was there. Redis lets it, full or not: the script has written before.
 local function bury(key)
   if buried == '' then return call('DEL', key) == 1 end
   return call('SET', key, '\192', 'XX', 'PXAT', buried)
 end
-
--- ten returns the key of the list's tens but the first.
-local function ten(n) return KEYS[3]:sub(1, -25) .. 'n:' .. KEYS[3]:sub(-22) .. ':' .. n end
 
 local v = KEYS[4] and call('GET', KEYS[4])
 if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) and
@@ -99,8 +84,8 @@ if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) and
   local user = 91 + struct.unpack('>I2', v, 90)
   if v:sub(90, user) == new:sub(90, user) then
     replaced = v
-    bury(KEYS[4])
     if call('ZREM', index, string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[4]:sub(-22)) == 1 then over = over - 1 end
+    bury(KEYS[4])
   end
 end
 
@@ -117,7 +102,7 @@ if over > 0 and known and not expired then
     from = from + 34
     if from > #known then
       local n, tens = struct.unpack('>I2I2', head, 33)
-      local key = ten(n)
+      local key = KEYS[3]:sub(1, -25) .. 'n:' .. KEYS[3]:sub(-22) .. ':' .. n
       local more = call('GET', key)
       if not more then -- The last one stays: a release before this one fails on a list without any.
         finished = n == tens
@@ -182,6 +167,7 @@ if over > 0 then
     local last, born = math.min(over + 500, #sorted), (struct.unpack('>I8', new, 58))
     while last > over and tonumber(sorted[last]:sub(1, 12), 16) >= born do last = last - 1 end
     local tens = math.ceil((last - over) / 10)
+    local ten = KEYS[3]:sub(1, -25) .. 'n:' .. KEYS[3]:sub(-22) .. ':' -- begins the keys of the list's tens but the first
     for n = 0, tens - 1 do
       local from = over + 1 + 10 * n
       local list = table.concat(sorted, '', from, math.min(from + 9, last))
@@ -189,9 +175,9 @@ if over > 0 then
         local youngest, all = tonumber(sorted[last]:sub(1, 12), 16), last == #sorted and tens or 0
         list = struct.pack('>I8I8I8I8I2I2', 0, 0, youngest, first, 1, all) .. string.rep('\0', 44) .. list
       end
-      call('SET', n == 0 and KEYS[3] or ten(n), list, 'PXAT', first)
+      call('SET', n == 0 and KEYS[3] or ten .. n, list, 'PXAT', first)
     end
-    if tens > 0 then call('DEL', ten(tens)) end
+    if tens > 0 then call('DEL', ten .. tens) end
   end
 end
 local reply = 'ok' .. table.concat(names)
@@ -203,4 +189,37 @@ if replaced ~= '' then
 end
 call('SET', prefix:sub(1, -3) .. 'r:' .. KEYS[1]:sub(-22), receipt, 'PX', '5000')
 return reply
+end
+
+local refused
+repeat -- once; Redis refuses a command to a user who lacks it, and where a key is of a foreign type
+  refused = redis.pcall('ZADD', index, ends, mine)
+  if refused ~= 1 and refused ~= 0 then break end
+  if known == 'outdated' then -- not before the SET, which Redis would let pass then although its memory is full
+    refused = redis.pcall('DEL', KEYS[3])
+    if refused ~= 1 then break end
+    known = nil
+  end
+  -- The index stays for as long as its last member. Redis answers 0 where it stays longer and where it is new, and an error
+  -- before 7.0.
+  if redis.pcall('PEXPIREAT', index, ends, 'GT') ~= 1 then
+    local last = redis.pcall('ZRANGE', index, '-1', '-1', 'WITHSCORES')
+    refused = last.err and last or redis.pcall('PEXPIREAT', index, last[2])
+    if refused ~= 1 then break end
+  end
+  -- Members by rank cost nothing where there are none. Those whose sessions have expired count only if they are still there.
+  local over = 0
+  if limit ~= '' then
+    refused = redis.pcall('ZRANGE', index, limit, '-1')
+    if refused.err then break end
+    over = #refused
+  end
+  if over == 0 and not KEYS[4] and mine:byte(-2) % 16 ~= 0 then return 'ok' end
+  local done, reply = pcall(makeRoom, call, index, known, marked, first, over, new, mine, limit, now, args[7])
+  if done then return reply end
+  refused = reply
+until true
+-- Nobody gets the session's token, so the session goes. If it cannot, its index entry stays: without that nobody could end it.
+if redis.pcall('DEL', KEYS[1]) == 1 then redis.pcall('ZREM', index, mine) end
+error(refused, 0)
 `)

@@ -8,7 +8,9 @@ import (
 // script is a Lua script, one for each operation that writes, and one each for List and a ledger's Wait. All scripts have this in common:
 //
 //   - They decide first and then write, so that a refusal, even one by Redis in the middle of a slot's migration, leaves
-//     everything as it was.
+//     everything as it was. If Redis refuses a later command, because the user lacks it or a key is of a foreign type, Create
+//     and Swap take back what they wrote. End and EndUser may have ended sessions then. No session is left without its index
+//     entry: nobody could end it.
 //   - Times are Unix milliseconds. Whether a session lives is judged by the time that the caller passed and the expiry in
 //     the record; Redis' own clock only removes what has expired. An index entry is removed when Redis' clock has passed
 //     it. A mark lives by Redis' clock alone: the node that left it and the node of the login may have different times.
@@ -108,9 +110,19 @@ if set.err then
 end
 if list and #list > 16 then call('DEL', oldest) end
 if KEYS[2] and ends ~= was then
-  call('ZADD', KEYS[2], args[4], string.format('%012x', struct.unpack('>I8', v, 58)) .. key:sub(-22))
-  if ends < was or redis.pcall('PEXPIREAT', KEYS[2], args[4], 'GT') ~= 1 then
-    call('PEXPIREAT', KEYS[2], call('ZRANGE', KEYS[2], '-1', '-1', 'WITHSCORES')[2])
+  local member = string.format('%012x', struct.unpack('>I8', v, 58)) .. key:sub(-22)
+  local done = redis.pcall('ZADD', KEYS[2], args[4], member)
+  if done == 0 or done == 1 then
+    done = ends > was and redis.pcall('PEXPIREAT', KEYS[2], args[4], 'GT')
+    if done ~= 1 then
+      local last = redis.pcall('ZRANGE', KEYS[2], '-1', '-1', 'WITHSCORES')
+      done = last.err and last or redis.pcall('PEXPIREAT', KEYS[2], last[2])
+    end
+  end
+  if done ~= 1 then -- Redis refused one of them
+    call('SET', key, v, 'PXAT', was)
+    redis.pcall('ZADD', KEYS[2], was, member)
+    return done
   end
 end
 return 'ok'
@@ -135,7 +147,8 @@ if v and v ~= '\192' then idle, absolute = struct.unpack('>I8I8', v, 74) end
 if idle and v:sub(92, 91 + struct.unpack('>I2', v, 90)) ~= ARGV[3] then return 'user' end
 if idle then
   call('DEL', KEYS[1])
-  if KEYS[3] then call('ZREM', KEYS[3], string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[1]:sub(-22)) end
+  -- If Redis refuses this, the session has ended nevertheless: an entry without a session counts nowhere.
+  if KEYS[3] then redis.pcall('ZREM', KEYS[3], string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[1]:sub(-22)) end
 end
 if not idle or now >= idle or now >= absolute then
   redis.pcall('SET', KEYS[2], '', 'PX', 5000)
@@ -165,7 +178,6 @@ for _, m in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
 end
 local keys, found = fetch(ARGV[3], members)
 local ended = 0
-for i = 1, #members, 500 do redis.call('ZREM', KEYS[1], unpack(members, i, math.min(i + 499, #members))) end
 for i, key in ipairs(keys) do
   local is = state(found[i], now)
   if is == 'live' or is == 'other' then
@@ -175,6 +187,7 @@ for i, key in ipairs(keys) do
     redis.call('DEL', key)
   end
 end
+for i = 1, #members, 500 do redis.call('ZREM', KEYS[1], unpack(members, i, math.min(i + 499, #members))) end
 keepIndex(KEYS[1])
 if ARGV[4] ~= '' then
   redis.call('DEL', KEYS[3])
