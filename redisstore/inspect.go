@@ -175,8 +175,8 @@ func persistence(ctx context.Context, addr string, node rueidis.Client) Finding 
 		f.Text = "Redis does not say whether it keeps an append-only file; without one a crash brings ended sessions back, or logs everybody out"
 	case said["aof_enabled"] == "0":
 		f.Level = Warning
-		f.Text = "Redis keeps no append-only file: after a crash it goes back to its last dump, where sessions that were ended since are live, " +
-			"or it has no dump and everybody is logged out; set appendonly yes"
+		f.Text = "Redis keeps no append-only file: after a crash it goes back to its last dump, also one that a synchronization of a replica has " +
+			"left, where sessions that were ended since are live, or it has no dump and everybody is logged out; set appendonly yes"
 	default:
 		f.Text = "Redis keeps an append-only file; unless appendfsync is always, a crash may undo the last second or two, logouts included"
 	}

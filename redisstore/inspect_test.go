@@ -117,6 +117,23 @@ func TestInspectPersistence(t *testing.T) {
 	assert.Equal(t, redisstore.Fine, inspected(t, redisstore.Options{URL: silent.URL()})["persistence"].Level)
 }
 
+// A Redis that dumps nothing by itself begins after a crash with the dump that its own synchronization with a primary has left.
+func TestInspectSaysThatReplicationDumps(t *testing.T) {
+	t.Parallel()
+	primary, replica := redistest.Start(t), redistest.Start(t)
+	rec := add(t, opened(t, redisstore.Options{URL: primary.URL()}), "ada")
+	replica.Must("REPLICAOF", "127.0.0.1", primary.PortText())
+	redistest.Eventually(t, time.Minute, "the replica to follow", func() bool {
+		return strings.Contains(replica.Must("INFO", "replication"), "master_link_status:up")
+	})
+	replica.Must("REPLICAOF", "NO", "ONE")
+	require.NoError(t, end(opened(t, redisstore.Options{URL: replica.URL()}), rec))
+	replica.Kill()
+	replica.Restart()
+	require.NoError(t, load(opened(t, redisstore.Options{URL: replica.URL()}), rec), "it is live again")
+	assert.Contains(t, inspected(t, redisstore.Options{URL: replica.URL()})["persistence"].Text, "synchronization of a replica")
+}
+
 // If a command that docs/redis.md grants is not granted, Inspect names it.
 func TestInspectNamesWhatTheUserLacks(t *testing.T) {
 	t.Parallel()
