@@ -113,6 +113,18 @@ func TestDamagedAndNewer(t *testing.T) {
 		require.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)
 	}
 
+	for name, b := range damage {
+		user := "user: " + name
+		kept, ended, rec := add(t, s, user), add(t, s, user), add(t, s, user)
+		store(rec, b)
+		n, err := s.EndUser(ctx, user, kept.Key, false, time.Now(), time.Now().Add(grave))
+		require.NoError(t, err)
+		assert.Equal(t, 1, n, "%s: it is no session", name)
+		assert.False(t, exists(rec), name)
+		require.ErrorIs(t, load(s, ended), coatcheck.ErrEnded)
+		require.NoError(t, load(s, kept))
+	}
+
 	rec := add(t, s, "bob")
 	newer := append([]byte{0xC3}, rec.Bytes()[1:]...)
 	store(rec, newer)

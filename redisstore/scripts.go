@@ -47,7 +47,8 @@ local function state(v, now)
   if not v then return 'none' end
   if v == '\192' then return 'tombstone' end
   local codec = v:byte()
-  if codec ~= 0xC1 and codec ~= 0xC2 or #v < 94 then return 'other' end
+  if codec and codec > 0xC2 and codec <= 0xCF then return 'newer' end
+  if codec ~= 0xC1 and codec ~= 0xC2 or #v < 94 then return 'damaged' end
   return now < expiry(v) and 'live' or 'expired'
 end
 local function bury(key, now, ends)
@@ -161,7 +162,7 @@ return {'ok', v}
 
 // KEYS index, receipt, mark, record to keep (absent if none); ARGV now, end of tombstones, prefix of record keys, new mark
 // (8 bytes, and 8 of its end, for a release before this one), its life, key text of the one to keep, user.
-// Answers ok, how many ended | absent.
+// Answers ok, how many ended (those of a newer release too, but not what is damaged) | absent.
 var endUserScript = newScript(`
 local done = replay(KEYS[2])
 if done then return done end
@@ -180,10 +181,10 @@ local keys, found = fetch(ARGV[3], members)
 local ended = 0
 for i, key in ipairs(keys) do
   local is = state(found[i], now)
-  if is == 'live' or is == 'other' then
+  if is == 'live' or is == 'newer' then
     bury(key, now, ends)
     ended = ended + 1
-  elseif is == 'expired' then
+  elseif is == 'expired' or is == 'damaged' then
     redis.call('DEL', key)
   end
 end
