@@ -169,9 +169,12 @@ func TestDefectsAreRefused(t *testing.T) {
 	}
 
 	rec := add(t, s, "ada")
-	swapTo := func(version uint64, user string) error {
+	swapTo := func(version uint64, user string, edits ...func(*coatcheck.Header)) error {
 		h := rec.Header
 		h.Version = version
+		for _, edit := range edits {
+			edit(&h)
+		}
 		var next, cur coatcheck.Record
 		require.NoError(t, next.Write(rec.Key, h, []byte(user), nil, nil, nil))
 		return s.Swap(ctx, &next, rec.Version, time.Now(), &cur)
@@ -180,7 +183,20 @@ func TestDefectsAreRefused(t *testing.T) {
 	require.Error(t, swapTo(3, "ada"), "a version left out")
 	require.Error(t, swapTo(2, "bob"), "another user")
 	require.Error(t, swapTo(2, ""), "no user")
+	require.Error(t, swapTo(2, "ada", func(h *coatcheck.Header) { h.CreatedAt++ }), "another time of creation")
+	require.Error(t, swapTo(2, "ada", renewed, func(h *coatcheck.Header) { h.CreatedAt++ }), "another time of creation, renewed")
 	require.NoError(t, swapTo(2, "ada"))
+
+	itself := session(t, "ada")
+	_, err := s.Create(ctx, itself, coatcheck.CreateOptions{Replace: itself.Key, Until: time.Now().Add(grave)}, time.Now())
+	require.NoError(t, err)
+	require.NoError(t, load(s, itself), "a session replaces itself by nothing")
+	n, err := s.EndUser(ctx, strings.Repeat("u", coatcheck.MaxUserID+1), coatcheck.Key{}, true, time.Now(), time.Now().Add(grave))
+	require.NoError(t, err)
+	require.Zero(t, n)
+	for _, key := range allKeys(t, server) {
+		assert.NotContains(t, key, "}:m:", "nobody with such a name logs in")
+	}
 }
 
 // renewed is a Swap's edit: it pushes the expiry out.

@@ -80,7 +80,7 @@ end
 `
 
 // KEYS record, index (absent without a user); ARGV record, version that it replaces (8 bytes), now, its end, and one more
-// if an earlier try may have gone through. Answers ok | absent | user | unknown (it may have taken effect and been
+// if an earlier try may have gone through. Answers ok | absent | user | created | unknown (it may have taken effect and been
 // replaced, or not) | conflict, other: the stored bytes.
 var swapScript = newBare(`
 local call, key, args = redis.call, KEYS[1], ARGV
@@ -89,7 +89,7 @@ local v = call('GET', key)
 if not v or v == '\192' then return 'absent' end
 local codec = v:byte()
 if codec ~= 0xC1 and codec ~= 0xC2 or #v < 94 then return {'other', v} end
-local idle, absolute, size = struct.unpack('>I8I8I2', v, 74)
+local created, _, idle, absolute, size = struct.unpack('>I8I8I8I8I2', v, 58)
 if now >= idle or now >= absolute then return 'absent' end
 if v:sub(2, 9) ~= args[2] then
   if not args[5] then return {'conflict', v} end
@@ -98,6 +98,7 @@ if v:sub(2, 9) ~= args[2] then
   return {'conflict', v}
 end
 if v:sub(90, 91 + size) ~= new:sub(90, 91 + size) then return 'user' end -- the user's length, and the user
+if created ~= struct.unpack('>I8', new, 58) then return 'created' end -- the index would not find its entry
 local was, ends = idle < absolute and idle or absolute, tonumber(args[4])
 -- Create's list of the user's oldest sessions knows when the first of them expires. It is read before anything is written.
 local oldest = KEYS[2] and ends < was and KEYS[2]:sub(1, -25) .. 'm:' .. KEYS[2]:sub(-22)
@@ -111,7 +112,7 @@ if set.err then
 end
 if list and #list > 16 then call('DEL', oldest) end
 if KEYS[2] and ends ~= was then
-  local member = string.format('%012x', struct.unpack('>I8', v, 58)) .. key:sub(-22)
+  local member = string.format('%012x', created) .. key:sub(-22)
   local done = redis.pcall('ZADD', KEYS[2], args[4], member)
   if done == 0 or done == 1 then
     done = ends > was and redis.pcall('PEXPIREAT', KEYS[2], args[4], 'GT')

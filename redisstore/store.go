@@ -62,6 +62,7 @@ var _ coatcheck.Store = (*Store)(nil)
 var (
 	errNoRecord = errors.New("redisstore: not a record that was written")
 	errUser     = errors.New("redisstore: the session is of another user")
+	errCreated  = errors.New("redisstore: the session was created at another time")
 	errTag      = errors.New("redisstore: the key's tag is not its user's")
 	errVersion  = errors.New("redisstore: the new version does not follow the old one")
 )

@@ -31,7 +31,7 @@ func (s *Store) Create(ctx context.Context, rec *coatcheck.Record, opt coatcheck
 	if user != "" {
 		name := userName(user)
 		op.keys = append(op.keys, s.key(tag, kindIndex, name), s.key(tag, kindMark, name))
-		if opt.Replace != (coatcheck.Key{}) && opt.Replace.Tag() == tag {
+		if opt.Replace != (coatcheck.Key{}) && opt.Replace != rec.Key && opt.Replace.Tag() == tag {
 			op.keys = append(op.keys, s.recordKey(opt.Replace))
 			op.touches = []coatcheck.Key{opt.Replace}
 			op.durable = true
@@ -115,6 +115,8 @@ func (s *Store) Swap(ctx context.Context, rec *coatcheck.Record, old uint64, now
 		return coatcheck.ErrConflict
 	case "user":
 		return errUser
+	case "created":
+		return errCreated
 	default:
 		return s.unexpected(op.name, status)
 	}
@@ -157,9 +159,9 @@ func (s *Store) EndUser(ctx context.Context, user string, keep coatcheck.Key, ma
 	tag := coatcheck.TagOf(user)
 	keeps := keep != (coatcheck.Key{})
 	switch {
-	case keeps && (user == "" || keep.Tag() != tag):
+	case keeps && (user == "" || len(user) > coatcheck.MaxUserID || keep.Tag() != tag):
 		return 0, coatcheck.ErrNotFound
-	case user == "": // sessions without a user are in no index, and their logins look at no mark
+	case user == "" || len(user) > coatcheck.MaxUserID: // such a user has no session in an index, and their logins look at no mark
 		return 0, nil
 	}
 	name, ends := userName(user), now.Add(coatcheck.MarkLife).UnixMilli()
