@@ -88,13 +88,13 @@ func (s *Store) start(ctx context.Context, opt Options, found []Finding) error {
 		}
 	}
 	s.watcher.mayEvict.Store(opt.AllowEviction)
+	s.look(ctx) // which node serves which slots before anything fails
 	if err := s.tryOut(ctx); err != nil {
 		return err
 	}
 	for _, f := range found {
 		f.warn(s.log)
 	}
-	s.look(ctx) // which node serves which slots before anything fails
 	s.watch()
 	return nil
 }
@@ -129,29 +129,27 @@ func (s *Store) usable() error {
 // Shared implements coatcheck.Store: all nodes on one Redis see the same sessions.
 func (*Store) Shared() bool { return true }
 
-// Ping implements coatcheck.Store. It reads a key that does not exist; in a Cluster of which a part may be down it reads
-// three, at once, since most sessions can be served while one of them can be read. Every ten minutes it also checks Redis'
-// clock, and warns of a wrong one.
+// Ping implements coatcheck.Store. It reads a key that does not exist, in a Cluster one of each primary, all at once: while one
+// primary answers, some sessions can be served. Every ten minutes it also checks Redis' clock, and warns of a wrong one.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	tries := 1
-	if s.client.Mode() == rueidis.ClientModeCluster {
-		tries = 3
+	tags := []coatcheck.Tag{tagZero}
+	if primaries := s.watcher.primaries.Load(); primaries != nil {
+		tags = *primaries
 	}
-	answers := make([]error, tries)
+	answers := make([]error, len(tags))
 	var asking sync.WaitGroup
-	for i := range answers {
-		asking.Go(func() { _, answers[i] = s.get(ctx, s.key(coatcheck.TagOf(""), kindRecord, "ping")) })
+	for i, tag := range tags {
+		asking.Go(func() { _, answers[i] = s.get(ctx, s.key(tag, kindRecord, "ping")) })
 	}
 	asking.Wait()
-	err := answers[0]
-	if slices.Contains(answers, nil) {
-		err = nil
-		s.watchClock(ctx)
+	if !slices.Contains(answers, nil) {
+		return answers[0]
 	}
-	return err
+	s.watchClock(ctx)
+	return nil
 }
 
 // Close implements coatcheck.Store. It returns when nothing that the store started runs any more.

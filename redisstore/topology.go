@@ -54,6 +54,10 @@ func (s *Store) look(ctx context.Context) {
 	}
 	agreed, gone := s.watcher.topology.update(views)
 	s.dialer.forbid(gone)
+	if s.watcher.topology.owners != nil {
+		tags := slices.Collect(maps.Values(s.watcher.topology.tags()))
+		s.watcher.primaries.Store(&tags)
+	}
 	if !agreed && s.cache != nil {
 		s.cache.flush()
 	}

@@ -254,3 +254,12 @@ func TestPingOfASilentCluster(t *testing.T) {
 		return ""
 	})
 }
+
+// While one primary of a Cluster answers, Ping always says that sessions can be read.
+func TestPingOfAClusterWithoutAPrimary(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, false, "cluster-require-full-coverage no")
+	s := opened(t, redisstore.Options{URL: c.URL(), Timeout: 3 * time.Second})
+	c.Primaries[0].Kill()
+	parallel(200, 200, func(int) { assert.NoError(t, s.Ping(context.Background())) })
+}

@@ -36,7 +36,9 @@ type watcher struct {
 	refusal  atomic.Pointer[refusal] // nil: Redis accepts writes; written by note
 	mayEvict atomic.Bool             // a user's index may have been evicted; never reset, because what was evicted stays so
 	topology topology                // of the watch only
-	refused  map[string]error        // of the watch only: what each primary, by its ID, refused when it last answered
+	// primaries are a tag of a slot of each primary of a Cluster, nil outside one; written by look
+	primaries atomic.Pointer[[]coatcheck.Tag]
+	refused   map[string]error // of the watch only: what each primary, by its ID, refused when it last answered
 }
 
 // refusal says why Redis refuses writes.
