@@ -41,6 +41,9 @@ func (s *Store) connect(ctx context.Context, opt Options, conn rueidis.ClientOpt
 	if errors.Is(err, rueidis.ErrNoCache) {
 		s.noCache = err
 		s.cache, conn.DisableCache, conn.NewCacheStoreFn = nil, true, nil
+		if conn.ClientName == defaultClientName { // without RESP3 it takes CLIENT SETNAME
+			conn.ClientName, conn.Sentinel.ClientName = "", ""
+		}
 		err = s.open(ctx, conn)
 	}
 	if err != nil {

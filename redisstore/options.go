@@ -61,11 +61,12 @@ type Options struct {
 }
 
 const (
-	defaultPrefix    = "coatcheck:"
-	defaultCacheTTL  = time.Minute
-	defaultCacheSize = 64 << 20
-	defaultTimeout   = 500 * time.Millisecond
-	maxTimeout       = 3 * time.Second
+	defaultPrefix     = "coatcheck:"
+	defaultClientName = "coatcheck"
+	defaultCacheTTL   = time.Minute
+	defaultCacheSize  = 64 << 20
+	defaultTimeout    = 500 * time.Millisecond
+	maxTimeout        = 3 * time.Second
 
 	// dialTimeout is how long making a connection may take: less than the two seconds after which the effects of an outage
 	// must be over.
@@ -159,8 +160,8 @@ func (o Options) client() (rueidis.ClientOption, error) {
 		return opt, err
 	}
 	opt.DisableCache = opt.DisableCache || opt.AlwaysRESP2 || o.CacheTTL < 0
-	if opt.ClientName == "" {
-		opt.ClientName = "coatcheck"
+	if opt.ClientName == "" && !opt.DisableCache { // without RESP3 it takes CLIENT SETNAME, which the user or a proxy may lack
+		opt.ClientName = defaultClientName
 	}
 	opt.Sentinel.ClientName = opt.ClientName
 	opt.ClientSetInfo = rueidis.DisableClientSetInfo // it would be one more command that the Redis user must be allowed

@@ -100,6 +100,29 @@ func TestNearMissesInURLs(t *testing.T) {
 	require.ErrorContains(t, err, "no TLS handshake with "+server.Addr())
 }
 
+// The store works without RESP3 and the commands that come with it, as docs/redis.md says: what a user or a proxy lacks is not sent.
+func TestWithoutRESP3(t *testing.T) {
+	t.Parallel()
+	const noHello, noClient = `rename-command HELLO ""`, `rename-command CLIENT ""`
+	limited := redistest.Start(t, "user coatcheck "+aclUser(t))
+	nameless := redistest.Start(t, noHello, "user default on nopass +@all -client|setname ~* &*")
+	bare := redistest.Start(t, noHello, noClient)
+	for name, opt := range map[string]redisstore.Options{
+		"asked for":                        {URL: as(limited.URL()) + "?protocol=2"},
+		"no HELLO, and no CLIENT SETNAME":  {URL: nameless.URL()},
+		"no HELLO and no CLIENT":           {URL: bare.URL()},
+		"no HELLO and no CLIENT, no cache": {URL: bare.URL(), CacheTTL: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := opened(t, opt)
+			rec := add(t, s, "ada")
+			require.NoError(t, load(s, rec))
+			require.NoError(t, end(s, rec))
+		})
+	}
+	nothingRefused(t, limited)
+}
+
 func TestNobodyIsThere(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
