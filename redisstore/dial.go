@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -117,19 +118,34 @@ func (d *dialer) start(addr string, nd *net.Dialer, conf *tls.Config) chan diale
 	return ch
 }
 
-// greet waits for an answer to PING. Any line will do, even the error that the client must authenticate first.
+// errRefused is what a server said that will not serve a connection, and ends it.
+var errRefused = errors.New("connection refused by Redis")
+
+// greet waits for an answer to PING. Any line will do, even the error that the client must authenticate first, but not one
+// with which Redis ends a connection: too many clients, or its protected mode.
 func greet(ctx context.Context, conn net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
 		return err
 	}
+	var line []byte
 	for b := []byte{0}; b[0] != '\n'; {
 		if _, err := conn.Read(b); err != nil {
 			return err
 		}
+		if len(line) < maxQuoted {
+			line = append(line, b[0])
+		}
 	}
 	if !stop() {
 		return ctx.Err()
+	}
+	if said, isError := strings.CutPrefix(string(line), "-"); isError {
+		for _, refusal := range []string{"ERR max number of clients", "DENIED "} {
+			if strings.HasPrefix(said, refusal) {
+				return quoted(fmt.Errorf("%w: %s", errRefused, strings.TrimSpace(said)))
+			}
+		}
 	}
 	return nil
 }

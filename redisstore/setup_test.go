@@ -100,6 +100,16 @@ func TestNearMissesInURLs(t *testing.T) {
 	require.ErrorContains(t, err, "no TLS handshake with "+server.Addr())
 }
 
+// What Redis says as it ends a new connection is in the error.
+func TestTooManyClients(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Must("CONFIG", "SET", "maxclients", "1") // which is the test's own
+	_, err := redisstore.New(t.Context(), redisstore.Options{URL: server.URL()})
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	require.ErrorContains(t, err, "connection refused by Redis: ERR max number of clients reached")
+}
+
 // The store works without RESP3 and the commands that come with it, as docs/redis.md says: what a user or a proxy lacks is not sent.
 func TestWithoutRESP3(t *testing.T) {
 	t.Parallel()

@@ -153,6 +153,8 @@ func TestOnRedis(t *testing.T) {
 	on(users.URL()).Says("redis", doctor.Problem, "right user and password")
 	on(strings.Replace(users.URL(), "redis://", "redis://:wr0ng@", 1)).Says("redis", doctor.Problem, "right user and password")
 
+	server.Must("CONFIG", "SET", "maxclients", "1") // which is the test's own
+	on(server.URL()).Says("redis", doctor.Problem, "raise maxclients")
 	server.Kill()
 	on(server.URL()).Says("redis", doctor.Problem, "see that Redis runs")
 }

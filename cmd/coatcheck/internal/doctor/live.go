@@ -148,6 +148,8 @@ func unconnected(err error) string {
 	switch {
 	case strings.Contains(text, "NOAUTH"), strings.Contains(text, "WRONGPASS"):
 		return "put the right user and password into the URL of --store"
+	case strings.Contains(text, "connection refused by Redis"):
+		return "raise maxclients, or see what else is connected; protected mode ends when Redis has a password"
 	case strings.Contains(text, "NOPERM"):
 		return "give the Redis user what docs/redis.md lists"
 	case errors.As(err, &unknown):
