@@ -128,12 +128,12 @@ func run(args, environ []string, signals daemon.Signals, stdin io.Reader, stdout
 		return exitUsage
 	}
 	name := args[0]
-	switch name {
-	case "--version":
+	switch {
+	case name == "--version":
 		name = "version"
-	case "--help", "-h":
+	case config.AsksForHelp(name):
 		name = "help"
-	case hashJobs:
+	case name == hashJobs:
 		return runHashJobs(stdin, stdout, stderr)
 	}
 	var known []string
@@ -149,7 +149,7 @@ func run(args, environ []string, signals daemon.Signals, stdin io.Reader, stdout
 
 // asksForHelp reports whether the arguments ask for help, for commands that take no flags of their own.
 func asksForHelp(args []string) bool {
-	return slices.Contains(args, "--help") || slices.Contains(args, "-h")
+	return slices.ContainsFunc(args, config.AsksForHelp)
 }
 
 // refuseWords says that a command takes none of these arguments.

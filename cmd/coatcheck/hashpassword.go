@@ -10,9 +10,9 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
 	"github.com/coatcheck/coatcheck/server/login"
 )
 
@@ -26,31 +26,26 @@ standard input, and for what is known of the user.
 // runHashPassword prints the users-file line for a password and for what is known of the user. The password comes from the
 // terminal, unseen, or from the first line of standard input.
 func runHashPassword(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	fs := pflag.NewFlagSet("hash-password", pflag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	user := fs.String("user", "", "")
+	var user string
 	var fields login.Fields
-	fs.StringSliceVar(&fields.Groups, "groups", nil, "")
-	fs.StringVar(&fields.Email, "email", "", "")
-	fs.StringVar(&fields.Name, "name", "", "")
-	err := fs.Parse(args)
-	var invalid *pflag.InvalidValueError
+	rest, err := config.ReadFlags(args, config.Text("user", "NAME", &user), config.Text("name", "TEXT", &fields.Name),
+		config.Text("email", "ADDRESS", &fields.Email), config.CSV("groups", &fields.Groups))
 	switch {
-	case errors.Is(err, pflag.ErrHelp):
+	case errors.Is(err, config.ErrHelp):
 		return say(stdout, hashPasswordUsage)
-	case errors.As(err, &invalid): // a list is one line of CSV; the other flags take any text
-		say(stderr, fmt.Sprintf("coatcheck: hash-password: --%s: not a list such as A,B; a group with a comma or a double quote in it stands in double quotes, "+
-			"the double quote twice: '\"a,\"\"b\"\"\",c'\n", invalid.GetFlag().Name))
+	case errors.Is(err, config.ErrCSV):
+		say(stderr, fmt.Sprintf("coatcheck: hash-password: --groups: %v\n", config.ErrCSV))
 		return exitUsage
-	case err != nil || fs.NArg() > 0 || *user == "":
+	case err != nil || len(rest) > 0 || user == "":
 		// The argument is not repeated, because it may be the password.
-		say(stderr, "coatcheck: hash-password takes --user NAME, --groups, --email and --name and nothing else; it reads the password from the terminal or standard input\n")
+		say(stderr, "coatcheck: hash-password takes --user NAME, --groups, --email and --name and nothing else, and flags begin with two dashes; "+
+			"it reads the password from the terminal or standard input\n")
 		return exitUsage
 	}
 	password, err := readPassword(stdin, stderr)
 	if err == nil {
 		var line string
-		if line, err = login.UsersLine(*user, password, fields); err == nil {
+		if line, err = login.UsersLine(user, password, fields); err == nil {
 			return say(stdout, line+"\n")
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,13 +20,32 @@ func TestEveryCommandKnowsHelp(t *testing.T) {
 		"healthcheck", "healthcheck --ready", "sessions", "sessions list", "sessions list ada", "sessions revoke ada x", "sessions nothing",
 		"version", "help", "completion", "completion bash", "completion sh", "man",
 	} {
-		for _, flag := range []string{"--help", "-h"} {
+		for _, flag := range []string{"--help", "-help", "-h"} {
 			code, out, errs := command(t, []string{"COATCHECK_CONFIG=/none", "COATCHECK_TTL=x"}, append(strings.Fields(line), flag)...)
 			assert.Zero(t, code, line)
 			assert.Contains(t, out, "Usage:\n", line)
 			assert.NotContains(t, out, " v1.2.3", line)
 			assert.Empty(t, errs, line)
 		}
+	}
+}
+
+// Only -h, -help and --help ask for help. A flag with one dash is a mistake, whatever letters it has: a health check that prints its help would
+// be green for ever.
+func TestOneDashIsNoHelp(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]int{
+		"serve --dev -shutdown-timeout 5s": exitUsage, "serve --login=x -s3cret/h": exitUsage, "hash-password -he": exitUsage, "hash-password -user h": exitUsage,
+		"data verify -data-dirh": exitUsage, "doctor -hn": exitUsage, "healthcheck -cache": exitFailed, "healthcheck -h=1": exitFailed, "sessions list -bh": exitUsage,
+		"completion -bash": exitUsage, "man -ch": exitUsage, "version -sh": exitUsage, "-hh": exitUsage,
+	} {
+		code, out, errs := command(t, nil, strings.Fields(line)...)
+		assert.Equal(t, want, code, line)
+		assert.Empty(t, out, line)
+		if command := strings.Fields(line)[0]; !slices.Contains([]string{"completion", "man", "version", "-hh"}, command) { // those that have flags
+			assert.Contains(t, errs, "flags begin with two dashes", line)
+		}
+		assert.NotContains(t, errs, "s3cret", line)
 	}
 }
 

@@ -3,77 +3,94 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
-
-	"github.com/spf13/pflag"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/suggest"
 )
 
-// recorder is a flag's value that keeps the text as it was typed. An invalid value does not end the parsing, because all
-// mistakes are reported together.
-type recorder struct {
-	into map[string]given
-	of   *setting
-}
+// AsksForHelp reports whether an argument asks for help, where it is not the value of a flag.
+func AsksForHelp(arg string) bool { return slices.Contains([]string{"-h", "--help", "-help"}, arg) }
 
-func (r *recorder) Set(s string) error {
-	if before, ok := r.into[r.of.name]; ok && r.of.kind.many {
-		s = before.text + "," + s
+// ReadFlags reads the flags of a command that takes no settings, and returns the arguments that belong to no flag. The error is ErrHelp, or
+// all mistakes, joined; none of them contains the value of a flag.
+func ReadFlags(args []string, flags ...Flag) (rest []string, err error) {
+	c := &Config{byName: make(map[string]*setting)}
+	var table []setting
+	for _, f := range flags {
+		table = append(table, setting(f))
 	}
-	r.into[r.of.name] = given{s, fromFlags}
-	return nil
+	said, rest, err := readFlags(table, args)
+	if err != nil {
+		return rest, err
+	}
+	c.given = said
+	var mistakes []error
+	for _, err := range c.apply(table) {
+		mistakes = append(mistakes, err)
+	}
+	return rest, errors.Join(mistakes...)
 }
 
-func (r *recorder) String() string { return r.of.def }
-func (r *recorder) Type() string   { return r.of.kind.noun }
-
-// readFlags returns the settings on the command line, and the arguments that belong to no flag. An argument that is not
-// understood may be a secret whose flag is missing, so a mistake repeats nothing of it but a flag's name.
+// readFlags returns the settings on the command line as texts, which are checked later because all mistakes are reported together, and
+// the arguments that belong to no flag. What stands behind a mistake may be its value, so those arguments say something only without one.
 func readFlags(table []setting, args []string) (values map[string]given, rest []string, err error) {
 	values = make(map[string]given)
-	fs := pflag.NewFlagSet("coatcheck", pflag.ContinueOnError)
-	fs.Usage = func() {}
-	fs.ParseErrorsAllowlist.UnknownFlagsHandling = pflag.PassUnknownFlagToArgs
-	for i := range table {
-		f := fs.VarPF(&recorder{into: values, of: &table[i]}, table[i].name, "", table[i].help)
-		if table[i].kind.noun == "" {
-			f.NoOptDefVal = "true"
+	var mistakes []error
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		if arg == "--" { // after it everything is an argument
+			rest = append(rest, args...)
+			break
 		}
+		if AsksForHelp(arg) {
+			return nil, nil, ErrHelp
+		}
+		if !strings.HasPrefix(arg, "-") || arg == "-" {
+			rest = append(rest, arg)
+			continue
+		}
+		name, text, hasText := strings.Cut(arg, "=")
+		i := slices.IndexFunc(table, func(s setting) bool { return "--"+s.name == name })
+		switch {
+		case i < 0:
+			mistakes = append(mistakes, noFlag(table, arg))
+			continue
+		case hasText:
+		case table[i].kind.noun == "":
+			text = "true"
+		case len(args) == 0:
+			mistakes = append(mistakes, fmt.Errorf("%s: needs a value", name))
+			continue
+		default:
+			text, args = args[0], args[1:]
+		}
+		if before, ok := values[table[i].name]; ok && table[i].kind.many {
+			text = before.text + "," + text
+		}
+		values[table[i].name] = given{text, fromFlags}
 	}
-	var missing *pflag.ValueRequiredError
-	parsing := fs.Parse(args)
-	switch {
-	case errors.Is(parsing, pflag.ErrHelp):
-		return nil, nil, ErrHelp
-	case errors.As(parsing, &missing):
-		parsing = fmt.Errorf("--%s: needs a value", missing.GetSpecifiedName())
-	case parsing != nil:
-		parsing = errors.New("an argument is not understood: a flag is written --name=value or --name value")
-	}
-	rest = fs.Args()
-	flags := rest
-	if n := fs.ArgsLenAtDash(); n >= 0 {
-		flags = rest[:n] // after -- everything is an argument
-	}
-	return values, rest, errors.Join(unknownFlags(table, flags), parsing)
+	return values, rest, errors.Join(mistakes...)
 }
 
-// unknownFlags returns a mistake for each argument that looks like a flag and is no flag of this program. The values of
-// unknown flags are among the arguments too, so the other arguments are judged only if there is no such mistake.
-func unknownFlags(table []setting, args []string) error {
-	var mistakes []error
-	for _, arg := range args {
-		switch {
-		case strings.HasPrefix(arg, "--"):
-			name := flagName(arg)
-			mistakes = append(mistakes, fmt.Errorf("%.40s: no such flag%s", name, suggest.DidYouMean(strings.TrimPrefix(name, "--"), "--", names(table))))
-		case strings.HasPrefix(arg, "-"):
-			mistakes = append(mistakes, fmt.Errorf("%.2q: no such flag; flags begin with two dashes", arg))
-		}
+// noFlag is the mistake of an argument that looks like a flag and is none of this program. It may be a secret whose flag is missing, or
+// end in one (-ps3cret), so nothing of it is repeated but what is meant as a flag's name.
+func noFlag(table []setting, arg string) error {
+	name := flagName(arg)
+	bare := strings.TrimLeft(name, "-")
+	meant := suggest.DidYouMean(bare, "--", names(table))
+	switch {
+	case bare == "" || strings.HasPrefix(arg, "---"):
+		return errors.New("an argument is not understood: a flag is written --name=value or --name value")
+	case strings.HasPrefix(arg, "--"):
+		return fmt.Errorf("%.40s: no such flag%s", name, meant)
+	case meant != "":
+		return fmt.Errorf("%.40s: no such flag; flags begin with two dashes%s", name, meant)
+	default:
+		return fmt.Errorf("%.2q: no such flag; flags begin with two dashes", arg)
 	}
-	return errors.Join(mistakes...)
 }
 
 // names are those of all settings.

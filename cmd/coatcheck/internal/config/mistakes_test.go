@@ -100,6 +100,16 @@ func TestMistakes(t *testing.T) {
 			args: []string{"--dev", "--tll=3m", "-p", "3000", "--port", "3000"},
 			want: []string{"--tll: no such flag; did you mean --ttl?", `"-p": no such flag; flags begin with two dashes`, "--port: no such flag"},
 		},
+		"one dash, with and without an h": {
+			args: []string{"--dev", "-shutdown-timeout", "5s", "-webhook-url=http://x", "-ttl=5h", "-th", "-cache"},
+			want: []string{
+				"-shutdown-timeout: no such flag; flags begin with two dashes; did you mean --shutdown-timeout?",
+				"-webhook-url: no such flag; flags begin with two dashes; did you mean --webhook-url?",
+				"-ttl: no such flag; flags begin with two dashes; did you mean --ttl?",
+				`"-t": no such flag; flags begin with two dashes`,
+				`"-c": no such flag; flags begin with two dashes`,
+			},
+		},
 		"left-over arguments": {
 			args: []string{"--dev", "false"},
 			want: []string{"1 argument(s) that belong to no flag; a switch is turned off by --name=false"},
@@ -112,6 +122,16 @@ func TestMistakes(t *testing.T) {
 		"no flag at all, and others": {
 			args: []string{"--dev", "--bogus", "--=x"},
 			want: []string{"--bogus: no such flag", "an argument is not understood: a flag is written --name=value or --name value"},
+		},
+		"what stands behind an argument that is no flag": {
+			args: []string{"--dev", "--=x", "--ttl", "0s", "---nope", "--nope", "--max-header", "1"},
+			want: []string{
+				"an argument is not understood: a flag is written --name=value or --name value",
+				"an argument is not understood: a flag is written --name=value or --name value",
+				"--nope: no such flag",
+				`--ttl "0s": must be above 0s (command line)`,
+				"--max-header 1: must be from 1KiB to 64KiB (command line)",
+			},
 		},
 		"entries that are no networks": {
 			args: []string{"--dev", "--trusted-proxies=x,192.0.2.7,10.0.0.0/33"},
@@ -269,6 +289,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 		"misspelled flag, apart":     {args: []string{"--stor", url}},
 		"one dash":                   {args: []string{"-store=" + url}},
 		"one dash, glued":            {args: []string{"-ps3cret"}},
+		"one dash, with an h":        {args: []string{"-ps3cret-h"}},
 		"no flag":                    {args: []string{url}},
 		"bad syntax":                 {args: []string{"--=" + url}},
 		"glued to the flag":          {args: []string{"--store:" + url}},

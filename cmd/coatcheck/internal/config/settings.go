@@ -1,6 +1,8 @@
 package config
 
 import (
+	"encoding/csv"
+	"errors"
 	"strings"
 )
 
@@ -31,6 +33,22 @@ func Switch(name string, p *bool) Flag {
 func Text(name, noun string, p *string) Flag {
 	return Flag{name: name, kind: text(noun, p), flagOnly: true}
 }
+
+// CSV is a flag with a list in one line of CSV, which may be given several times.
+func CSV(name string, p *[]string) Flag {
+	return Flag{name: name, flagOnly: true, kind: kind{noun: "A,B", many: true, set: func(s string) (_ string, err error) {
+		if s != "" {
+			*p, err = csv.NewReader(strings.NewReader(s)).Read()
+		}
+		if err != nil {
+			err = ErrCSV // the reader's own error has the list's places, not its rules
+		}
+		return s, err
+	}}}
+}
+
+// ErrCSV says how a list is written.
+var ErrCSV = errors.New(`not a list such as A,B; a group with a comma or a double quote in it stands in double quotes, the double quote twice: '"a,""b""",c'`)
 
 const (
 	// DevCookie is the cookie's name with --dev.
