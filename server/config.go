@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -173,6 +174,8 @@ func (c Config) withDefaults() Config {
 func parseOrigin(text string) (string, error) {
 	u, err := url.Parse(text)
 	switch {
+	case strings.ContainsAny(text, "@?#"): // it may hold a password
+		return "", errors.New("an origin is scheme, host and port, nothing more; one with a user or a query is there, which is not shown")
 	case err != nil:
 		return "", fmt.Errorf("%.100q is not an origin", text)
 	case u.Scheme != "http" && u.Scheme != "https":

@@ -64,6 +64,11 @@ func TestConfigValidation(t *testing.T) {
 			}
 		})
 	}
+	for _, origin := range []string{"https://u:hunter2@b.example", "https://b.example?hunter2", "u:hunter2@b.example"} {
+		err := server.Config{TrustedOrigins: []string{origin}}.Validate()
+		require.ErrorContains(t, err, "trusted-origins")
+		assert.NotContains(t, err.Error(), "hunter2")
+	}
 	_, err := server.New(newStore(t), server.Config{})
 	assert.ErrorContains(t, err, "login: a mode must be named")
 	_, err = server.New(newStore(t), server.Config{Login: forgetful{}})

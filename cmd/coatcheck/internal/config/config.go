@@ -216,19 +216,3 @@ func (c *Config) apply(table []setting) map[string]error {
 	}
 	return mistakes
 }
-
-// Mistake says what is wrong with the value of the setting of that name, and where the value stands.
-func (c *Config) Mistake(name string, err error) error {
-	return c.byName[name].mistake(c.given[name], err)
-}
-
-// mistake says what is wrong with a setting's value, and where the value stands.
-func (s *setting) mistake(v given, err error) error {
-	if v == (given{"", fromDefault}) {
-		return fmt.Errorf("--%s: %w", s.name, err)
-	}
-	if s.secret {
-		return fmt.Errorf("--%s: %w (value not shown; %s)", s.name, err, v.from)
-	}
-	return fmt.Errorf("--%s %.100q: %w (%s)", s.name, v.text, err, v.from)
-}

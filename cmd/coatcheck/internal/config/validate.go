@@ -115,7 +115,7 @@ var rules = []struct {
 	}},
 	{"login", func(c *Config) error {
 		if c.Login == "open" && !c.AllowOpenLogin && !c.Dev && Exposed(c.Listen) {
-			return fmt.Errorf("on --listen %q others can log in as anybody; if that is meant, say --allow-open-login", c.Listen)
+			return fmt.Errorf("on --listen %q others can log in as anybody; if that is meant, say --allow-open-login", shown(c.Listen))
 		}
 		return nil
 	}},
@@ -242,5 +242,6 @@ func (c *Config) located(err error) (string, error) {
 	if c.byName[name] == nil {
 		return "", err
 	}
-	return name, fmt.Errorf("--%w (%s)", err, c.given[name].from)
+	v := c.given[name]
+	return name, fmt.Errorf("--%w (%s)", v.hidden(err), v.from)
 }
