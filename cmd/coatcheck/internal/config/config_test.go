@@ -130,6 +130,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 			Policy: coatcheck.Policy{
 				TTL: 10 * time.Minute, MaxLifetime: time.Hour, FixedExpiry: true, RenewEvery: 2 * time.Minute,
 				RotationGrace: 3 * time.Second, BoundTTL: 6 * time.Minute, RevokeOnReuse: true, MaxPerUser: 7, MaxWatchers: 10_000,
+				RetryFor: time.Second, // --redis-timeout
 			},
 		},
 	}
@@ -226,7 +227,7 @@ func TestUnknownVariablesAreNoted(t *testing.T) {
 }
 
 func TestHelpIsNoMistake(t *testing.T) {
-	for _, arg := range []string{"--help", "-h"} {
+	for _, arg := range []string{"--help", "-help", "-h"} {
 		_, err := Load([]string{"--ttl=x", arg}, nil)
 		assert.ErrorIs(t, err, ErrHelp)
 	}

@@ -316,7 +316,7 @@ func storeSettings(c *Config) []setting {
 		},
 		{
 			name: "redis-timeout", kind: positive(&r.Timeout), def: "500ms",
-			help: "how long Redis may take to answer",
+			help: "how long Redis may take to answer, and how long a request tries to change a session that others change too",
 		},
 		{
 			name: "redis-wait-replicas", kind: count(&r.WaitReplicas, 0), def: "0",

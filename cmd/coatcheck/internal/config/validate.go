@@ -27,6 +27,9 @@ func (c *Config) complete() {
 		}
 	}
 	c.Redis.URL = c.Store
+	if c.Store != "memory" { // a request has that long for its write, be it that Redis is slow or that others write the same session
+		c.Server.Policy.RetryFor = c.Redis.Timeout
+	}
 	c.noteLifetimes()
 	c.noteSecretFlags()
 	if c.Login == "oidc" && c.Server.Cookie.SameSite == "strict" {
