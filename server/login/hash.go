@@ -3,18 +3,21 @@ package login
 import (
 	"errors"
 	"fmt"
+	"unicode/utf8"
 )
 
 // MaxPassword is the most bytes of a password. A longer one is refused before it is hashed.
 const MaxPassword = 4096
 
-// HashPassword returns the argon2id PHC string of a password of 1 to MaxPassword bytes, which are taken as they are.
+// HashPassword returns the argon2id PHC string of a password of 1 to MaxPassword bytes of UTF-8, which are taken as they are.
 func HashPassword(password []byte) (string, error) {
 	switch {
 	case len(password) == 0:
 		return "", errors.New("the password is empty")
 	case len(password) > MaxPassword:
 		return "", fmt.Errorf("the password has more than %d bytes", MaxPassword) // how many more is not known to who reads no further
+	case !utf8.Valid(password):
+		return "", errors.New("the password is not UTF-8, which all that a login sends is: set the terminal, or what wrote the password, to UTF-8")
 	}
 	return hashPassword(argon2id, minCost, password).text, nil
 }

@@ -107,6 +107,8 @@ func TestHashPassword(t *testing.T) {
 	assert.ErrorContains(t, err, "empty")
 	_, err = login.HashPassword(make([]byte, login.MaxPassword+1))
 	assert.ErrorContains(t, err, "more than 4096 bytes")
+	_, err = login.HashPassword([]byte("K\xe4se-2026"))
+	assert.ErrorContains(t, err, "not UTF-8", "no login can have it: its body is UTF-8")
 }
 
 func TestUsersLine(t *testing.T) {
