@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -135,10 +136,7 @@ func (o Options) client() (rueidis.ClientOption, error) {
 	if err != nil { // whose text may have a part of a password
 		return rueidis.ClientOption{}, errors.New("redisstore: URL: the part behind the ? cannot be read; ; and % must be percent-encoded")
 	}
-	if err := checkParameters(u, q); err != nil {
-		return rueidis.ClientOption{}, err
-	}
-	if err := checkAddresses(u, q["addr"]); err != nil {
+	if err := errors.Join(checkParameters(u, q), checkAddresses(u, q["addr"])); err != nil {
 		return rueidis.ClientOption{}, err
 	}
 	if u.Scheme != "unix" { // redis://host:6379/ has no database number, and rueidis takes the empty one for a mistake
@@ -150,11 +148,8 @@ func (o Options) client() (rueidis.ClientOption, error) {
 		what, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "redis: "), ":")
 		return opt, fmt.Errorf("redisstore: URL: %s; reserved characters, as in a password, must be percent-encoded", what)
 	}
-	switch {
-	case opt.SelectDB < 0:
+	if opt.SelectDB < 0 {
 		return opt, errors.New("redisstore: URL: the number of the database is negative")
-	case q.Has("dial_timeout") && opt.Dialer.Timeout <= 0:
-		return opt, errors.New("redisstore: URL: dial_timeout must be above 0")
 	}
 	if err := o.secure(&opt, q); err != nil {
 		return opt, err
@@ -184,34 +179,49 @@ var parameters = []string{
 	"addr", "client_cache", "client_name", "db", "dial_timeout", "master_set", "max_retries", "protocol", "tls_ca", "tls_cert", "tls_key",
 }
 
+// notOffered are parameters of rueidis' URLs that are refused.
+var notOffered = []string{"skip_verify", "write_timeout"}
+
 // valuesOf are the values of parameters of which rueidis knows one, and takes any other for the default.
 var valuesOf = map[string][]string{"client_cache": {"0", "1"}, "max_retries": {"0"}, "protocol": {"2", "3"}}
 
-// checkParameters returns an error for what rueidis would ignore: a misspelt parameter or an empty one may mean another Redis.
+// checkParameters returns all mistakes of the parameters, also what rueidis would ignore: a misspelt one or an empty one may mean another
+// Redis.
 func checkParameters(u *url.URL, q url.Values) error {
 	if u.Fragment != "" {
 		return errors.New("redisstore: URL: holds a #; reserved characters, as in a password, must be percent-encoded")
 	}
-	for name, values := range q {
-		switch {
-		case name == "skip_verify":
-			return errors.New("redisstore: URL: skip_verify is not offered: certificates are always verified")
-		case name == "write_timeout":
-			return errors.New("redisstore: URL: write_timeout is not offered: it follows from Timeout")
-		case !slices.Contains(parameters, name) && strings.Contains(u.RawQuery, "@"): // the name may be a part of a password
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		if !slices.Contains(slices.Concat(parameters, notOffered), name) && strings.Contains(u.RawQuery, "@") { // the name may be a part of a password
 			return errors.New("redisstore: URL: an unknown parameter; reserved characters, as in a password, must be percent-encoded")
-		case !slices.Contains(parameters, name):
-			return fmt.Errorf("redisstore: URL: %.40q is not one of the parameters %s", name, strings.Join(parameters, ", "))
-		case slices.Contains(values, ""):
-			return fmt.Errorf("redisstore: URL: the parameter %s has no value", name)
-		case len(values) > 1 && name != "addr":
-			return fmt.Errorf("redisstore: URL: the parameter %s is given twice", name)
-		case valuesOf[name] != nil && !slices.Contains(valuesOf[name], values[0]):
-			return fmt.Errorf("redisstore: URL: the parameter %s may be %s", name, strings.Join(valuesOf[name], " or "))
 		}
+		errs = append(errs, checkParameter(name, q[name]))
 	}
 	if q.Has("db") && u.Scheme != "unix" && strings.Trim(u.Path, "/") != "" {
-		return errors.New("redisstore: URL: the number of the database is given twice, in the path and as the parameter db")
+		errs = append(errs, errors.New("redisstore: URL: the number of the database is given twice, in the path and as the parameter db"))
+	}
+	return errors.Join(errs...)
+}
+
+func checkParameter(name string, values []string) error {
+	switch {
+	case name == "skip_verify":
+		return errors.New("redisstore: URL: skip_verify is not offered: certificates are always verified")
+	case name == "write_timeout":
+		return errors.New("redisstore: URL: write_timeout is not offered: it follows from Timeout")
+	case !slices.Contains(parameters, name):
+		return fmt.Errorf("redisstore: URL: %.40q is not one of the parameters %s", name, strings.Join(parameters, ", "))
+	case slices.Contains(values, ""):
+		return fmt.Errorf("redisstore: URL: the parameter %s has no value", name)
+	case len(values) > 1 && name != "addr":
+		return fmt.Errorf("redisstore: URL: the parameter %s is given twice", name)
+	case valuesOf[name] != nil && !slices.Contains(valuesOf[name], values[0]):
+		return fmt.Errorf("redisstore: URL: the parameter %s may be %s", name, strings.Join(valuesOf[name], " or "))
+	case name == "dial_timeout":
+		if d, err := time.ParseDuration(values[0]); err != nil || d <= 0 {
+			return errors.New("redisstore: URL: dial_timeout must be above 0, as in 1s")
+		}
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ type Certificate struct {
 // lookEvery is the minimum time between two reads of the files.
 const lookEvery = time.Second
 
-// Open reads the pair in the two files. Its error is a *PairError. SetLog must be called before the first handshake.
+// Open reads the pair in the two files. Its error is a *PairError, or several, joined. SetLog must be called before the first handshake.
 func Open(certFile, keyFile string) (*Certificate, error) {
 	c := &Certificate{certFile: certFile, keyFile: keyFile, now: time.Now}
 	pair, content, err := c.read()
@@ -145,16 +145,20 @@ type PairError struct {
 func (e *PairError) Error() string { return "--" + e.Setting + ": " + e.Err.Error() }
 func (e *PairError) Unwrap() error { return e.Err }
 
-// read returns the pair and the sum of the files' content, which is zero if they could not be read. Its error is a *PairError.
+// read returns the pair and the sum of the files' content, which is zero if they could not be read. Its error is as that of Open.
 func (c *Certificate) read() (*tls.Certificate, [sha256.Size]byte, error) {
 	var none [sha256.Size]byte
+	var unread []error
 	chain, err := os.ReadFile(c.certFile)
 	if err != nil {
-		return nil, none, &PairError{"tls-cert", err}
+		unread = append(unread, &PairError{"tls-cert", err})
 	}
 	key, err := os.ReadFile(c.keyFile)
 	if err != nil {
-		return nil, none, &PairError{"tls-key", err}
+		unread = append(unread, &PairError{"tls-key", err})
+	}
+	if len(unread) > 0 {
+		return nil, none, errors.Join(unread...)
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s%s", len(chain), chain, key))
 	if err := checkChain(chain); err != nil {

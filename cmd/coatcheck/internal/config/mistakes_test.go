@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -175,6 +176,18 @@ func TestMistakes(t *testing.T) {
 				`--max-sessions "1": is for --store memory only (command line)`,
 			},
 		},
+		"all that is wrong with Redis, each under its own name": {
+			args: strings.Fields("--dev --store redis://127.0.0.1?foo=1&dial_timeout=x&addr=h&bar=2 --redis-timeout 4s"),
+			env:  []string{"COATCHECK_REDIS_PREFIX={: must a}"},
+			want: []string{
+				`--redis-prefix "{: must a}": must not contain braces (COATCHECK_REDIS_PREFIX)`,
+				`--redis-timeout "4s": must be between 0 and 3s (command line)`,
+				`--store: redisstore: URL: "bar" is not one of the parameters ` + parameters + ` (value not shown; command line)`,
+				`--store: redisstore: URL: dial_timeout must be above 0, as in 1s (value not shown; command line)`,
+				`--store: redisstore: URL: "foo" is not one of the parameters ` + parameters + ` (value not shown; command line)`,
+				`--store: redisstore: URL: addr="h" must be one host:port, with a port from 1 to 65535; each further server is an addr of its own (value not shown; command line)`,
+			},
+		},
 		"what a mode needs": {
 			args: strings.Fields("--login oidc --store redis://127.0.0.1"),
 			want: []string{
@@ -216,7 +229,7 @@ func TestMistakes(t *testing.T) {
 			_, err := Load(args, tt.env)
 			require.Error(t, err)
 			var got []string
-			for _, e := range leaves(err) {
+			for _, e := range Leaves(err) {
 				got = append(got, strings.ReplaceAll(e.Error(), cmp.Or(file, "no file"), "FILE"))
 			}
 			assert.Equal(t, tt.want, got)
@@ -224,7 +237,14 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+const parameters = "addr, client_cache, client_name, db, dial_timeout, master_set, max_retries, protocol, tls_ca, tls_cert, tls_key"
+
 const loginMissing = `--login: must be named; "open" believes any user ID, --dev implies it`
+
+// What a file's mistakes say in several lines is one bullet, whose further lines stand below its first.
+func TestBullets(t *testing.T) {
+	assert.Equal(t, "  a\n  b: c\n    d\n", Bullets(errors.Join(errors.New("a"), fmt.Errorf("b: %w", errors.Join(errors.New("c"), errors.New("d"))))))
+}
 
 func TestAMissingFileIsAMistake(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none.toml")
@@ -249,7 +269,7 @@ func TestContradictoryCookies(t *testing.T) {
 		t.Run(args[:min(len(args), 70)], func(t *testing.T) {
 			_, err := Load(append(strings.Fields(args), "--login=open"), nil)
 			require.Error(t, err)
-			for _, e := range leaves(err) {
+			for _, e := range Leaves(err) {
 				assert.Regexp(t, `^--cookie-.*\(command line\)$`, e.Error())
 			}
 		})
@@ -268,7 +288,7 @@ func TestContradictoryBindings(t *testing.T) {
 			continue
 		}
 		require.Error(t, err, args)
-		for _, e := range leaves(err) {
+		for _, e := range Leaves(err) {
 			assert.Regexp(t, `^--dbsc.*\((command line|default)\)$`, e.Error())
 		}
 	}

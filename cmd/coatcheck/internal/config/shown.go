@@ -14,14 +14,13 @@ func (c *Config) Mistake(name string, err error) error {
 
 // mistake says what is wrong with a setting's value, and where the value stands.
 func (s *setting) mistake(v given, err error) error {
-	err = v.hidden(err)
 	switch {
 	case v == given{"", fromDefault}:
 		return fmt.Errorf("--%s: %w", s.name, err)
-	case s.secret:
+	case s.secret: // what judges such a value takes care of what it says
 		return fmt.Errorf("--%s: %w (value not shown; %s)", s.name, err, v.from)
 	default:
-		return fmt.Errorf("--%s %.100q: %w (%s)", s.name, shown(v.text), err, v.from)
+		return fmt.Errorf("--%s %.100q: %w (%s)", s.name, shown(v.text), v.hidden(err), v.from)
 	}
 }
 

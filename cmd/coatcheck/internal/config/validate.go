@@ -93,12 +93,40 @@ func (c *Config) validate() iter.Seq2[string, error] {
 				}
 			}
 		}
-		for _, err := range leaves(c.Server.Validate()) {
+		for _, err := range c.redisMistakes() {
+			if name, err := redisSetting(err); !yield(name, c.Mistake(name, err)) {
+				return
+			}
+		}
+		for _, err := range Leaves(c.Server.Validate()) {
 			if !yield(c.located(err)) {
 				return
 			}
 		}
 	}
+}
+
+// redisMistakes returns what the Redis store, if there is one, finds wrong with its options.
+func (c *Config) redisMistakes() []error {
+	if !isRedis(c.Store) {
+		return nil
+	}
+	return Leaves(c.Redis.Validate())
+}
+
+func isRedis(store string) bool {
+	return strings.HasPrefix(store, "redis://") || strings.HasPrefix(store, "rediss://")
+}
+
+// redisSetting returns the setting that a mistake of the Redis store is about, and what is wrong. Its mistakes begin with the field's name and,
+// but for the URL's, its value.
+func redisSetting(err error) (string, error) {
+	field, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "redisstore: "), " ")
+	name := map[string]string{"Prefix": "redis-prefix", "Timeout": "redis-timeout"}[field]
+	if name == "" {
+		return "store", err
+	}
+	return name, errors.New(err.Error()[strings.LastIndex(err.Error(), ": ")+len(": "):])
 }
 
 // MinBoundTTL is the shortest --dbsc-ttl that browsers get along with: they renew a token from two minutes before its end on,
@@ -159,13 +187,10 @@ var rules = []struct {
 		return nil
 	}},
 	{"store", func(c *Config) error {
-		if c.Store == "memory" {
-			return nil
+		if c.Store == "memory" || isRedis(c.Store) {
+			return nil // what the store itself says of its options is told, too
 		}
-		if !strings.HasPrefix(c.Store, "redis://") && !strings.HasPrefix(c.Store, "rediss://") {
-			return errors.New("must be memory, or a URL that begins with redis:// or rediss://")
-		}
-		return c.Redis.Validate()
+		return errors.New("must be memory, or a URL that begins with redis:// or rediss://")
 	}},
 	{"redis-password-file", func(c *Config) error {
 		if u, err := url.Parse(c.Store); err == nil && c.RedisPasswordFile != "" && hasPassword(u) {
@@ -212,8 +237,8 @@ func (c *Config) noEffect(name string) error {
 	return nil
 }
 
-// leaves splits joined errors.
-func leaves(err error) []error {
+// Leaves splits joined errors.
+func Leaves(err error) []error {
 	if err == nil {
 		return nil
 	}
@@ -223,7 +248,7 @@ func leaves(err error) []error {
 	}
 	var all []error
 	for _, e := range joined.Unwrap() {
-		all = append(all, leaves(e)...)
+		all = append(all, Leaves(e)...)
 	}
 	return all
 }
@@ -231,8 +256,8 @@ func leaves(err error) []error {
 // Bullets returns a line for each of the joined errors.
 func Bullets(err error) string {
 	var text string
-	for _, e := range leaves(err) {
-		text += "  " + e.Error() + "\n"
+	for _, e := range Leaves(err) {
+		text += "  " + strings.ReplaceAll(e.Error(), "\n", "\n    ") + "\n"
 	}
 	return text
 }

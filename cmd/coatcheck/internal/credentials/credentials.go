@@ -140,10 +140,15 @@ func (o *Credentials) openCertificate(c *config.Config) error {
 		return nil
 	}
 	cert, err := certificate.Open(c.TLSCert, c.TLSKey)
-	if wrong := new(certificate.PairError); errors.As(err, &wrong) {
-		return c.Mistake(wrong.Setting, wrong.Err)
-	} else if err != nil {
-		return err
+	if err != nil {
+		var mistakes []error
+		for _, one := range config.Leaves(err) {
+			if wrong := new(certificate.PairError); errors.As(one, &wrong) {
+				one = c.Mistake(wrong.Setting, wrong.Err)
+			}
+			mistakes = append(mistakes, one)
+		}
+		return errors.Join(mistakes...)
 	}
 	if note := cert.Note(); note != "" {
 		o.Notes = append(o.Notes, note)

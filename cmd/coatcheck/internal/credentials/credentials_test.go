@@ -51,7 +51,11 @@ func TestCertificateMistakes(t *testing.T) {
 			assert.NotContains(t, err.Error(), "PRIVATE")
 		})
 	}
-	err := wrong("--dev", "--tls-cert", good.Cert, "--tls-key", other.Key)
+	err := wrong("--dev", "--tls-cert=/nowhere/tls.crt", "--tls-key=/nowhere/tls.key")
+	assert.Equal(t, `  --tls-cert "/nowhere/tls.crt": open /nowhere/tls.crt: no such file or directory (command line)
+  --tls-key "/nowhere/tls.key": open /nowhere/tls.key: no such file or directory (command line)
+`, config.Bullets(err), "both are told")
+	err = wrong("--dev", "--tls-cert", good.Cert, "--tls-key", other.Key)
 	require.ErrorContains(t, err, good.Cert)
 	require.ErrorContains(t, err, "private key does not match public key")
 

@@ -54,12 +54,8 @@ func (o *Credentials) openProvider(c *config.Config) error {
 
 // located adds to each of the library's mistakes where its value stands.
 func located(c *config.Config, err error) error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return err
-	}
 	var all []error
-	for _, one := range joined.Unwrap() {
+	for _, one := range config.Leaves(err) {
 		setting, _, _ := strings.Cut(one.Error(), ":")
 		all = append(all, c.Mistake(setting, errors.New(strings.TrimPrefix(one.Error(), setting+": "))))
 	}
