@@ -82,7 +82,9 @@ func parseSessions(args, environ []string) (*sessionsCall, error) {
 		return nil, errors.New("revoke needs a user")
 	case len(rest) > 1 && rest[1] == "": // a variable of a script that is empty must not mean all users
 		return nil, fmt.Errorf("%s: the user is empty", rest[0])
-	case len(rest) > 3 || len(rest) == 3 && (rest[0] == "list" || rest[2] == ""):
+	case len(rest) == 3 && rest[0] == "revoke" && rest[2] == "": // likewise, not all of the user's sessions
+		return nil, errors.New("revoke: the session is empty")
+	case len(rest) > 3 || len(rest) == 3 && rest[0] == "list":
 		return nil, errors.New("too many arguments; a user ID with spaces is one argument, between quotes")
 	}
 	call.revoke, call.keyFile = rest[0] == "revoke", c.AdminKeyFile

@@ -154,6 +154,8 @@ func TestSessionsUsage(t *testing.T) {
 		assert.Contains(t, errs, "coatcheck sessions revoke USER [ID]", name)
 		assert.NotContains(t, errs, "s3cret", name)
 	}
+	_, _, errs := command(t, nil, "sessions", "revoke", "ada", "")
+	assert.Contains(t, errs, "revoke: the session is empty", "as where a variable of a script is")
 	code, out, _ := command(t, nil, "sessions", "--help")
 	assert.Zero(t, code)
 	assert.Contains(t, out, "--admin-key-file")
