@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -60,4 +61,47 @@ func ParseUnixSocket(addr string) (s UnixSocket, ok bool, err error) {
 		}
 	}
 	return s, true, nil
+}
+
+// unknownOwner returns an error for a Unix socket whose owner the system does not know.
+func unknownOwner(addr string) error {
+	s, ok, err := ParseUnixSocket(addr)
+	if !ok || err != nil { // which is reported elsewhere
+		return nil //nolint:nilerr // likewise
+	}
+	_, _, err = s.Owner()
+	return err
+}
+
+// sameAddress reports whether nobody can listen at both addresses.
+func sameAddress(a, b string) bool {
+	socket, ok, _ := ParseUnixSocket(a)
+	if other, both, _ := ParseUnixSocket(b); ok && both {
+		return socket.Path == other.Path
+	}
+	return a == b && !strings.HasSuffix(a, ":0")
+}
+
+// Owner returns the numbers of the user and of the group that are to own the file; -1 stands for what is not to be changed.
+func (s UnixSocket) Owner() (uid, gid int, err error) {
+	uid, gid = -1, -1
+	if s.User != "" {
+		u, err := user.Lookup(s.User)
+		if err != nil {
+			return 0, 0, err
+		}
+		if uid, err = strconv.Atoi(u.Uid); err != nil {
+			return 0, 0, err
+		}
+	}
+	if s.Group != "" {
+		g, err := user.LookupGroup(s.Group)
+		if err != nil {
+			return 0, 0, err
+		}
+		if gid, err = strconv.Atoi(g.Gid); err != nil {
+			return 0, 0, err
+		}
+	}
+	return uid, gid, nil
 }

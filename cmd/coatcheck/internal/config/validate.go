@@ -174,6 +174,8 @@ var rules = []struct {
 		}
 		return nil
 	}},
+	{"listen", func(c *Config) error { return unknownOwner(c.Listen) }},
+	{"admin-listen", func(c *Config) error { return unknownOwner(c.AdminListen) }},
 	{"listen", func(c *Config) error {
 		if c.Dev && Exposed(c.Listen) {
 			return errors.New("--dev listens on a loopback address only")
@@ -199,7 +201,7 @@ var rules = []struct {
 		return nil
 	}},
 	{"admin-listen", func(c *Config) error {
-		if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
+		if sameAddress(c.Listen, c.AdminListen) {
 			return errors.New("--listen is the same address")
 		}
 		return nil

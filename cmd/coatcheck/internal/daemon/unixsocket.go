@@ -7,9 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/config"
@@ -19,7 +17,7 @@ import (
 // nor one that is no socket. The file is removed when the listener is closed. Until it has its owner and its mode, nobody but root may
 // connect.
 func listenUnix(s config.UnixSocket) (net.Listener, error) {
-	uid, gid, err := ownerOf(s)
+	uid, gid, err := s.Owner()
 	if err != nil {
 		return nil, err
 	}
@@ -77,28 +75,4 @@ func removeStale(path string) error {
 // it. Nobody but root can connect to a socket without permissions, which is one whose server was killed before it set them.
 func isLeft(mode fs.FileMode, err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || mode == 0 && errors.Is(err, fs.ErrPermission)
-}
-
-// ownerOf returns the numbers of a socket's owner; -1 stands for what is not to be changed.
-func ownerOf(s config.UnixSocket) (uid, gid int, err error) {
-	uid, gid = -1, -1
-	if s.User != "" {
-		u, err := user.Lookup(s.User)
-		if err != nil {
-			return 0, 0, err
-		}
-		if uid, err = strconv.Atoi(u.Uid); err != nil {
-			return 0, 0, err
-		}
-	}
-	if s.Group != "" {
-		g, err := user.LookupGroup(s.Group)
-		if err != nil {
-			return 0, 0, err
-		}
-		if gid, err = strconv.Atoi(g.Gid); err != nil {
-			return 0, 0, err
-		}
-	}
-	return uid, gid, nil
 }
