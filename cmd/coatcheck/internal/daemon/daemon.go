@@ -43,6 +43,10 @@ const flushFor = 2 * time.Second
 // rereadWithin is how long the shutdown waits for a re-read that is under way, when the requests are over.
 const rereadWithin = 250 * time.Millisecond
 
+// oneStop is how long signals count as the one that came first: GNU timeout sends its signal to the process and then to its group, and a
+// terminal sends a Ctrl-C to the whole group, in which a wrapper may pass it on.
+const oneStop = time.Second
+
 // errSecondSignal is returned when a second signal told the server to stop. Nothing is closed any more then.
 var errSecondSignal = errors.New("a second signal ended the server at once; requests may have been cut off")
 
@@ -51,7 +55,7 @@ var errSecondSignal = errors.New("a second signal ended the server at once; requ
 func Run(opt Options) error {
 	handler := func(w io.Writer) slog.Handler { return logHandler(opt.Config, w) }
 	out := asynclog.New(opt.Stderr, handler)
-	d := &daemon{Options: opt, log: newLog(out, handler), rereads: newRereads()}
+	d := &daemon{Options: opt, log: newLog(out, handler), rereads: newRereads(), now: time.Now}
 	slog.SetDefault(d.log) // also for code that was given no logger
 	takePackageLog(d.log)
 	d.Config.Server.Collectors = append(d.Config.Server.Collectors, droppedLines(out.Dropped))
@@ -74,7 +78,9 @@ type daemon struct {
 	log     *slog.Logger
 	rereads *rereads
 
-	deadline time.Time // when the shutdown should be over; zero until a signal tells the server to stop, or a listener fails
+	deadline  time.Time // when the shutdown should be over; zero until a signal tells the server to stop, or a listener fails
+	signalled time.Time // when the first signal told the server to stop; zero: none has
+	now       func() time.Time
 }
 
 // serve opens what the server needs, runs it, and closes that again in the opposite order.
@@ -248,6 +254,7 @@ func (d *daemon) wait(ended <-chan error) error {
 		case err := <-ended:
 			return fmt.Errorf("a listener failed: %w", err)
 		case sig := <-d.Signals.Stop:
+			d.signalled = d.now()
 			d.log.Info("stopping", "signal", sig.String())
 			return nil
 		case <-alive:
@@ -257,7 +264,7 @@ func (d *daemon) wait(ended <-chan error) error {
 }
 
 // stop drains the server and waits for its listeners to return, for as long as --shutdown-timeout allows and until a
-// second signal.
+// second signal that comes later than oneStop after the first.
 func (d *daemon) stop(srv *server.Server, ended <-chan error, running int) error {
 	ctx, cancel := context.WithDeadline(context.Background(), d.deadline)
 	defer cancel()
@@ -273,13 +280,17 @@ func (d *daemon) stop(srv *server.Server, ended <-chan error, running int) error
 		}
 		drained <- err
 	}()
-	select {
-	case err := <-drained:
-		if errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("requests were cut off after --shutdown-timeout %v", d.Config.Shutdown)
+	for {
+		select {
+		case err := <-drained:
+			if errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("requests were cut off after --shutdown-timeout %v", d.Config.Shutdown)
+			}
+			return err
+		case <-d.Signals.Stop:
+			if d.now().Sub(d.signalled) >= oneStop {
+				return errSecondSignal
+			}
 		}
-		return err
-	case <-d.Signals.Stop:
-		return errSecondSignal
 	}
 }

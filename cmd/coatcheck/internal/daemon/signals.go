@@ -9,7 +9,7 @@ import (
 // Signals are the signals of the process that the server acts on. Package signal drops a signal whose channel is full, so
 // each kind has a channel of its own, with room for every signal that can make a difference: none displaces another.
 type Signals struct {
-	// Stop has room for two: the first INT or TERM drains the server, the second ends it at once.
+	// Stop has room for two: the first INT or TERM drains the server, one that comes a second later or more ends it at once.
 	Stop chan os.Signal
 	// Reload has room for one HUP: several that wait ask for the same re-read.
 	Reload chan os.Signal
