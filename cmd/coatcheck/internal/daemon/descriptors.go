@@ -32,12 +32,6 @@ func reservedFor(c *config.Config) int {
 	return n
 }
 
-// connectionsFor returns how many connections the public listener may have when the process may have so many descriptors.
-func connectionsFor(descriptors uint64, reserved int) int {
-	const most = 1 << 30
-	return max(leastConns, int(min(descriptors, most))-reserved)
-}
-
 // limitConnections sets --max-conns, unless it is given, to what the descriptors allow, so that no crowd of clients keeps an
 // operator, a HUP or the store from its descriptors.
 func (d *daemon) limitConnections() {
@@ -45,12 +39,18 @@ func (d *daemon) limitConnections() {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return
 	}
-	allowed := connectionsFor(uint64(limit.Cur), reservedFor(d.Config)) //nolint:unconvert // it is signed on some systems
-	given := d.Config.Server.MaxConns
-	switch {
-	case given == 0:
-		d.Config.Server.MaxConns = allowed
-	case given > allowed:
-		d.log.Warn("--max-conns leaves too few descriptors for the other parts of the server; raise LimitNOFILE= or ulimit -n", "max_conns", given, "allowed", allowed)
+	d.fitConnections(uint64(limit.Cur), reservedFor(d.Config)) //nolint:unconvert // it is signed on some systems
+}
+
+// fitConnections is limitConnections for so many descriptors, of which the other parts of the server may need some.
+func (d *daemon) fitConnections(descriptors uint64, reserved int) {
+	const most = 1 << 30
+	allowed := int(min(descriptors, most)) - reserved
+	conns := &d.Config.Server.MaxConns
+	if *conns == 0 {
+		*conns = max(leastConns, allowed)
+	}
+	if *conns > allowed {
+		d.log.Warn("--max-conns leaves too few descriptors for the other parts of the server; raise LimitNOFILE= or ulimit -n", "max_conns", *conns, "allowed", max(0, allowed))
 	}
 }

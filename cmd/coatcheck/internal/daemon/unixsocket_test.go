@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"bytes"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -123,7 +126,27 @@ func TestConnectionsForDescriptors(t *testing.T) {
 	} {
 		assert.Equal(t, tt.want, reservedFor(&config.Config{Login: tt.login, Store: tt.store}), tt)
 	}
-	assert.Equal(t, 188, connectionsFor(300, 112))
-	assert.Equal(t, leastConns, connectionsFor(64, 112))
-	assert.Equal(t, 1<<30-100, connectionsFor(1<<63, 100), "no limit")
+	for name, tt := range map[string]struct {
+		given       int
+		descriptors uint64
+		reserved    int
+		want        int
+		fewer       bool
+	}{
+		"what they allow": {descriptors: 300, reserved: 112, want: 188},
+		"no limit":        {descriptors: 1 << 63, reserved: 100, want: 1<<30 - 100},
+		"just the least":  {descriptors: 128, reserved: 112, want: leastConns},
+		"too few":         {descriptors: 127, reserved: 112, want: leastConns, fewer: true},
+		"none":            {descriptors: 24, reserved: 112, want: leastConns, fewer: true},
+		"given":           {given: 188, descriptors: 300, reserved: 112, want: 188},
+		"too many given":  {given: 189, descriptors: 300, reserved: 112, want: 189, fewer: true},
+		"few and given":   {given: 4, descriptors: 24, reserved: 112, want: 4, fewer: true},
+	} {
+		var out bytes.Buffer
+		d := &daemon{Options: Options{Config: new(config.Config)}, log: slog.New(slog.NewTextHandler(&out, nil))}
+		d.Config.Server.MaxConns = tt.given
+		d.fitConnections(tt.descriptors, tt.reserved)
+		assert.Equal(t, tt.want, d.Config.Server.MaxConns, name)
+		assert.Equal(t, tt.fewer, strings.Contains(out.String(), "too few descriptors"), "%s: %s", name, &out)
+	}
 }
