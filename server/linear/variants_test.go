@@ -2,6 +2,10 @@ package linear
 
 import (
 	"crypto/rand"
+	"maps"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,11 +18,11 @@ import (
 	"github.com/coatcheck/coatcheck/shardstore"
 )
 
-// The histories that clients see of running servers are histories of the contract.
+// The histories that clients see of running servers are histories of the contract. COATCHECK_VERIFY_VARIANT selects one variant.
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	strict := func(limit int) rules { return rules{grace: grace.Milliseconds(), limit: limit} }
-	for name, make := range map[string]func(t *testing.T) variant{
+	variants := map[string]func(t *testing.T) variant{
 		"memory": func(t *testing.T) variant {
 			return variant{nodes: []node{serve(t, shaky(memory(t, shardstore.Options{})), -1)}, rules: strict(0)}
 		},
@@ -52,7 +56,14 @@ func TestHistories(t *testing.T) {
 				rules: strict(0), healthy: 50 * time.Millisecond, bound: 5 * time.Second,
 			}
 		},
-	} {
+	}
+	if only := os.Getenv("COATCHECK_VERIFY_VARIANT"); only != "" {
+		if variants[only] == nil {
+			t.Fatalf("there is no variant %q: %s", only, strings.Join(slices.Sorted(maps.Keys(variants)), ", "))
+		}
+		maps.DeleteFunc(variants, func(name string, _ func(*testing.T) variant) bool { return name != only })
+	}
+	for name, make := range variants {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			make(t).hold(t)
