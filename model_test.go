@@ -30,6 +30,8 @@ type model struct {
 	log      []func(map[string]string)
 	login    string
 	rotation bool
+	cycle    bool // the rotation is one at once
+	first    bool // the request is the first one with the token of a rotation, and no commit has noted that yet
 	destroy  bool
 	ending   bool // the stored session ends with the commit
 	lost     bool
@@ -43,6 +45,7 @@ type modelSession struct {
 	values         map[string]string
 	seen           time.Time
 	idle, absolute time.Time
+	unused         bool // no request has shown the token of the last rotation, whose predecessor is admitted until one does
 }
 
 func (m *modelSession) lives(now time.Time) bool {
@@ -79,14 +82,19 @@ func (m *model) dirty() bool {
 func (m *model) open() {
 	m.at = m.w.clock.Now()
 	m.live = m.stored.lives(m.at)
+	m.first = m.live && m.stored.unused
 	m.stale = !m.live && m.jar != ""
-	m.log, m.login, m.rotation, m.destroy, m.ending = nil, "", false, false, false
+	m.clearAsked()
 	m.lost, m.issued, m.cookie = false, false, coatcheck.KeepCookie
 	if m.jar == "" {
 		m.s = m.w.open()
 	} else {
 		m.s = m.w.open(string(m.jar))
 	}
+}
+
+func (m *model) clearAsked() {
+	m.log, m.login, m.rotation, m.cycle, m.destroy, m.ending = nil, "", false, false, false, false
 }
 
 func (m *model) commit() {
@@ -103,6 +111,7 @@ func (m *model) commit() {
 	case m.live:
 		m.stored.values = m.view(true)
 		m.renew()
+		m.noteFirst()
 		if len(m.log) > 0 || m.rotation {
 			m.cookie = coatcheck.SetCookie
 		}
@@ -110,7 +119,7 @@ func (m *model) commit() {
 	default:
 		m.commitRest(now)
 	}
-	m.log, m.login, m.rotation, m.destroy, m.ending = nil, "", false, false, false
+	m.clearAsked()
 }
 
 func (m *model) commitRest(now time.Time) {
@@ -131,7 +140,7 @@ func (m *model) commitRest(now time.Time) {
 
 func (m *model) began(user string, values map[string]string, now time.Time) {
 	m.stored = &modelSession{user: user, values: values, seen: now, idle: now.Add(ttl), absolute: now.Add(maxLife)}
-	m.live, m.stale, m.lost, m.issued, m.cookie = true, false, false, true, coatcheck.SetCookie
+	m.live, m.first, m.stale, m.lost, m.issued, m.cookie = true, false, false, false, true, coatcheck.SetCookie
 }
 
 func (m *model) drop() {
@@ -145,6 +154,12 @@ func (m *model) renew() {
 	}
 }
 
+// noteFirst is what a commit does about the first use of a token.
+func (m *model) noteFirst() {
+	m.stored.unused = m.rotation && !m.cycle || !m.rotation && !m.first && m.stored.unused
+	m.first = false
+}
+
 func minTime(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return a
@@ -152,11 +167,12 @@ func minTime(a, b time.Time) time.Time {
 	return b
 }
 
-func (m *model) finish(t *rapid.T) {
+func (m *model) finish(t tester) {
 	m.commit()
-	if m.live && m.at.Sub(m.stored.seen) >= renew {
+	if m.live && (m.first || m.at.Sub(m.stored.seen) >= renew) {
 		if m.stored.lives(m.w.clock.Now()) {
 			m.renew()
+			m.noteFirst()
 		} else {
 			m.drop()
 		}
@@ -174,7 +190,7 @@ func (m *model) finish(t *rapid.T) {
 }
 
 // check compares what the session shows, and what is stored, with the model.
-func (m *model) check(t *rapid.T) {
+func (m *model) check(t tester) {
 	live := 0
 	if m.stored.lives(m.w.clock.Now()) {
 		live = 1
@@ -219,7 +235,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		}
 	}
 	return map[string]func(*rapid.T){
-		"": m.check,
+		"": func(t *rapid.T) { m.check(t) },
 		"step": func(t *rapid.T) {
 			m.w.clock.Step(steps.Draw(t, "step"))
 		},
@@ -244,19 +260,19 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		}),
 		"cycle": in(func(*rapid.T) {
 			m.s.CycleID()
-			m.rotation = m.rotation || m.live
+			m.rotation, m.cycle = m.rotation || m.live, m.cycle || m.live
 		}),
 		"destroy": in(func(*rapid.T) {
 			m.s.Destroy()
 			m.ending = m.ending || m.live
-			m.log, m.live, m.login, m.rotation = nil, false, "", false
+			m.log, m.live, m.login, m.rotation, m.cycle = nil, false, "", false, false
 			m.destroy, m.lost, m.cookie = true, false, coatcheck.KeepCookie
 		}),
 		"commit": in(func(t *rapid.T) {
 			m.commit()
 			require.NoError(t, m.s.Commit(context.Background()))
 		}),
-		"finish": in(m.finish),
+		"finish": in(func(t *rapid.T) { m.finish(t) }),
 	}
 }
 
@@ -293,4 +309,27 @@ func TestSessionIsAPlainMap(t *testing.T) {
 			m.finish(t)
 		}
 	})
+}
+
+// A request that changes nothing does not learn that its session expires meanwhile, unless it must note the first use of a token: then the
+// session is empty at its end.
+func TestFirstUseOfASessionThatExpiresMeanwhile(t *testing.T) {
+	for _, refreshed := range []bool{false, true} {
+		m := &model{w: newWorld(t)}
+		m.open()
+		m.login = "alice"
+		require.NoError(t, m.s.Authenticate("alice"))
+		m.finish(t)
+		m.w.clock.Step(time.Millisecond)
+		if refreshed {
+			m.open()
+			m.rotation = true
+			m.s.Rotate()
+			m.finish(t)
+		}
+		m.open()
+		m.w.clock.Step(ttl - time.Millisecond)
+		m.finish(t)
+		require.Equal(t, refreshed, m.lost)
+	}
 }
