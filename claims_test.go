@@ -244,3 +244,24 @@ func TestClaimsThatDoNotFit(t *testing.T) {
 	require.NoError(t, r.Commit(context.Background()))
 	assert.Equal(t, string(large.JSON()), string(coatcheck.Claims(&r.Session).JSON()))
 }
+
+// A login's claims may fill what the carried session's values leave, to the byte.
+func TestClaimsThatJustFit(t *testing.T) {
+	const taken = len("\x01x__") + len(`"`+`"`) + 2000
+	w := newWorld(t)
+	cookie := w.do("", func(s *coatcheck.Session) { require.NoError(t, s.Insert("x", strings.Repeat("x", 2000))) }).token
+	for name, c := range map[string]struct {
+		change func(s *coatcheck.Session)
+		takes  int
+	}{
+		"values":             {func(*coatcheck.Session) {}, taken},
+		"values and changes": {func(s *coatcheck.Session) { require.NoError(t, s.Insert("y", 1)) }, taken + len("\x01y__1")},
+	} {
+		free := coatcheck.MaxValues - c.takes - len("\x06claims__") - len(`{"a":""}`)
+		for more, want := range []error{nil, coatcheck.ErrClaimsTooLarge} {
+			r := w.open(cookie)
+			c.change(r.Lend())
+			require.ErrorIs(t, r.AuthenticateWith("ann", parsedClaims(t, `{"a":"`+strings.Repeat("a", free+more)+`"}`)), want, name)
+		}
+	}
+}

@@ -362,3 +362,21 @@ func TestThiefWhoBindsFirst(t *testing.T) {
 		})
 	}
 }
+
+// A browser with a cookie that has ended by itself has the token of the last proof, if it has any, however soon that is.
+func TestLostAnswerOfAProofWithAShortLife(t *testing.T) {
+	const short = 30 * time.Second
+	w := newWorld(t, func(p *coatcheck.Policy) { p.BoundTTL = short })
+	first := w.bound()
+	second := w.prove(first).token
+	w.clock.Step(short - time.Millisecond)
+	w.prove(first)
+	assert.Equal(t, "u", w.user(first), "its cookie has not ended")
+	assert.Empty(t, w.user(second))
+
+	second = w.prove(first, first).token
+	w.clock.Step(short)
+	w.prove(first)
+	assert.Empty(t, w.user(first))
+	assert.Equal(t, "u", w.user(second))
+}

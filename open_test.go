@@ -280,3 +280,19 @@ func TestNotBefore(t *testing.T) {
 	w.clock.Step(2e6)
 	assert.Equal(t, "u", w.user(w.login("u")))
 }
+
+// A request with more tokens than are looked up ends no session for reuse: the live token of that session may be among the others.
+func TestReuseBesideTokensThatAreNotLookedUp(t *testing.T) {
+	w := newWorld(t, func(p *coatcheck.Policy) { p.RevokeOnReuse = true })
+	old := w.login("u")
+	live := w.refresh(old).token
+	w.do(live, nothing)
+	w.clock.Step(grace)
+	cookies := []string{old}
+	for len(cookies) < coatcheck.MaxCandidates {
+		cookies = append(cookies, w.login("v"))
+	}
+	s := w.open(append(cookies, live)...)
+	assert.Equal(t, coatcheck.Reuse{Key: key(t, live), ID: w.record(live).ID, User: "u"}, s.Report().Reused)
+	assert.Equal(t, "u", w.user(live))
+}

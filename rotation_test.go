@@ -285,3 +285,14 @@ func TestReuseBesideAPair(t *testing.T) {
 	assert.Empty(t, w.data.liveOf("u", w.clock.Now()))
 	assert.Equal(t, "v", s.UserID())
 }
+
+// Also where rotation has no grace a session that was ended is remembered for a second: what was on its way then begins no other.
+func TestEndedSessionIsRememberedWithoutAGrace(t *testing.T) {
+	w := newWorld(t, func(p *coatcheck.Policy) { p.RotationGrace = -1 })
+	cookie := w.login("u")
+	w.logout(cookie)
+	w.clock.Step(time.Second - time.Millisecond)
+	assert.Equal(t, answer{}, w.do(cookie, insert("x", 1)))
+	w.clock.Step(time.Millisecond)
+	assert.Equal(t, coatcheck.SetCookie, w.do(cookie, insert("x", 1)).cookie)
+}

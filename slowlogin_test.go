@@ -137,3 +137,63 @@ func TestLoginWithoutBeginReadsNoMark(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "u", w.user(w.finish(s).token))
 }
+
+// A login that began for one user and is another's knows no mark of that one: any mark refuses it, also one that is equal to the mark that
+// it read, and the mark that it read does not.
+func TestLoginThatBeganForAnotherUser(t *testing.T) {
+	for name, c := range map[string]struct {
+		ended   []string
+		refused bool
+	}{
+		"no mark":           {nil, false},
+		"the first's":       {[]string{"typed"}, false},
+		"the second's":      {[]string{"u"}, true},
+		"both have one":     {[]string{"typed", "u"}, true},
+		"both have the one": {[]string{"typed", "u", "equal"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			for _, user := range c.ended {
+				if user == "equal" {
+					w.data.marks["u"] = w.data.marks["typed"]
+					continue
+				}
+				_, err := w.m.EndUser(t.Context(), user)
+				require.NoError(t, err)
+			}
+			s := w.open()
+			require.NoError(t, s.BeginLogin(t.Context(), "typed"))
+			require.NoError(t, s.Authenticate("u"))
+			if err := s.Finish(t.Context()); c.refused {
+				assert.ErrorIs(t, err, coatcheck.ErrRevoked)
+			} else {
+				assert.NoError(t, err)
+			}
+		})
+	}
+}
+
+// BeginLogin is for the next login of its request alone.
+func TestSecondLoginOfARequestReadsItsOwnMark(t *testing.T) {
+	w := newWorld(t)
+	s := w.open()
+	require.NoError(t, s.BeginLogin(t.Context(), "u"))
+	require.NoError(t, s.Authenticate("u"))
+	require.NoError(t, s.Commit(t.Context()))
+	_, err := w.m.EndUser(t.Context(), "u")
+	require.NoError(t, err)
+	require.NoError(t, s.Authenticate("u"))
+	assert.Equal(t, "u", w.user(w.finish(s).token))
+}
+
+// A login that is refused clears a cookie that opens nothing, as any request does.
+func TestRefusedLoginClearsADeadCookie(t *testing.T) {
+	w := newWorld(t)
+	s := w.open(text(coatcheck.NewToken(coatcheck.TagOf("u"))))
+	require.NoError(t, s.BeginLogin(t.Context(), "u"))
+	_, err := w.m.EndUser(t.Context(), "u")
+	require.NoError(t, err)
+	require.NoError(t, s.Authenticate("u"))
+	require.ErrorIs(t, s.Finish(t.Context()), coatcheck.ErrRevoked)
+	assert.Equal(t, coatcheck.ClearCookie, s.Cookie())
+}
