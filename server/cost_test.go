@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/server"
@@ -141,21 +142,26 @@ func BenchmarkVerify(b *testing.B) {
 func TestAnonymousRequestsStoreNothing(t *testing.T) {
 	store := newStore(t)
 	c := newClient(t, store, server.Config{})
-	for name, f := range map[string]func(){
-		"anonymous":         func() { c.do("GET", "/auth/me", "") },
-		"made-up token":     func() { c.do("GET", "/auth/me", "", cookieLine(madeUp())) },
-		"malformed token":   func() { c.do("GET", "/auth/me", "", cookieLine("x")) },
-		"failed login":      func() { c.do("POST", "/auth/login", `{"user_id":""}`, "Content-Type: application/json") },
-		"unreadable login":  func() { c.do("POST", "/auth/login", `{`, "Content-Type: application/json") },
-		"refresh":           func() { c.do("POST", "/auth/refresh", "") },
-		"refresh, made up":  func() { c.do("POST", "/auth/refresh", "", cookieLine(madeUp())) },
-		"logout":            func() { c.do("POST", "/auth/logout", "") },
-		"logout, made up":   func() { c.do("POST", "/auth/logout", "", cookieLine(madeUp())) },
-		"verify":            func() { c.do("GET", "/auth/verify", "", cookieLine(madeUp())) },
-		"sessions, made up": func() { c.do("DELETE", "/auth/sessions", "", cookieLine(madeUp())) },
+	for name, r := range map[string]struct {
+		status int
+		do     func() *fasthttp.Response
+	}{
+		"anonymous":       {200, func() *fasthttp.Response { return c.do("GET", "/auth/me", "") }},
+		"made-up token":   {200, func() *fasthttp.Response { return c.do("GET", "/auth/me", "", cookieLine(madeUp())) }},
+		"malformed token": {200, func() *fasthttp.Response { return c.do("GET", "/auth/me", "", cookieLine("x")) }},
+		"failed login": {422, func() *fasthttp.Response {
+			return c.do("POST", "/auth/login", `{"user_id":""}`, "Content-Type: application/json")
+		}},
+		"unreadable login":  {400, func() *fasthttp.Response { return c.do("POST", "/auth/login", `{`, "Content-Type: application/json") }},
+		"refresh":           {200, func() *fasthttp.Response { return c.do("POST", "/auth/refresh", "") }},
+		"refresh, made up":  {200, func() *fasthttp.Response { return c.do("POST", "/auth/refresh", "", cookieLine(madeUp())) }},
+		"logout":            {204, func() *fasthttp.Response { return c.do("POST", "/auth/logout", "") }},
+		"logout, made up":   {204, func() *fasthttp.Response { return c.do("POST", "/auth/logout", "", cookieLine(madeUp())) }},
+		"verify":            {401, func() *fasthttp.Response { return c.do("GET", "/auth/verify", "", cookieLine(madeUp())) }},
+		"sessions, made up": {401, func() *fasthttp.Response { return c.do("DELETE", "/auth/sessions", "", cookieLine(madeUp())) }},
 	} {
 		for range quickly(10_000) {
-			f()
+			require.Equal(t, r.status, r.do().StatusCode(), name)
 			if value := cookieValue(&c.ctx.Response); value != "" {
 				require.Fail(t, "a session cookie", name)
 			}

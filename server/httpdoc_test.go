@@ -46,8 +46,8 @@ func TestHTTPPage(t *testing.T) {
 	for _, m := range regexp.MustCompile("\\b[45]\\d\\d `(\\w+)`").FindAllStringSubmatch(string(page), -1) {
 		assert.True(t, codes[m[1]], m[0])
 	}
-	for _, file := range []string{"app.go", "admin.go"} {
-		for _, route := range matches(`app\.(Get|Post|Delete|All)\("([^"]+)"`, source(file)) {
+	for _, file := range []string{"app.go", "admin.go", "provider.go"} {
+		for _, route := range matches(`(?:app|s\.public)\.(Get|Post|Delete|All)\("([^"]+)"`, source(file)) {
 			method, path := regexp.MustCompile(`^\w+`).FindString(route), regexp.MustCompile(`/.*`).FindString(route)
 			path = regexp.MustCompile(`:(\w+)`).ReplaceAllString(path, "{$1}")
 			names := map[string]string{"Get": "GET", "All": "GET", "Post": "POST", "Delete": "DELETE"}
