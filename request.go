@@ -317,7 +317,7 @@ func (r *Request) rotate(how rotation) {
 // errInUse is a mistake of the application: two goroutines use one session.
 var errInUse = errors.New("the answer is due while a goroutine of the handler still commits the session")
 
-// errAbandoned is the failure of a request that Abandon ended.
+// errAbandoned is the failure of a request whose changes were given up: by Abandon, or by a panic of an Update's function in a commit.
 var errAbandoned = errors.New("the request's changes were given up")
 
 // Abandon discards what the request asked for and no commit has written. No commit follows, and the carried session stays as it
