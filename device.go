@@ -135,7 +135,6 @@ func (r *Request) mayBind(key PublicKey, c Challenge, now time.Time) error {
 // Bind binds the session of OpenNamed to the device that has proved key by signing c, and rotates its token. Its errors are
 // those of MayBind, ErrNotFound if the session ended meanwhile, and those of Commit.
 func (r *Request) Bind(ctx context.Context, key PublicKey, c Challenge) error {
-	key.Bytes = append([]byte(nil), key.Bytes...)
 	next := newChallenge()
 	return r.swapDevice(ctx, func(now time.Time) (bindingOf, error) {
 		return bindingOf{key: key, next: next, provedAt: now.UnixMilli(), boundWith: &c}, r.mayBind(key, c, now)
@@ -162,9 +161,6 @@ func (r *Request) swapDevice(ctx context.Context, want func(now time.Time) (bind
 	var giveUp retryLimit
 	for {
 		now := r.m.policy.Now() // waiting must not keep a session alive
-		if !r.rec.Lives(now) {
-			return ErrNotFound
-		}
 		b, err := want(now)
 		if err != nil {
 			return err

@@ -70,7 +70,6 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) (err error) {
 	opt := CreateOptions{Mark: r.mark, Limit: r.m.policy.MaxPerUser, Until: r.m.until(now)}
 	if r.live && string(r.rec.user) == r.user {
 		opt.Replace, opt.Replaced = r.rec.Key, &r.cur
-		r.cur.Version = 0
 	}
 	pushedOut, err := r.m.store.Create(ctx, &r.next, opt, now)
 	if err != nil {

@@ -215,12 +215,12 @@ func (s *Session) Authenticate(user string) error {
 	return ErrDetached
 }
 
-// Remember gives the session that Authenticate begins one lifetime, idle or not, in place of the policy's two. Zero restores
-// the policy's.
+// Remember gives the session that Authenticate begins one lifetime, idle or not, in place of the policy's two. Zero, or
+// less, restores the policy's.
 func (s *Session) Remember(lifetime time.Duration) {
 	if r := s.lock(); r != nil {
 		defer s.unlock()
-		r.lifetime = max(0, lifetime)
+		r.lifetime = lifetime
 	}
 }
 

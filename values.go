@@ -52,9 +52,6 @@ func (r *Request) change(c change) error {
 			return nil
 		}
 	}
-	if c.update != nil && r.cleared {
-		c = change{name: c.name, value: value}
-	}
 	r.changes = append(r.changes, c)
 	return nil
 }
