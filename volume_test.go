@@ -36,7 +36,7 @@ func TestLessUnderTheRaceDetectorRunsInFull(t *testing.T) {
 	volume := regexp.MustCompile(string(line[1]))
 	inFull := regexp.MustCompile(`^(\.|server(/.*)?|shardstore|redisstore)$`)
 	seen, left := 0, make(map[string]bool)
-	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
