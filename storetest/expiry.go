@@ -15,6 +15,7 @@ var expiryRules = []rule{
 	{"absolute, to the millisecond", func(h *harness) { expiresAt(h, absoluteUntil) }},
 	{"an expired session cannot be swapped or ended", expiredIsGone},
 	{"an expired session that is ended stays ended when the clock is set back", expiredIsEnded},
+	{"End by another user's name leaves an expired session as it was", expiredOfAnother},
 	{"a renewed session outlives its first expiry", renewedLives},
 	{"a session whose expiry was brought forward does not outlive it", broughtForward},
 }
@@ -65,6 +66,24 @@ func expiredIsEnded(h *harness) {
 		assert.NotContains(h, h.listed(rec.UserID(), h.now), rec.Key)
 	}
 	h.lives(kept, h.now)
+}
+
+// expiredOfAnother ends sessions by a clock that is ahead. Only a store that keeps what has expired can leave it where it is.
+func expiredOfAnother(h *harness) {
+	ahead := h.now.Add(idleLife)
+	for name, end := range map[string][2]string{
+		"another's": {h.user(), h.user()}, "a user's, by none": {h.user(), ""}, "nobody's": {"", h.user()},
+	} {
+		rec := h.add(end[0])
+		_, err := h.load(rec.Key, ahead)
+		require.ErrorIs(h, err, coatcheck.ErrNotFound, name)
+		kept := errors.Is(err, coatcheck.ErrExpired)
+		var last coatcheck.Record
+		require.Error(h, h.End(h.Context(), rec.Key, end[1], ahead, ahead.Add(graveLife), &last), name)
+		if _, err := h.load(rec.Key, h.now); kept {
+			assert.NoError(h, err, name)
+		}
+	}
 }
 
 func renewedLives(h *harness) {

@@ -59,6 +59,7 @@ func withoutUser(h *harness) {
 	assert.Empty(h, h.listed("", h.now))
 	assert.Zero(h, h.endUser("", coatcheck.Key{}, h.now))
 	h.lives(next, h.now)
+	h.create(h.session(""), coatcheck.CreateOptions{Mark: 7}, h.now) // the EndUser left no mark for it
 	h.end(next)
 	h.refused(coatcheck.ErrEnded, next, h.now)
 }
@@ -198,9 +199,8 @@ func endLeavesTombstone(h *harness) {
 	require.NoError(h, h.End(h.Context(), rec.Key, user, h.now, h.until(), last))
 	h.same(rec, last)
 
-	justBefore := h.until().Add(-1e6)
 	h.refused(coatcheck.ErrEnded, rec, h.now)
-	h.refused(coatcheck.ErrEnded, rec, justBefore)
+	h.refused(coatcheck.ErrEnded, rec, h.justBefore())
 	require.ErrorIs(h, h.trySwap(h.next(rec), h.now), coatcheck.ErrNotFound)
 	require.ErrorIs(h, h.tryEnd(rec, h.now), coatcheck.ErrNotFound)
 	assert.Empty(h, h.listed(user, h.now), "a tombstone is listed")
@@ -222,6 +222,10 @@ func endOfAnother(h *harness) {
 		h.lives(rec, h.now)
 		assert.Equal(h, keysOf(rec), h.listed(rec.UserID(), h.now))
 	}
+	anonymous := h.add("")
+	var last coatcheck.Record
+	require.Error(h, h.End(h.Context(), anonymous.Key, h.user(), h.now, h.until(), &last), "a session without a user")
+	h.lives(anonymous, h.now)
 }
 
 func nothingKept(h *harness) {
@@ -276,4 +280,6 @@ func closeIsFinal(h *harness) {
 		assert.Fail(h, "List yields after Close")
 		return false
 	}), coatcheck.ErrUnavailable, "List")
+	_, err = h.Scan(ctx, "", 10, h.now, func(*coatcheck.Record) { assert.Fail(h, "Scan yields after Close") })
+	require.ErrorIs(h, err, coatcheck.ErrUnavailable, "Scan")
 }

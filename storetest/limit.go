@@ -16,6 +16,7 @@ var limitRules = []rule{
 	{"only live sessions count", limitCountsLive},
 	{"zero or less is no limit", limitNone},
 	{"a limit that was lowered", limitLowered},
+	{"the limit and Replace leave tombstones until the given time", limitTombstones},
 	{"Replace ends the old session in the same step", replaceEnds},
 	{"Replace comes before the limit", replaceBeforeLimit},
 	{"Replace of a session that does not live is no obstacle", replaceDead},
@@ -94,6 +95,21 @@ func limitLowered(h *harness) {
 	assert.Equal(h, keysOf(recs[8], recs[9], rec), h.listed(user, h.now))
 	for _, old := range recs[:8] {
 		h.refused(coatcheck.ErrEnded, old, h.now)
+	}
+}
+
+func limitTombstones(h *harness) {
+	user := h.user()
+	oldest := h.add(user, createdAt(h.now.Add(-time.Minute)))
+	old, newer := h.add(user), h.add(user)
+	opt := h.limit(2)
+	opt.Replace, opt.Replaced = old.Key, &coatcheck.Record{}
+	rec := h.session(user)
+	assert.Equal(h, 1, h.create(rec, opt, h.now))
+	assert.Equal(h, keysOf(newer, rec), h.listed(user, h.now))
+	for name, ended := range map[string]*coatcheck.Record{"the limit": oldest, "Replace": old} {
+		_, err := h.load(ended.Key, h.justBefore())
+		assert.ErrorIs(h, err, coatcheck.ErrEnded, name)
 	}
 }
 

@@ -30,15 +30,20 @@ func Run(t *testing.T, newStore func(t *testing.T) coatcheck.Store) {
 		{"users", userRules},
 		{"scan", scanRules},
 		{"limit", limitRules},
-		{"collision", collisionRules},
+		{"collision", collisionRules()},
 		{"races", raceRules},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, r := range group.rules {
 				t.Run(r.name, func(t *testing.T) {
 					store := newStore(t)
-					t.Cleanup(func() { assert.NoError(t, store.Close()) })
-					r.check(&harness{T: t, Store: store, now: time.Now()})
+					h := &harness{T: t, Store: store, now: time.Now()}
+					t.Cleanup(func() {
+						if !h.stuck {
+							assert.NoError(t, store.Close())
+						}
+					})
+					r.check(h)
 				})
 			}
 		})
@@ -55,7 +60,8 @@ type rule struct {
 type harness struct {
 	*testing.T
 	coatcheck.Store
-	now time.Time // when the rule begins; the rule moves the clock
+	now   time.Time // when the rule begins; the rule moves the clock
+	stuck bool      // a method never returned; Close may wait for the same lock
 }
 
 // These are the lifetimes of the harness' sessions and tombstones. They are much longer than any test run, so that no
@@ -71,6 +77,9 @@ func (h *harness) user() string { return "user " + rand.Text() }
 
 // until is when the tombstones of sessions that are ended at h.now expire.
 func (h *harness) until() time.Time { return h.now.Add(graveLife) }
+
+// justBefore is the last moment at which those tombstones must stand.
+func (h *harness) justBefore() time.Time { return h.until().Add(-time.Millisecond) }
 
 // edit changes the header of a record under construction.
 type edit func(*coatcheck.Header)
@@ -263,6 +272,21 @@ func (h *harness) same(want, got *coatcheck.Record) {
 	assert.Equal(h, want.Header, got.Header)
 	assert.Equal(h, want.Bytes(), got.Bytes())
 	assert.Equal(h, want.UserID(), got.UserID())
+}
+
+// unlocked runs visit, which has the store call a yield that calls the store. It fails where visit does not end, and visit must
+// not use h.T, because it may go on when the rule has failed.
+func (h *harness) unlocked(method string, visit func() error) {
+	h.Helper()
+	done := make(chan error, 1)
+	go func() { done <- visit() }()
+	select {
+	case err := <-done:
+		require.NoError(h, err, method)
+	case <-time.After(time.Minute):
+		h.stuck = true
+		require.Fail(h, method+" holds a lock while yield runs", "What yield asks of the store has no answer after a minute.")
+	}
 }
 
 // parallel runs f(0) to f(n-1), all at once, and waits for them.

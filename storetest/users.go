@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -15,6 +16,7 @@ var userRules = []rule{
 	{"List stops when it is told to", listStops},
 	{"List holds no lock while yield runs", listUnlocked},
 	{"EndUser ends all sessions of the user and no others", endUserAll},
+	{"EndUser leaves tombstones until the given time", endUserTombstones},
 	{"EndUser ends a thousand", endUserMany},
 	{"EndUser spares the session to keep", endUserKeep},
 	{"EndUser leaves a mark only where it is asked to", endUserLeavesNoMark},
@@ -22,6 +24,7 @@ var userRules = []rule{
 	{"EndUser counts live sessions only", endUserCountsLive},
 	{"a mark refuses logins that began before it", markRefuses},
 	{"a mark is left where there was no session", markWithoutSession},
+	{"a mark is compared and has no order", markHasNoOrder},
 	{"every mark is a new one", markIsNew},
 	{"a mark stands for its life", markStands},
 	{"a mark that is not there refuses nothing", markAbsent},
@@ -69,20 +72,16 @@ func listUnlocked(h *harness) {
 	for range 3 {
 		h.add(user)
 	}
-	done := make(chan error, 1)
-	go func() {
-		done <- h.List(h.Context(), user, h.now, func(rec *coatcheck.Record) bool {
-			assert.NoError(h, h.tryEnd(rec, h.now))
-			_, err := h.Create(h.Context(), h.session(user), coatcheck.CreateOptions{}, h.now)
-			return assert.NoError(h, err)
+	h.unlocked("List", func() error {
+		var within error
+		err := h.List(h.Context(), user, h.now, func(rec *coatcheck.Record) bool {
+			ended := h.tryEnd(rec, h.now)
+			_, created := h.Create(h.Context(), h.session(user), coatcheck.CreateOptions{}, h.now)
+			within = errors.Join(within, ended, created)
+			return within == nil
 		})
-	}()
-	select {
-	case err := <-done:
-		require.NoError(h, err)
-	case <-time.After(time.Minute):
-		require.Fail(h, "List waits for what its yield does")
-	}
+		return errors.Join(err, within)
+	})
 	assert.Len(h, h.listed(user, h.now), 3)
 }
 
@@ -95,6 +94,15 @@ func endUserAll(h *harness) {
 	assert.Empty(h, h.listed(user, h.now))
 	h.lives(other, h.now)
 	assert.Zero(h, h.endUser(user, coatcheck.Key{}, h.now), "a second time")
+}
+
+func endUserTombstones(h *harness) {
+	user := h.user()
+	other, keep, last := h.add(user), h.add(user), h.add(h.user())
+	assert.Equal(h, 1, h.endUser(user, keep.Key, h.now))
+	assert.Equal(h, 1, h.endUser(last.UserID(), coatcheck.Key{}, h.now))
+	h.refused(coatcheck.ErrEnded, other, h.justBefore())
+	h.refused(coatcheck.ErrEnded, last, h.justBefore())
 }
 
 func endUserMany(h *harness) {
@@ -199,6 +207,18 @@ func markWithoutSession(h *harness) {
 	assert.Zero(h, h.endUser(user, coatcheck.Key{}, h.now))
 	require.NotZero(h, h.mark(user, h.now))
 	require.ErrorIs(h, h.login(user, 0, h.now), coatcheck.ErrRevoked)
+}
+
+func markHasNoOrder(h *harness) {
+	user := h.user()
+	h.endUser(user, coatcheck.Key{}, h.now)
+	mark := h.mark(user, h.now)
+	for _, other := range []coatcheck.Mark{mark + 1, mark - 1, coatcheck.AnyMark - 1, 1} {
+		if other != mark && other != coatcheck.AnyMark {
+			require.ErrorIs(h, h.login(user, other, h.now), coatcheck.ErrRevoked, "the mark %d, where %d stands", other, mark)
+		}
+	}
+	require.NoError(h, h.login(user, mark, h.now))
 }
 
 func markIsNew(h *harness) {
