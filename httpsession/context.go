@@ -46,12 +46,7 @@ func (c *requestContext) canEnd() *ending {
 }
 
 // Done returns a channel that is closed when the context has ended.
-func (c *requestContext) Done() <-chan struct{} {
-	if c.ending.Load() == nil && c.x.Load() == nil {
-		return c.Context.Done() // after the request nobody ends what would be made now
-	}
-	return c.canEnd().Done()
-}
+func (c *requestContext) Done() <-chan struct{} { return c.canEnd().Done() }
 
 // Err returns why the context has ended, nil if it has not.
 func (c *requestContext) Err() error {

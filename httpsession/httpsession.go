@@ -147,7 +147,7 @@ func serve(next http.Handler, e *exchange, r *http.Request) {
 func (e *exchange) release() {
 	e.context.x.Store(nil)
 	if ending := e.context.ending.Load(); ending != nil {
-		ending.end(nil)
+		ending.end(nil) // a parent that outlives the request, as in tests, would keep it
 	}
 	e.writer.sent = true
 	e.writer.before.release()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/httpsession"
+	"github.com/coatcheck/coatcheck/internal/httpcontract"
 )
 
 // lastingHandlers answer until they are stopped.
@@ -75,7 +76,7 @@ func TestLastingHandlerIsTold(t *testing.T) {
 				assert.Equal(t, 503, answer.status)
 				assert.Contains(t, answer.body, "store_unavailable")
 				assert.True(t, strings.HasSuffix(answer.body, "}"), answer.body)
-				<-ended
+				await(t, ended)
 				s.store.fail()
 				s.shows(cookie, "u ")
 			})
@@ -136,5 +137,16 @@ func TestPanicAfterTheFailure(t *testing.T) {
 	cookie := s.login("u")
 	s.store.fail("Swap")
 	assert.Equal(t, 503, s.get("/", cookie).status)
-	assert.Equal(t, coatcheck.ErrUnavailable, <-recovered)
+	assert.Equal(t, coatcheck.ErrUnavailable, await(t, recovered))
+}
+
+// await receives from a channel.
+func await[T any](t *testing.T, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(httpcontract.Patience):
+		require.Fail(t, "nothing came")
+	}
+	return v
 }

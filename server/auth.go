@@ -80,7 +80,9 @@ func (s *Server) authenticate(r *coatcheck.Request, user string, claims coatchec
 		return err
 	}
 	if s.remoteUser == "" {
-		r.Remove(checkedValue)
+		if r.Contains(checkedValue) { // a login in any other mode would pay for the removal with an allocation
+			r.Remove(checkedValue)
+		}
 		return nil
 	}
 	if err := r.Insert(checkedValue, json.RawMessage(s.checked)); err != nil {

@@ -112,8 +112,8 @@ func TestClockStepsBack(t *testing.T) {
 	assert.Equal(t, shardstore.Sizes{Sessions: 1, Users: 1, Indexed: 1}, sizes(t, s))
 }
 
-// The same holds for a session whose expiry an operation other than Load has reported, and for all of them after a restart.
-func TestClockStepsBackAfterOtherRefusals(t *testing.T) {
+// A session that an operation, or the janitor, has found expired does not come back when the clock steps back, nor after a restart.
+func TestExpiredStaysGone(t *testing.T) {
 	end := t0.Add(time.Hour)
 	c := clockAt(t0)
 	var last coatcheck.Record
@@ -153,6 +153,19 @@ func TestClockStepsBackAfterOtherRefusals(t *testing.T) {
 			assert.ErrorIs(t, load(newStore(t, opt), rec.Key, t0), coatcheck.ErrEnded)
 		})
 	}
+}
+
+// EndUser notes an expired session's end once, as that of one that lives.
+func TestEndUserNotesAnEndOnce(t *testing.T) {
+	s := newStore(t, shardstore.Options{JanitorEvery: asleep, Dir: t.TempDir(), FsyncEvery: time.Hour}) // a sync would add an entry
+	grows := func(user string, now time.Time) int64 {
+		add(t, s, user, t0, time.Hour)
+		before := s.Stats().JournalBytes
+		_, err := s.EndUser(context.Background(), user, coatcheck.Key{}, false, now, now.Add(time.Second))
+		require.NoError(t, err)
+		return s.Stats().JournalBytes - before
+	}
+	assert.Equal(t, grows("ada", t0), grows("bob", t0.Add(time.Hour)))
 }
 
 // A session that a restart finds expired does not come back with the next one.
