@@ -76,16 +76,16 @@ func (s said) source(claim string) map[string]any {
 
 func (s said) claim(name string) any { return s.source(name)[name] }
 
-// elsewhere reports whether a claim is to be had at another place that the provider names, which is not asked (OpenID Connect Core 1.0,
-// section 5.6.2). Entra ID says so of the groups of people who are in more than 200.
+// elsewhere reports whether a claim is not said, but is to be had at another place that the provider names, which is not asked (OpenID
+// Connect Core 1.0, section 5.6.2). Entra ID says so of the groups of people who are in more than 200. A null says nothing.
 func (s said) elsewhere(claim string) bool {
+	if s.claim(claim) != nil {
+		return false
+	}
 	for _, claims := range s {
 		names, _ := claims["_claim_names"].(map[string]any)
 		if _, named := names[claim]; named {
 			return true
-		}
-		if _, here := claims[claim]; here {
-			return false
 		}
 	}
 	return false
@@ -105,7 +105,7 @@ func (s said) verified(claim string) bool {
 	return word == true || word == "true"
 }
 
-const elsewhereText = "the claim for %s is not said, but where it can be had (_claim_names)"
+const elsewhereText = "the provider does not send the claim for %s, but names another place for it (_claim_names)"
 
 // admit returns the claims to keep of a person about whom the provider said this, or why the person is not let in.
 func (p *Provider) admit(sub string, said said) (coatcheck.ClaimSet, error) {

@@ -225,7 +225,18 @@ func TestIdentity(t *testing.T) {
 		"groups that are elsewhere, and here": {
 			claims: elsewhere("groups"), userInfo: map[string]any{"groups": []string{"staff"}}, want: `{"groups":["staff"]}`,
 		},
-		"remote user missing": {edit: func(o *oidc.Options) { o.RemoteUser = "preferred_username" }, fails: oidc.NotVerified},
+		"groups that are here, and elsewhere by userinfo": {
+			claims: map[string]any{"groups": []string{"staff"}}, userInfo: elsewhere("groups"), want: `{"groups":["staff"]}`,
+		},
+		"groups that one source says, and that they are elsewhere": {
+			claims: with(elsewhere("groups"), "groups", []string{"staff"}), want: `{"groups":["staff"]}`,
+		},
+		"groups that are elsewhere, and null here": {
+			claims: elsewhere("groups"), userInfo: map[string]any{"groups": nil}, fails: oidc.BadAnswer,
+		},
+		"groups that are elsewhere, and null in the same source": {claims: with(elsewhere("groups"), "groups", nil), fails: oidc.BadAnswer},
+		"other places by userinfo that are no map":               {userInfo: map[string]any{"_claim_names": []string{"groups"}}, want: ""},
+		"remote user missing":                                    {edit: func(o *oidc.Options) { o.RemoteUser = "preferred_username" }, fails: oidc.NotVerified},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := oidctest.New(t)
@@ -245,6 +256,11 @@ func TestIdentity(t *testing.T) {
 // elsewhere says of a claim that it is to be had elsewhere, as Entra ID does of groups that are too many for a token.
 func elsewhere(claim string) map[string]any {
 	return map[string]any{"_claim_names": map[string]any{claim: "src1"}, "_claim_sources": map[string]any{"src1": map[string]any{"endpoint": "https://graph.example"}}}
+}
+
+func with(claims map[string]any, name string, value any) map[string]any {
+	claims[name] = value
+	return claims
 }
 
 // Half of a surrogate pair becomes U+FFFD where JSON is decoded, which would make one group of several. Claims that are not kept may
