@@ -18,7 +18,7 @@ import (
 const refreshedValue = "refreshed"
 
 // checkedValue is the session value by which a login notes which claim it has checked so that Remote-User can show it.
-const checkedValue = "remote-user"
+const checkedValue = "oidc_remote_user"
 
 // login begins a session if the mode accepts the login. A refused login leaves the carried session alone.
 func (s *Server) login(c *fiber.Ctx, r *coatcheck.Request) error {

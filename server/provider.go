@@ -150,7 +150,7 @@ func (s *Server) oidcCallback(c *fiber.Ctx, r *coatcheck.Request) error {
 	id, err := s.identity(ctx, c, answer)
 	session := s.provider.SessionID(id.Session)
 	if err == nil && id.Session != "" {
-		err = s.stillThere(ctx, session)
+		err = s.refuseEnded(ctx, session)
 	}
 	if err == nil {
 		err = s.authenticate(r, id.User, id.Claims)
@@ -211,14 +211,14 @@ func noteLogin(r *coatcheck.Request, id oidc.Identity, session [16]byte) (err er
 	return err
 }
 
-// stillThere refuses a login whose session at the provider has ended, or of which the index cannot tell, before the login ends the
+// refuseEnded refuses a login whose session at the provider has ended, or of which the index cannot tell, before the login ends the
 // session that the browser carries, or the user's oldest.
-func (s *Server) stillThere(ctx context.Context, session [16]byte) error {
-	return indexed(s.providerIndex.Ended(ctx, session, s.manager.Now()))
+func (s *Server) refuseEnded(ctx context.Context, session [16]byte) error {
+	return refusalBy(s.providerIndex.Ended(ctx, session, s.manager.Now()))
 }
 
-// indexed is what an answer of the index means to a login.
-func indexed(ended bool, err error) error {
+// refusalBy is what an answer of the index means to a login.
+func refusalBy(ended bool, err error) error {
 	switch {
 	case err == nil && ended:
 		return coatcheck.ErrRevoked
@@ -229,12 +229,12 @@ func indexed(ended bool, err error) error {
 	}
 }
 
-// indexSession notes the session that has begun with the provider's. If that has been ended since stillThere, or cannot be noted, the
+// indexSession notes the session that has begun with the provider's. If that has been ended since refuseEnded, or cannot be noted, the
 // new session ends too, before anybody has its token.
 func (s *Server) indexSession(ctx context.Context, r *coatcheck.Request, session [16]byte, user string) error {
 	now := s.manager.Now()
 	_, left := r.Token(now)
-	err := indexed(s.providerIndex.Add(ctx, session, r.Key().String()+user, now, now.Add(left)))
+	err := refusalBy(s.providerIndex.Add(ctx, session, r.Key().String()+user, now, now.Add(left)))
 	if err == nil {
 		return nil
 	}

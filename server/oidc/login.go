@@ -2,7 +2,6 @@ package oidc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/url"
 	"strings"
@@ -139,17 +138,7 @@ func (r *Answer) Identity(ctx context.Context) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	return Identity{User: id.sub, Claims: claims, Session: id.sid, AuthTime: authTime(id.claims)}, nil
-}
-
-// authTime is the time in an ID token's auth_time, of which its checks have seen that it is a number where it is there.
-func authTime(claims map[string]any) time.Time {
-	number, _ := claims["auth_time"].(json.Number)
-	seconds, err := number.Float64()
-	if err != nil {
-		return time.Time{}
-	}
-	return unix(seconds)
+	return Identity{User: id.sub, Claims: claims, Session: id.sid, AuthTime: id.authTime}, nil
 }
 
 // refusal is what an error of the authorization endpoint means (RFC 6749, section 4.1.2.1, and OpenID Connect Core 1.0, 3.1.2.6).

@@ -17,6 +17,7 @@ import (
 // idToken is what is read of an ID token.
 type idToken struct {
 	sub, sid string
+	authTime time.Time // zero: not said
 	claims   map[string]any
 }
 
@@ -110,7 +111,7 @@ func unix(seconds float64) time.Time {
 // earlierIat is by how much an ID token may be older than the login that it is for. Core 1.0 leaves that to the client (no. 10 of the
 // section below). Entra ID dates iat and nbf back by five minutes; that the token is of this login the nonce says, and that it is not out
 // of date exp does.
-const earlierIat = attemptLife
+const earlierIat = 10 * time.Minute // twice what Entra ID does
 
 // checkIDToken checks an ID token as OpenID Connect Core 1.0, section 3.1.3.7 says.
 func (p *Provider) checkIDToken(ctx context.Context, doc *document, raw, accessToken string, a *attempt) (*idToken, error) {
@@ -136,7 +137,11 @@ func (p *Provider) checkIDToken(ctx context.Context, doc *document, raw, accessT
 	if err != nil {
 		return nil, failf(BadToken, "its claims cannot be read")
 	}
-	return &idToken{sub: s.Sub, sid: s.Sid, claims: claims}, nil
+	id := &idToken{sub: s.Sub, sid: s.Sid, claims: claims}
+	if s.AuthTime != nil {
+		id.authTime = unix(*s.AuthTime)
+	}
+	return id, nil
 }
 
 // tokenFailure keeps a Failure, and hides the library's text, which quotes the token.
