@@ -87,12 +87,13 @@ func (s *Server) mayEndOthers(r *coatcheck.Request) error {
 }
 
 // loggedInAt is when the session's user logged in: when the session began, or when the provider authenticated the person, if that is
-// earlier. A provider with single sign-on begins sessions for whoever sits at the browser.
+// earlier by more than the minute that clocks may differ by. A provider with single sign-on begins sessions for whoever sits at the
+// browser.
 func (s *Server) loggedInAt(r *coatcheck.Request) time.Time {
 	at := r.CreatedAt()
 	if raw, ok := r.Raw(authTimeValue); ok && s.provider != nil {
 		var authenticated int64
-		if json.Unmarshal(raw, &authenticated) == nil && authenticated < at.UnixMilli() { // our own
+		if json.Unmarshal(raw, &authenticated) == nil && authenticated < at.Add(-time.Minute).UnixMilli() { // our own
 			return time.UnixMilli(authenticated)
 		}
 	}

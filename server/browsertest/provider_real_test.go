@@ -204,7 +204,7 @@ func TestPageSignsInAnew(t *testing.T) {
 	const anew = "document.getElementById('anew')"
 	assert.False(t, eval[bool](b, anew+".checkVisibility()"))
 	b.confirm("End all other sessions", "End the other session?")
-	b.sees("Sign in again, then try once more.")
+	b.sees("Sign in again; if that fails, sign out and sign in again. Then try once more.")
 	assert.True(t, eval[bool](b, anew+".checkVisibility()"))
 	authTime(time.Now())
 	eval[bool](b, anew+".click() || true")

@@ -58,9 +58,10 @@ async function call(method, path, body) {
 function why({ status, code, wait }) {
   const later = wait > 1 ? `Try again in ${wait} seconds.` : "Try again in a moment.";
   if (code === "reauth_required") {
-    // After a sign-out a provider may let the person in without asking for anything, which does not count.
-    const how = $("anew") ? "Sign in again" : "Sign out, sign in again";
-    return `Nothing was ended: for this you must have signed in a short time ago. ${how}, then try once more.`;
+    // After a sign-out a provider may let the person in without asking for anything, which does not count, unless it never says when it
+    // asked: then signing in anew fails, and every login counts.
+    const how = $("anew") ? "Sign in again; if that fails, sign out and sign in again. Then" : "Sign out, sign in again, then";
+    return `Nothing was ended: for this you must have signed in a short time ago. ${how} try once more.`;
   }
   if (code === "login_refused") return "You could not be signed in.";
   if (code === "too_many_requests") return `Nothing was ended: you have ended other sessions too often. ${later}`;

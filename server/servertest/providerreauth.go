@@ -56,6 +56,13 @@ func checkProviderReauth(h *harness) {
 	h.Clock.Step(5*time.Minute + 2*time.Second)
 	assert.False(h, mayEnd())
 
+	h.serveAt(p, nil, func(cfg *server.Config) { cfg.ReauthWithin = 30 * time.Second })
+	b = h.person(p)
+	logIn("?reauth=1", ago(50*time.Second))
+	assert.True(h, mayEnd(), "a provider whose clock is behind")
+	logIn("", ago(70*time.Second))
+	assert.False(h, mayEnd(), "by more than clocks may differ")
+
 	p.Edit(func(bh *oidctest.Behaviour) { bh.Redirect = refusing("access_denied") })
 	page := b.login("?rd=/x&reauth=1", asBrowser)
 	assert.Contains(h, page.Body, `href="/auth/oidc/login?reauth=1&amp;rd=%2fx"`, "trying again asks for the same")
