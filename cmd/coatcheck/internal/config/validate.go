@@ -34,7 +34,8 @@ func (c *Config) complete() {
 	c.noteSecretFlags()
 	if c.Login == "oidc" && c.Server.Cookie.SameSite == "strict" {
 		c.Notes = append(c.Notes, "--cookie-same-site strict with --login oidc: where the provider is of another site, the page right after a "+
-			"login is anonymous, also if it is loaded again, and a login in place of another one does not end that; lax has neither")
+			"login is anonymous, also if it is loaded again, and a login does not end the session that the browser had before; with "+
+			"lax neither happens")
 	}
 	// A program that connects to a Unix socket counts as loopback, and is a proxy: it alone knows the client's address.
 	if strings.HasPrefix(c.Listen, unixPrefix) {
