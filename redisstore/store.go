@@ -20,8 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -139,17 +137,30 @@ func (s *Store) Ping(ctx context.Context) error {
 	if primaries := s.watcher.primaries.Load(); primaries != nil {
 		tags = *primaries
 	}
-	answers := make([]error, len(tags))
-	var asking sync.WaitGroup
-	for i, tag := range tags {
-		asking.Go(func() { _, answers[i] = s.get(ctx, s.key(tag, kindRecord, "ping")) })
-	}
-	asking.Wait()
-	if !slices.Contains(answers, nil) {
-		return answers[0]
+	if err := s.pingAny(ctx, tags); err != nil {
+		return err
 	}
 	s.watchClock(ctx)
 	return nil
+}
+
+// pingAny returns nil as soon as one of the tags' primaries has answered.
+func (s *Store) pingAny(ctx context.Context, tags []coatcheck.Tag) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan error, len(tags))
+	for _, tag := range tags {
+		go func() {
+			_, err := s.get(ctx, s.key(tag, kindRecord, "ping"))
+			answers <- err
+		}()
+	}
+	for range tags {
+		if err = <-answers; err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // Close implements coatcheck.Store. It returns when nothing that the store started runs any more.

@@ -263,6 +263,11 @@ func TestHashPasswordMistakes(t *testing.T) {
 	code, _, errs := command(t, nil, "hash-password", "--user=u", `--groups=a b,c:d,"`)
 	assert.Equal(t, exitUsage, code)
 	assert.Contains(t, errs, "hash-password: --groups: not a list")
+	for _, of := range [][]string{{"--groups", "", "--groups=d"}, {"--groups=d", "--groups="}, {"--groups", "a\nb", "--groups=d"}} {
+		var line bytes.Buffer
+		assert.Equal(t, exitOK, run(append([]string{"hash-password", "--user=u"}, of...), nil, daemon.Signals{}, strings.NewReader("pass\n"), &line, io.Discard), of)
+		assert.Regexp(t, `groups=(a,b,)?d\n$`, line.String())
+	}
 	code, line, errs := command(t, nil, "hash-password", "--user=u", `--groups="a,""b""",c`)
 	assert.Equal(t, exitFailed, code)
 	assert.Contains(t, line+errs, "the password is empty", "what the message recommends is understood")

@@ -67,8 +67,8 @@ func readFlags(table []setting, args []string) (values map[string]given, rest []
 		default:
 			text, args = args[0], args[1:]
 		}
-		if before, ok := values[table[i].name]; ok && table[i].kind.many {
-			text = before.text + "," + text
+		if before := values[table[i].name].text; before != "" && table[i].kind.joins != "" {
+			text = strings.TrimSuffix(before+table[i].kind.joins+text, table[i].kind.joins)
 		}
 		values[table[i].name] = given{text, fromFlags}
 	}

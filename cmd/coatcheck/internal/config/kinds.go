@@ -17,9 +17,9 @@ import (
 // and returns the text in its canonical spelling. Its error neither names the setting nor repeats the text: the caller does
 // both, unless the text is secret. That of a list names the entries that are wrong.
 type kind struct {
-	noun string // what the text is, for --help; empty for a switch
-	set  func(text string) (canonical string, err error)
-	many bool // may be given several times; the texts are then joined by commas
+	noun  string // what the text is, for --help; empty for a switch
+	set   func(text string) (canonical string, err error)
+	joins string // what joins the texts of several times; empty: the last one counts
 }
 
 // text is any text.
@@ -141,7 +141,7 @@ func duration(p *time.Duration, check func(time.Duration) (time.Duration, error)
 
 // list is texts separated by commas, none of them empty.
 func list(noun string, p *[]string) kind {
-	return kind{noun: noun + ",...", many: true, set: func(s string) (string, error) {
+	return kind{noun: noun + ",...", joins: ",", set: func(s string) (string, error) {
 		if s == "" {
 			*p = nil
 			return "", nil
@@ -248,7 +248,7 @@ func lacksOffset(s string) bool {
 func networks(p *[]netip.Prefix) kind {
 	var texts []string
 	k := list("CIDR", &texts)
-	return kind{noun: k.noun, many: k.many, set: func(s string) (string, error) {
+	return kind{noun: k.noun, joins: k.joins, set: func(s string) (string, error) {
 		canonical, err := k.set(s)
 		if err != nil {
 			return "", err

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/csv"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -34,16 +35,17 @@ func Text(name, noun string, p *string) Flag {
 	return Flag{name: name, kind: text(noun, p), flagOnly: true}
 }
 
-// CSV is a flag with a list in one line of CSV, which may be given several times.
+// CSV is a flag with a list in a line of CSV, which may be given several times.
 func CSV(name string, p *[]string) Flag {
-	return Flag{name: name, flagOnly: true, kind: kind{noun: "A,B", many: true, set: func(s string) (_ string, err error) {
-		if s != "" {
-			*p, err = csv.NewReader(strings.NewReader(s)).Read()
-		}
+	return Flag{name: name, flagOnly: true, kind: kind{noun: "A,B", joins: "\n", set: func(s string) (string, error) {
+		in := csv.NewReader(strings.NewReader(s))
+		in.FieldsPerRecord = -1 // any
+		lists, err := in.ReadAll()
 		if err != nil {
-			err = ErrCSV // the reader's own error has the list's places, not its rules
+			return s, ErrCSV // the reader's own error has the list's places, not its rules
 		}
-		return s, err
+		*p = slices.Concat(lists...)
+		return s, nil
 	}}}
 }
 
