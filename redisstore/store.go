@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -147,13 +148,15 @@ func (s *Store) Ping(ctx context.Context) error {
 // pingAny returns nil as soon as one of the tags' primaries has answered.
 func (s *Store) pingAny(ctx context.Context, tags []coatcheck.Tag) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	answers := make(chan error, len(tags))
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
 	for _, tag := range tags {
-		go func() {
+		asking.Go(func() {
 			_, err := s.get(ctx, s.key(tag, kindRecord, "ping"))
 			answers <- err
-		}()
+		})
 	}
 	for range tags {
 		if err = <-answers; err == nil {

@@ -28,9 +28,6 @@ func (s *setting) mistake(v given, err error) error {
 // whether the value is a URL: one that is none may be one with a slip in it.
 func shown(text string) string {
 	colon, at := strings.Index(text, ":"), strings.LastIndex(text, "@")
-	if strings.HasPrefix(text, "unix:") && at < 0 {
-		return text // the query is the mode and the owner
-	}
 	if 0 <= colon && colon < at {
 		text = text[:colon+1] + "…" + text[at:]
 	}

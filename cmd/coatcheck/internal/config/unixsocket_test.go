@@ -73,8 +73,8 @@ func TestUnixSocketsOwner(t *testing.T) {
 	}
 	assert.Equal(t, []string{
 		`--ttl "x": not a duration such as 500ms, 30m or 12h (command line)`,
-		`--listen "unix:/run/a.sock?owner=nobody-of-that-name": user: unknown user nobody-of-that-name (command line)`,
-		`--admin-listen "unix:/run/b.sock?owner=:no-such-group": group: unknown group no-such-group (command line)`,
+		`--listen "unix:/run/a.sock?…": user: unknown user nobody-of-that-name (command line)`,
+		`--admin-listen "unix:/run/b.sock?…": group: unknown group no-such-group (command line)`,
 	}, told)
 	_, _, err = LoadOnly([]string{"admin-listen"}, args, nil)
 	require.NoError(t, err)
