@@ -79,51 +79,41 @@ func TestKeysAreFetched(t *testing.T) {
 
 // A provider may give a new key the name of the old one. Strangers who sign by that name make it fetch no more often than by others.
 func TestNewKeyOfTheSameName(t *testing.T) {
-	p := oidctest.New(t)
-	now := time.Now()
-	p.Edit(func(b *oidctest.Behaviour) { b.Now = func() time.Time { return now } })
-	c := newClient(t, p, func(o *oidc.Options) { o.Now = func() time.Time { return now } })
-	_, err := login(t, c, oidc.Wanted{})
-	require.NoError(t, err)
+	p, c, now := loggedInOnce(t)
 	signer, public := oidctest.NewKey("first")
 	p.Edit(func(b *oidctest.Behaviour) { b.Signer, b.Keys = signer, []jose.JSONWebKey{public} })
-	_, err = login(t, c, oidc.Wanted{})
+	_, err := login(t, c, oidc.Wanted{})
 	require.NoError(t, err)
 	assert.Equal(t, 2, p.Calls("/keys"))
 	stranger, _ := oidctest.NewKey("first")
-	for range 5 {
-		_, err = c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
-		assert.Equal(t, oidc.BadLogout, kindOf(t, err))
+	strangers := func() {
+		for range 5 {
+			_, err := c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+			assert.Equal(t, oidc.BadLogout, kindOf(t, err))
+		}
 	}
+	strangers()
 	assert.Equal(t, 2, p.Calls("/keys"))
-	now = now.Add(time.Minute)
-	for range 5 {
-		_, err = c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
-		assert.Equal(t, oidc.BadLogout, kindOf(t, err))
-	}
+	*now = now.Add(time.Minute)
+	strangers()
 	assert.Equal(t, 3, p.Calls("/keys"))
 }
 
 // Also while the keys cannot be fetched, strangers make it try once a minute, and known keys are good. A token by a key that is not known
 // may be the provider's then.
 func TestKeysThatCannotBeFetched(t *testing.T) {
-	p := oidctest.New(t)
-	now := time.Now()
-	p.Edit(func(b *oidctest.Behaviour) { b.Now = func() time.Time { return now } })
-	c := newClient(t, p, func(o *oidc.Options) { o.Now = func() time.Time { return now } })
-	_, err := login(t, c, oidc.Wanted{})
-	require.NoError(t, err)
+	p, c, now := loggedInOnce(t)
 	p.Edit(func(b *oidctest.Behaviour) {
 		b.Handlers["/keys"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }
 	})
 	stranger, _ := oidctest.NewEdKey("stranger")
 	for range 60 {
-		_, err = c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
+		_, err := c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
 		assert.Equal(t, oidc.Unavailable, kindOf(t, err))
-		now = now.Add(time.Second)
+		*now = now.Add(time.Second)
 	}
 	assert.Equal(t, 1+60/10, p.Calls("/keys"))
-	_, err = login(t, c, oidc.Wanted{})
+	_, err := login(t, c, oidc.Wanted{})
 	require.NoError(t, err)
 	_, err = c.Logout(t.Context(), oidctest.Signed(stranger, map[string]any{"iss": p.URL, "aud": oidctest.ClientID}))
 	require.Error(t, err)
@@ -238,4 +228,16 @@ func TestKeysThatCannotBeRead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// loggedInOnce returns a provider and a client, which has its document and keys by a login, and the clock of both.
+func loggedInOnce(t *testing.T) (*oidctest.Provider, *oidc.Provider, *time.Time) {
+	t.Helper()
+	p := oidctest.New(t)
+	now := time.Now()
+	p.Edit(func(b *oidctest.Behaviour) { b.Now = func() time.Time { return now } })
+	c := newClient(t, p, func(o *oidc.Options) { o.Now = func() time.Time { return now } })
+	_, err := login(t, c, oidc.Wanted{})
+	require.NoError(t, err)
+	return p, c, &now
 }
