@@ -44,8 +44,9 @@ func (r *Request) commitChanges(ctx context.Context) {
 // housekeep is the part of a commit whose failure is not returned: the next request does it again.
 func (r *Request) housekeep(ctx context.Context) {
 	if err := r.commitSwap(ctx, r.m.policy.Now()); err != nil {
-		r.report.NotNoted++
-		r.report.NotNotedFor = err
+		report := r.note()
+		report.NotNoted++
+		report.NotNotedFor = err
 	}
 }
 
@@ -84,7 +85,7 @@ func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 		case !errors.Is(err, ErrConflict):
 			return unavailable(err)
 		}
-		r.report.Conflicts++
+		r.note().Conflicts++
 		r.rec, r.cur = r.cur, r.rec
 		if giveUp.passed(ctx, r.m.policy.RetryFor) {
 			r.rec, r.cur = r.cur, r.rec // the values are still those of this record, and a later commit must conflict again
@@ -99,7 +100,7 @@ func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 // request are discarded as well: a session begun for them would replace the successor's cookie in the browser's jar.
 func (r *Request) drop() {
 	if r.dirty() {
-		r.report.Dropped++
+		r.note().Dropped++
 	}
 	r.forget()
 	r.lost = true
@@ -193,13 +194,13 @@ func (r *Request) renew(h *Header) {
 func (r *Request) committed(rotated bool, now time.Time) {
 	changed := r.cleared || len(r.changes) > 0
 	if r.next.LastSeen != r.rec.LastSeen {
-		r.report.Renewed++
+		r.note().Renewed++
 	}
 	r.rec, r.next = r.next, r.rec
 	r.values = r.rec.values
 	r.first = false
 	if rotated {
-		r.report.Rotated++
+		r.note().Rotated++
 		r.token, r.presented, r.issued = r.fresh, r.rec.ID, true
 	}
 	// Changes set no cookie of a bound session, whose lifetime only a proof extends.
@@ -241,7 +242,7 @@ func (r *Request) commitRest(ctx context.Context, now time.Time) error {
 	if _, err := r.m.store.Create(ctx, &r.next, CreateOptions{}, now); err != nil {
 		return createError(err)
 	}
-	r.report.Created++
+	r.note().Created++
 	r.holdNext(token)
 	return nil
 }
@@ -264,12 +265,13 @@ func (r *Request) endAll(ctx context.Context, targets []target, now time.Time, r
 
 // reportEnd reports that the session whose last record is r.cur has ended.
 func (r *Request) reportEnd(user string, replaced bool) {
+	report := r.note()
 	if replaced {
-		r.report.Replaced++
+		report.Replaced++
 	} else {
-		r.report.Ended++
+		report.Ended++
 	}
-	r.report.Ends = append(r.report.Ends, End{ID: r.cur.ID, User: user, Replaced: replaced})
+	report.Ends = append(report.Ends, End{ID: r.cur.ID, User: user, Replaced: replaced})
 }
 
 // newRecord makes r.next the record of a new session with the present values.

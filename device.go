@@ -61,7 +61,7 @@ func (m *Manager) OpenNamed(ctx context.Context, r *Request, key Key, p *Present
 	case err == nil && (!r.rec.Lives(now) || m.void(&r.rec)), errors.Is(err, ErrEnded):
 		return false, ErrNotFound
 	case errors.Is(err, ErrDamaged):
-		r.report.Damaged++
+		r.note().Damaged++
 		return false, ErrNotFound
 	case errors.Is(err, ErrNotFound):
 		return false, err
@@ -176,7 +176,7 @@ func (r *Request) swapDevice(ctx context.Context, want func(now time.Time) (bind
 		err = r.m.store.Swap(ctx, &r.next, r.rec.Version, now, &r.cur)
 		switch {
 		case err == nil:
-			r.report.Rotated++
+			r.note().Rotated++
 			r.holdNext(fresh)
 			return nil
 		case errors.Is(err, ErrNotFound):
@@ -185,7 +185,7 @@ func (r *Request) swapDevice(ctx context.Context, want func(now time.Time) (bind
 			r.failed = unavailable(err)
 			return r.failed
 		}
-		r.report.Conflicts++
+		r.note().Conflicts++
 		r.rec, r.cur = r.cur, r.rec
 		if giveUp.passed(ctx, r.m.policy.RetryFor) {
 			r.failed = fmt.Errorf("%w: %d conflicts in a row", ErrUnavailable, r.report.Conflicts)

@@ -76,7 +76,8 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) (err error) {
 		return createError(err)
 	}
 	if pushedOut > 0 {
-		r.report.LimitEnded, r.report.LimitUser = r.report.LimitEnded+pushedOut, r.user
+		report := r.note()
+		report.LimitEnded, report.LimitUser = report.LimitEnded+pushedOut, r.user
 	}
 	err = errAbandoned // stands if an Update's function panics as leave runs it again
 	defer func() {
@@ -91,7 +92,7 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) (err error) {
 		return err
 	}
 	r.others, r.marked = r.others[:0], false
-	r.report.Created++
+	r.note().Created++
 	r.holdNext(token)
 	return nil
 }

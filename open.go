@@ -90,7 +90,7 @@ func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Cli
 		err = r.openSeveral(ctx, p)
 	}
 	r.lost = !r.live && (!r.stale || r.report.TooOld.Key != (Key{}))
-	if r.watching {
+	if r.watching && r.eventful {
 		r.report.Left, r.report.Reused = r.report.Reused, Reuse{}
 	}
 	if err != nil {
@@ -113,7 +113,7 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	case errors.Is(err, ErrEnded):
 		return false, nil
 	case errors.Is(err, ErrDamaged):
-		r.report.Damaged++
+		r.note().Damaged++
 		return true, nil
 	default:
 		return false, unavailable(err)
@@ -127,16 +127,16 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	switch standing := r.rec.Standing(id, r.now); {
 	case standing.Admitted() && r.m.tooOld(&r.rec, r.now):
 		r.former = append(r.former, target{r.rec.Key, r.rec.UserID()})
-		r.report.TooOld = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
+		r.note().TooOld = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
 		return true, nil
 	case standing.Admitted():
 		r.hold(token, id)
 		r.first = standing == Current && (r.rec.PrevUntil == PrevOpen || r.rec.unconfirmed())
 	case standing == Reused:
 		r.former = append(r.former, target{r.rec.Key, r.rec.UserID()})
-		r.report.Reused = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
+		r.note().Reused = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
 	default:
-		r.report.WrongSecret++
+		r.note().WrongSecret++
 	}
 	return false, nil
 }
@@ -167,7 +167,7 @@ func (r *Request) onReuse(ctx context.Context) error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return unavailable(err)
 	}
-	r.report.Reused.Revoked = true
+	r.note().Reused.Revoked = true
 	return nil
 }
 
@@ -200,7 +200,9 @@ func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 		}
 	}
 	r.stale = stale && !more
-	r.report.Duplicate = more || len(r.others) > 1
+	if more || len(r.others) > 1 {
+		r.note().Duplicate = true
+	}
 	if err := r.onReuses(ctx, reused, more); err != nil {
 		return err
 	}
@@ -210,7 +212,7 @@ func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 		if _, err := r.try(ctx, used); err != nil {
 			return err
 		}
-		r.report.Reused = known
+		r.note().Reused = known
 	}
 	return nil
 }
@@ -240,11 +242,11 @@ func (r *Request) onReuses(ctx context.Context, reused []Reuse, more bool) error
 	for _, reuse := range reused {
 		if r.carries(reuse.Key) || more { // a token that was not looked up may be live
 			if r.report.Reused.Key == (Key{}) {
-				r.report.Reused = reuse
+				r.note().Reused = reuse
 			}
 			continue
 		}
-		r.report.Reused = reuse
+		r.note().Reused = reuse
 		if err := r.onReuse(ctx); err != nil {
 			return err
 		}

@@ -42,8 +42,9 @@ type Request struct {
 	readAt   time.Time     // by Policy.Now, which the store judges the mark by; without Go's reading of the process's clock
 	beganAt  moment        // when a login that reads no mark began
 
-	failed error // of the commit that failed: the handler was told, and no other commit is tried
-	report Report
+	failed   error  // of the commit that failed: the handler was told, and no other commit is tried
+	report   Report // written by note
+	eventful bool   // note was called: report may say something
 
 	next, cur Record // buffers of a commit
 	extension []byte // of next, where it differs from that of rec
@@ -163,7 +164,10 @@ func (r *Request) reset(m *Manager, client Client, now time.Time) {
 	r.held = held{}
 	r.clearAsked()
 	r.watching, r.sent, r.tooLate, r.offer, r.offered, r.marked = false, false, false, false, false, false
-	r.lifetime, r.failed, r.report = 0, nil, Report{}
+	r.lifetime, r.failed = 0, nil
+	if r.eventful {
+		r.report, r.eventful = Report{}, false
+	}
 	r.others, r.former = r.others[:0], r.former[:0]
 	r.dropUnopened()
 	r.detach()
@@ -190,7 +194,7 @@ func (r *Request) Release() bool {
 	if r.inUse || r.calls.Load() != 0 {
 		return false
 	}
-	r.m, r.client, r.held, r.fresh = nil, Client{}, held{}, Token{}
+	r.m, r.held, r.fresh = nil, held{}, Token{}
 	r.dropUnopened()
 	return true
 }
@@ -244,7 +248,9 @@ func (r *Request) detach() {
 		r.inUse = r.inUse || lent.calls.Load() != 0
 		r.lent = nil
 	}
-	r.req.Store(nil)
+	if r.req.Load() != nil { // a store that all cores must see costs ten times as much
+		r.req.Store(nil)
+	}
 }
 
 // Format keeps the token that the request holds out of every fmt verb, and so out of logs and panics.
@@ -283,8 +289,17 @@ func (r *Request) Token(now time.Time) (Token, time.Duration) {
 	return r.token, left
 }
 
-// Report returns what happened so far.
+// Report returns what happened so far: most often nothing, see Eventful.
 func (r *Request) Report() *Report { return &r.report }
+
+// Eventful reports whether Report may say anything; false: it is zero, and need not be read.
+func (r *Request) Eventful() bool { return r.eventful }
+
+// note returns the report for a change.
+func (r *Request) note() *Report {
+	r.eventful = true
+	return &r.report
+}
 
 // Finish is Commit at the end of the request, with the housekeeping that is due: the renewal of a rolling session, and the
 // note that a rotated token was presented. When only housekeeping fails, it is left to the next request. The error of a

@@ -2,6 +2,7 @@ package coatcheck_test
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -215,6 +216,7 @@ func (w *world) finish(s *coatcheck.Request) answer {
 }
 
 func (w *world) answer(s *coatcheck.Request) answer {
+	require.True(w.t, s.Eventful() || reflect.ValueOf(*s.Report()).IsZero(), "a report that says something, and nobody would read it")
 	a := answer{cookie: s.Cookie()}
 	if a.cookie == coatcheck.SetCookie {
 		token, _ := s.Token(w.clock.Now())

@@ -93,7 +93,11 @@ func (o observer) Device(r *coatcheck.Request, route middleware.DeviceRoute, out
 	o.metrics.device(route, outcome)
 }
 
-func (o observer) Released(r *coatcheck.Request) { o.metrics.session(r.Report()) }
+func (o observer) Released(r *coatcheck.Request) {
+	if r.Eventful() {
+		o.metrics.session(r.Report())
+	}
+}
 
 // context returns the context for a request's calls of the store and of the login mode. It is not the request's own, which
 // fasthttp cancels when the server begins to drain. It is small enough to be inlined where nothing is traced.

@@ -220,6 +220,9 @@ func (s *Sessions) open(ctx context.Context, fctx *fasthttp.RequestCtx, x *middl
 
 // writeCookie adds the Set-Cookie line that the response needs, with what accompanies it, and reports whether it needs one.
 func (s *Sessions) writeCookie(fctx *fasthttp.RequestCtx, x *middleware.Exchange) bool {
+	if x.Cookie() == coatcheck.KeepCookie { // before space is cleared, which most requests do without
+		return false
+	}
 	var space [512]byte
 	line := s.SetCookie(space[:0], x)
 	if len(line) > 0 {

@@ -162,6 +162,9 @@ func (e *Events) Opened(r *coatcheck.Request, err error) {
 		e.failed(r, err)
 		return
 	}
+	if !r.Eventful() {
+		return
+	}
 	rep, client := r.Report(), r.Client().IP
 	if rep.Duplicate {
 		e.Write(client, slog.LevelWarn, eventDuplicate, "anonymous")
@@ -189,6 +192,9 @@ func (e *Events) Opened(r *coatcheck.Request, err error) {
 func (e *Events) Finished(r *coatcheck.Request, err error) {
 	if err != nil {
 		e.failed(r, err)
+		return
+	}
+	if !r.Eventful() {
 		return
 	}
 	rep := r.Report()
