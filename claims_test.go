@@ -265,3 +265,33 @@ func TestClaimsThatJustFit(t *testing.T) {
 		}
 	}
 }
+
+// A login's values can name the session that it begins, and the next login, which keeps them, begins another.
+func TestNextKey(t *testing.T) {
+	w := newWorld(t)
+	r := w.open(w.login("u"))
+	assert.Zero(t, r.NextKey(), "no login")
+	require.NoError(t, r.AuthenticateWith("eve", coatcheck.ClaimSet{}))
+	eves := r.NextKey()
+	require.NoError(t, r.AuthenticateWith("u", coatcheck.ClaimSet{}))
+	next := r.NextKey()
+	assert.NotEqual(t, eves, next)
+	assert.Equal(t, coatcheck.TagOf("u"), next.Tag())
+	assert.Equal(t, next, r.NextKey())
+	assert.NotEqual(t, next, r.Key(), "the session before, until the commit")
+	require.NoError(t, r.Commit(t.Context()))
+	assert.Equal(t, next, r.Key())
+	assert.Zero(t, r.NextKey())
+
+	require.NoError(t, r.AuthenticateWith("u", coatcheck.ClaimSet{}))
+	require.NotEqual(t, next, r.NextKey())
+	w.finish(r)
+	assert.NotEqual(t, next, r.Key())
+
+	require.NoError(t, r.AuthenticateWith("u", coatcheck.ClaimSet{}))
+	dropped := r.NextKey()
+	r.Destroy()
+	require.NoError(t, r.Insert("cart", 1))
+	require.NoError(t, r.Commit(t.Context()))
+	assert.NotEqual(t, dropped, r.Key(), "a session without a user")
+}

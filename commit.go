@@ -235,8 +235,8 @@ func (r *Request) commitRest(ctx context.Context, now time.Time) error {
 		r.drop()
 		return nil
 	}
-	token, err := r.newRecord("", now)
-	if err != nil {
+	token := NewToken(TagOf(""))
+	if err := r.newRecord(token, "", now); err != nil {
 		return err
 	}
 	if _, err := r.m.store.Create(ctx, &r.next, CreateOptions{}, now); err != nil {
@@ -274,9 +274,8 @@ func (r *Request) reportEnd(user string, replaced bool) {
 	report.Ends = append(report.Ends, End{ID: r.cur.ID, User: user, Replaced: replaced})
 }
 
-// newRecord makes r.next the record of a new session with the present values.
-func (r *Request) newRecord(user string, now time.Time) (Token, error) {
-	token := NewToken(TagOf(user))
+// newRecord makes r.next the record of a new session with the present values, which the token opens.
+func (r *Request) newRecord(token Token, user string, now time.Time) error {
 	p, ms := &r.m.policy, now.UnixMilli()
 	h := Header{
 		Version: 1, ID: token.ID(), RotatedAt: ms, CreatedAt: ms, LastSeen: ms,
@@ -296,7 +295,7 @@ func (r *Request) newRecord(user string, now time.Time) (Token, error) {
 		r.extension = appendOffer(r.extension[:0], newChallenge())
 		parts.extension = r.extension
 	}
-	return token, r.next.encode(token.Key(), h, parts)
+	return r.next.encode(token.Key(), h, parts)
 }
 
 // holdNext takes over r.next, which the store now holds, as the request's session, under a token that the client does not have yet.

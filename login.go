@@ -29,8 +29,25 @@ func (r *Request) authenticate(user string, c ClaimSet) (err error) {
 	} else {
 		user = strings.Clone(user)
 	}
-	r.login, r.user, r.destroy, r.claims = true, user, false, c.kept()
+	r.login, r.user, r.destroy, r.claims, r.fresh = true, user, false, c.kept(), Token{}
 	return r.rebuild()
+}
+
+// NextKey returns the Key that the session of the login has that was asked for and is not committed yet, so that its values can name it: a
+// later login keeps the values and has another Key. Without such a login it is the zero Key.
+func (r *Request) NextKey() Key {
+	if !r.login {
+		return Key{}
+	}
+	return r.nextToken().Key()
+}
+
+// nextToken returns the token of the login that was asked for.
+func (r *Request) nextToken() Token {
+	if r.fresh == (Token{}) {
+		r.fresh = NewToken(TagOf(r.user))
+	}
+	return r.fresh
 }
 
 // beginLogin is Session.BeginLogin.
@@ -63,8 +80,8 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) (err error) {
 	if r.marked && (r.outlivedMark() || now.Sub(r.readAt) >= MarkLife) {
 		return ErrRevoked
 	}
-	token, err := r.newRecord(r.user, now)
-	if err != nil {
+	token := r.nextToken()
+	if err := r.newRecord(token, r.user, now); err != nil {
 		return err
 	}
 	opt := CreateOptions{Mark: r.mark, Limit: r.m.policy.MaxPerUser, Until: r.m.until(now)}

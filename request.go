@@ -78,7 +78,7 @@ type asked struct {
 	changes  []change
 	cleared  bool
 	rotation rotation
-	fresh    Token // the token that the rotation leads to, once made
+	fresh    Token // the token that the rotation or the login leads to, once made
 	login    bool
 	user     string // of the login
 	claims   []byte // of the login, as the session keeps them

@@ -47,7 +47,7 @@ type Server struct {
 
 	provider      *oidc.Provider // nil: another mode
 	remoteUser    string         // the claim that Remote-User shows; empty: the user ID
-	checked       []byte         // the JSON of checkedValue where a login has checked that claim
+	checked       [16]byte       // what checkedValue notes where a login has checked that claim
 	providerIndex oidc.Index
 	providerLimit *login.ProviderLimit // nil without provider
 

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,7 +16,7 @@ import (
 // refreshedValue is the session value that tells whether the session was refreshed since the login.
 const refreshedValue = "refreshed"
 
-// checkedValue is the session value by which a login notes which claim it has checked so that Remote-User can show it.
+// checkedValue is the note by which a login tells which claim it has checked so that Remote-User can show it.
 const checkedValue = "oidc_remote_user"
 
 // login begins a session if the mode accepts the login. A refused login leaves the carried session alone.
@@ -80,12 +79,9 @@ func (s *Server) authenticate(r *coatcheck.Request, user string, claims coatchec
 		return err
 	}
 	if s.remoteUser == "" {
-		if r.Contains(checkedValue) { // a login in any other mode would pay for the removal with an allocation
-			r.Remove(checkedValue)
-		}
 		return nil
 	}
-	if err := r.Insert(checkedValue, json.RawMessage(s.checked)); err != nil {
+	if err := leaveNote(r, checkedValue, s.checked[:]); err != nil {
 		r.Abandon()
 		return fmt.Errorf("%w: %w", coatcheck.ErrClaimsTooLarge, err)
 	}

@@ -2,7 +2,7 @@ package server
 
 import (
 	"context"
-	"encoding/json"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"strconv"
@@ -91,10 +91,10 @@ func (s *Server) mayEndOthers(r *coatcheck.Request) error {
 // browser.
 func (s *Server) loggedInAt(r *coatcheck.Request) time.Time {
 	at := r.CreatedAt()
-	if raw, ok := r.Raw(authTimeValue); ok && s.provider != nil {
-		var authenticated int64
-		if json.Unmarshal(raw, &authenticated) == nil && authenticated < at.Add(-time.Minute).UnixMilli() { // our own
-			return time.UnixMilli(authenticated)
+	var space [noteSpace]byte
+	if note := noted(space[:0], r, authTimeValue); len(note) == 8 && s.provider != nil {
+		if authenticated := time.UnixMilli(int64(binary.BigEndian.Uint64(note))); authenticated.Before(at.Add(-time.Minute)) {
+			return authenticated
 		}
 	}
 	return at

@@ -14,7 +14,8 @@
 //	signinpage.go    our own page to log in on
 //	watch.go         a stream that tells when the session ends
 //	provider.go      login at an OpenID Connect provider, and the logouts that it reports;
-//	                 providerindex.go which of its sessions ours began with, and what of that a restart must not forget
+//	                 providerindex.go which of its sessions ours began with, and what of that a restart must not forget;
+//	                 notes.go what a login notes of itself in its session
 //	devices.go       the user's own sessions, and how often they are ended; devicespage.go and page/ are the page for them
 //	admin.go         the admin listener; adminsessions.go lists and ends a user's sessions; listall.go lists those of all users;
 //	                 ready.go whether it can serve; pprof.go its profiles

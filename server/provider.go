@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed" // the page's files
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ import (
 // again from it.
 const providerValue = "oidc"
 
-// authTimeValue is the session value that tells when the provider authenticated the person, in Unix milliseconds.
+// authTimeValue is the note that tells when the provider authenticated the person, in Unix milliseconds (8 bytes, big-endian).
 const authTimeValue = "oidc_auth_time"
 
 // endedFor is for how long a provider's session counts as ended. A login with it that is on its way is refused meanwhile; the
@@ -123,8 +124,7 @@ func (s *Server) useProvider(cfg Config) (err error) {
 		return nil
 	}
 	if s.remoteUser = s.provider.RemoteUserClaim(); s.remoteUser != "" {
-		checked := s.provider.RemoteUserChecked()
-		s.checked, _ = json.Marshal(checked[:]) // bytes always have an encoding
+		s.checked = s.provider.RemoteUserChecked()
 	}
 	s.providerLimit = login.NewProviderLimit(s.manager.Now)
 	s.providerIndex, err = s.newProviderIndex(cfg)
@@ -206,7 +206,7 @@ func noteLogin(r *coatcheck.Request, id oidc.Identity, session [16]byte) (err er
 		err = r.Insert(providerValue, session[:])
 	}
 	if err == nil && !id.AuthTime.IsZero() {
-		err = r.Insert(authTimeValue, id.AuthTime.UnixMilli())
+		err = leaveNote(r, authTimeValue, binary.BigEndian.AppendUint64(nil, uint64(id.AuthTime.UnixMilli())))
 	}
 	return err
 }

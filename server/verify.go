@@ -43,14 +43,15 @@ func (s *Server) verify(c *fiber.Ctx, r *coatcheck.Request) error {
 	return nil
 }
 
-// shownUser returns what Remote-User shows; b may be its space. It is empty for an anonymous request, and for a session that began when
-// another claim was shown: nobody has checked this one then, and an address may be anybody's.
+// shownUser returns what Remote-User shows; b may be its space. It is empty for an anonymous request, and for a session whose login has
+// not checked this claim: an address may be anybody's then.
 func (s *Server) shownUser(b []byte, r *coatcheck.Request, claims coatcheck.EncodedClaims) []byte {
 	user := r.RawUserID()
 	if len(user) == 0 || s.remoteUser == "" {
 		return percent.Append(b, user)
 	}
-	if raw, _ := r.Raw(checkedValue); !bytes.Equal(raw, s.checked) {
+	var space [noteSpace]byte
+	if !bytes.Equal(noted(space[:0], r, checkedValue), s.checked[:]) {
 		return nil
 	}
 	return remote.Claim(b, claims, s.remoteUser)

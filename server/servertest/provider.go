@@ -27,6 +27,7 @@ var providerRules = []rule{
 	{name: "a login ends the one before", unserved: true, check: checkProviderReplaces},
 	{name: "the user that verify shows", unserved: true, check: checkProviderRemoteUser},
 	{name: "a session that began when another user was shown", unserved: true, check: checkProviderOtherRemoteUser},
+	{name: "notes of an earlier login", unserved: true, check: checkProviderEarlierNotes},
 	{name: "ended while the person is at the provider", unserved: true, check: checkProviderRevoked},
 	{name: "ended while the callback is answered", unserved: true, check: checkProviderRevokedMeanwhile},
 	{name: "back-channel logout", unserved: true, check: checkBackChannel},

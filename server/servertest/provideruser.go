@@ -1,6 +1,8 @@
 package servertest
 
 import (
+	"time"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -69,4 +71,53 @@ func checkProviderOtherRemoteUser(h *harness) {
 		assert.Equal(h, 200, b.get("/auth/verify").Status, "a restart changes nothing")
 		p.Edit(func(b *oidctest.Behaviour) { b.Claims["email_verified"] = false })
 	}
+}
+
+// A login keeps the values of the session that it replaces. At a node that knows no notes, such as one of an earlier release, that is also
+// what the login before has noted.
+func checkProviderEarlierNotes(h *harness) {
+	ago := func(d time.Duration) func(map[string]any) {
+		return func(claims map[string]any) { claims["auth_time"] = h.Clock.Now().Add(-d).Unix() }
+	}
+	p := h.serveProvider(func(o *oidc.Options) { o.RemoteUser = "email" }, func(cfg *server.Config) { cfg.ReauthWithin = 5 * time.Minute })
+	b := h.person(p)
+	p.Edit(func(bh *oidctest.Behaviour) { bh.Token = ago(time.Hour) })
+	require.Equal(h, 303, b.login("").Status)
+	shown := func() string {
+		resp := b.get("/auth/verify")
+		if resp.Status != 200 {
+			assert.Equal(h, answer{Status: 401, Code: "unauthenticated"}, h.Answer(resp))
+		}
+		return resp.Header.Get("Remote-User")
+	}
+	require.Equal(h, "ann@example.com", shown())
+	require.Equal(h, "reauth_required", b.Do("DELETE", "/auth/sessions", h.Cookie(b.session())).Code())
+	b.cookies[h.CookieName] = h.Refresh(b.session())
+	require.Equal(h, "ann@example.com", shown(), "a refresh is no login")
+	require.Equal(h, "reauth_required", b.Do("DELETE", "/auth/sessions", h.Cookie(b.session())).Code())
+
+	b.loginWithoutNotes("sub-ann", `{"email":"boss@example.com"}`)
+	assert.Equal(h, "sub-ann", b.user())
+	assert.Empty(h, shown(), "nobody has verified this address")
+	assert.Equal(h, 200, b.Do("DELETE", "/auth/sessions", h.Cookie(b.session())).Status, "this login is a recent one")
+	require.Equal(h, 303, b.login("").Status)
+	assert.Equal(h, "ann@example.com", shown())
+}
+
+// loginWithoutNotes is a login of the person at a node that notes nothing.
+func (b *person) loginWithoutNotes(user, claims string) {
+	b.Helper()
+	m, err := coatcheck.NewManager(b.Store, b.config(nil).Policy)
+	require.NoError(b, err)
+	c, err := coatcheck.ParseClaims([]byte(claims))
+	require.NoError(b, err)
+	var r coatcheck.Request
+	var p coatcheck.Presented
+	p.Add([]byte(b.session()))
+	require.NoError(b, m.Open(b.Context(), &r, &p, coatcheck.Client{}, b.Clock.Now()))
+	require.NoError(b, r.AuthenticateWith(user, c))
+	require.NoError(b, r.Finish(b.Context()))
+	require.Equal(b, 1, r.Report().Replaced)
+	token, _ := r.Token(b.Clock.Now())
+	b.cookies[b.CookieName] = string(token.AppendSecretText(nil))
 }
