@@ -150,8 +150,12 @@ func (s *Store) get(ctx context.Context, key string) ([]byte, error) {
 	defer cancel()
 	began := time.Now()
 	b, err := s.client.Do(ctx, s.client.B().Get().Key(key).Build().Pin()).AsBytes()
+	missing := rueidis.IsRedisNil(err)
+	if err != nil && !missing && errors.Is(context.Cause(ctx), errAnswered) { // neither a failure of Redis nor a time of its
+		return nil, errAnswered
+	}
 	s.stats.roundTrip(began)
-	if rueidis.IsRedisNil(err) {
+	if missing {
 		return nil, nil
 	}
 	if err != nil {

@@ -145,13 +145,16 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
+// errAnswered is why Ping cuts a read off: another primary has answered.
+var errAnswered = errors.New("redisstore: another primary has answered")
+
 // pingAny returns nil as soon as one of the tags' primaries has answered.
 func (s *Store) pingAny(ctx context.Context, tags []coatcheck.Tag) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	answers := make(chan error, len(tags))
 	var asking sync.WaitGroup
 	defer asking.Wait()
-	defer cancel()
+	defer cancel(errAnswered)
 	for _, tag := range tags {
 		asking.Go(func() {
 			_, err := s.get(ctx, s.key(tag, kindRecord, "ping"))

@@ -264,6 +264,17 @@ func TestPingOfAClusterWithoutAPrimary(t *testing.T) {
 	parallel(200, 200, func(int) { assert.NoError(t, s.Ping(context.Background())) })
 }
 
+// A read that Ping cuts off because another primary has answered is no failure of Redis.
+func TestPingCountsNoErrors(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, false)
+	s := opened(t, redisstore.Options{URL: c.URL()})
+	for range 500 {
+		require.NoError(t, s.Ping(context.Background()))
+	}
+	assert.Zero(t, s.Stats().Errors)
+}
+
 // A probe gives up on a check long before a primary that hangs is given up on.
 func TestPingDoesNotWaitForAPrimaryThatHangs(t *testing.T) {
 	t.Parallel()
