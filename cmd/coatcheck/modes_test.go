@@ -260,9 +260,11 @@ func TestHashPasswordMistakes(t *testing.T) {
 		assert.NotContains(t, stderr.String(), "s3cret")
 		assert.NotEmpty(t, stderr.String())
 	}
-	code, _, errs := command(t, nil, "hash-password", "--user=u", `--groups=a b,c:d,"`)
-	assert.Equal(t, exitUsage, code)
-	assert.Contains(t, errs, "hash-password: --groups: not a list")
+	for _, of := range [][]string{{`--groups=a b,c:d,"`}, {"--groups", `"a`, "--groups", `b"`}} {
+		code, _, errs := command(t, nil, append([]string{"hash-password", "--user=u"}, of...)...)
+		assert.Equal(t, exitUsage, code, of)
+		assert.Contains(t, errs, "hash-password: --groups: not a list")
+	}
 	for _, of := range [][]string{{"--groups", "", "--groups=d"}, {"--groups=d", "--groups="}, {"--groups", "a\nb", "--groups=d"}} {
 		var line bytes.Buffer
 		assert.Equal(t, exitOK, run(append([]string{"hash-password", "--user=u"}, of...), nil, daemon.Signals{}, strings.NewReader("pass\n"), &line, io.Discard), of)

@@ -67,12 +67,22 @@ func readFlags(table []setting, args []string) (values map[string]given, rest []
 		default:
 			text, args = args[0], args[1:]
 		}
-		if before := values[table[i].name].text; before != "" && table[i].kind.joins != "" {
-			text = strings.TrimSuffix(before+table[i].kind.joins+text, table[i].kind.joins)
-		}
-		values[table[i].name] = given{text, fromFlags}
+		values[table[i].name] = values[table[i].name].with(text, table[i].kind.joins)
 	}
 	return values, rest, errors.Join(mistakes...)
+}
+
+// with returns what is given by one more text on the command line, where joins is what joins several; empty: the last one counts.
+func (v given) with(text, joins string) given {
+	if joins == "" {
+		return given{text: text, from: fromFlags}
+	}
+	v.from, v.each = fromFlags, append(v.each, text)
+	if v.text != "" && text != "" {
+		text = joins + text
+	}
+	v.text += text
+	return v
 }
 
 // noFlag is the mistake of an argument that looks like a flag and is none of this program. It may be a secret whose flag is missing, or

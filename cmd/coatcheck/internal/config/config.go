@@ -64,6 +64,7 @@ type OIDC struct {
 type given struct {
 	text string
 	from string
+	each []string // of a list on the command line: the texts that text joins
 }
 
 const (
@@ -201,18 +202,35 @@ func (c *Config) apply(table []setting) map[string]error {
 		s := &table[i]
 		v, ok := c.given[s.name]
 		if !ok {
-			v = given{s.def, fromDefault}
+			v = given{text: s.def, from: fromDefault}
 			if c.Dev && s.dev != "" {
-				v = given{s.dev, fromDev}
+				v = given{text: s.dev, from: fromDev}
 			}
 			c.given[s.name] = v
 			if v.text == "" {
 				continue
 			}
 		}
-		if _, err := s.kind.set(v.text); err != nil {
-			mistakes[s.name] = s.mistake(v, err)
+		if err := s.set(v); err != nil {
+			mistakes[s.name] = err
 		}
 	}
 	return mistakes
+}
+
+// set sets the setting, or returns the mistakes. Each text of a list is judged for itself, because two that are wrong may be right together.
+func (s *setting) set(v given) error {
+	var mistakes []error
+	for _, one := range v.each {
+		if _, err := s.kind.set(one); err != nil {
+			mistakes = append(mistakes, s.mistake(given{text: one, from: v.from}, err))
+		}
+	}
+	if len(mistakes) > 0 {
+		return errors.Join(mistakes...)
+	}
+	if _, err := s.kind.set(v.text); err != nil {
+		return s.mistake(v, err)
+	}
+	return nil
 }

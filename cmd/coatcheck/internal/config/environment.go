@@ -25,7 +25,7 @@ func readEnvironment(table []setting, environ []string) (values map[string]given
 		name, known := byEnv[variable]
 		switch {
 		case known && text != "":
-			values[name] = given{text, variable}
+			values[name] = given{text: text, from: variable}
 		case !known && strings.HasPrefix(variable, envPrefix) && !serviceVariable(variable):
 			notes = append(notes, fmt.Sprintf("the environment variable %.60s names no flag and is ignored%s", variable,
 				suggest.DidYouMean(variable, "", slices.Sorted(maps.Keys(byEnv)))))

@@ -44,7 +44,7 @@ func readFile(byName map[string]*setting, path string) (map[string]given, []file
 		case !ok:
 			mistakes = append(mistakes, fileMistake{key, fmt.Errorf("--%s: must be text, a number, true or false, or a list of them (%s)", key, path)})
 		default:
-			values[key] = given{text, path}
+			values[key] = given{text: text, from: path}
 		}
 	}
 	slices.SortFunc(mistakes, func(a, b fileMistake) int { return strings.Compare(a.err.Error(), b.err.Error()) })

@@ -150,6 +150,17 @@ func TestMistakes(t *testing.T) {
 			args: []string{"--dev", "--trusted-origins=https://a.example,"},
 			want: []string{`--trusted-origins "https://a.example,": has an empty entry between its commas (command line)`},
 		},
+		"an empty entry in one list of several": {
+			args: []string{"--dev", "--trusted-origins=https://a.example", "--trusted-origins", "https://b.example,", "--trusted-origins="},
+			want: []string{`--trusted-origins "https://b.example,": has an empty entry between its commas (command line)`},
+		},
+		"entries of several lists that are no networks": {
+			args: []string{"--dev", "--trusted-proxies=x", "--trusted-proxies=192.0.2.7", "--trusted-proxies=10.0.0.0/33"},
+			want: []string{
+				`--trusted-proxies "x": not a network such as 10.0.0.0/8 or 192.0.2.7: "x" (command line)`,
+				`--trusted-proxies "10.0.0.0/33": not a network such as 10.0.0.0/8 or 192.0.2.7: "10.0.0.0/33" (command line)`,
+			},
+		},
 		"empty where something must be": {
 			args: []string{"--dev", "--cookie-name="}, want: []string{`--cookie-name "": must not be empty (command line)`},
 		},

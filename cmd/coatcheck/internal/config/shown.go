@@ -15,7 +15,7 @@ func (c *Config) Mistake(name string, err error) error {
 // mistake says what is wrong with a setting's value, and where the value stands.
 func (s *setting) mistake(v given, err error) error {
 	switch {
-	case v == given{"", fromDefault}:
+	case v.text == "" && v.from == fromDefault:
 		return fmt.Errorf("--%s: %w", s.name, err)
 	case s.secret: // what judges such a value takes care of what it says
 		return fmt.Errorf("--%s: %w (value not shown; %s)", s.name, err, v.from)
