@@ -85,7 +85,6 @@ if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) and
   if v:sub(90, user) == new:sub(90, user) then
     replaced = v
     if call('ZREM', index, string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[4]:sub(-22)) == 1 then over = over - 1 end
-    bury(KEYS[4])
   end
 end
 
@@ -184,6 +183,7 @@ local reply = 'ok' .. table.concat(names)
 if told or reply == 'ok' and replaced == '' then return reply end
 local receipt = reply:sub(3)
 if replaced ~= '' then
+  bury(KEYS[4]) -- last, when Redis can refuse nothing any more: a failed login leaves it alone
   reply = {reply, replaced}
   receipt = cmsgpack.pack(reply)
 end
@@ -219,7 +219,17 @@ repeat -- once; Redis refuses a command to a user who lacks it, and where a key 
   if done then return reply end
   refused = reply
 until true
--- Nobody gets the session's token, so the session goes. If it cannot, its index entry stays: without that nobody could end it.
+-- The session that was to be replaced goes on. makeRoom may have taken its index entry, which comes back before the index may be empty, and
+-- so gone with its TTL.
+local v = KEYS[4] and redis.pcall('GET', KEYS[4])
+if type(v) == 'string' and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) then
+  local created, _, idle, absolute, size = struct.unpack('>I8I8I8I8I2', v, 58)
+  local last = math.min(idle, absolute)
+  if tonumber(now) < last and v:sub(90, 91 + size) == new:sub(90, 91 + size) then
+    redis.pcall('ZADD', index, last, string.format('%012x', created) .. KEYS[4]:sub(-22))
+  end
+end
+-- Nobody gets the new session's token, so that session goes. If it cannot, its index entry stays: without that nobody could end it.
 if redis.pcall('DEL', KEYS[1]) == 1 then redis.pcall('ZREM', index, mine) end
 if type(refused) == 'table' then return refused end -- Redis 6.2 makes no error of a table
 error(refused, 0)

@@ -49,15 +49,17 @@ func TestLoginThatIsRefusedHalfWay(t *testing.T) {
 	ctx, server := context.Background(), redistest.Start(t)
 	s := opened(t, redisstore.Options{URL: server.URL()})
 	for name, tt := range map[string]struct {
-		have    int // sessions
+		have    int  // sessions
+		lowered bool // they began under a higher limit
 		replace bool
 		refused []string
 	}{
-		"the first":               {0, false, []string{"zadd", "pexpireat", "zrange"}},
-		"one more":                {5, false, []string{"zadd", "zrange"}},
-		"at the limit":            {limit, false, []string{"zadd", "zrange", "zrangebyscore", "exists", "zrem"}},
-		"at the limit, with list": {limit + 1, false, []string{"zadd", "zrange", "zrem"}},
-		"in place of another":     {5, true, []string{"zadd", "zrem"}},
+		"the first":                             {0, false, false, []string{"zadd", "pexpireat", "zrange"}},
+		"one more":                              {5, false, false, []string{"zadd", "zrange"}},
+		"at the limit":                          {limit, false, false, []string{"zadd", "zrange", "zrangebyscore", "exists", "zrem"}},
+		"at the limit, with list":               {limit + 1, false, false, []string{"zadd", "zrange", "zrem"}},
+		"in place of another":                   {5, false, true, []string{"zadd", "zrem"}},
+		"in place of another, beyond the limit": {limit + 3, true, true, []string{"zadd", "zrange", "zrangebyscore", "exists", "zrem"}},
 	} {
 		for _, command := range tt.refused {
 			server.Must("FLUSHALL")
@@ -74,7 +76,11 @@ func TestLoginThatIsRefusedHalfWay(t *testing.T) {
 			for range tt.have {
 				nextMillisecond()
 				last = session(t, "ada")
-				_, err := s.Create(ctx, last, coatcheck.CreateOptions{Limit: limit, Mark: coatcheck.AnyMark, Until: time.Now().Add(grave)}, time.Now())
+				opt := coatcheck.CreateOptions{Limit: limit, Mark: coatcheck.AnyMark, Until: time.Now().Add(grave)}
+				if tt.lowered {
+					opt.Limit = 0
+				}
+				_, err := s.Create(ctx, last, opt, time.Now())
 				require.NoError(t, err)
 			}
 			index, records := indexed(t, server)
@@ -87,6 +93,9 @@ func TestLoginThatIsRefusedHalfWay(t *testing.T) {
 			assert.ElementsMatch(t, records, recordsAfter, "%s without %s", name, command)
 			if command != "zrem" { // without which entries that have no session stay, and count nowhere
 				assert.ElementsMatch(t, index, after, "%s without %s", name, command)
+			}
+			if last != nil {
+				assert.NoError(t, load(s, last), "%s without %s", name, command)
 			}
 			require.NoError(t, login(), "%s, with %s again", name, command)
 		}
