@@ -1,6 +1,7 @@
 package coatcheck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,8 @@ func (r *Request) AbsoluteLeft(now time.Time) time.Duration {
 // OnlyTooOld reports whether the response clears the cookie for no other reason than that a token of a session that is bound
 // to a device was too old: the device can still renew it.
 func (r *Request) OnlyTooOld() bool {
-	return r.report.TooOld.Key != (Key{}) && r.action == KeepCookie && r.Cookie() == ClearCookie
+	old := cmp.Or(r.report.TooOld.Key, r.report.Left.Key) // a token that is in Left because it was rotated out is not cleared
+	return old != (Key{}) && r.action == KeepCookie && r.Cookie() == ClearCookie
 }
 
 // KeepCookies makes the response touch no cookie, whatever the request carried.

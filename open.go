@@ -1,6 +1,7 @@
 package coatcheck
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -31,8 +32,8 @@ func (p *Presented) Reset() {
 }
 
 // ToWatch says that the request only watches a session, for a connection that was opened with the token and stays open. The token may
-// have been rotated out since, and nobody could tell while the watch was interrupted. So that is no Report.Reused, and ends nothing, but
-// Report.Left.
+// have been rotated out since, or be too old, and nobody could tell while the watch was interrupted. So that is no Report.Reused, which
+// may end the session, and no Report.TooOld, but Report.Left.
 func (p *Presented) ToWatch() { p.toWatch = true }
 
 // Add takes one value of the cookie. It does not allocate and keeps no reference to text.
@@ -91,7 +92,7 @@ func (m *Manager) Open(ctx context.Context, r *Request, p *Presented, client Cli
 	}
 	r.lost = !r.live && (!r.stale || r.report.TooOld.Key != (Key{}))
 	if r.watching && r.eventful {
-		r.report.Left, r.report.Reused = r.report.Reused, Reuse{}
+		r.report.Left, r.report.Reused, r.report.TooOld = cmp.Or(r.report.Reused, r.report.TooOld), Reuse{}, Reuse{}
 	}
 	if err != nil {
 		r.forget()

@@ -28,6 +28,15 @@ func TestTokenOfABoundSessionGetsTooOld(t *testing.T) {
 	assert.True(t, r.OnlyTooOld())
 	assert.Equal(t, 1, r.Report().Dropped, "a session for the value would take the place of the bound one")
 
+	p := presented(token)
+	p.ToWatch()
+	require.NoError(t, w.m.Open(t.Context(), r, p, coatcheck.Client{}, w.clock.Now()))
+	assert.True(t, r.RotatedOut())
+	assert.Equal(t, coatcheck.Reuse{Key: key(t, token), ID: w.record(token).ID, User: "u"}, r.Report().Left)
+	assert.Zero(t, r.Report().TooOld)
+	assert.Equal(t, coatcheck.ClearCookie, w.finish(r).cookie)
+	assert.True(t, r.OnlyTooOld())
+
 	renewed := w.prove(token)
 	assert.Equal(t, "u", w.user(renewed.token))
 	assert.Equal(t, "u", w.user(token), "requests on their way")

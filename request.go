@@ -121,7 +121,7 @@ const (
 type Report struct {
 	Duplicate   bool  // several live sessions, or too many tokens: the request was anonymous
 	Reused      Reuse // a rotated-out token was presented; zero Key: none
-	Left        Reuse // a request to watch had a token that was rotated out; zero Key: none
+	Left        Reuse // a request to watch had a token that was rotated out, or was too old; zero Key: none
 	TooOld      Reuse // a token of a bound session came too long after the device's last proof; zero Key: none
 	WrongSecret int   // tokens of a known Key with a secret that was never its previous one
 	Damaged     int   // records that could not be decoded

@@ -78,8 +78,8 @@ func Watch(ctx context.Context, s *Session, ended func(EndReason)) error {
 	return r.m.watch(ctx, w)
 }
 
-// RotatedOut reports whether a request to watch (Presented.ToWatch) has no session because its token was rotated out: the session
-// lives on under a newer one.
+// RotatedOut reports whether a request to watch (Presented.ToWatch) has no session because its token was rotated out, or is too old: the
+// session lives on under a newer one, or waits for its device.
 func (r *Request) RotatedOut() bool {
 	return !r.live && !r.report.Duplicate && r.report.Left.Key != (Key{})
 }

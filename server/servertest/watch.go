@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/dbsctest"
 	"github.com/coatcheck/coatcheck/internal/httpcontract"
 	"github.com/coatcheck/coatcheck/server"
 )
@@ -20,6 +21,7 @@ var watchRules = []rule{
 	{name: "needs a user", check: checkWatchAnonymous},
 	{name: "the view at once, and word of the end", check: checkWatchEnds},
 	{name: "a watch that was interrupted while its token was rotated out", config: func(cfg *server.Config) { cfg.Policy.RevokeOnReuse = true }, check: checkWatchAgain},
+	{name: "a watch that was interrupted while its token became too old", config: func(cfg *server.Config) { cfg.DBSC = true }, check: checkWatchTooOld},
 	{name: "HEAD", transport: true, check: checkWatchHead},
 	{name: "ten watchers of a session", check: checkWatchersOfASession},
 	{name: "all watchers", config: func(cfg *server.Config) { cfg.Policy.MaxWatchers = 1 }, transport: true, check: checkAllWatchers},
@@ -154,6 +156,35 @@ func checkWatchAgain(h *harness) {
 	old, token = h.Reused(user)
 	assert.Equal(h, "", h.Me(old))
 	assert.Equal(h, "", h.Me(token), "on any other route it is")
+}
+
+// A watch of a device-bound session comes back with a token that the session's device has yet to renew.
+func checkWatchTooOld(h *harness) {
+	user := h.User()
+	login := h.TryLogin(user)
+	m := challengeIn.FindStringSubmatch(login.Header.Get("Secure-Session-Registration"))
+	require.NotNil(h, m)
+	named := "; " + h.CookieName + "-name=" + m[1][:22]
+	bound := h.Post("/auth/dbsc/register", h.Cookie(h.Token(login))+named, "Secure-Session-Response: "+dbsctest.NewDevice().Registration(m[1]))
+	require.Equal(h, 200, bound.Status, bound.Body)
+	token := h.Token(bound)
+	h.watch(token).close()
+	h.Clock.Step(12 * time.Minute) // of 10, and a tenth
+	for range 2 {
+		again := h.tryWatch(token)
+		assert.Equal(h, 200, again.resp.StatusCode)
+		cleared := again.resp.Header.Values("Set-Cookie")
+		require.Len(h, cleared, 1, "the name is needed for the renewal")
+		assert.Contains(h, cleared[0], h.CookieName+"=; Max-Age=0;")
+		again.ends("rotated")
+	}
+	assert.Len(h, h.Events("watch_rotated"), 1)
+	assert.Empty(h, h.Events("bound_token_too_old"))
+	assert.Zero(h, h.scrape()["coatcheck_bound_tokens_too_old_total"])
+	assert.Equal(h, 401, h.Get("/auth/sessions", h.Cookie(token)).Status, "no other route takes it")
+	assert.Len(h, h.Events("bound_token_too_old"), 1)
+	require.Equal(h, 200, h.adminDo("DELETE", "/admin/users/"+user+"/sessions").Status)
+	assert.Equal(h, 401, h.Get("/auth/watch", h.Cookie(token)).Status)
 }
 
 func checkWatchHead(h *harness) {
