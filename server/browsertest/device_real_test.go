@@ -109,6 +109,8 @@ func TestRefreshesThatFail(t *testing.T) {
 		b.expire()
 		n.trouble.down.Store(true)
 		assert.Equal(t, 429, b.statusOfMe())
+		b.at("/auth/devices")
+		b.sees("Your browser could not renew your session yet. Nothing has changed.")
 		n.trouble.down.Store(false)
 		assert.Equal(t, "ann", b.waitsForMe())
 	})

@@ -301,6 +301,19 @@ func TestPageRefusals(t *testing.T) {
 	assert.Equal(t, []string{"", refusal}, eval[[]string](b, "said"), "a screen reader says a refusal once more only if it was gone")
 	assert.Len(t, b.rows(), 4)
 
+	for code, says := range map[string]string{
+		"login_throttled":      "Too many sign-ins failed. Try again in 7 seconds.",
+		"too_many_connections": "Too many requests come from your address. Nothing has changed. Try again in 7 seconds.",
+		"binding_pending":      "Your browser could not renew your session yet. Nothing has changed. Try again in a few minutes.",
+	} {
+		eval[bool](b, fmt.Sprintf(`(() => { const real = fetch; window.fetch = async () => {
+			window.fetch = real;
+			return new Response(JSON.stringify({code: %q}), {status: 429, headers: {'Retry-After': '7'}});
+		}; return true; })()`, code))
+		b.press("Sign out")
+		b.sees(says)
+	}
+
 	s.store.down.Store(true)
 	b.press("Sign out")
 	b.sees("The server cannot do that now. Nothing has changed.")
