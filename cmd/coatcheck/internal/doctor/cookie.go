@@ -123,7 +123,10 @@ func (d *doctor) proxies() {
 	for _, p := range trusted {
 		behind = behind && !p.Contains(own.Unmap())
 	}
+	_, socket, _ := config.ParseUnixSocket(d.c.Listen)
 	switch {
+	case socket:
+		d.say("proxies", Fine, "X-Forwarded-For is believed of everybody who may connect to the socket: right if only the proxy may")
 	case behind:
 		d.say("proxies", Problem, "%s can only be reached through a proxy on this machine, and --trusted-proxies does not name %s: %s", d.c.Listen, own, means)
 	case len(trusted) == 0 && d.url == nil && !config.Exposed(d.c.Listen):

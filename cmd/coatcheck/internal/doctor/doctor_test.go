@@ -67,6 +67,7 @@ func TestOnAConfiguration(t *testing.T) {
 		"the proxy is trusted":        {"--url=https://login.example.com --trusted-proxies=127.0.0.0/8", "proxies", doctor.Fine, ""},
 		"everybody is":                {"--trusted-proxies=0.0.0.0/0", "proxies", doctor.Problem, "everybody"},
 		"no proxy":                    {"--listen=192.0.2.1:80 --url=https://login.example.com", "proxies", doctor.Fine, ""},
+		"a socket's clients":          {"--listen=unix:" + t.TempDir() + "/s", "proxies", doctor.Fine, "everybody who may connect to the socket"},
 		"bound over http":             {"--dbsc --url=http://login.example.com", "dbsc", doctor.Problem, "https"},
 		"bound, and no URL":           {"--dbsc", "dbsc", doctor.Fine, "--url"},
 		"not bound":                   {"--url=http://login.example.com", "dbsc", "", ""},
