@@ -10,6 +10,7 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/dbsc"
+	"github.com/coatcheck/coatcheck/internal/ownpath"
 )
 
 // DeviceRoute is one of the two routes of device-bound sessions.
@@ -61,8 +62,8 @@ func (q *DeviceRequest) client() coatcheck.Client {
 // validateDBSC returns all mistakes of a configuration that offers to bind sessions.
 func validateDBSC(cfg Config) error {
 	err := cfg.Cookie.ValidateBinding()
-	if !strings.HasPrefix(cfg.DBSC, "/") || strings.HasSuffix(cfg.DBSC, "/") || strings.ContainsAny(cfg.DBSC, "\"\\?# \t") {
-		err = errors.Join(err, fmt.Errorf("dbsc %.100q: must be a path that begins with / and does not end with one", cfg.DBSC))
+	if !ownpath.Is(cfg.DBSC) || strings.HasSuffix(cfg.DBSC, "/") || strings.ContainsAny(cfg.DBSC, `"\?`) {
+		err = errors.Join(err, fmt.Errorf("dbsc %.100q: must be a path that begins with one / and does not end with one", cfg.DBSC))
 	}
 	return err
 }
