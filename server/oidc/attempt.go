@@ -124,7 +124,8 @@ func (p *Provider) begin(a *attempt, carried []Cookie, now time.Time) []Cookie {
 			out = append(out, Cookie{Name: c.Name})
 		}
 	}
-	slices.SortFunc(live, func(a, b old) int { return cmp.Compare(b.attempt.began.UnixNano(), a.attempt.began.UnixNano()) })
+	slices.Reverse(live) // browsers send the oldest first (RFC 6265, section 5.4), which tells those of one millisecond apart
+	slices.SortStableFunc(live, func(a, b old) int { return cmp.Compare(b.attempt.began.UnixNano(), a.attempt.began.UnixNano()) })
 	size := fresh.size()
 	for i, c := range live {
 		kept := c.Cookie

@@ -2,6 +2,7 @@ package oidc_test
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,24 @@ func TestReplays(t *testing.T) {
 	p.Edit(func(b *oidctest.Behaviour) { b.AnyCode = false })
 	require.NoError(t, identity(theirs, theirCookies))
 	assert.Equal(t, oidc.BadCode, kindOf(t, identity(theirs, theirCookies)), "a code again")
+}
+
+// Of more logins than a browser may have on their way the latest are kept, also where all of them began in one millisecond.
+func TestLatestLoginsAreKept(t *testing.T) {
+	now := time.Now()
+	c := newClient(t, oidctest.New(t), func(o *oidc.Options) { o.Now = func() time.Time { return now } })
+	var jar, began []oidc.Cookie // the jar has them in the order in which browsers send them, the oldest first
+	for range 8 {
+		_, set, err := c.Begin(t.Context(), oidc.Wanted{}, jar)
+		require.NoError(t, err)
+		began = append(began, set[0])
+		for _, cleared := range set[1:] {
+			assert.Empty(t, cleared.Value)
+			jar = slices.DeleteFunc(jar, func(c oidc.Cookie) bool { return c.Name == cleared.Name })
+		}
+		jar = append(jar, set[0])
+		assert.Equal(t, began[max(0, len(began)-4):], jar)
+	}
 }
 
 // A code that no provider has given out is not sent to one: RFC 6749, A.11, allows 0x20 to 0x7E. Long ones exist: Entra's have more
