@@ -16,7 +16,7 @@ import (
 var (
 	markTooManyLines = []byte(":Too-Many-Lines")
 	markBodyUnread   = []byte(":Body-Unread")
-	markCoding       = []byte(":Coding")
+	markAmbiguous    = []byte(":Ambiguous")
 	marked           = []byte("1")
 )
 
@@ -32,10 +32,8 @@ func headerReceived(h *fasthttp.RequestHeader) (none fasthttp.RequestConfig) {
 		refuseLines(h)
 		return none
 	}
-	// fasthttp takes "identity" for no coding and drops the line (RFC 9112 has no such coding any more): another server may take what
-	// follows for a body.
-	if linesBeginning(h.RawHeaders(), fasthttp.HeaderTransferEncoding+":") > 0 && h.ContentLength() != chunked {
-		leaveBody(h, markCoding)
+	if ambiguous(h.RawHeaders(), h.ContentLength() == chunked) {
+		leaveBody(h, markAmbiguous)
 		return none
 	}
 	// The memory of a request whose "100 Continue" cannot be written goes to others before package conn can drop it.
@@ -56,6 +54,32 @@ var newline = []byte{'\n'}
 
 // chunked is fasthttp's Content-Length of a body in chunks.
 const chunked = -1
+
+// ambiguous reports whether a header block that fasthttp has read holds what another server may read differently, so that it would
+// take what follows for a body or for another request: a line that ends without a CR or goes on in the next one, or a name with a
+// blank in it. Nor is there a coding "identity" any more (RFC 9112), which fasthttp takes for none, and drops.
+func ambiguous(block []byte, chunked bool) bool {
+	for len(block) > 0 {
+		end := bytes.IndexByte(block, '\n')
+		if end < 1 || block[end-1] != '\r' {
+			return true
+		}
+		switch block[0] {
+		case ' ', '\t':
+			return true
+		case 't', 'T':
+			if !chunked && linesBeginning(block[:end], fasthttp.HeaderTransferEncoding+":") > 0 {
+				return true
+			}
+		}
+		// The first blank of most lines is the one behind the colon.
+		if blank := bytes.IndexByte(block[:end], ' '); blank > 0 && block[blank-1] != ':' && bytes.IndexByte(block[:blank], ':') < 0 {
+			return true
+		}
+		block = block[end+1:]
+	}
+	return false
+}
 
 // linesBeginning returns how many lines of a header block begin with a text, in whatever case. The text begins with a letter.
 func linesBeginning(block []byte, text string) (n int) {
@@ -111,7 +135,7 @@ func unreadRequest(ctx *fasthttp.RequestCtx) *problem {
 		case len(h.PeekCanonical(markTooManyLines)) > 0:
 			conn.DiscardInput(ctx)
 			return problemHeaderTooLarge
-		case len(h.PeekCanonical(markCoding)) > 0:
+		case len(h.PeekCanonical(markAmbiguous)) > 0:
 			conn.DiscardInput(ctx)
 			return problemBadRequest
 		case len(h.PeekCanonical(markBodyUnread)) > 0:

@@ -89,6 +89,17 @@ func checkFraming(h *harness) {
 		"NUL in a header":               post + "X: a\x00b\r\nContent-Length: 0\r\n\r\n" + second,
 		"header without a name":         post + ": x\r\nContent-Length: 0\r\n\r\n" + second,
 		"header without a colon":        post + "X\r\nContent-Length: 0\r\n\r\n" + second,
+		"LF alone before a length":      post + "X: a\n" + length + "\r\n" + second,
+		"LF alone before a coding":      post + "X: a\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"LF alone behind the first":     "POST /auth/verify HTTP/1.1\r\nHost: x\nContent-Length: 0\r\n\r\n" + second,
+		"LF alone, twice, at the end":   post + "X: a\n\n" + second,
+		"LF alone at the end":           post + "X: a\r\n\n" + second,
+		"LF alone with GET":             "GET /auth/me HTTP/1.1\r\nHost: x\nX: a\r\n\r\n" + second,
+		"folded length":                 post + "Content-Length:\r\n 0\r\n\r\n" + second,
+		"length folded by a tab":        post + "X: a\r\n\t" + length + "\r\n" + second,
+		"folded coding":                 post + "Transfer-Encoding:\r\n\tchunked\r\n\r\n0\r\n\r\n" + second,
+		"blank in a name":               post + "X Content-Length: 5\r\n\r\n" + second,
+		"blank in a name, no other":     post + "Content Length:5\r\n\r\n" + second,
 		"blank line with a blank first": "POST /auth/verify HTTP/1.1\r\n Host: x\r\nContent-Length: 0\r\n\r\n" + second,
 		"HTTP/0.9":                      "POST /auth/verify\r\n\r\n" + second,
 	} {
@@ -157,7 +168,8 @@ func checkMalformed(h *harness) {
 
 func checkPipelined(h *harness) {
 	token := h.Login(h.User())
-	one := request{Method: "GET", Path: "/auth/verify", Head: []string{h.Cookie(token)}, Body: ""}.Text("x")
+	odd := []string{h.Cookie(token), "X:a b:c", "Y:\td e", "Z:", "Te: f g", "Transfer-Encodings: identity"} // none of them says where it ends
+	one := request{Method: "GET", Path: "/auth/verify", Head: odd, Body: ""}.Text("x")
 	none := request{Method: "GET", Path: "/auth/verify", Head: nil, Body: ""}.Text("x")
 	c := h.Wire.Open(h)
 	_, err := io.WriteString(c, one+none+one+none+none+one)
