@@ -16,6 +16,7 @@ import (
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/cookie"
 	"github.com/coatcheck/coatcheck/server/internal/conn"
+	"github.com/coatcheck/coatcheck/server/internal/origin"
 	"github.com/coatcheck/coatcheck/server/internal/remote"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/server/oidc"
@@ -118,7 +119,7 @@ func (c Config) Validate() error {
 		errs = append(errs, c.Cookie.ValidateBinding())
 	}
 	for _, o := range c.TrustedOrigins {
-		if _, err := parseOrigin(o); err != nil {
+		if err := checkOrigin(o); err != nil {
 			errs = append(errs, fmt.Errorf("trusted-origins: %w", err))
 		}
 	}
@@ -169,35 +170,29 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// parseOrigin reads an origin as browsers write it (RFC 6454, section 6.2): scheme, host, and the port if it is not the
-// scheme's own; lower case, no path. The result compares byte by byte with an Origin header.
-func parseOrigin(text string) (string, error) {
+// checkOrigin admits an origin as browsers write it (RFC 6454, section 6.2): scheme, host, and the port if it is not the
+// scheme's own; lower case, no path. Such a text compares byte by byte with an Origin header.
+func checkOrigin(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case strings.ContainsAny(text, "@?#"): // it may hold a password
-		return "", errors.New("an origin is scheme, host and port, nothing more; one with a user or a query is there, which is not shown")
+		return errors.New("an origin is scheme, host and port, nothing more; one with a user or a query is there, which is not shown")
 	case err != nil:
-		return "", fmt.Errorf("%.100q is not an origin", text)
+		return fmt.Errorf("%.100q is not an origin", text)
 	case u.Scheme != "http" && u.Scheme != "https":
-		return "", fmt.Errorf("%.100q: an origin begins with http:// or https://", text)
+		return fmt.Errorf("%.100q: an origin begins with http:// or https://", text)
 	case u.Host == "" || u.Scheme+"://"+u.Host != text:
-		return "", fmt.Errorf("%.100q: an origin is scheme, host and port, nothing more", text)
+		return fmt.Errorf("%.100q: an origin is scheme, host and port, nothing more", text)
 	case len(text) > remote.MaxOrigin:
-		return "", fmt.Errorf("%.100q: no host has so long a name", text)
-	case u.Port() == defaultPort(u.Scheme):
-		return "", fmt.Errorf("%.100q: browsers leave the scheme's own port out of an origin", text)
+		return fmt.Errorf("%.100q: no host has so long a name", text)
+	case strings.Contains(text, "*"):
+		return fmt.Errorf("%.100q: an origin has no wildcards", text)
 	}
-	for _, r := range u.Host {
-		if 'A' <= r && r <= 'Z' || r == '*' || r > 0x7e {
-			return "", fmt.Errorf("%.100q: an origin is lower-case ASCII, without wildcards", text)
-		}
+	switch written, err := origin.Of(u); {
+	case err != nil:
+		return fmt.Errorf("%.100q: %w", text, err)
+	case written != text:
+		return fmt.Errorf("%.100q: browsers write this origin %q", text, written)
 	}
-	return text, nil
-}
-
-func defaultPort(scheme string) string {
-	if scheme == "https" {
-		return "443"
-	}
-	return "80"
+	return nil
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"strings"
 
 	"github.com/valyala/fasthttp"
 )
@@ -24,7 +23,7 @@ func newBaseHeaders(cors bool, promised string) *baseHeaders {
 	if cors {
 		vary += ", " + fasthttp.HeaderOrigin
 	}
-	b := &baseHeaders{promised: []byte(strings.TrimSuffix(promised, httpsPort))}
+	b := &baseHeaders{promised: []byte(promised)}
 	for _, h := range [...]*fasthttp.ResponseHeader{&b.http, &b.https} {
 		h.Set(fasthttp.HeaderVary, vary)
 		h.Set(fasthttp.HeaderCacheControl, "no-store")

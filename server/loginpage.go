@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/middleware"
 	"github.com/coatcheck/coatcheck/internal/ownpath"
 	"github.com/coatcheck/coatcheck/server/internal/loopback"
+	"github.com/coatcheck/coatcheck/server/internal/origin"
 )
 
 // loginPage is where verify redirects browsers that have no live session, with the requested address if that is on one of our
@@ -34,7 +36,8 @@ func newLoginPage(cfg Config) *loginPage {
 	if err != nil {
 		panic("coatcheck: " + err.Error()) // Validate has let it pass
 	}
-	l := &loginPage{url: u.String() + "?rd=", origin: u.Scheme + "://" + u.Host, returns: newReturnOrigins(cfg), proxies: cfg.TrustedProxies}
+	own, _ := origin.Of(u) // as browsers write it, and proxies report it; the setting may be written in another way
+	l := &loginPage{url: u.String() + "?rd=", origin: own, returns: newReturnOrigins(cfg), proxies: cfg.TrustedProxies}
 	if u.RawQuery != "" {
 		l.url = u.String() + "&rd="
 	}
@@ -100,6 +103,9 @@ func parseLoginURL(text string) (*url.URL, error) {
 		return nil, errors.New("verify-login-url: must have no fragment and no parameter rd, which is added")
 	case len(text) > maxLocation/2:
 		return nil, errors.New("verify-login-url: must not be longer than 1024 bytes")
+	}
+	if _, err := origin.Of(u); err != nil {
+		return nil, fmt.Errorf("verify-login-url: %w", err)
 	}
 	return u, nil
 }

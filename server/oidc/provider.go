@@ -17,6 +17,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/coatcheck/coatcheck"
+	"github.com/coatcheck/coatcheck/server/internal/origin"
 )
 
 // CallbackPath is where the provider sends people back to.
@@ -55,7 +56,8 @@ type Options struct {
 // Provider logs users in at one provider. Safe for concurrent use.
 type Provider struct {
 	opt      Options
-	external *url.URL
+	external *url.URL // as it is written, because the redirect URI is registered with the provider so
+	origin   string   // of external, as browsers write it
 	kept     []mapping
 	allow    []mapping // claim and pattern
 	client   *http.Client
@@ -143,6 +145,9 @@ func (p *Provider) take(opt Options) error {
 		wrong("external-url", "must be scheme and host, without a path")
 	default:
 		p.external = &url.URL{Scheme: external.Scheme, Host: external.Host}
+		if p.origin, err = origin.Of(external); err != nil {
+			wrong("external-url", "%w", err)
+		}
 	}
 	if !slices.Contains(opt.Scopes, "openid") {
 		wrong("scopes", "must contain openid")
@@ -195,13 +200,13 @@ func (p *Provider) RedirectURI() string { return p.external.String() + CallbackP
 // Secure reports whether browsers reach this server by https, so that cookies can be Secure.
 func (p *Provider) Secure() bool { return p.external.Scheme == "https" }
 
-// SecureHost is the host by which browsers reach this server, with its port if the URL names one; empty if they come by plain http, and
-// for a nil Provider.
+// SecureHost is the host by which browsers reach this server, with its port if that is not the one of https; empty if they come by plain
+// http, and for a nil Provider.
 func (p *Provider) SecureHost() string {
 	if p == nil || !p.Secure() {
 		return ""
 	}
-	return p.external.Host
+	return strings.TrimPrefix(p.origin, "https://")
 }
 
 // discover returns the discovery document. A caller's deadline does not cut a fetch of it short, because its result, a failure included,

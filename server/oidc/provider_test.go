@@ -27,6 +27,10 @@ func TestMistakes(t *testing.T) {
 		_, err := oidc.New(opt)
 		require.ErrorContains(t, err, name)
 	}
+	for _, external := range []string{"https://auth.example.com:99999", "https://127.1"} {
+		_, err := oidc.New(func() oidc.Options { o := options(p); o.ExternalURL = external; return o }())
+		require.ErrorContains(t, err, "oidc-external-url: ", external)
+	}
 	opt := options(p)
 	opt.Claims, opt.Allow = []string{"a=b", "a=c", "sub", "b="}, []string{"foo", "groups=staff", "bar"}
 	_, err := oidc.New(opt)

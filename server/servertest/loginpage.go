@@ -20,6 +20,7 @@ var loginPageRules = []rule{
 	{name: "return addresses by X-Original-Url", config: redirecting, transport: true, check: checkOriginalURL},
 	{name: "no return address from strangers", config: redirectingStrangers, transport: true, check: checkReturnStrangers},
 	{name: "a URL with a query", config: redirectingToQuery, transport: true, check: checkLoginPageQuery},
+	{name: "a URL that browsers write in another way", config: redirectingToCapitals, transport: true, check: checkLoginPageCapitals},
 	{name: "store failure", config: redirecting, transport: true, check: checkLoginPageStoreFailure},
 }
 
@@ -39,6 +40,11 @@ func redirectingStrangers(cfg *server.Config) {
 func redirectingToQuery(cfg *server.Config) {
 	redirecting(cfg)
 	cfg.VerifyLoginURL = loginURL + "?tenant=a%26b"
+}
+
+func redirectingToCapitals(cfg *server.Config) {
+	redirecting(cfg)
+	cfg.VerifyLoginURL = "https://Login.example:0443/in"
 }
 
 // asBrowser is the Accept header of a browser that follows a link.
@@ -231,6 +237,11 @@ func checkReturnStrangers(h *harness) {
 	assert.Empty(h, h.returned(forwarded("https", "app.example", "/x")...))
 	assert.Empty(h, h.returned("X-Original-Url: https://app.example/x"))
 	assert.Empty(h, h.returned(append(forwarded("https", "app.example", "/x"), "X-Forwarded-For: 10.1.1.1")...))
+}
+
+func checkLoginPageCapitals(h *harness) {
+	assert.Equal(h, "https://Login.example:0443/in?rd=%2Faccount%3Fx%3D1", h.location(forwarded("https", "login.example", "/account?x=1")...))
+	assert.Equal(h, "https://Login.example:0443/in", h.location(forwarded("https", "Login.example:0443", "/account")...), "no browser says so")
 }
 
 func checkLoginPageQuery(h *harness) {

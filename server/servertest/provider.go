@@ -318,6 +318,7 @@ func checkProviderHSTS(h *harness) {
 	}{
 		{"https://auth.example", "auth.example", []string{promise}},
 		{"https://Auth.Example:443", "auth.EXAMPLE", []string{promise}},
+		{"https://auth.example:0443", "auth.example", []string{promise}},
 		{"https://auth.example", "auth.example:443", []string{promise}},
 		{"https://auth.example:8443", "auth.example:8443", []string{promise}},
 		{"https://localhost", "localhost", []string{promise}},
