@@ -10,7 +10,11 @@ import (
 
 // commit is Session.Commit.
 func (r *Request) commit(ctx context.Context) error {
-	if r.failed == nil && r.dirty() {
+	if r.failed != nil {
+		r.forget() // the handler is told of what it has asked for since, too
+		return r.failed
+	}
+	if r.dirty() {
 		r.commitChanges(ctx)
 	}
 	if r.failed == nil && r.tooLate {
@@ -23,7 +27,7 @@ func (r *Request) commit(ctx context.Context) error {
 // commitChanges leaves its error in r.failed. If it panics, as the function of an Update may when it is run again, the changes are given
 // up: the values may be those of a record that r.rec is no more, and another commit would write them over what replaced it.
 func (r *Request) commitChanges(ctx context.Context) {
-	r.failed = errAbandoned // stands if it panics
+	r.failed = errPanicked // stands if it panics
 	defer func() {
 		if r.failed != nil {
 			r.forget()

@@ -18,7 +18,7 @@ func (r *Request) authenticate(user string, c ClaimSet) (err error) {
 		return ErrHeaderSent
 	}
 	before := r.asked
-	err = errAbandoned // stands if rebuild panics
+	err = errPanicked // stands if rebuild panics
 	defer func() {
 		if err != nil {
 			r.asked = before
@@ -50,17 +50,18 @@ func (r *Request) nextToken() Token {
 	return r.fresh
 }
 
-// beginLogin is Session.BeginLogin.
+// beginLogin is Session.BeginLogin. It only reads: when it fails, that is an error of the login alone.
 func (r *Request) beginLogin(ctx context.Context, user string) error {
 	r.markedAt = r.m.sinceBoot() // before the mark is read: a mark that is left later must live until the commit
 	now := r.m.policy.Now()
 	r.readAt = now.Round(0)
 	mark, err := r.m.store.Mark(ctx, user, now)
 	if err != nil {
-		r.failed = unavailable(err)
-		return r.failed
+		r.unmarked = unavailable(err)
+		r.stale = false // what the store could not do touches no cookie
+		return r.unmarked
 	}
-	r.marked, r.mark, r.markOf = true, mark, strings.Clone(user)
+	r.marked, r.unmarked, r.mark, r.markOf = true, nil, mark, strings.Clone(user)
 	return nil
 }
 
@@ -69,6 +70,8 @@ func (r *Request) beginLogin(ctx context.Context, user string) error {
 // alone.
 func (r *Request) commitLogin(ctx context.Context, now time.Time) (err error) {
 	switch {
+	case r.unmarked != nil:
+		return r.unmarked
 	case !r.marked: // the login begins with Create
 		r.mark, r.beganAt = AnyMark, r.m.thisMoment()
 	case r.markOf != r.user:
@@ -96,7 +99,7 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) (err error) {
 		report := r.note()
 		report.LimitEnded, report.LimitUser = report.LimitEnded+pushedOut, r.user
 	}
-	err = errAbandoned // stands if an Update's function panics as leave runs it again
+	err = errPanicked // stands if an Update's function panics as leave runs it again
 	defer func() {
 		if err != nil {
 			err = r.undoLogin(ctx, token, err)

@@ -38,11 +38,12 @@ type Request struct {
 	marked   bool
 	mark     Mark
 	markOf   string
+	unmarked error         // why the last BeginLogin failed: no login of this request succeeds
 	markedAt time.Duration // by Manager.sinceBoot
 	readAt   time.Time     // by Policy.Now, which the store judges the mark by; without Go's reading of the process's clock
 	beganAt  moment        // when a login that reads no mark began
 
-	failed   error  // of the commit that failed: the handler was told, and no other commit is tried
+	failed   error  // of the commit that failed: the handler was told, no other commit is tried, and the answer stands if it asks no more
 	report   Report // written by note
 	eventful bool   // note was called: report may say something
 
@@ -164,7 +165,7 @@ func (r *Request) reset(m *Manager, client Client, now time.Time) {
 	r.held = held{}
 	r.clearAsked()
 	r.watching, r.sent, r.tooLate, r.offer, r.offered, r.marked = false, false, false, false, false, false
-	r.lifetime, r.failed = 0, nil
+	r.lifetime, r.failed, r.unmarked = 0, nil, nil
 	if r.eventful {
 		r.report, r.eventful = Report{}, false
 	}
@@ -303,13 +304,17 @@ func (r *Request) note() *Report {
 
 // Finish is Commit at the end of the request, with the housekeeping that is due: the renewal of a rolling session, and the
 // note that a rotated token was presented. When only housekeeping fails, it is left to the next request. The error of a
-// Commit that the handler called is not returned again.
+// Commit that the handler called is not returned again, unless the handler has asked for anything since: that was not done, and
+// the handler does not know.
 func (r *Request) Finish(ctx context.Context) error {
 	if r.storing.Load() != 0 {
 		return errInUse
 	}
 	if r.failed != nil {
-		return nil //nolint:nilerr // the handler was told, and has answered for it
+		if r.dirty() && !errors.Is(r.failed, errAbandoned) {
+			return r.failed
+		}
+		return nil // the handler was told, and has answered for it
 	}
 	if err := r.commit(ctx); err != nil {
 		return err
@@ -332,8 +337,11 @@ func (r *Request) rotate(how rotation) {
 // errInUse is a mistake of the application: two goroutines use one session.
 var errInUse = errors.New("the answer is due while a goroutine of the handler still commits the session")
 
-// errAbandoned is the failure of a request whose changes were given up: by Abandon, or by a panic of an Update's function in a commit.
+// errAbandoned is the failure of a request after Abandon.
 var errAbandoned = errors.New("the request's changes were given up")
+
+// errPanicked is the failure of a commit in which the function of an Update panicked.
+var errPanicked = errors.New("the request's changes were given up: the function of an Update panicked")
 
 // Abandon discards what the request asked for and no commit has written. No commit follows, and the carried session stays as it
 // is.

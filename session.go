@@ -170,11 +170,18 @@ func (s *Session) Insert(name string, value any) error {
 
 // Remove removes a value. It does nothing if there is no value of that name.
 func (s *Session) Remove(name string) {
-	// A login's commit may meet values that a parallel request has written since they were loaded.
-	if s.Contains(name) || s.LoginPending() {
+	if s.Contains(name) || s.mayHaveMore() {
 		// Removing a present name cannot fail, because it shrinks the block, unless it is that of the claims, which stay.
 		_ = s.change(change{name: strings.Clone(name)})
 	}
+}
+
+// mayHaveMore reports whether the session may have values that it does not show: a login's commit may meet those that a parallel request
+// has written since they were loaded, and after a commit that failed none are shown.
+func (s *Session) mayHaveMore() bool {
+	r := s.read()
+	defer s.unlock()
+	return r.login || r.failed != nil
 }
 
 // Clear removes all values but the claims. The session and its user stay.
@@ -189,7 +196,8 @@ func (s *Session) Clear() {
 
 // BeginLogin reads the user's mark before the user's credentials are checked: if all sessions of the user are ended between
 // BeginLogin and the Commit of Authenticate, that Commit returns ErrRevoked. It also does so when more than MarkLife has
-// passed between the two, because no mark is kept that long. The errors of BeginLogin are those of Commit.
+// passed between the two, because no mark is kept that long. An error, which is ErrUnavailable or ErrDetached, touches nothing else that the
+// request asks for; but until a BeginLogin succeeds, the Commit of an Authenticate returns it, too.
 //
 // A login whose check takes no time needs no BeginLogin: it begins with its Commit.
 func (s *Session) BeginLogin(ctx context.Context, user string) error {
@@ -234,7 +242,7 @@ func (s *Session) Rotate() {
 		return
 	}
 	defer s.unlock()
-	if r.live && !r.issued && r.rotation == noRotation {
+	if (r.live || r.failed != nil) && !r.issued && r.rotation == noRotation {
 		r.rotate(gracefully)
 	}
 }
@@ -247,7 +255,7 @@ func (s *Session) CycleID() {
 		return
 	}
 	defer s.unlock()
-	if r.live {
+	if r.live || r.failed != nil {
 		r.rotate(atOnce)
 	}
 }
@@ -276,9 +284,10 @@ func (s *Session) Destroy() {
 // with those of a concurrent request), the error of an Update that does not accept a concurrent request's value, ErrDetached,
 // else ErrUnavailable. (A middleware that commits answers ErrRevoked with 401, the error of an Update, with which trying again does
 // not help, with 500, and the others with 503.) The handler must then answer with an error: its changes are discarded, the response gets no
-// Set-Cookie other than a clear, and a later Commit returns the same error. ErrHeaderSent alone is different: the values were committed, a
-// rotation was not. A session that ended meanwhile, or that no longer admits the token that this request presented, is no
-// error: the changes are dropped, and the session is empty.
+// Set-Cookie other than a clear, and a later Commit returns the same error. If the handler asks for anything after that, be it Destroy, and
+// commits no more, the end of the request does nothing of it, and answers with the error in place of the handler. ErrHeaderSent alone is
+// different: the values were committed, a rotation was not. A session that ended meanwhile, or that no longer admits the token that this
+// request presented, is no error: the changes are dropped, and the session is empty.
 func (s *Session) Commit(ctx context.Context) error {
 	r := s.lock()
 	if r == nil {

@@ -3,7 +3,7 @@
 //
 //   - driver.go: what a driver does, and the words in which the rules' handlers are written
 //   - recipe.go: the recipe's application, for the rules of internal/httpcontract about login, me, refresh and logout
-//   - persist.go, session.go, races.go: what becomes of a request's session, depending on its handler and on concurrent
+//   - persist.go, failed.go, session.go, races.go: what becomes of a request's session, depending on its handler and on concurrent
 //     requests
 //   - around.go: other middlewares around it, several session middlewares, and use of a session outside its request
 //   - stream.go: handlers that send the header before they return

@@ -21,6 +21,8 @@ var persistRules = []rule{
 	{"nothing is stored that was given nothing", checkNeverStored},
 	{"commit, then nothing", checkCommit},
 	{"a failed commit is the handler's", checkCommitFails},
+	{"what is asked for after a failed commit", checkAskedAfterFailure},
+	{"a login that could not begin", checkBeginLoginFails},
 	{"reading writes nothing", checkReadOnly},
 	{"too large", checkTooLarge},
 	{"an update of what is no such value any more", checkUpdateOfAnother},
