@@ -85,7 +85,7 @@ func TestSessionsReadsTheConfiguration(t *testing.T) {
 		want string
 	}{
 		"no such file":     {[]string{"--config=" + missing}, `--config "` + missing + `": no such file or directory (command line)`},
-		"not TOML":         {[]string{"--config", configFile(t, "admin-key-file = s3cret\n")}, "line 1 is not TOML"},
+		"not TOML":         {[]string{"--config", configFile(t, "admin-key-file = s3cret\n")}, "line 1 (--admin-key-file) is not TOML"},
 		"not an address":   {[]string{"--admin-listen=x"}, `--admin-listen "x": not an address`},
 		"no admin":         {[]string{"--admin-listen=off"}, "--admin-listen off cannot be asked"},
 		"another's switch": {[]string{"--ready"}, "--ready: no such flag"},

@@ -114,8 +114,8 @@ func Load(args, environ []string, flags ...Flag) (*Config, error) {
 	}
 	c.complete()
 	for name, err := range c.validate() {
-		// A setting that is wrong by itself is not checked again together with others.
-		if bad[name] == nil {
+		// A setting that is wrong by itself is not checked again together with others, nor are any together where some could not be read.
+		if bad[name] == nil && !said.unread {
 			mistakes = append(mistakes, err)
 		}
 	}
@@ -164,6 +164,7 @@ type said struct {
 	rest   []string      // the arguments that belong to no flag
 	path   string        // the configuration file; empty: none
 	inFile []fileMistake // mistakes in it, with the settings that they are about
+	unread bool          // it could not be read: nobody knows which settings it has
 }
 
 // read reads the three sources. Its error is ErrHelp, mistakes on the command line, or that the file cannot be read.
@@ -184,6 +185,7 @@ func (c *Config) read(table []setting, args, environ []string) (said, error) {
 	if s.path != "" {
 		values, inFile, err := readFile(c.byName, s.path)
 		if err != nil {
+			s.unread = true
 			mistakes = append(mistakes, c.byName["config"].mistake(path, err))
 		}
 		maps.Copy(c.given, values)

@@ -31,7 +31,7 @@ func readFile(byName map[string]*setting, path string) (map[string]given, []file
 	}
 	var content map[string]any
 	if _, err := toml.Decode(string(data), &content); err != nil {
-		return nil, nil, syntaxError(err)
+		return nil, nil, syntaxError(err, byName)
 	}
 	values := make(map[string]given)
 	var mistakes []fileMistake
@@ -51,17 +51,23 @@ func readFile(byName map[string]*setting, path string) (map[string]given, []file
 	return values, mistakes, nil
 }
 
-func syntaxError(err error) error {
+// syntaxError says which line is wrong, and which setting the line is about if the parser got that far.
+func syntaxError(err error, byName map[string]*setting) error {
 	var parse toml.ParseError
 	if errors.As(err, &parse) {
-		line := parse.Position.Line
+		line := fmt.Sprintf("line %d", parse.Position.Line)
+		if s := byName[parse.LastKey]; s != nil && !s.flagOnly { // any other key may be a part of a secret
+			line += " (--" + s.name + ")"
+		}
 		switch message := parse.Error(); { // which may quote a secret, and has no kinds
 		case strings.Contains(message, "has already been defined"):
-			return fmt.Errorf("line %d sets again what an earlier line has set", line)
+			return fmt.Errorf("%s sets again what an earlier line has set", line)
 		case strings.Contains(message, "invalid UTF-8"):
-			return fmt.Errorf("line %d is not UTF-8", line)
+			return fmt.Errorf("%s is not UTF-8", line)
+		case strings.HasPrefix(parse.Message, "invalid datetime"):
+			return fmt.Errorf("%s is not a time such as 2026-11-23T16:00:00Z", line)
 		}
-		return fmt.Errorf("line %d is not TOML; text stands between quotes", line)
+		return fmt.Errorf("%s is not TOML; text stands between quotes", line)
 	}
 	return errors.New("not TOML")
 }

@@ -210,15 +210,38 @@ func TestMistakes(t *testing.T) {
 		},
 		"not TOML": {
 			args: []string{"--dev"}, file: "ttl = \"3m\"\nstore = memory\n",
+			want: []string{`--config "FILE": line 2 (--store) is not TOML; text stands between quotes (command line)`},
+		},
+		"not TOML, and of no setting": {
+			args: []string{"--dev"}, file: "ttl = \"3m\"\nstore memory\n",
 			want: []string{`--config "FILE": line 2 is not TOML; text stands between quotes (command line)`},
+		},
+		"no time, in a file that names the login": {
+			file: "login = \"open\"\nsessions-not-before = 2026-02-30T17:47:20Z\n",
+			want: []string{`--config "FILE": line 2 (--sessions-not-before) is not a time such as 2026-11-23T16:00:00Z (command line)`},
+		},
+		"a leap second": {
+			file: "login = \"open\"\nsessions-not-before = 2026-02-28T17:47:60Z\n",
+			want: []string{`--config "FILE": line 2 (--sessions-not-before) is not a time such as 2026-11-23T16:00:00Z (command line)`},
+		},
+		"an offset of more than a day": {
+			file: "login = \"open\"\nsessions-not-before = 2026-02-28T17:47:20+25:00\n",
+			want: []string{`--config "FILE": line 2 (--sessions-not-before) is not a time such as 2026-11-23T16:00:00Z (command line)`},
+		},
+		"what an unreadable file may have held": {
+			args: strings.Fields("--login users --ttl soon --redis-password-file p --tls-key k --admin-listen :9090"), file: "store = redis://r\n",
+			want: []string{
+				`--config "FILE": line 1 (--store) is not TOML; text stands between quotes (command line)`,
+				`--ttl "soon": not a duration such as 500ms, 30m or 12h (command line)`,
+			},
 		},
 		"a setting twice": {
 			args: []string{"--dev"}, file: "ttl = \"3m\"\nttl = \"4m\"\n",
-			want: []string{`--config "FILE": line 2 sets again what an earlier line has set (command line)`},
+			want: []string{`--config "FILE": line 2 (--ttl) sets again what an earlier line has set (command line)`},
 		},
 		"not UTF-8": {
 			args: []string{"--dev"}, file: "ttl = \"3m\"\nstore = \"\xff\"\n",
-			want: []string{`--config "FILE": line 2 is not UTF-8 (command line)`},
+			want: []string{`--config "FILE": line 2 (--store) is not UTF-8 (command line)`},
 		},
 		"what a file must not hold": {
 			args: []string{"--dev"}, file: "config = \"x\"\nmax-sessions = 1.5\n[ttl]\nx = 1\n[server]\nttl = \"3m\"\n",
