@@ -11,7 +11,7 @@ GOTOOL := go tool -modfile=tools/go.mod
 # because those with servers mostly wait: with an empty build cache a tenth less time.
 export TESTFLAGS ?= -race -shuffle=on -timeout 10m -parallel 8 $(if $(filter 1 2,$(shell nproc 2>/dev/null)),-p 3) -vet=off
 # Tests that count allocations, or do under the race detector a tenth of what they do without it: they run once more without it.
-export VOLUME ?= Alloc|Cost|Anonymous|MadeUp|OwnWrites|OfAnotherNode|LostAnswers|Cancellations|KeepsToItsSize|Spray|Crowded|OneShard|Concurrency|AgainstRenewals|PowerCutAfter|EndsTheOldest
+export VOLUME ?= Alloc|Cost|Anonymous|MadeUp|OwnWrites|OfAnotherNode|LostAnswers|Cancellations|KeepsToItsSize|Spray|Crowded|OneShard|Concurrency|AgainstRenewals|PowerCutAfter|EndsTheOldest|MemoryReturns
 FUZZTIME ?= 60s
 BENCH ?= .
 COUNT ?= 1

@@ -60,6 +60,20 @@ func (s *Store) Sizes() (n Sizes, err error) {
 	return n, errors.Join(errs...)
 }
 
+// Bytes is how many bytes the store's slabs and tables have.
+func (s *Store) Bytes() (n int) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		for id := range sh.slots.list {
+			n += len(sh.slots.list[id].data)
+		}
+		for _, t := range [...]*hashTable{&sh.keys, &sh.users, &sh.marks} {
+			n += 8 * (len(t.cells) + len(t.old))
+		}
+	}
+	return n
+}
+
 func (sh *shard) count(n *Sizes) error {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()

@@ -105,14 +105,19 @@ func (t *hashTable) remove(hash uint32, n ref) {
 	}
 }
 
-// shrink continues a resize that rests because the table is not being changed, and begins one if the table is too large.
-func (t *hashTable) shrink() {
-	for range movedEach {
-		t.step()
-	}
-	if t.old == nil && len(t.cells) > minCells && 8*t.count < len(t.cells) {
+// shrink makes a table smaller that uses less than a third of its cells, and continues a resize that rests because the table
+// is not being changed. It moves a few hundred cells, and reports whether there may be more.
+func (t *hashTable) shrink() (more bool) {
+	if t.old == nil {
+		if len(t.cells) <= minCells || 3*t.count >= len(t.cells) {
+			return false
+		}
 		t.resize(len(t.cells) / 2)
 	}
+	for range 8 {
+		t.step()
+	}
+	return true
 }
 
 // closeGap moves entries behind the empty cell i into it where their hash allows, so that no run is broken.

@@ -55,6 +55,12 @@ func TestTableModel(t *testing.T) {
 					require.Zero(t, tab.find(uint32(0), exactly(n)))
 				}
 			},
+			"shrink": func(t *rapid.T) {
+				for tab.shrink() { // must end
+				}
+				require.Nil(t, tab.old)
+				require.True(t, len(tab.cells) <= minCells || len(tab.cells) <= 3*tab.count)
+			},
 			"": func(t *rapid.T) {
 				require.Equal(t, len(model), tab.count)
 				require.LessOrEqual(t, 5*tab.count, 4*len(tab.cells))

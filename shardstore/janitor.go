@@ -61,7 +61,7 @@ func (s *Store) sweep() {
 // sweepShard recovers by itself, so that a defect in one shard does not keep the others from being swept.
 func (s *Store) sweepShard(sh *shard, now int64) {
 	defer s.recoverPanic()
-	for sh.sweep(now) || sh.compact() {
+	for sh.sweep(now) || sh.compact() || sh.shrink() {
 		select {
 		case <-s.stop:
 			return
@@ -125,12 +125,22 @@ func (sh *shard) compact() (more bool) {
 	return true
 }
 
-// trim gives memory back. It takes the lock itself.
+// shrink makes a table that is too large smaller, and reports whether there may be more to do. It takes the lock itself, and
+// moves no more entries in one hold than a scan visits.
+func (sh *shard) shrink() (more bool) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, t := range [...]*hashTable{&sh.keys, &sh.users, &sh.marks} {
+		if t.shrink() {
+			return true
+		}
+	}
+	return false
+}
+
+// trim gives the memory of empty slabs back. It takes the lock itself.
 func (sh *shard) trim() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.slots.trim()
-	for _, t := range [...]*hashTable{&sh.keys, &sh.users, &sh.marks} {
-		t.shrink()
-	}
 }

@@ -228,14 +228,19 @@ func (s *slabs) give(n ref) {
 	}
 }
 
-// grow adds to a class a slab of a quarter of the memory that the class has, so that a store of few sessions stays small
-// and one of many has few slabs.
-func (s *slabs) grow(c uint8) (id uint32) {
+// nextSlab returns how many bytes the next slab of a class has: a quarter of what its used slots have, so that a store of few
+// sessions stays small and one of many has few slabs.
+func (s *slabs) nextSlab(c uint8) int {
 	slotSize := slotHead + sizes[c]
 	size := minSlab
-	for size < maxSlab && (size*4 < s.classes[c].slots*slotSize || size%slotSize > size/8) {
+	for size < maxSlab && (size*4 < s.classes[c].used*slotSize || size%slotSize > size/8) {
 		size *= 2
 	}
+	return size
+}
+
+// grow adds a slab to a class.
+func (s *slabs) grow(c uint8) (id uint32) {
 	if last := len(s.unused) - 1; last >= 0 {
 		id, s.unused = s.unused[last], s.unused[:last]
 	} else {
@@ -243,7 +248,7 @@ func (s *slabs) grow(c uint8) (id uint32) {
 		s.list = append(s.list, slab{})
 	}
 	sl := &s.list[id]
-	*sl = slab{data: make([]byte, size), class: c}
+	*sl = slab{data: make([]byte, s.nextSlab(c)), class: c}
 	s.classes[c].slots += sl.slots()
 	s.reopen(id)
 	return id
@@ -304,18 +309,21 @@ func (s *slabs) trim() {
 }
 
 // sparse returns the slab that compact should empty: in a class that uses less than two thirds of its slots, the one with the
-// most free ones. 0 is none. An eighth of the slots stays free, because the class would grow again in a moment otherwise.
+// most free ones. 0 is none. What stands in it must fit beside the others, with an eighth of the slots left free, because the
+// class would grow again in a moment otherwise; or the slab is larger than the one by which the class would grow.
 func (s *slabs) sparse() uint32 {
 	for c := range s.classes {
 		cl := &s.classes[c]
 		if cl.used == 0 || 3*cl.used > 2*cl.slots {
 			continue
 		}
+		next := s.nextSlab(uint8(c))
 		best, most := uint32(0), 0
 		for id := cl.open; id != 0; id = s.list[id].next {
 			sl := &s.list[id]
 			room := sl.slots() - int(sl.used)
-			if fits := cl.slots-sl.slots()-cl.used >= cl.slots/8; fits && sl.used > 0 && room > most {
+			fits := cl.slots-sl.slots()-cl.used >= cl.slots/8
+			if (fits || len(sl.data) > next) && sl.used > 0 && room > most {
 				best, most = id, room
 			}
 		}
