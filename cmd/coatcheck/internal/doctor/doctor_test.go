@@ -86,7 +86,7 @@ func TestOnAConfiguration(t *testing.T) {
 		"a file for a group":          {"--config=" + configFile(t, "ttl = \"20m\"\n", 0o664), "config", doctor.Warning, "group"},
 		"a password file for all":     {"--store=redis://127.0.0.1:1 --redis-password-file=" + doctortest.File(t, "s3cret\n", 0o644), "redis-password-file", doctor.Problem, "read"},
 		"a data directory for all":    {"--data-dir=" + openFolder(t), "data-dir-mode", doctor.Problem, "put files into"},
-		"open off loopback":           {"--login=open --url=https://login.example.com", "login", doctor.Problem, "as anybody"},
+		"open off loopback":           {"--login=open --url=https://login.example.com", "login", doctor.Problem, "or oidc"},
 		"open":                        {"--login=open", "login", doctor.Warning, "development"},
 		"in memory":                   {"", "store", doctor.Fine, "a restart logs everybody out"},
 		"a socket":                    {"--listen=unix:" + t.TempDir() + "/s", "listen-socket", doctor.Fine, ""},

@@ -20,7 +20,7 @@ func (d *doctor) login() {
 	case d.c.Login != "open":
 		d.say("login", Fine, "mode %s", d.c.Login)
 	case config.Exposed(d.c.Listen) || d.url != nil && !isLocal(d.url.Hostname()):
-		d.say("login", Problem, "mode open: anybody who reaches the server can log in as anybody; use trusted, users or webhook")
+		d.say("login", Problem, "mode open: anybody who reaches the server can log in as anybody; use trusted, users, webhook or oidc")
 	default:
 		d.say("login", Warning, "mode open: anybody who reaches the server can log in as anybody; right for development only")
 	}
