@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -39,6 +40,22 @@ func madeUp() string {
 	var raw [32]byte
 	_, _ = rand.Read(raw[:])
 	return base64.RawURLEncoding.EncodeToString(raw[:])
+}
+
+// A login keeps copies of what it is given, and allocates little else.
+func TestAllocationsOfALogin(t *testing.T) {
+	cfg := frozenConfig()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	c := newClient(t, newStore(t), cfg)
+	require.True(t, c.parse(requestText("POST", "/auth/login", `{"user_id":"user-42"}`, "Content-Type: application/json")))
+	allocs := testing.AllocsPerRun(1000, func() {
+		if c.handle().StatusCode() != 200 {
+			panic("not the answer that is measured")
+		}
+	})
+	if !raceDetector {
+		assert.LessOrEqual(t, allocs, 5.0)
+	}
 }
 
 // The hot path allocates nothing, from the router to the response; nor does reading a header full of cookies (CKP-05).

@@ -132,7 +132,9 @@ func jsonText(b []byte) (text string, ok bool) {
 	case bytes.IndexByte(b, '\\') < 0:
 		return string(b[1 : len(b)-1]), true
 	}
-	return text, json.Unmarshal(b, &text) == nil
+	var unescaped string // text would be allocated each time, since Unmarshal gets its address
+	err := json.Unmarshal(b, &unescaped)
+	return unescaped, err == nil
 }
 
 // afterSpace returns b without the JSON white space that it begins with. bytes.TrimLeft would make a set of the characters each time,
