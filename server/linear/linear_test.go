@@ -204,11 +204,11 @@ func (v variant) picture(t *testing.T, history []porcupine.Operation) string {
 	return path
 }
 
-// hold fails the test for a history that is none of the contract.
-func (v variant) hold(t *testing.T) {
+// hold plays rounds for that long, and fails the test for a history that is none of the contract.
+func (v variant) hold(t *testing.T, d time.Duration) {
 	t.Helper()
 	began := time.Now()
-	res := v.verify(t, duration(t))
+	res := v.verify(t, d)
 	t.Logf("%d histories, %d requests (%d unanswered), %d steps in %v; the longest check %v",
 		res.histories, res.asked, res.unknown, res.steps, time.Since(began).Round(time.Second), res.longest.Round(time.Millisecond))
 	if v.bound > 0 {

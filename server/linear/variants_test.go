@@ -21,6 +21,7 @@ import (
 // The histories that clients see of running servers are histories of the contract. COATCHECK_VERIFY_VARIANT selects one variant.
 func TestHistories(t *testing.T) {
 	t.Parallel()
+	each := duration(t) // first: a mistake in it must not wait for nodes
 	strict := func(limit int) rules { return rules{grace: grace.Milliseconds(), limit: limit} }
 	variants := map[string]func(t *testing.T) variant{
 		"memory": func(t *testing.T) variant {
@@ -66,8 +67,16 @@ func TestHistories(t *testing.T) {
 	for name, make := range variants {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			make(t).hold(t)
+			make(t).hold(t, each)
 		})
+	}
+}
+
+// A test that fails before its nodes serve ends: make verify has no timeout that would end it.
+func TestNodeStopsBeforeItServes(t *testing.T) {
+	t.Parallel()
+	for range 10 {
+		t.Run("", func(t *testing.T) { serve(t, memory(t, shardstore.Options{}), -1) })
 	}
 }
 
