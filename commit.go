@@ -3,7 +3,6 @@ package coatcheck
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"time"
 )
@@ -93,7 +92,7 @@ func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 		r.rec, r.cur = r.cur, r.rec
 		if giveUp.passed(ctx, r.m.policy.RetryFor) {
 			r.rec, r.cur = r.cur, r.rec // the values are still those of this record, and a later commit must conflict again
-			return fmt.Errorf("%w: %d conflicts in a row", ErrUnavailable, r.report.Conflicts)
+			return r.gaveUp()
 		}
 		runtime.Gosched()
 		now = r.m.policy.Now() // waiting must not keep a session alive

@@ -48,6 +48,7 @@ func TestChangesAfterHousekeepingThatGaveUp(t *testing.T) {
 	w.finish(s)
 	w.store.before = nil
 	require.Equal(t, 1, s.Report().NotNoted)
+	assert.ErrorIs(t, s.Report().NotNotedFor, coatcheck.ErrConflict)
 	require.NoError(t, s.Insert("x", 1))
 	w.finish(s)
 	assert.Equal(t, "1", w.value(cookie, "x"))

@@ -190,7 +190,7 @@ func (r *Request) swapDevice(ctx context.Context, want func(now time.Time) (bind
 		r.note().Conflicts++
 		r.rec, r.cur = r.cur, r.rec
 		if giveUp.passed(ctx, r.m.policy.RetryFor) {
-			r.failed = fmt.Errorf("%w: %d conflicts in a row", ErrUnavailable, r.report.Conflicts)
+			r.failed = r.gaveUp()
 			return r.failed
 		}
 		runtime.Gosched()
@@ -231,4 +231,9 @@ func (l *retryLimit) passed(ctx context.Context, limit time.Duration) bool {
 		return false
 	}
 	return time.Now().After(l.end) || ctx.Err() != nil
+}
+
+// gaveUp is the error of a commit whose limit has passed: no ErrUnavailable, because the store is well.
+func (r *Request) gaveUp() error {
+	return fmt.Errorf("%w: %d conflicts in a row", ErrConflict, r.report.Conflicts)
 }

@@ -36,7 +36,7 @@ type Policy struct {
 	// BoundTTL is how long the token of a session that is bound to a device opens it after the device has last proved its key.
 	// A tenth of it, at least a second, is added as a leeway. Zero: 10 minutes.
 	BoundTTL time.Duration
-	// RetryFor bounds how long a commit retries against concurrent changes before it gives up with ErrUnavailable. Zero:
+	// RetryFor bounds how long a commit retries against concurrent changes before it gives up with ErrConflict. Zero:
 	// 500 ms.
 	RetryFor time.Duration
 	// Now is the clock that commits read. Nil: time.Now.

@@ -282,7 +282,7 @@ func (s *Session) Destroy() {
 // Commit writes the handler's changes to the store now rather than at the end of the request. An error means that the client
 // must not be told that anything was done: ErrRevoked, ErrFull, ErrNewer, ErrTooLarge (values that fit alone but not together
 // with those of a concurrent request), the error of an Update that does not accept a concurrent request's value, ErrDetached,
-// else ErrUnavailable. (A middleware that commits answers ErrRevoked with 401, the error of an Update, with which trying again does
+// ErrConflict (others have changed the session without end), else ErrUnavailable. (A middleware that commits answers ErrRevoked with 401, the error of an Update, with which trying again does
 // not help, with 500, and the others with 503.) The handler must then answer with an error: its changes are discarded, the response gets no
 // Set-Cookie other than a clear, and a later Commit returns the same error. If the handler asks for anything after that, be it Destroy, and
 // commits no more, the end of the request does nothing of it, and answers with the error in place of the handler. ErrHeaderSent alone is

@@ -15,7 +15,8 @@ var (
 	ErrExpired = fmt.Errorf("%w: it has expired", ErrNotFound)
 	// ErrEnded: a tombstone stands at the key: the session was ended a moment ago.
 	ErrEnded = errors.New("session was ended")
-	// ErrConflict: the stored record has another version than the caller's.
+	// ErrConflict: the stored record has another version than the caller's. As the error of a commit: for as long as Policy.RetryFor
+	// other requests have changed the session each time before it.
 	ErrConflict = errors.New("session was changed by another request")
 	// ErrExists: Create met a record or a tombstone at its key. Keys are random, so this is a defect of the caller.
 	ErrExists = errors.New("session key is in use")

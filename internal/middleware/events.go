@@ -202,7 +202,7 @@ func (e *Events) Finished(r *coatcheck.Request, err error) {
 		e.Write(r.Client().IP, slog.LevelInfo, EventRevoke, "ok", slog.String("reason", "limit"), User(rep.LimitUser), slog.Int("sessions", rep.LimitEnded))
 	}
 	if rep.NotNoted > 0 {
-		e.StoreFailed(r.Client().IP, fmt.Errorf("the session was not renewed, which is left to its next request: %w", rep.NotNotedFor))
+		e.failed(r, fmt.Errorf("the session was not renewed, which is left to its next request: %w", rep.NotNotedFor))
 	}
 	if rep.Renewed > 0 && len(r.RawUserID()) > 0 && e.Writes(slog.LevelDebug) {
 		e.Write(r.Client().IP, slog.LevelDebug, eventRenew, "ok", User(r.UserID()), slog.String("session_id", r.ID().String()), Expires(&r.Session))
@@ -211,7 +211,7 @@ func (e *Events) Finished(r *coatcheck.Request, err error) {
 
 func (e *Events) failed(r *coatcheck.Request, err error) {
 	switch p := ProblemOf(err); {
-	case p == Internal, p == tooLarge: // the application's doing, not the store's; if the answer has been sent, only the log shows it
+	case p == Internal, p == tooLarge, p == sessionBusy: // not the store's doing; if the answer has been sent, only the log shows it
 		e.Log(slog.LevelError, eventNotPersisted, "the session's changes were not persisted", slog.Any("error", err))
 	case p.Status == http.StatusServiceUnavailable:
 		e.StoreFailed(r.Client().IP, err)

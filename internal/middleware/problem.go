@@ -86,6 +86,7 @@ var (
 	tooManyProofs   = NewProblem(503, "too_many_proofs", "Too many proofs of this session have failed, or are being checked.")
 	bindingPending  = RetryLater(NewProblem(429, "binding_pending", "The browser could not renew the session's cookie yet. The session is not affected."))
 	tooLarge        = NewProblem(503, "session_too_large", "The changes of parallel requests do not fit one session.")
+	sessionBusy     = NewProblem(503, "session_busy", "Parallel requests kept changing the session. Try again.")
 )
 
 // RetryLater asks the client to retry after a second.
@@ -111,6 +112,8 @@ func ProblemOf(err error) *Problem {
 		return tooLarge
 	case errors.Is(err, coatcheck.ErrUnavailable):
 		return storeUnavailable
+	case errors.Is(err, coatcheck.ErrConflict): // last: a store may fail with it too
+		return sessionBusy
 	default:
 		return Internal
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -26,6 +28,7 @@ var persistRules = []rule{
 	{"reading writes nothing", checkReadOnly},
 	{"too large", checkTooLarge},
 	{"an update of what is no such value any more", checkUpdateOfAnother},
+	{"changes that always meet others", checkConflictsWithoutEnd},
 	{"nothing of a request outlives it", checkPoisoned},
 }
 
@@ -295,6 +298,41 @@ func checkUpdateOfAnother(h *harness) {
 	assert.Equal(h, `"many"`, h.value("n", token))
 	assert.Empty(h, h.Events("store_error"))
 	assert.Equal(h, 1, h.notPersisted())
+}
+
+// A commit that gave up among conflicts does not say that the store is away: who is told so looks at a store that is well.
+func checkConflictsWithoutEnd(h *harness) {
+	h.RetryFor = time.Millisecond
+	h.app(basics)
+	token := h.begin("u")
+	var others atomic.Bool
+	meetOthers := func(back time.Duration) {
+		h.Store.On(func(op string) error {
+			if op == httpcontract.OpSwap && others.CompareAndSwap(false, true) {
+				defer others.Store(false)
+				h.Clock.Step(-back)
+				assert.Equal(h, 200, h.Post("/set?name=other&value=1", h.Cookie(token)).Status)
+				h.Clock.Step(back)
+			}
+			return nil
+		})
+	}
+	meetOthers(0)
+	resp := h.Post("/set?name=a&value=1", h.Cookie(token))
+	h.Store.On(nil)
+	assert.Equal(h, answer{Status: 503, Code: "session_busy"}, h.Answer(resp))
+	assert.Equal(h, []string{"1"}, resp.Header["Retry-After"])
+	assert.Empty(h, h.value("a", token))
+	assert.Equal(h, `"1"`, h.value("other", token))
+	assert.Empty(h, h.Events("store_error"), "the store is well")
+	assert.Equal(h, 1, h.notPersisted())
+
+	h.Clock.Step(httpcontract.RenewEvery)
+	meetOthers(httpcontract.RenewEvery) // so that the renewal stays due
+	assert.Equal(h, "u", h.who(token))
+	h.Store.On(nil)
+	assert.Empty(h, h.Events("store_error"))
+	assert.Equal(h, 2, h.notPersisted(), "the renewal")
 }
 
 // DOS-07: every byte that the request came in is overwritten once the handler has returned, before the session is persisted, and again
