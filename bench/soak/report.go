@@ -97,7 +97,7 @@ func (r *result) markdown() string {
 	return b.String()
 }
 
-// name is that of a series; in Redis the keys are counted: sessions, tombstones, indexes and marks.
+// name is that of a series; in Redis the keys are counted: sessions, tombstones, indexes and marks, see redis.keys.
 func (r *result) name(nth int) string {
 	if nth == countSeries && r.Store == "redis" {
 		return "keys in Redis"

@@ -54,9 +54,13 @@ func (r *redis) start(ctx context.Context) (err error) {
 	return err
 }
 
-// keys asks Redis how many keys it has.
+// count is how many keys Redis has beside that of the write which a running node tries every two seconds. The tag
+// of that key is random.
+const count = `EVAL "return redis.call('DBSIZE') - #redis.call('KEYS', 'coatcheck:{*}:r:probe')" 0`
+
+// keys asks Redis how many keys it has of sessions.
 func (r *redis) keys(ctx context.Context) (float64, error) {
-	reply, err := process.AskRedis(ctx, r.address, "DBSIZE")
+	reply, err := process.AskRedis(ctx, r.address, count)
 	if err != nil {
 		return 0, err
 	}
