@@ -191,7 +191,7 @@ slow-clients: ## Measure others beside 2,000 dripping connections, SLOW_ROUNDS (
 RATE ?= 500
 
 .PHONY: soak
-soak: build tools ## Mixed traffic for DURATION on STORE=memory|redis, RATE (500) requests/s; fails if anything grows
+soak: build tools ## Mixed traffic for DURATION (30m; 2m at least) on STORE=memory|redis, RATE (500) requests/s; fails if anything grows
 	cd bench/soak && go run . -store $(or $(STORE),memory) -for $(DURATION) -rate $(RATE) run
 
 .PHONY: soak-report

@@ -68,8 +68,11 @@ func command(ctx context.Context, args []string) error {
 	switch {
 	case s.store != "memory" && s.store != "redis":
 		return fmt.Errorf("-store %q: there is memory and redis", s.store)
-	case s.rate <= 0 || s.visitors < workers || s.every <= 0 || s.length < minSamples*s.every:
-		return fmt.Errorf("-for must be %d times -every at least, -visitors %d, -rate positive", minSamples, workers)
+	case s.rate <= 0 || s.every <= 0 || s.visitors < workers:
+		return fmt.Errorf("-rate (RATE of make) and -every must be positive, -visitors %d at least", workers)
+	case s.length < minSamples*s.every:
+		return fmt.Errorf("-for (DURATION of make) is %v, and must be %v at least: a verdict needs %d samples, one every %v",
+			s.length, minSamples*s.every, minSamples, s.every)
 	case fs.Arg(0) == "run":
 		return run(ctx, s)
 	case fs.Arg(0) == "report":
