@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,25 +75,28 @@ func TestWritesRefused(t *testing.T) {
 func TestWritesRefusedBesideASilentPrimary(t *testing.T) {
 	t.Parallel()
 	for _, silent := range []int{0, 1, 2} {
-		c := redistest.StartCluster(t, false, "cluster-require-full-coverage no")
-		s := opened(t, redisstore.Options{URL: c.URL(), Timeout: time.Second})
-		full := c.Primaries[(silent+1)%3]
-		refused := func() bool { _, refused := s.WritesRefused(); return refused }
-		c.Primaries[silent].Signal(syscall.SIGSTOP)
-		full.Must("CONFIG", "SET", "maxmemory", "1")
-		redistest.Eventually(t, time.Minute, "the refusal to be noticed", refused)
-		full.Must("CONFIG", "SET", "maxmemory", "0")
-		redistest.Eventually(t, time.Minute, "its end to be noticed", func() bool { return !refused() })
+		t.Run(strconv.Itoa(silent), func(t *testing.T) {
+			t.Parallel()
+			c := redistest.StartCluster(t, false, "cluster-require-full-coverage no")
+			s := opened(t, redisstore.Options{URL: c.URL(), Timeout: time.Second})
+			full := c.Primaries[(silent+1)%3]
+			refused := func() bool { _, refused := s.WritesRefused(); return refused }
+			c.Primaries[silent].Signal(syscall.SIGSTOP)
+			full.Must("CONFIG", "SET", "maxmemory", "1")
+			redistest.Eventually(t, time.Minute, "the refusal to be noticed", func() bool { s.Turn(); return refused() })
+			full.Must("CONFIG", "SET", "maxmemory", "0")
+			redistest.Eventually(t, time.Minute, "its end to be noticed", func() bool { s.Turn(); return !refused() })
 
-		c.Primaries[silent].Signal(syscall.SIGCONT)
-		full.Must("CONFIG", "SET", "maxmemory", "1")
-		redistest.Eventually(t, time.Minute, "the refusal to be noticed", refused)
-		full.Signal(syscall.SIGSTOP)
-		for range 3 {
-			s.Turn()
-			require.True(t, refused(), "it has not said that it accepts writes")
-		}
-		full.Signal(syscall.SIGCONT)
+			c.Primaries[silent].Signal(syscall.SIGCONT)
+			full.Must("CONFIG", "SET", "maxmemory", "1")
+			redistest.Eventually(t, time.Minute, "the refusal to be noticed", func() bool { s.Turn(); return refused() })
+			full.Signal(syscall.SIGSTOP)
+			for range 3 {
+				s.Turn()
+				require.True(t, refused(), "it has not said that it accepts writes")
+			}
+			full.Signal(syscall.SIGCONT)
+		})
 	}
 }
 
