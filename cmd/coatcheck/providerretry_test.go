@@ -20,57 +20,71 @@ import (
 // done, and not once more.
 func TestProviderLogoutIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	primary, replica := redistest.StartReplicated(t)
-	p := oidctest.New(t)
-	_, node, _ := atProvider(t, p, "--store="+primary.URL(), "--redis-wait-replicas=1")
-	for name, outage := range map[string]struct{ begin, end func() }{
-		"Redis hangs":         {func() { primary.Signal(syscall.SIGSTOP) }, func() { primary.Signal(syscall.SIGCONT) }},
-		"Redis' writes pause": {func() { primary.Must("CLIENT", "PAUSE", "1000000", "WRITE") }, func() { primary.Must("CLIENT", "UNPAUSE") }},
-		"the replica hangs":   {func() { replica.Signal(syscall.SIGSTOP) }, func() { replica.Signal(syscall.SIGCONT) }},
+	for name, outage := range map[string]func(primary, replica *redistest.Server) (begin, end func()){
+		"Redis hangs": func(primary, _ *redistest.Server) (begin, end func()) {
+			return func() { primary.Signal(syscall.SIGSTOP) }, func() { primary.Signal(syscall.SIGCONT) }
+		},
+		"Redis' writes pause": func(primary, _ *redistest.Server) (begin, end func()) {
+			return func() { primary.Must("CLIENT", "PAUSE", "1000000", "WRITE") }, func() { primary.Must("CLIENT", "UNPAUSE") }
+		},
+		"the replica hangs": func(_, replica *redistest.Server) (begin, end func()) {
+			return func() { replica.Signal(syscall.SIGSTOP) }, func() { replica.Signal(syscall.SIGCONT) }
+		},
 	} {
-		for _, by := range []string{"sid", "sub"} {
-			t.Run(name+", by "+by, func(t *testing.T) {
-				value := "sub-ann"
-				if by == "sid" {
-					value = "session " + name
-				}
-				p.Edit(func(b *oidctest.Behaviour) { b.Claims = map[string]any{"sid": value} })
-				login := func() (alive func() bool) {
-					c := person(t)
-					redistest.Eventually(t, patience, "a login", func() bool {
-						status, text := fetch(t, c, node+"/auth/oidc/login?rd=/auth/me")
-						return status == http.StatusOK && strings.Contains(text, "sub-ann")
-					})
-					return func() bool {
-						status, text := fetch(t, c, node+"/auth/me")
-						return status != http.StatusOK || strings.Contains(text, "sub-ann")
-					}
-				}
-				alive := login()
-				token := p.LogoutToken(map[string]any{by: value})
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			primary, replica := redistest.StartReplicated(t)
+			begin, end := outage(primary, replica)
+			p := oidctest.New(t)
+			_, node, _ := atProvider(t, p, "--store="+primary.URL(), "--redis-wait-replicas=1")
+			for _, by := range []string{"sid", "sub"} {
+				t.Run("by "+by, func(t *testing.T) { logoutIsTriedAgain(t, p, node, by, begin, end) })
+			}
+		})
+	}
+}
 
-				outage.begin()
-				status, text := logoutToken(t, node, token)
-				outage.end()
-				require.Equal(t, http.StatusBadRequest, status, text)
-				require.Contains(t, text, "Try again")
-				redistest.Eventually(t, patience, "the logout to be done", func() bool {
-					status, text = logoutToken(t, node, token)
-					lives := alive()
-					require.False(t, lives && strings.Contains(text, "invalid_request"), "the token is refused, and the session lives")
-					return !lives && !strings.Contains(text, "server_error")
-				})
-
-				if by == "sub" {
-					alive = login()
-				}
-				status, text = logoutToken(t, node, token)
-				assert.Equal(t, http.StatusBadRequest, status)
-				assert.Contains(t, text, "invalid_request")
-				assert.Equal(t, by == "sub", alive(), "a session that began afterwards stays")
-			})
+// logoutIsTriedAgain logs in, and out by the provider between begin and end of an outage.
+func logoutIsTriedAgain(t *testing.T, p *oidctest.Provider, node, by string, begin, end func()) {
+	t.Helper()
+	value := "sub-ann"
+	if by == "sid" {
+		value = "session"
+	}
+	p.Edit(func(b *oidctest.Behaviour) { b.Claims = map[string]any{"sid": value} })
+	login := func() (alive func() bool) {
+		c := person(t)
+		redistest.Eventually(t, patience, "a login", func() bool {
+			status, text := fetch(t, c, node+"/auth/oidc/login?rd=/auth/me")
+			return status == http.StatusOK && strings.Contains(text, "sub-ann")
+		})
+		return func() bool {
+			status, text := fetch(t, c, node+"/auth/me")
+			return status != http.StatusOK || strings.Contains(text, "sub-ann")
 		}
 	}
+	alive := login()
+	token := p.LogoutToken(map[string]any{by: value})
+
+	begin()
+	status, text := logoutToken(t, node, token)
+	end()
+	require.Equal(t, http.StatusBadRequest, status, text)
+	require.Contains(t, text, "Try again")
+	redistest.Eventually(t, patience, "the logout to be done", func() bool {
+		status, text = logoutToken(t, node, token)
+		lives := alive()
+		require.False(t, lives && strings.Contains(text, "invalid_request"), "the token is refused, and the session lives")
+		return !lives && !strings.Contains(text, "server_error")
+	})
+
+	if by == "sub" {
+		alive = login()
+	}
+	status, text = logoutToken(t, node, token)
+	assert.Equal(t, http.StatusBadRequest, status)
+	assert.Contains(t, text, "invalid_request")
+	assert.Equal(t, by == "sub", alive(), "a session that began afterwards stays")
 }
 
 // logoutToken posts a logout token as a provider does.
