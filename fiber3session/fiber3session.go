@@ -75,15 +75,18 @@ func mounted(m *middleware.Middleware, err error) (fiber.Handler, error) {
 }
 
 // Get returns the session of the request: the session of the innermost middleware, if there are several. Where none is
-// mounted, in an error handler and after the request, it returns a detached session. The session must not be kept beyond the
-// request.
-func Get(c fiber.Ctx) *coatcheck.Session { return fasthttpsession.Session(c.RequestCtx(), "") }
+// mounted, in an error handler and after the request, it returns a detached session. So it does for everybody once Fiber's timeout has
+// given up on the request: the session is the handler's that goes on. The session must not be kept beyond the request.
+func Get(c fiber.Ctx) *coatcheck.Session { return Named(c, "") }
 
 // Named is Get for an application with several session middlewares: it returns the session that the cookie of this name holds.
 // A name alone keeps no sessions apart: whoever has a token may send it under another cookie's name, and it opens its session
 // there if both middlewares have one store. Where that matters, as with a cookie for administrators, give each middleware a store
 // of its own, or a Redis Prefix of its own.
 func Named(c fiber.Ctx, cookieName string) *coatcheck.Session {
+	if c.IsAbandoned() { // first, because the handler's goroutine may still write what a look-up reads
+		return new(coatcheck.Session)
+	}
 	return fasthttpsession.Session(c.RequestCtx(), cookieName)
 }
 

@@ -130,6 +130,58 @@ func TestAnswerToATimeoutPanics(t *testing.T) {
 	assert.Equal(t, coatcheck.ErrDetached, <-late)
 }
 
+// Whoever else asks for the session of a request that has timed out gets a detached one: the handler still uses its own, in a goroutine
+// that nobody waits for.
+func TestSessionOfATimedOutRequest(t *testing.T) {
+	store, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, store.Close()) })
+	sessions, err := fiber3session.New(store, fiber3session.Config{Cookie: fiber3session.Cookie{Name: "sid", Insecure: true}})
+	require.NoError(t, err)
+	for name, want := range map[string]int{"by default": 408, "OnTimeout": 504} {
+		for when, before := range map[string]bool{"which the handler has": true, "which the handler asks for meanwhile": false} {
+			t.Run(name+", "+when, func(t *testing.T) {
+				asked := make(chan error, 10)
+				ask := func(c fiber.Ctx) {
+					for _, s := range []*coatcheck.Session{fiber3session.Get(c), fiber3session.Named(c, "sid")} {
+						assert.False(t, s.Contains("a"))
+						asked <- s.Insert("b", 1)
+					}
+				}
+				app := fiber.New(fiber.Config{ErrorHandler: func(c fiber.Ctx, err error) error { ask(c); return fiber.DefaultErrorHandler(c, err) }})
+				app.Use(func(c fiber.Ctx) error { defer ask(c); return c.Next() }, sessions, func(c fiber.Ctx) error { defer ask(c); return c.Next() })
+				cfg := timeout.Config{Timeout: time.Minute}
+				if want == 504 {
+					cfg.OnTimeout = func(c fiber.Ctx) error { ask(c); return c.SendStatus(want) }
+				}
+				reached, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+				app.Get("/", until(reached), timeout.New(func(c fiber.Ctx) error {
+					defer close(ended)
+					if before {
+						s := fiber3session.Get(c)
+						assert.NoError(t, s.Insert("a", 1))
+						defer func() { assert.True(t, s.Contains("a"), "it stays the handler's") }()
+					}
+					close(reached)
+					_ = fiber3session.Get(c).UserID() // the race detector tells whether it meets the others
+					<-goOn
+					assert.ErrorIs(t, fiber3session.Get(c).Insert("a", 2), coatcheck.ErrDetached)
+					return nil
+				}, cfg))
+				status, _, cookie := get(t, serveApp(t, app)+"/", "")
+				close(goOn)
+				<-ended
+				assert.Equal(t, want, status)
+				assert.Empty(t, cookie)
+				require.Len(t, asked, 6)
+				for range 6 {
+					assert.Equal(t, coatcheck.ErrDetached, <-asked)
+				}
+			})
+		}
+	}
+}
+
 func serveApp(t *testing.T, app *fiber.App) (address string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
