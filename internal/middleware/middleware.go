@@ -184,7 +184,7 @@ func (m *Middleware) Mounted(outer *Exchange) (bool, error) {
 		case x.of == m:
 			return true, nil
 		case x.of.Cookie.Name() != m.Cookie.Name():
-		case !same(x.of.Manager.Store(), m.Manager.Store()):
+		case x.of.Manager != m.Manager && !same(x.of.Manager.Store(), m.Manager.Store()):
 			return false, fmt.Errorf("coatcheck: two session middlewares with stores of their own use the cookie %q: name one of them otherwise", m.Cookie.Name())
 		case !m.agrees(x.of):
 			return false, fmt.Errorf("coatcheck: two session middlewares of one store use the cookie %q with different settings, and those of the inner one would be"+
@@ -196,8 +196,8 @@ func (m *Middleware) Mounted(outer *Exchange) (bool, error) {
 	return false, nil
 }
 
-// same compares two stores, of which one may be of a type that cannot be compared.
-func same(a, b coatcheck.Store) bool { return reflect.TypeOf(a).Comparable() && a == b }
+// same compares two stores. One that cannot be compared counts as another: it may be, or have in an interface, a struct with a slice.
+func same(a, b coatcheck.Store) bool { return reflect.ValueOf(a).Comparable() && a == b }
 
 // agrees reports whether two middlewares of one store and one cookie name treat sessions alike. Two functions, such as
 // Policy.Admits of two managers, cannot be compared and count as different.

@@ -93,3 +93,45 @@ func TestMountedWithOneManager(t *testing.T) {
 	assert.NoError(t, err)
 	assert.True(t, mounted)
 }
+
+// A store of an application's may be a value: one that cannot be compared, which a type with an interface in it does not show, is no store of
+// its own where the manager is the same.
+func TestMountedWithAStoreByValue(t *testing.T) {
+	memory, err := shardstore.New(shardstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, memory.Close()) })
+	type decorated struct{ coatcheck.Store }
+	type tagged struct {
+		coatcheck.Store
+		tags []string
+	}
+	for name, c := range map[string]struct {
+		store      coatcheck.Store
+		comparable bool
+	}{
+		"comparable":            {decorated{memory}, true},
+		"not comparable":        {tagged{Store: memory}, false},
+		"not comparable inside": {decorated{tagged{Store: memory, tags: []string{"a"}}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			manager, err := coatcheck.NewManager(c.store, coatcheck.Policy{})
+			require.NoError(t, err)
+			outer, err := New(manager, Config{}, nil)
+			require.NoError(t, err)
+			x := outer.Acquire(nil)
+			defer outer.Release(x)
+			inner, err := New(manager, Config{}, nil)
+			require.NoError(t, err)
+			mounted, err := inner.Mounted(x)
+			assert.NoError(t, err)
+			assert.True(t, mounted)
+			inner, err = NewFor(c.store, Config{})
+			require.NoError(t, err)
+			mounted, err = inner.Mounted(x)
+			assert.Equal(t, c.comparable, mounted)
+			if !c.comparable {
+				assert.ErrorContains(t, err, "stores of their own")
+			}
+		})
+	}
+}
