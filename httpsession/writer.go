@@ -138,12 +138,30 @@ type onlyWriter struct{ io.Writer }
 // Flush is FlushError for callers that ask for an http.Flusher.
 func (w *responseWriter) Flush() { _ = w.FlushError() }
 
-// FlushError persists the session first, and returns an error of that.
+// FlushError persists the session first, and returns an error of that. Where the underlying writer cannot flush it does nothing: no header
+// is sent, so that the handler may still ask for a cookie.
 func (w *responseWriter) FlushError() error {
+	if !w.sent && !canFlush(w.ResponseWriter) {
+		return http.ErrNotSupported
+	}
 	if !w.commit() {
 		return w.failed
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// canFlush reports whether http.ResponseController would find a method to flush with.
+func canFlush(w http.ResponseWriter) bool {
+	switch t := w.(type) {
+	case *responseWriter: // has one, which may do nothing
+		return canFlush(t.ResponseWriter)
+	case http.Flusher, interface{ FlushError() error }:
+		return true
+	case interface{ Unwrap() http.ResponseWriter }:
+		return canFlush(t.Unwrap())
+	default:
+		return false
+	}
 }
 
 // Hijack persists the session first; if that fails the handler does not get the connection, and the client gets the 503. The

@@ -71,6 +71,31 @@ func TestNoStatus(t *testing.T) {
 	}
 }
 
+// A flush that the writer below cannot do sends nothing, so that a login is still possible.
+func TestFlushOfAWriterThatCannot(t *testing.T) {
+	s := newSiteWith(t, func(w http.ResponseWriter, r *http.Request) {
+		assert.ErrorIs(t, http.NewResponseController(w).Flush(), http.ErrNotSupported)
+		w.(http.Flusher).Flush()
+		assert.NoError(t, httpsession.Get(r).Authenticate("u"))
+		_, _ = io.WriteString(w, "body")
+		assert.ErrorIs(t, http.NewResponseController(w).Flush(), http.ErrNotSupported)
+	}, func(next http.Handler) http.Handler { return http.TimeoutHandler(next, time.Minute, "") }, func(*httptest.Server) {})
+	s.shows(s.get("/", "").token(), "u ")
+
+	// So it is through another middleware of sessions, which has a Flush of its own.
+	outer, err := httpsession.New(newStore(t), httpsession.Config{Cookie: httpsession.Cookie{Name: "outer", Insecure: true}})
+	require.NoError(t, err)
+	inner, err := httpsession.New(newStore(t), httpsession.Config{Cookie: httpsession.Cookie{Name: "inner", Insecure: true}})
+	require.NoError(t, err)
+	w := struct{ http.ResponseWriter }{httptest.NewRecorder()} // hides the recorder's Flush
+	outer(inner(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.ErrorIs(t, http.NewResponseController(w).Flush(), http.ErrNotSupported)
+		assert.NoError(t, httpsession.Named(r, "outer").Authenticate("u"))
+		assert.NoError(t, httpsession.Named(r, "inner").Authenticate("u"))
+	}))).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", "/", http.NoBody))
+	assert.Len(t, w.Header()["Set-Cookie"], 2)
+}
+
 func TestAfterTheHeader(t *testing.T) {
 	for name, c := range map[string]struct {
 		stored bool // there is a session when the request begins
