@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -49,6 +50,7 @@ const (
 	eventDuplicate    = "duplicate_cookie"
 	eventStoreError   = "store_error"
 	eventNotPersisted = "not_persisted"
+	eventNotRotated   = "not_rotated"
 )
 
 const (
@@ -211,6 +213,8 @@ func (e *Events) Finished(r *coatcheck.Request, err error) {
 
 func (e *Events) failed(r *coatcheck.Request, err error) {
 	switch p := ProblemOf(err); {
+	case errors.Is(err, coatcheck.ErrHeaderSent): // the one error of a commit that was done, see Session.Commit
+		e.Log(slog.LevelError, eventNotRotated, "the session's token was not rotated, its changes were persisted", slog.Any("error", err))
 	case p == Internal, p == tooLarge, p == sessionBusy: // not the store's doing; if the answer has been sent, only the log shows it
 		e.Log(slog.LevelError, eventNotPersisted, "the session's changes were not persisted", slog.Any("error", err))
 	case p.Status == http.StatusServiceUnavailable:
