@@ -94,12 +94,23 @@ export function logOut(coatcheck) {
 }
 
 // forgetting is for the old application while both run: its store with sessions that are claimed left out. A request that was on its
-// way when its session was carried over may write it once more.
+// way when its session was carried over may write it once more, but cannot rename it.
 export function forgetting(store, redis) {
   const get = (sid, callback) =>
     redis.exists(claimOf(sid)).then(
       (claimed) => (claimed ? callback(null, null) : store.get(sid, callback)),
       (err) => callback(err),
     );
-  return Object.assign(Object.create(store), { get });
+  // regenerate deletes first and looks for a claim then. A carry-over claims first and looks for the session then, so that at least one
+  // of two that meet fails. express-session's own makes a new session although the old one could not be deleted.
+  function regenerate(req, callback) {
+    const sid = req.sessionID;
+    const renamed = (claimed) => {
+      if (claimed) return callback(new Error('the session is carried over'));
+      this.generate(req);
+      callback();
+    };
+    this.destroy(sid, (err) => (err ? callback(err) : redis.exists(claimOf(sid)).then(renamed, callback)));
+  }
+  return Object.assign(Object.create(store), { get, regenerate });
 }

@@ -277,35 +277,40 @@ func TestParallelRequests(t *testing.T) {
 	}
 }
 
-// The old store is still in use: a request of the old application writes the session again after it was carried over and logged out.
+// The old store is still in use: a request of the old application writes the session again after it was carried over and logged out, or
+// renames it, as at a change of privilege.
 func TestOldStoreIsLive(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	browser, copied := s.browser("eve")
-	slow := make(chan string, 1)
-	client := copied()
-	go func() {
-		resp, err := client.Get(s.old + "/slow") //nolint:noctx // ended by the server
-		if err != nil {
-			slow <- err.Error()
-			return
+	for _, does := range []string{"write", "rename"} {
+		browser, copied := s.browser("eve")
+		slow := make(chan string, 1)
+		client := copied()
+		go func() {
+			resp, err := client.Post(s.old+"/slow/"+does, "", http.NoBody) //nolint:noctx // ended by the server
+			if err != nil {
+				slow <- err.Error()
+				return
+			}
+			text, _ := io.ReadAll(resp.Body)
+			slow <- string(text)
+			_ = resp.Body.Close()
+		}()
+		require.Eventually(t, func() bool {
+			_, waits := s.ask(http.DefaultClient, "GET", s.old+"/waiting")
+			return waits == "true"
+		}, patience, 10*time.Millisecond)
+		assert.Equal(t, "eve", s.user(browser, s.now))
+		status, _ := s.ask(browser, "POST", s.now+"/logout")
+		require.Equal(t, 204, status)
+		status, _ = s.ask(http.DefaultClient, "POST", s.old+"/go")
+		require.Equal(t, 204, status)
+		require.Equal(t, "eve", <-slow, "it wrote the session again")
+		for _, old := range []*http.Client{client, copied()} {
+			assert.Equal(t, "nobody", s.user(old, s.old), does)
+			s.isDead(old)
 		}
-		text, _ := io.ReadAll(resp.Body)
-		slow <- string(text)
-		_ = resp.Body.Close()
-	}()
-	require.Eventually(t, func() bool {
-		_, waits := s.ask(http.DefaultClient, "GET", s.old+"/waiting")
-		return waits == "true"
-	}, patience, 10*time.Millisecond)
-	assert.Equal(t, "eve", s.user(browser, s.now))
-	status, _ := s.ask(browser, "POST", s.now+"/logout")
-	require.Equal(t, 204, status)
-	status, _ = s.ask(http.DefaultClient, "POST", s.old+"/go")
-	require.Equal(t, 204, status)
-	require.Equal(t, "eve", <-slow, "it wrote the session again")
-	assert.Equal(t, "nobody", s.user(copied(), s.old))
-	s.isDead(copied())
+	}
 }
 
 // A user who logs out with the old cookie alone is logged out, and so is a user who has a session here and an old one beside it.

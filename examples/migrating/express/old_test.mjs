@@ -16,8 +16,12 @@ app.post('/logout', carryOver({ store, redis, secret, coatcheck, key: process.en
 app.use(session({ store: forgetting(store, redis), secret, resave: false, saveUninitialized: false, rolling: true }));
 app.post('/login/:user', (req, res) => req.session.regenerate(() => { req.session.userId = req.params.user; res.sendStatus(204); }));
 app.get('/', (req, res) => res.type('text').send(req.session.userId ?? 'nobody'));
-// Has read the session, and writes it when it is told to go on.
-app.get('/slow', (req, res) => { waiting = () => { req.session.late = true; res.send(req.session.userId); }; });
+// Each has read the session, and goes on when it is told to; one does not care whether the rename worked.
+app.post('/slow/write', (req, res) => { waiting = () => { req.session.late = true; res.send(req.session.userId); }; });
+app.post('/slow/rename', (req, res) => {
+  const user = req.session.userId;
+  waiting = () => req.session.regenerate(() => { req.session.userId = user; res.send(user); });
+});
 app.get('/waiting', (req, res) => res.send(String(waiting !== null)));
-app.post('/go', (req, res) => { waiting(); res.sendStatus(204); });
+app.post('/go', (req, res) => { waiting(); waiting = null; res.sendStatus(204); });
 app.listen(Number(port), '127.0.0.1');

@@ -1,10 +1,11 @@
 // Runs carry.mjs with a Redis, an old store and a coatcheck that it makes up, one step at a time, in an order that chance decides: two
 // requests with the same old cookie, a logout with it, and somebody who deletes the old session and ends the user's new ones, or a slow
-// request of the old application that writes the old session. Logins fail, or take so long that the claim expires.
+// request of the old application that writes the old session, or one that renames it. Logins fail, or take so long that the claim expires.
 // Usage: race_test.mjs RUNS
 import assert from 'node:assert';
+import session from 'express-session';
 import signature from 'cookie-signature';
-import { carryOver, logOut } from './carry.mjs';
+import { carryOver, forgetting, logOut } from './carry.mjs';
 
 const oldCookie = `connect.sid=${encodeURIComponent('s:' + signature.sign('x', 'secret'))}`;
 let world;
@@ -22,10 +23,11 @@ class World {
         return GET ? before : 'OK';
       }),
       get: (key) => this.step(() => this.value(key)),
+      exists: (key) => this.step(() => Number(this.value(key) !== null)),
       ttl: (key) => this.step(() => (this.value(key) === null ? -2 : Math.round(this.keys.get(key).until - this.now))),
     };
     const call = (f) => (sid, callback) => this.step(() => f(sid)).then((v) => callback(null, v), callback);
-    this.store = { get: call((sid) => this.old.get(sid) ?? null), destroy: call((sid) => void this.old.delete(sid)) };
+    this.store = Object.assign(new session.Store(), { get: call((sid) => this.old.get(sid) ?? null), destroy: call((sid) => void this.old.delete(sid)) });
   }
   random(n) { // xorshift
     this.state ^= this.state << 13; this.state ^= this.state >>> 17; this.state ^= this.state << 5;
@@ -89,9 +91,17 @@ class World {
     if (res.status === 503) assert.deepEqual(res.cookies, [], 'a request to try again brings no cookie');
     return res;
   }
+  // rename has the old application rename the session, as at a change of privilege.
+  async rename() {
+    const store = Object.assign(forgetting(this.store, this.redis), { generate: (req) => { req.sessionID = 'y'; } });
+    const found = await new Promise((resolve) => store.get('x', (_, old) => resolve(old)));
+    const req = { sessionID: 'x' };
+    const err = found ? await new Promise((resolve) => store.regenerate(req, resolve)) : 'nobody';
+    if (!err) await this.step(() => this.old.set(req.sessionID, found));
+  }
 }
 
-const seen = { carried: 0, loggedOut: 0, refused: 0, endedElsewhere: 0 };
+const seen = { carried: 0, renamed: 0, loggedOut: 0, refused: 0, endedElsewhere: 0 };
 for (let seed = 0; seed < Number(process.argv[2]); seed++) {
   world = new World(seed);
   const w = world;
@@ -101,8 +111,8 @@ for (let seed = 0; seed < Number(process.argv[2]); seed++) {
   const logout = async () => { out = await w.request('/logout'); };
   const deletion = async () => { await w.step(() => w.old.delete('x')); await w.step(() => w.live.clear()); };
   const lateWrite = async () => { for (let i = 0; i < 8; i++) await w.step(() => {}); await w.step(() => w.old.set('x', { userId: 'ann' })); };
-  const [leaves, ends, writes] = [[true, false, true], [false, true, false], [true, false, false], [true, true, false]][seed % 4];
-  await w.play(visit, visit, ...(leaves ? [logout] : []), ...(ends ? [deletion] : []), ...(writes ? [lateWrite] : []));
+  const [leaves, ends, writes, renames] = [[true, false, true], [false, true, false], [true, false, false], [true, true, false], [true, false, false, true]][seed % 5];
+  await w.play(visit, visit, ...(leaves ? [logout] : []), ...(ends ? [deletion] : []), ...(writes ? [lateWrite] : []), ...(renames ? [() => w.rename()] : []));
 
   const why = `seed ${seed}: ${JSON.stringify({ got, out })}`;
   const delivered = got.flatMap((res) => res.cookies.filter((c) => c.startsWith('coatcheck=n')).map((c) => c.split(';')[0]));
@@ -111,6 +121,7 @@ for (let seed = 0; seed < Number(process.argv[2]); seed++) {
   if (over) for (const cookie of delivered) assert(!w.live.has(cookie), `${why}: a session lives on`);
   for (const cookie of w.live) assert(delivered.includes(cookie) || w.lost.has(cookie), `${why}: a session that nobody was given`);
   if (delivered.length && !writes) assert(!w.old.has('x'), `${why}: the old session is still there`);
+  if (delivered.length) assert(!w.old.has('y'), `${why}: the old session is there by another name`);
   w.now += 100;
   w.calm = true;
   await w.play(async () => {
@@ -119,6 +130,7 @@ for (let seed = 0; seed < Number(process.argv[2]); seed++) {
     if (over || delivered.length) assert.equal(copy.user ?? null, null, `${why}: a copy of the old cookie opens a session`);
   });
   seen.carried += delivered.length;
+  seen.renamed += w.old.has('y');
   seen.loggedOut += out?.status === 204;
   seen.refused += out?.status === 503;
   seen.endedElsewhere += ends && delivered.length === 0;

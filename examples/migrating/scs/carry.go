@@ -133,7 +133,7 @@ func (c carrier) begin(r *http.Request, old context.Context, user string) error 
 }
 
 // forgetful is for the old application while both run: its store with sessions that are claimed left out. A request that was on its
-// way when its session was carried over may write it once more.
+// way when its session was carried over may write it once more, but cannot rename it.
 type forgetful struct {
 	*goredisstore.RedisStore
 	redis *redis.Client
@@ -147,4 +147,17 @@ func (f forgetful) FindCtx(ctx context.Context, token string) (data []byte, foun
 		return nil, false, nil
 	}
 	return f.RedisStore.FindCtx(ctx, token)
+}
+
+// DeleteCtx, with which RenewToken begins, deletes first and looks for a claim then. A carry-over claims first and looks for the session
+// then, so that at least one of two that meet fails.
+func (f forgetful) DeleteCtx(ctx context.Context, token string) error {
+	if err := f.RedisStore.DeleteCtx(ctx, token); err != nil {
+		return err
+	}
+	claimed, err := f.redis.Exists(ctx, claimOf(token)).Result()
+	if err == nil && claimed > 0 {
+		err = errors.New("the session is carried over")
+	}
+	return err
 }

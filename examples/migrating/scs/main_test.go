@@ -32,6 +32,7 @@ type site struct {
 	written  chan struct{} // closed by write
 	redis    *redis.Client
 	hook     *hook // into the client of the new application
+	oldHook  *hook // into that of the old one
 }
 
 func open(t *testing.T) *site {
@@ -41,7 +42,8 @@ func open(t *testing.T) *site {
 	address := redistest.Start(t).URL()
 	options, err := redis.ParseURL(address)
 	require.NoError(t, err)
-	s.redis, s.hook = redis.NewClient(options), &hook{}
+	s.redis, s.hook, s.oldHook = redis.NewClient(options), &hook{}, &hook{}
+	s.redis.AddHook(s.oldHook)
 	hooked := redis.NewClient(options)
 	hooked.AddHook(s.hook)
 	t.Cleanup(func() { assert.NoError(t, errors.Join(s.redis.Close(), hooked.Close())) })
@@ -76,6 +78,10 @@ func (s *site) before(client *redis.Client) http.Handler {
 		assert.NoError(s, sessions.RenewToken(r.Context()))
 		sessions.Put(r.Context(), "user", r.PathValue("user"))
 		sessions.Put(r.Context(), "visits", 7)
+	})
+	mux.HandleFunc("POST /rename", func(_ http.ResponseWriter, r *http.Request) {
+		_ = sessions.RenewToken(r.Context()) // an application that does not care
+		sessions.Put(r.Context(), "admin", true)
 	})
 	show := func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"user": sessions.GetString(r.Context(), "user"), "visits": sessions.GetInt(r.Context(), "visits")})

@@ -17,8 +17,9 @@ import (
 
 // The steps of a carry-over, as Redis sees them.
 var (
-	reads  = regexp.MustCompile(`^get carried:`)
-	settle = regexp.MustCompile(`^set carried:\S+ done `)
+	reads   = regexp.MustCompile(`^get carried:`)
+	settle  = regexp.MustCompile(`^set carried:\S+ done `)
+	deletes = regexp.MustCompile(`^del scs:session:`)
 )
 
 // hook does something before the next command of a kind, once. An error takes the command's place.
@@ -158,6 +159,32 @@ func TestLogoutAtTheOldApplication(t *testing.T) {
 		assert.Empty(t, s.shows(copied(), s.old))
 		s.isDead(copied())
 	}
+}
+
+// A request of the old application that renames the session, as at a change of privilege, does not bring it back when it was carried over
+// and logged out, not even right before.
+func TestRenamedAtTheOldApplication(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	browser, copied := s.browser("kim")
+	s.oldHook.before(deletes, func() error {
+		assert.Equal(t, seen{"kim", 8}, s.shows(browser, s.now))
+		s.logOut(browser)
+		return nil
+	})
+	renamed := copied()
+	status, _ := s.ask(renamed, "POST", s.old+"/rename")
+	require.Equal(t, 200, status)
+	assert.Empty(t, s.shows(renamed, s.old))
+	s.isDead(renamed)
+	s.isDead(copied())
+
+	_, copied = s.browser("kim") // and a rename is what it was where nobody has carried the session over
+	renamed = copied()
+	status, _ = s.ask(renamed, "POST", s.old+"/rename")
+	require.Equal(t, 200, status)
+	assert.Equal(t, seen{"kim", 8}, s.shows(renamed, s.now))
+	assert.Empty(t, s.shows(copied(), s.now))
 }
 
 // A claim outlives the old session, and a session that is unknown or has no user gets none.
