@@ -150,8 +150,8 @@ func (r *Request) baseValues() []byte {
 }
 
 // Get returns a value of the session as a T. ErrNoValue: there is none. ErrDetached: the session is detached. Any other
-// error: the value is not a T. A number within an any is a json.Number. Reading a string or a bool allocates nothing beyond
-// the value.
+// error: the value is not a T. A nil is stored as JSON's null, which is the zero value of every T that does not decode itself.
+// A number within an any is a json.Number. Reading a string or a bool allocates nothing beyond the value.
 func Get[T any](s *Session, name string) (T, error) {
 	var zero T
 	r := s.read()

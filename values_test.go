@@ -40,6 +40,7 @@ func TestGetIsTyped(t *testing.T) {
 	wantValue[any](t, s.Lend(), "text", "dark")
 	wantValue[any](t, s.Lend(), "null", nil)
 	wantValue(t, s.Lend(), "null", "")
+	wantValue(t, s.Lend(), "null", 0)
 
 	wantNo[bool](t, s.Lend(), "text")
 	wantNo[string](t, s.Lend(), "yes")
