@@ -135,7 +135,8 @@ const pageTime = time.Second
 // ListAll returns live sessions of all users, in no order, a page with each call: up to limit sessions for which want returns
 // true, and the cursor of the next page, which is empty after the last one. The first call has an empty cursor. It takes
 // about a second at most, so a page may hold less than there is, or nothing, and lead to another one. What Store.Scan says of
-// sessions that begin, change and end meanwhile holds here. Sessions without a user are left out.
+// sessions that begin, change and end meanwhile holds here. Sessions without a user are left out. With a limit below 1 it looks
+// for nothing and returns the cursor that it was given, an empty one, too.
 //
 // A nil want means all; the record that it gets is valid during the call only. ErrCursor: the cursor is not one of this store.
 func (m *Manager) ListAll(ctx context.Context, cursor string, limit int, want func(*Record) bool) (page []Info, next string, err error) {

@@ -39,7 +39,9 @@ type Policy struct {
 	// RetryFor bounds how long a commit retries against concurrent changes before it gives up with ErrConflict. Zero:
 	// 500 ms.
 	RetryFor time.Duration
-	// Now is the clock that commits read. Nil: time.Now.
+	// Now is the clock by which sessions begin, are loaded and end. Nil: time.Now. Stores remove what has expired by clocks of
+	// their own: shardstore.Options.Now must be the same, and Redis, which has only its own, drops at once a session that
+	// ends in its past.
 	Now func() time.Time
 }
 
