@@ -116,6 +116,10 @@ func (w *Webhook) ask(ctx context.Context, a *Attempt) (string, error) {
 		return "", unanswered(err)
 	}
 	defer func() { _ = resp.Body.Close() }() // nothing was written
+	// Then the body is the connection, of which no timeout ends a read.
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return "", fmt.Errorf("%w: it answered %d", ErrUnavailable, resp.StatusCode)
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized: // even if the body could not be read, the status is enough

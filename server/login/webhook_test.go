@@ -187,6 +187,36 @@ func TestWebhookTimeout(t *testing.T) {
 	}
 }
 
+// After an answer 101 nothing of net/http's ends a read: the body is the connection, which is another protocol's.
+func TestWebhookThatSwitchesProtocols(t *testing.T) {
+	closed := make(chan error, 1)
+	s := backEnd(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			closed <- err
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		_, end := io.Copy(io.Discard, conn)
+		closed <- errors.Join(err, end)
+	})
+	w := newWebhook(t, s.URL, login.WebhookOptions{})
+	result := make(chan error, 1)
+	go func() {
+		_, err := w.Check(t.Context(), &login.Attempt{Body: []byte(`{}`)})
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		require.ErrorIs(t, err, login.ErrUnavailable)
+		assert.ErrorContains(t, err, "it answered 101")
+	case <-time.After(time.Minute):
+		require.Fail(t, "the login hangs")
+	}
+	require.NoError(t, <-closed, "the connection is closed")
+}
+
 // A refusal counts as soon as its status has come, whatever becomes of the rest of the answer.
 func TestWebhookRefusesAtOnce(t *testing.T) {
 	s := stuckBackEnd(t, func(w http.ResponseWriter) {

@@ -38,12 +38,22 @@ func TestBadAnswers(t *testing.T) {
 		_, _ = w.Write([]byte("{"))
 		_ = http.NewResponseController(w).Flush() // the client may be gone
 	}
+	// After an answer 101 the body is the connection, of which no timeout of net/http's ends a read.
+	switches := func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		_, _ = io.Copy(io.Discard, conn) // until the client closes it
+		_ = conn.Close()
+	}
 	handlers := map[string]struct {
 		handler http.HandlerFunc
 		want    oidc.Kind
 	}{
 		"500": {status(500), oidc.Unavailable}, "502": {status(502), oidc.Unavailable}, "503": {status(503), oidc.Unavailable}, "429": {status(429), oidc.Unavailable},
-		"404": {status(404), oidc.BadAnswer}, "400": {status(400), oidc.BadAnswer}, "302": {status(302), oidc.BadAnswer},
+		"404": {status(404), oidc.BadAnswer}, "400": {status(400), oidc.BadAnswer}, "302": {status(302), oidc.BadAnswer}, "101": {switches, oidc.BadAnswer},
 		"HTML": {body("<html>"), oidc.BadAnswer}, "a text": {body(`"x"`), oidc.BadAnswer}, "nothing": {body(""), oidc.BadAnswer},
 		"too long":            {body(strings.Repeat(" ", 300<<10) + "{}"), oidc.BadAnswer},
 		"nothing at all":      {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, oidc.Unavailable},

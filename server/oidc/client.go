@@ -65,6 +65,11 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols { // the body is the connection, of which no timeout ends a read
+		_ = resp.Body.Close() // nothing was written
+		resp.Body = http.NoBody
+		return resp, nil
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	_ = resp.Body.Close() // nothing was written
 	if err != nil {
