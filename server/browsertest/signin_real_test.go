@@ -4,6 +4,7 @@ package browsertest_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +19,10 @@ import (
 )
 
 // asking is a mode with a form for passwords, of which "right" is the right one.
-type asking struct{ throttled bool }
+type asking struct {
+	throttled bool
+	asked     atomic.Int64 // logins
+}
 
 func (*asking) UserOf(a *login.Attempt) string { return a.UserID }
 func (*asking) Traits() login.Traits {
@@ -26,6 +30,7 @@ func (*asking) Traits() login.Traits {
 }
 
 func (m *asking) Check(_ context.Context, a *login.Attempt) (string, error) {
+	m.asked.Add(1)
 	switch {
 	case m.throttled:
 		return "", &login.Throttled{RetryAfter: 14*time.Minute + time.Second, By: "account"}
@@ -67,9 +72,11 @@ func TestSignInPage(t *testing.T) {
 	b.until(`location.search === "?again"`)
 }
 
-// An address that leads to a download leaves the person on the page, which says so and can be used again.
+// An address that leads to a download leaves the person on the page, which says so and can be used again. One more press leads there
+// once more and is no second login: that would end the session of the first, and its cookie be lost with the page that a browser leaves.
 func TestSignInLeadsToADownload(t *testing.T) {
-	s := serveTLS(t, func(cfg *server.Config) { cfg.Login = &asking{} })
+	mode := &asking{}
+	s := serveTLS(t, func(cfg *server.Config) { cfg.Login = mode })
 	b := newProfile(t)
 	ctx, cancel := b.within()
 	defer cancel()
@@ -84,6 +91,10 @@ func TestSignInLeadsToADownload(t *testing.T) {
 	assert.Equal(t, "", eval[string](b, `document.getElementById("done").textContent = ""`))
 	b.do(chromedp.KeyEvent(kb.Enter))
 	b.sees("You are signed in.")
+	assert.EqualValues(t, 1, mode.asked.Load())
+	assert.Equal(t, "", eval[string](b, `document.getElementById("user-id").value = ""`))
+	b.types("#user-id", "bob\r")
+	b.until(`fetch("me").then((r) => r.json()).then((v) => v.user_id === "bob")`)
 }
 
 func TestSignInPageLooks(t *testing.T) {

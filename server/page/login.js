@@ -36,15 +36,23 @@ function invalid(field, is) {
 }
 
 let busy = false;
+let signedIn = false; // as what the fields say
+
+// goOn leads to the address, once more where the browser is still on its way there, or has made a download of it.
+function goOn() {
+  $("done").textContent = "You are signed in.";
+  location.assign(form.dataset.return);
+}
 
 async function signIn() {
   $("failed").textContent = $("wrong").textContent = $("done").textContent = ""; // so that a screen reader says a refusal once more
   invalid(user, false);
+  // A second login would end this session, and the browser drop its cookie when it leaves the page.
+  if (signedIn) return goOn();
   const answer = await ask({ user_id: user.value, ...(password && { password: password.value }), ...(remember?.checked && { remember: true }) });
   if (answer.status === 200) {
-    $("done").textContent = "You are signed in."; // this page stays if the address leads to a download
-    location.assign(form.dataset.return);
-    return;
+    signedIn = true;
+    return goOn();
   }
   if (answer.status === 422) {
     invalid(user, true);
@@ -59,6 +67,7 @@ async function signIn() {
   }
 }
 
+form.addEventListener("input", () => { signedIn = false; });
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (busy) return;
