@@ -165,6 +165,15 @@ func (b *tab) isDrawn() {
 	b.until("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))")
 }
 
+// answersNext makes a 429 with this code the answer to the next request of the page's script.
+func (b *tab) answersNext(code string) {
+	b.Helper()
+	eval[bool](b, fmt.Sprintf(`(() => { const real = fetch; window.fetch = async () => {
+		window.fetch = real;
+		return new Response(JSON.stringify({code: %q}), {status: 429, headers: {'Retry-After': '7'}});
+	}; return true; })()`, code))
+}
+
 // ask sends a request from the page, as its script would, and returns status and body.
 func (b *tab) ask(method, path string, body ...string) (status int, text string) {
 	b.Helper()

@@ -306,10 +306,7 @@ func TestPageRefusals(t *testing.T) {
 		"too_many_connections": "Too many requests come from your address. Nothing has changed. Try again in 7 seconds.",
 		"binding_pending":      "Your browser could not renew your session yet. Nothing has changed. Try again in a few minutes.",
 	} {
-		eval[bool](b, fmt.Sprintf(`(() => { const real = fetch; window.fetch = async () => {
-			window.fetch = real;
-			return new Response(JSON.stringify({code: %q}), {status: 429, headers: {'Retry-After': '7'}});
-		}; return true; })()`, code))
+		b.answersNext(code)
 		b.press("Sign out")
 		b.sees(says)
 	}

@@ -64,6 +64,9 @@ func TestSignInPage(t *testing.T) {
 	b.do(chromedp.KeyEvent(kb.Enter))
 	b.sees("Too many sign-ins failed. Try again in 15 minutes.")
 	mode.throttled = false
+	b.answersNext("too_many_connections")
+	b.do(chromedp.KeyEvent(kb.Enter))
+	b.sees("Too many requests come from your address. Try again in 7 seconds.")
 	b.do(chromedp.KeyEvent("right"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(" "), chromedp.KeyEvent(kb.Enter))
 	b.until(`location.pathname + location.search === "/auth/devices?a=b&c"`)
 	assert.Equal(t, `Jürgen <b>"&`, eval[string](b, `fetch("me").then((r) => r.json()).then((v) => v.user_id)`))

@@ -13,7 +13,8 @@ export function wait(seconds) {
 // why explains an answer that is not a login. Every refusal has one message, as the API has.
 export function why({ status, code, after }) {
   if (status === 401) return password ? "The name or the password is wrong." : "You could not be signed in.";
-  if (status === 429) return `Too many sign-ins failed. Try again in ${wait(after)}.`;
+  if (code === "login_throttled") return `Too many sign-ins failed. Try again in ${wait(after)}.`;
+  if (status === 429) return `Too many requests come from your address. Try again in ${wait(after)}.`;
   if (code === "claims_too_large") return "You cannot be signed in: too much is known of you. Tell the administrator.";
   if (status === 503) return `The server cannot sign anybody in now. Try again in ${wait(after)}.`;
   if (status === 0) return "The server cannot be reached. Check your connection, then try again.";
