@@ -208,7 +208,8 @@ func TestNoTraces(t *testing.T) {
 	}
 }
 
-// A collector that is away, says nothing, or refuses holds up no request and no stop, and is in the log once.
+// A collector that is away, says nothing, or refuses holds up no request and no stop, and is in the log once. A redirect is a refusal: it
+// would take the headers, with a key in them, to another host, and a 302 leave the spans behind without a word.
 func TestCollectorThatIsAway(t *testing.T) {
 	t.Parallel()
 	hangs := make(chan struct{})
@@ -218,11 +219,19 @@ func TestCollectorThatIsAway(t *testing.T) {
 		http.Error(w, r.Header.Get("X-Key"), http.StatusUnauthorized)
 	}))
 	t.Cleanup(refusing.Close)
+	other := newReceiver(t)
+	redirecting := func(status int) string {
+		s := httptest.NewServer(http.RedirectHandler(other.URL+"/v1/traces", status))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
 	const generous = "60000" // milliseconds: on a busy machine an answer takes its time, and that is another line in the log
 	for name, tt := range map[string]struct{ at, timeout, logged string }{
 		"away":     {"http://user:s3cret@127.0.0.1:1", generous, "refuses connections"},
 		"refusing": {refusing.URL, generous, "the collector answered 401"},
 		"silent":   {silent.URL, "100", "the collector did not answer in time"},
+		"302":      {redirecting(http.StatusFound), generous, "the collector redirects, which is not followed"},
+		"307":      {redirecting(http.StatusTemporaryRedirect), generous, "the collector redirects, which is not followed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -242,6 +251,9 @@ func TestCollectorThatIsAway(t *testing.T) {
 			assert.LessOrEqual(t, strings.Count(p.stderr.String(), "spans were not sent"), minutes, "a line a minute")
 			assert.Contains(t, p.stderr.String(), tt.logged)
 			assert.NotContains(t, p.stderr.String(), "s3cret")
+			other.mu.Lock()
+			defer other.mu.Unlock()
+			assert.Nil(t, other.header, "another host was asked")
 		})
 	}
 }

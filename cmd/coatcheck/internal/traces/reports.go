@@ -107,6 +107,8 @@ func causeOf(err error) string {
 		return "the collector has asked to come back later, too often"
 	case strings.Contains(text, "processor export timeout"):
 		return "the collector did not answer in time"
+	case errors.Is(err, errRedirected):
+		return "the collector redirects, which is not followed"
 	case strings.Contains(text, "partial success"):
 		return "the collector has refused spans; its log may tell why"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network), errors.As(err, &certificate):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -55,7 +56,7 @@ func Start(version string, log *slog.Logger) (*Traces, error) {
 	if err != nil {
 		return nil, errors.New("--otel: OTEL_RESOURCE_ATTRIBUTES: must be key=value, with commas between")
 	}
-	sender, err := otlptracehttp.New(ctx)
+	sender, err := otlptracehttp.New(ctx, noRedirects)
 	if err != nil {
 		return nil, fmt.Errorf("--otel: %w", err)
 	}
@@ -66,6 +67,17 @@ func Start(version string, log *slog.Logger) (*Traces, error) {
 	t.Tracer = tracing.New(t.provider)
 	return t, nil
 }
+
+var errRedirected = errors.New("redirected")
+
+// noRedirects refuses the request that follows a redirect, which would have the headers with it. A client of our own, with a CheckRedirect,
+// would be one that does not read the variables; a transport asks for the proxy of each request, before it connects.
+var noRedirects = otlptracehttp.WithProxy(func(req *http.Request) (*url.URL, error) {
+	if req.Response != nil { // the redirect
+		return nil, errRedirected
+	}
+	return http.ProxyFromEnvironment(req)
+})
 
 // endpoint refuses an address that the exporter would read as one without a host name, such as "collector:4318".
 func endpoint(variable string) error {
