@@ -85,7 +85,7 @@ func secured(next http.Handler) http.Handler {
 // A session whose changes are persisted, whatever the answer is and how it is given; and when they are not, nothing of it leaves.
 func TestFirstByte(t *testing.T) {
 	problem := `{"type":"about:blank","title":"Service Unavailable","status":503,"code":"store_unavailable",` +
-		`"detail":"The session store cannot be reached. The session is not affected."}`
+		`"detail":"The session store cannot be reached. What was asked for may have been done all the same."}`
 	for version, serve := range map[string]func(*testing.T, http.HandlerFunc, func(http.Handler) http.Handler) *site{"HTTP/1.1": newSite, "HTTP/2": newSite2} {
 		for name, answer := range answers {
 			t.Run(version+" "+name, func(t *testing.T) {

@@ -73,7 +73,7 @@ var (
 	loginRevoked = NewProblem(401, "login_revoked", "The user's sessions were ended while this login was on its way.")
 	// Internal is the answer to an error of no other kind.
 	Internal         = NewProblem(500, "internal", "The server failed to answer.")
-	storeUnavailable = NewProblem(503, "store_unavailable", "The session store cannot be reached. The session is not affected.")
+	storeUnavailable = NewProblem(503, "store_unavailable", "The session store cannot be reached. What was asked for may have been done all the same.")
 	storeFull        = NewProblem(503, "store_full", "The session store takes no more sessions.")
 	recordNewer      = NewProblem(503, "record_newer", "The session was written by a newer release.")
 	// NotFound is the answer for a path at which there is nothing.

@@ -313,7 +313,7 @@ func TestPageRefusals(t *testing.T) {
 
 	s.store.down.Store(true)
 	b.press("Sign out")
-	b.sees("The server cannot do that now. Nothing has changed.")
+	b.sees("The server cannot do that now. Try again in a moment. It may have been done all the same.")
 	assert.Len(t, b.cookies(), 1, "an outage logs nobody out")
 	b.comeBack()
 	b.sees("Your sessions cannot be shown")

@@ -69,7 +69,7 @@ function why({ status, code, wait }) {
   // The answer names a second, but what keeps a browser from renewing may take minutes: Chromium's quota up to nine.
   if (code === "binding_pending") return "Your browser could not renew your session yet. Nothing has changed. Try again in a few minutes.";
   if (status === 429) return `Too many requests come from your address. Nothing has changed. ${later}`;
-  if (status === 503) return `The server cannot do that now. Nothing has changed. ${later}`;
+  if (status === 503) return `The server cannot do that now. ${later}`;
   if (status === 0) return "The server cannot be reached. Check your connection, then try again.";
   return "That did not work. Reload the page, then try again.";
 }
@@ -191,8 +191,12 @@ async function look(counts) {
 
 // What an action returns: what to say, and whether anything is other than it was. A session that has ended is.
 const ended = (done) => ({ done, changed: true });
-const refused = (answer) => answer.status === 401 && answer.code === "unauthenticated"
-  ? { failed: "You are no longer signed in.", changed: true } : { failed: why(answer), anew: answer.code === "reauth_required" };
+function refused(answer) {
+  if (answer.status === 401 && answer.code === "unauthenticated") return { failed: "You are no longer signed in.", changed: true };
+  // A store may have done what it did not answer.
+  const maybe = answer.code === "store_unavailable" ? " It may have been done all the same." : "";
+  return { failed: why(answer) + maybe, anew: answer.code === "reauth_required" };
+}
 
 async function endOne(handle, name) {
   const answer = await call("DELETE", `sessions/${handle}`);
