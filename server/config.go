@@ -15,8 +15,8 @@ import (
 
 	"github.com/coatcheck/coatcheck"
 	"github.com/coatcheck/coatcheck/internal/cookie"
+	"github.com/coatcheck/coatcheck/internal/origin"
 	"github.com/coatcheck/coatcheck/server/internal/conn"
-	"github.com/coatcheck/coatcheck/server/internal/origin"
 	"github.com/coatcheck/coatcheck/server/internal/remote"
 	"github.com/coatcheck/coatcheck/server/login"
 	"github.com/coatcheck/coatcheck/server/oidc"

@@ -11,9 +11,9 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/coatcheck/coatcheck/internal/middleware"
+	"github.com/coatcheck/coatcheck/internal/origin"
 	"github.com/coatcheck/coatcheck/internal/ownpath"
 	"github.com/coatcheck/coatcheck/server/internal/loopback"
-	"github.com/coatcheck/coatcheck/server/internal/origin"
 )
 
 // loginPage is where verify redirects browsers that have no live session, with the requested address if that is on one of our

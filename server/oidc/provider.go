@@ -17,7 +17,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/coatcheck/coatcheck"
-	"github.com/coatcheck/coatcheck/server/internal/origin"
+	"github.com/coatcheck/coatcheck/internal/origin"
 )
 
 // CallbackPath is where the provider sends people back to.

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coatcheck/coatcheck/server/internal/origin"
+	"github.com/coatcheck/coatcheck/internal/origin"
 )
 
 // Browsers, and Node's URL, have these origins, too. They refuse some of the addresses that are an error here, and read others in a way
