@@ -124,7 +124,7 @@ func (c Config) Validate() error {
 		}
 	}
 	if c.VerifyLoginURL != "" {
-		_, err := parseLoginURL(c.VerifyLoginURL)
+		_, _, err := parseLoginURL(c.VerifyLoginURL)
 		errs = append(errs, err)
 	}
 	if c.RememberTTL < 0 {

@@ -32,11 +32,10 @@ func newLoginPage(cfg Config) *loginPage {
 	if cfg.VerifyLoginURL == "" {
 		return nil
 	}
-	u, err := parseLoginURL(cfg.VerifyLoginURL)
+	u, own, err := parseLoginURL(cfg.VerifyLoginURL)
 	if err != nil {
 		panic("coatcheck: " + err.Error()) // Validate has let it pass
 	}
-	own, _ := origin.Of(u) // as browsers write it, and proxies report it; the setting may be written in another way
 	l := &loginPage{url: u.String() + "?rd=", origin: own, returns: newReturnOrigins(cfg), proxies: cfg.TrustedProxies}
 	if u.RawQuery != "" {
 		l.url = u.String() + "&rd="
@@ -91,23 +90,24 @@ func splitOrigin(address string) (origin, path string) {
 	return address[:n], address[n:]
 }
 
-// parseLoginURL reads --verify-login-url. Its error does not repeat the text, whose query may be secret.
-func parseLoginURL(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
+// parseLoginURL reads --verify-login-url, and returns its origin, too, as browsers write it. Its error does not repeat the text, whose
+// query may be secret.
+func parseLoginURL(text string) (u *url.URL, own string, err error) {
+	u, err = url.Parse(text)
 	switch {
 	case err != nil || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return nil, errors.New("verify-login-url: not a URL in ASCII")
+		return nil, "", errors.New("verify-login-url: not a URL in ASCII")
 	case u.User != nil || u.Host == "" || !confidential(u):
-		return nil, errors.New("verify-login-url: must be https, or http on loopback, with a host and without a user")
+		return nil, "", errors.New("verify-login-url: must be https, or http on loopback, with a host and without a user")
 	case u.Fragment != "" || u.Query().Has("rd"):
-		return nil, errors.New("verify-login-url: must have no fragment and no parameter rd, which is added")
+		return nil, "", errors.New("verify-login-url: must have no fragment and no parameter rd, which is added")
 	case len(text) > maxLocation/2:
-		return nil, errors.New("verify-login-url: must not be longer than 1024 bytes")
+		return nil, "", errors.New("verify-login-url: must not be longer than 1024 bytes")
 	}
-	if _, err := origin.Of(u); err != nil {
-		return nil, fmt.Errorf("verify-login-url: %w", err)
+	if own, err = origin.Of(u); err != nil {
+		return nil, "", fmt.Errorf("verify-login-url: %w", err)
 	}
-	return u, nil
+	return u, own, nil
 }
 
 // confidential reports whether requests to the URL cannot be read on the way to its host.
@@ -205,9 +205,14 @@ func requested(h *fasthttp.RequestHeader) string {
 
 // admit returns the address in the form that the login page may get: a path if it is of the page's own origin, the whole URL
 // if it is of another listed origin, else "". Origins are compared byte by byte, so that no spelling passes that a browser
-// and a server could read as two different hosts.
+// and a server could read as two different hosts. The scheme's own port is left out, as browsers do: some proxies report it.
 func (l *loginPage) admit(address string) string {
 	origin, path := splitOrigin(address)
+	if strings.HasPrefix(origin, "https:") {
+		origin = strings.TrimSuffix(origin, httpsPort)
+	} else {
+		origin = strings.TrimSuffix(origin, ":80")
+	}
 	switch {
 	case !ownpath.Stays(path):
 		return ""

@@ -150,6 +150,8 @@ func checkReturnAddress(h *harness) {
 		{"https", "app.example", "/?next=//evil.example", "https://app.example/?next=//evil.example"},
 		{"https", "login.example", "/account?x=1", "/account?x=1"},
 		{"http", "localhost:5173", "/x", "http://localhost:5173/x"},
+		{"https", "app.example:443", "/x", "https://app.example/x"}, // as a proxy reports it that adds the port
+		{"https", "login.example:443", "/account?x=1", "/account?x=1"},
 
 		{"http", "plain.example", "/x", ""}, // listed for CORS, but anyone on the network path could take over
 		{"http", "app.example", "/x", ""},
@@ -159,8 +161,10 @@ func checkReturnAddress(h *harness) {
 		{"https", "sub.app.example", "/x", ""},
 		{"https", "APP.example", "/x", ""},
 		{"https", "app.example.", "/x", ""},
-		{"https", "app.example:443", "/x", ""},
 		{"https", "app.example:8444", "/x", ""},
+		{"https", "app.example:80", "/x", ""},
+		{"https", "app.example:0443", "/x", ""},
+		{"http", "app.example:443", "/x", ""},
 		{"https", "app.example@evil.example", "/x", ""},
 		{"https", "evil.example@app.example", "/x", ""},
 		{"https", "evil.example#app.example", "/x", ""},
@@ -220,7 +224,7 @@ func checkReturnAddress(h *harness) {
 func checkOriginalURL(h *harness) {
 	for text, want := range map[string]string{
 		"https://app.example/x?y=z": "https://app.example/x?y=z", "https://login.example/x": "/x", "https://evil.example/x": "", "https://app.example": "https://app.example/",
-		"https://login.example": "/", "https://app.example?x": "", "https://app.example#": "", "https://app.example:443": "", `https://app.example\`: "",
+		"https://login.example": "/", "https://app.example?x": "", "https://app.example#": "", "https://app.example:443": "https://app.example/", `https://app.example\`: "",
 		"//app.example/x": "", "/x": "", "https:app.example/x": "", `https:\\app.example/x`: "", "https:/app.example/x": "", "https:///app.example/x": "", "https://u@app.example/x": "",
 		"https://app.example//x": "", "data:text/html,x": "", "javascript:alert(1)//app.example/": "",
 	} {
@@ -241,6 +245,7 @@ func checkReturnStrangers(h *harness) {
 
 func checkLoginPageCapitals(h *harness) {
 	assert.Equal(h, "https://Login.example:0443/in?rd=%2Faccount%3Fx%3D1", h.location(forwarded("https", "login.example", "/account?x=1")...))
+	assert.Equal(h, "https://Login.example:0443/in?rd=%2Faccount", h.location(forwarded("https", "login.example:443", "/account")...), "as some proxies say")
 	assert.Equal(h, "https://Login.example:0443/in", h.location(forwarded("https", "Login.example:0443", "/account")...), "no browser says so")
 }
 
