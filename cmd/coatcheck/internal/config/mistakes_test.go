@@ -154,6 +154,13 @@ func TestMistakes(t *testing.T) {
 			args: []string{"--dev", "--trusted-origins=https://a.example", "--trusted-origins", "https://b.example,", "--trusted-origins="},
 			want: []string{`--trusted-origins "https://b.example,": has an empty entry between its commas (command line)`},
 		},
+		"a wrong entry beside one that is not shown": {
+			args: []string{"--dev", "--trusted-origins=https://ok.example,https://a.example:443", "--trusted-origins=https://u:hunter2@x"},
+			want: []string{
+				`--trusted-origins: "https://a.example:443": browsers write this origin "https://a.example" (command line)`,
+				`--trusted-origins: an origin is scheme, host and port, nothing more; one with a user or a query is there, which is not shown (command line)`,
+			},
+		},
 		"entries of several lists that are no networks": {
 			args: []string{"--dev", "--trusted-proxies=x", "--trusted-proxies=192.0.2.7", "--trusted-proxies=10.0.0.0/33"},
 			want: []string{

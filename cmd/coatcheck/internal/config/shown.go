@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -40,10 +42,18 @@ func shown(text string) string {
 var quoted = regexp.MustCompile(`"(\\.|[^"\\])*"`)
 
 // hidden returns the error of a value without what it repeats of it, all of it or a part between quotes, if not all of the value may be
-// shown.
+// shown. Of a list that counts for the text that the error is about.
 func (v given) hidden(err error) error {
-	if shown(v.text) == v.text {
+	if shown(v.text) == v.text || v.isOfShown(err) {
 		return err
 	}
 	return errors.New(quoted.ReplaceAllLiteralString(strings.ReplaceAll(err.Error(), v.text, "…"), `"…"`))
+}
+
+// isOfShown reports whether the error names first, between quotes, an entry of a text all of which may be shown.
+func (v given) isOfShown(err error) bool {
+	first := quoted.FindString(err.Error())
+	return slices.ContainsFunc(v.each, func(one string) bool {
+		return shown(one) == one && slices.ContainsFunc(strings.Split(one, ","), func(entry string) bool { return strconv.Quote(entry) == first })
+	})
 }
