@@ -106,7 +106,7 @@ func TestEverySettingReachesTheServer(t *testing.T) {
 	c, err := Load(strings.Fields(`--login open --allow-open-login --listen :8080 --admin-listen off --ttl 10m --max-lifetime 1h
 		--rolling=false --renew-every 2m --rotation-grace 3s --dbsc-ttl 6m --on-reuse revoke --max-sessions-per-user 7
 		--cookie-name __Secure-sid --cookie-domain example.com --cookie-path /app --cookie-http-only=false
-		--cookie-same-site strict --trusted-origins https://a.example --trusted-origins https://b.example,https://c.example
+		--cookie-same-site strict --trusted-origins https://a.example --trusted-origins https://b.example,https://c.example --trusted-origins=
 		--trusted-proxies 10.1.2.3/8,192.0.2.7 --reauth-within 5m --verify-login-url https://login.example/ --remember-ttl 720h --sessions-not-before 2026-11-23T16:00:00+01:00
 		--store redis://127.0.0.1:6379 --redis-prefix x: --redis-cache-ttl 0s --redis-cache-size 1GiB --redis-timeout 1s
 		--redis-wait-replicas 2 --fsync-every 0s --read-timeout 1s --idle-timeout 2s --max-header 64KiB --max-conns 1000 --max-conns-per-ip 3 --shutdown-timeout 4s --log-format text --log-level debug`), nil)
