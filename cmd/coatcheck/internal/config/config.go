@@ -114,7 +114,8 @@ func Load(args, environ []string, flags ...Flag) (*Config, error) {
 	}
 	c.complete()
 	for name, err := range c.validate() {
-		// A setting that is wrong by itself is not checked again together with others, nor are any together where some could not be read.
+		// A setting that is wrong by itself is not checked again together with others, and if the file could not be read, no settings are
+		// checked together.
 		if bad[name] == nil && !said.unread {
 			mistakes = append(mistakes, err)
 		}

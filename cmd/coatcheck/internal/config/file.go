@@ -31,7 +31,7 @@ func readFile(byName map[string]*setting, path string) (map[string]given, []file
 	}
 	var content map[string]any
 	if _, err := toml.Decode(string(data), &content); err != nil {
-		return nil, nil, syntaxError(err, byName)
+		return nil, nil, syntaxError(err, string(data), byName)
 	}
 	values := make(map[string]given)
 	var mistakes []fileMistake
@@ -51,12 +51,17 @@ func readFile(byName map[string]*setting, path string) (map[string]given, []file
 	return values, mistakes, nil
 }
 
-// syntaxError says which line is wrong, and which setting the line is about if the parser got that far.
-func syntaxError(err error, byName map[string]*setting) error {
+// syntaxError says which line of the file is wrong, and which setting the line is about.
+func syntaxError(err error, data string, byName map[string]*setting) error {
 	var parse toml.ParseError
 	if errors.As(err, &parse) {
 		line := fmt.Sprintf("line %d", parse.Position.Line)
-		if s := byName[parse.LastKey]; s != nil && !s.flagOnly { // any other key may be a part of a secret
+		s := byName[parse.LastKey]
+		if lines := strings.Split(data, "\n"); s == nil && 0 < parse.Position.Line && parse.Position.Line <= len(lines) {
+			key, _, _ := strings.Cut(lines[parse.Position.Line-1], "=") // the reader knows it no more once it has read a value
+			s = byName[strings.Trim(key, " \t\"'")]
+		}
+		if s != nil { // any other key may be a part of a secret
 			line += " (--" + s.name + ")"
 		}
 		switch message := parse.Error(); { // which may quote a secret, and has no kinds
@@ -65,7 +70,7 @@ func syntaxError(err error, byName map[string]*setting) error {
 		case strings.Contains(message, "invalid UTF-8"):
 			return fmt.Errorf("%s is not UTF-8", line)
 		case strings.HasPrefix(parse.Message, "invalid datetime"):
-			return fmt.Errorf("%s is not a time such as 2026-11-23T16:00:00Z", line)
+			return fmt.Errorf("%s has a date or a time that does not exist; text stands between quotes", line)
 		}
 		return fmt.Errorf("%s is not TOML; text stands between quotes", line)
 	}

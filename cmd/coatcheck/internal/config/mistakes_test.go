@@ -225,15 +225,23 @@ func TestMistakes(t *testing.T) {
 		},
 		"no time, in a file that names the login": {
 			file: "login = \"open\"\nsessions-not-before = 2026-02-30T17:47:20Z\n",
-			want: []string{`--config "FILE": line 2 (--sessions-not-before) is not a time such as 2026-11-23T16:00:00Z (command line)`},
+			want: []string{`--config "FILE": line 2 (--sessions-not-before) has a date or a time that does not exist; text stands between quotes (command line)`},
 		},
-		"a leap second": {
-			file: "login = \"open\"\nsessions-not-before = 2026-02-28T17:47:60Z\n",
-			want: []string{`--config "FILE": line 2 (--sessions-not-before) is not a time such as 2026-11-23T16:00:00Z (command line)`},
+		"a duration as no time of a day": {
+			args: []string{"--dev"}, file: "ttl = 24:00:00\n",
+			want: []string{`--config "FILE": line 1 (--ttl) has a date or a time that does not exist; text stands between quotes (command line)`},
 		},
-		"an offset of more than a day": {
-			file: "login = \"open\"\nsessions-not-before = 2026-02-28T17:47:20+25:00\n",
-			want: []string{`--config "FILE": line 2 (--sessions-not-before) is not a time such as 2026-11-23T16:00:00Z (command line)`},
+		"a duration without quotes": {
+			args: []string{"--dev"}, file: "rolling = true\nttl = 30m\n",
+			want: []string{`--config "FILE": line 2 (--ttl) is not TOML; text stands between quotes (command line)`},
+		},
+		"more behind a value": {
+			args: []string{"--dev"}, file: "\"ttl\"=\"3m\" x\n",
+			want: []string{`--config "FILE": line 1 (--ttl) is not TOML; text stands between quotes (command line)`},
+		},
+		"text without its end": {
+			args: []string{"--dev"}, file: "ttl = \"3m\nrolling = true\n",
+			want: []string{`--config "FILE": line 1 (--ttl) is not TOML; text stands between quotes (command line)`},
 		},
 		"what an unreadable file may have held": {
 			args: strings.Fields("--login users --ttl soon --redis-password-file p --tls-key k --admin-listen :9090"), file: "store = redis://r\n",
