@@ -11,7 +11,8 @@ import (
 
 // Of returns the origin of a URL of http or https as browsers write it (RFC 6454, section 6.2, and the URL standard of WHATWG), so
 // that it compares byte by byte with what they send: lower case, the port only if it is not the scheme's own, an IPv6 address in its
-// short form. The error, which repeats nothing of the URL, is for a host or a port that browsers refuse or take for another one.
+// short form. The error, which repeats nothing of the URL, is for a port that browsers refuse, and for some of the hosts that they
+// refuse or take for another one.
 func Of(u *url.URL) (string, error) {
 	host, err := hostOf(u)
 	if err != nil {
@@ -33,7 +34,9 @@ func hostOf(u *url.URL) (string, error) {
 	host := strings.ToLower(u.Hostname())
 	addr, err := netip.ParseAddr(host)
 	switch {
-	case strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case strings.ContainsAny(host, "<>"):
+		return "", errors.New("no host has < or > in it")
+	case strings.ContainsFunc(host, func(r rune) bool { return r > '~' }): // of the others url.Parse lets no more pass
 		return "", errors.New("the host must be ASCII (a name with other letters begins with xn-- there)")
 	case strings.HasPrefix(u.Host, "["):
 		if err != nil || addr.Zone() != "" {

@@ -18,6 +18,7 @@ func TestOf(t *testing.T) {
 		"https://APP.example":            "https://app.example",
 		"HTTPS://app.example":            "https://app.example",
 		"https://app.example.":           "https://app.example.",
+		"https://app.example..":          "https://app.example..",
 		"https://app.example:":           "https://app.example",
 		"https://app.example:443":        "https://app.example",
 		"https://app.example:0443":       "https://app.example",
@@ -43,6 +44,8 @@ func TestOf(t *testing.T) {
 		"https://app.256":                "",
 		"https://[fe80::1%25eth0]":       "",
 		"https://\u00fc.example":         "",
+		"https://a<b":                    "",
+		"https://a>b":                    "",
 		"https:///path":                  "",
 		"https://:8443":                  "",
 	} {
