@@ -179,6 +179,26 @@ func checkPipelined(h *harness) {
 		require.NoError(h, err)
 		assert.Equal(h, want, resp.Status, i)
 	}
+	// What passes although other servers may read it differently, as DOS-01 says: a request behind it is served.
+	const chunked = "POST /auth/verify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0"
+	for name, text := range map[string]string{
+		"LF alone behind the request line": strings.Replace(none, "\r\n", "\n", 1),
+		"LF alone before the request line": "\n" + none,
+		"folded trailer":                   chunked + "\r\nX: a\r\n b\r\n\r\n",
+		"LF alone behind a trailer":        chunked + "\r\nX: a\n\r\n",
+		"blank in a trailer's name":        chunked + "\r\nX a: b\r\n\r\n",
+		"LF alone ends the trailers":       chunked + "\r\nX: a\r\n\n",
+		"any chunk extension":              chunked + ";\x00\x01 \xff\r\n\r\n",
+	} {
+		c := h.Wire.Open(h)
+		_, err := io.WriteString(c, text+one)
+		require.NoError(h, err)
+		for _, want := range []int{401, 200} {
+			resp, err := c.Read("GET")
+			require.NoError(h, err, name)
+			assert.Equal(h, want, resp.Status, name)
+		}
+	}
 }
 
 // DOS-02.
