@@ -68,7 +68,8 @@ func newMetrics() *metrics {
 	m.notNoted = counter("notes_failed_total", "Renewals and first uses of a token that could not be written and were left to the next request.")
 	m.wrong = counter("wrong_secrets_total", "Tokens of a known session with a secret that was never its previous one.")
 	m.reused = counter("token_reuse_total", "Requests with a token that had been exchanged before and was no longer admitted.")
-	m.tooOld = counter("bound_tokens_too_old_total", "Requests with a token of a device-bound session whose device had not proved its key for too long, but to watch: a copy, perhaps.")
+	m.tooOld = counter("bound_tokens_too_old_total",
+		"Requests, other than to GET /auth/watch, with a token of a device-bound session that came too long after the device's last proof: perhaps a copy.")
 	m.duplicate = counter("duplicate_cookies_total", "Requests with several live sessions or too many candidates, which were anonymous.")
 	m.damaged = counter("damaged_records_total", "Stored records that could not be read and were deleted.")
 	m.crossSite = counter("cross_site_refused_total", "Unsafe requests of other sites that were refused.")
