@@ -47,7 +47,7 @@ func (r *Request) commitChanges(ctx context.Context) {
 // housekeep is the part of a commit whose failure is not returned: the next request does it again.
 func (r *Request) housekeep(ctx context.Context) {
 	if err := r.commitSwap(ctx, r.m.policy.Now()); err != nil {
-		report := r.note()
+		report := r.changeReport()
 		report.NotNoted++
 		report.NotNotedFor = err
 	}
@@ -88,7 +88,7 @@ func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 		case !errors.Is(err, ErrConflict):
 			return unavailable(err)
 		}
-		r.note().Conflicts++
+		r.changeReport().Conflicts++
 		r.rec, r.cur = r.cur, r.rec
 		if giveUp.passed(ctx, r.m.policy.RetryFor) {
 			r.rec, r.cur = r.cur, r.rec // the values are still those of this record, and a later commit must conflict again
@@ -103,7 +103,7 @@ func (r *Request) commitSwap(ctx context.Context, now time.Time) error {
 // request are discarded as well: a session begun for them would replace the successor's cookie in the browser's jar.
 func (r *Request) drop() {
 	if r.dirty() {
-		r.note().Dropped++
+		r.changeReport().Dropped++
 	}
 	r.forget()
 	r.lost = true
@@ -197,13 +197,13 @@ func (r *Request) renew(h *Header) {
 func (r *Request) committed(rotated bool, now time.Time) {
 	changed := r.cleared || len(r.changes) > 0
 	if r.next.LastSeen != r.rec.LastSeen {
-		r.note().Renewed++
+		r.changeReport().Renewed++
 	}
 	r.rec, r.next = r.next, r.rec
 	r.values = r.rec.values
 	r.first = false
 	if rotated {
-		r.note().Rotated++
+		r.changeReport().Rotated++
 		r.token, r.presented, r.issued = r.fresh, r.rec.ID, true
 	}
 	// Changes set no cookie of a bound session, whose lifetime only a proof extends.
@@ -245,7 +245,7 @@ func (r *Request) commitRest(ctx context.Context, now time.Time) error {
 	if _, err := r.m.store.Create(ctx, &r.next, CreateOptions{}, now); err != nil {
 		return createError(err)
 	}
-	r.note().Created++
+	r.changeReport().Created++
 	r.holdNext(token)
 	return nil
 }
@@ -268,7 +268,7 @@ func (r *Request) endAll(ctx context.Context, targets []target, now time.Time, r
 
 // reportEnd reports that the session whose last record is r.cur has ended.
 func (r *Request) reportEnd(user string, replaced bool) {
-	report := r.note()
+	report := r.changeReport()
 	if replaced {
 		report.Replaced++
 	} else {

@@ -63,7 +63,7 @@ func (m *Manager) OpenNamed(ctx context.Context, r *Request, key Key, p *Present
 	case err == nil && (!r.rec.Lives(now) || m.void(&r.rec)), errors.Is(err, ErrEnded):
 		return false, ErrNotFound
 	case errors.Is(err, ErrDamaged):
-		r.note().Damaged++
+		r.changeReport().Damaged++
 		return false, ErrNotFound
 	case errors.Is(err, ErrNotFound):
 		return false, err
@@ -178,7 +178,7 @@ func (r *Request) swapDevice(ctx context.Context, want func(now time.Time) (bind
 		err = r.m.store.Swap(ctx, &r.next, r.rec.Version, now, &r.cur)
 		switch {
 		case err == nil:
-			r.note().Rotated++
+			r.changeReport().Rotated++
 			r.holdNext(fresh)
 			return nil
 		case errors.Is(err, ErrNotFound):
@@ -187,7 +187,7 @@ func (r *Request) swapDevice(ctx context.Context, want func(now time.Time) (bind
 			r.failed = unavailable(err)
 			return r.failed
 		}
-		r.note().Conflicts++
+		r.changeReport().Conflicts++
 		r.rec, r.cur = r.cur, r.rec
 		if giveUp.passed(ctx, r.m.policy.RetryFor) {
 			r.failed = r.gaveUp()

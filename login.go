@@ -33,8 +33,8 @@ func (r *Request) authenticate(user string, c ClaimSet) (err error) {
 	return r.rebuild()
 }
 
-// NextKey returns the Key that the session of the login has that was asked for and is not committed yet, so that its values can name it: a
-// later login keeps the values and has another Key. Without such a login it is the zero Key.
+// NextKey returns the Key that the session of the pending login will have, so that its values can name it: a later login keeps the values
+// and has another Key. Without a pending login it is the zero Key.
 func (r *Request) NextKey() Key {
 	if !r.login {
 		return Key{}
@@ -96,7 +96,7 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) (err error) {
 		return createError(err)
 	}
 	if pushedOut > 0 {
-		report := r.note()
+		report := r.changeReport()
 		report.LimitEnded, report.LimitUser = report.LimitEnded+pushedOut, r.user
 	}
 	err = errPanicked // stands if an Update's function panics as leave runs it again
@@ -112,7 +112,7 @@ func (r *Request) commitLogin(ctx context.Context, now time.Time) (err error) {
 		return err
 	}
 	r.others, r.marked = r.others[:0], false
-	r.note().Created++
+	r.changeReport().Created++
 	r.holdNext(token)
 	return nil
 }

@@ -114,7 +114,7 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	case errors.Is(err, ErrEnded):
 		return false, nil
 	case errors.Is(err, ErrDamaged):
-		r.note().Damaged++
+		r.changeReport().Damaged++
 		return true, nil
 	default:
 		return false, unavailable(err)
@@ -128,16 +128,16 @@ func (r *Request) try(ctx context.Context, token Token) (dead bool, err error) {
 	switch standing := r.rec.Standing(id, r.now); {
 	case standing.Admitted() && r.m.tooOld(&r.rec, r.now):
 		r.former = append(r.former, target{r.rec.Key, r.rec.UserID()})
-		r.note().TooOld = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
+		r.changeReport().TooOld = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
 		return true, nil
 	case standing.Admitted():
 		r.hold(token, id)
 		r.first = standing == Current && (r.rec.PrevUntil == PrevOpen || r.rec.unconfirmed())
 	case standing == Reused:
 		r.former = append(r.former, target{r.rec.Key, r.rec.UserID()})
-		r.note().Reused = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
+		r.changeReport().Reused = Reuse{Key: r.rec.Key, ID: r.rec.ID, User: r.rec.UserID()}
 	default:
-		r.note().WrongSecret++
+		r.changeReport().WrongSecret++
 	}
 	return false, nil
 }
@@ -168,7 +168,7 @@ func (r *Request) onReuse(ctx context.Context) error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return unavailable(err)
 	}
-	r.note().Reused.Revoked = true
+	r.changeReport().Reused.Revoked = true
 	return nil
 }
 
@@ -202,7 +202,7 @@ func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 	}
 	r.stale = stale && !more
 	if more || len(r.others) > 1 {
-		r.note().Duplicate = true
+		r.changeReport().Duplicate = true
 	}
 	if err := r.onReuses(ctx, reused, more); err != nil {
 		return err
@@ -213,7 +213,7 @@ func (r *Request) openSeveral(ctx context.Context, p *Presented) error {
 		if _, err := r.try(ctx, used); err != nil {
 			return err
 		}
-		r.note().Reused = known
+		r.changeReport().Reused = known
 	}
 	return nil
 }
@@ -243,11 +243,11 @@ func (r *Request) onReuses(ctx context.Context, reused []Reuse, more bool) error
 	for _, reuse := range reused {
 		if r.carries(reuse.Key) || more { // a token that was not looked up may be live
 			if r.report.Reused.Key == (Key{}) {
-				r.note().Reused = reuse
+				r.changeReport().Reused = reuse
 			}
 			continue
 		}
-		r.note().Reused = reuse
+		r.changeReport().Reused = reuse
 		if err := r.onReuse(ctx); err != nil {
 			return err
 		}

@@ -43,9 +43,9 @@ type Request struct {
 	readAt   time.Time     // by Policy.Now, which the store judges the mark by; without Go's reading of the process's clock
 	beganAt  moment        // when a login that reads no mark began
 
-	failed   error  // of the commit that failed: the handler was told, no other commit is tried, and the answer stands if it asks no more
-	report   Report // written by note
-	eventful bool   // note was called: report may say something
+	failed   error  // of the commit that failed: no other is tried, and Finish returns it if the handler asks for anything afterwards
+	report   Report // written by way of changeReport
+	eventful bool   // changeReport was called: report may say something
 
 	next, cur Record // buffers of a commit
 	extension []byte // of next, where it differs from that of rec
@@ -296,8 +296,8 @@ func (r *Request) Report() *Report { return &r.report }
 // Eventful reports whether Report may say anything; false: it is zero, and need not be read.
 func (r *Request) Eventful() bool { return r.eventful }
 
-// note returns the report for a change.
-func (r *Request) note() *Report {
+// changeReport returns the report to be changed, and has Eventful report true.
+func (r *Request) changeReport() *Report {
 	r.eventful = true
 	return &r.report
 }

@@ -151,7 +151,7 @@ func (s *Store) get(ctx context.Context, key string) ([]byte, error) {
 	began := time.Now()
 	b, err := s.client.Do(ctx, s.client.B().Get().Key(key).Build().Pin()).AsBytes()
 	missing := rueidis.IsRedisNil(err)
-	if err != nil && !missing && errors.Is(context.Cause(ctx), errAnswered) { // neither a failure of Redis nor a time of its
+	if err != nil && !missing && errors.Is(context.Cause(ctx), errAnswered) { // no failure of Redis, and its duration says nothing about Redis
 		return nil, errAnswered
 	}
 	s.stats.roundTrip(began)

@@ -20,13 +20,13 @@ func leaveNote(r *coatcheck.Request, name string, what []byte) error {
 	return r.Insert(name, append(key[:], what...))
 }
 
-// noted appends to b what the login that began the session has noted; nothing if it left no such note.
-func noted(b []byte, r *coatcheck.Request, name string) []byte {
+// noted returns what the login that began the session has noted, nothing if it left no such note; space, which is empty, may hold it.
+func noted(space []byte, r *coatcheck.Request, name string) []byte {
 	raw, _ := r.Raw(name)
 	if len(raw) < 2 {
 		return nil
 	}
-	b, err := base64.StdEncoding.AppendDecode(b, raw[1:len(raw)-1]) // as encoding/json writes bytes
+	b, err := base64.StdEncoding.AppendDecode(space, raw[1:len(raw)-1]) // as encoding/json writes bytes
 	key := r.Key()
 	what, ours := bytes.CutPrefix(b, key[:])
 	if err != nil || !ours {
