@@ -246,6 +246,7 @@ func TestProofs(t *testing.T) {
 	r, err = w.named(token)
 	assert.ErrorIs(t, err, coatcheck.ErrNotFound)
 	assert.Equal(t, 1, r.Report().Damaged)
+	assert.True(t, r.Eventful(), "or nobody reads the report")
 	w.store.before = func(context.Context, string) error { return coatcheck.ErrUnavailable }
 	_, err = w.named(token)
 	assert.ErrorIs(t, err, coatcheck.ErrUnavailable)

@@ -25,26 +25,28 @@ var asks = map[string]func(*coatcheck.Session){
 // handler that commits once more is told by that.
 func TestAskedForAfterAFailedCommit(t *testing.T) {
 	for name, ask := range asks {
-		for _, again := range []bool{false, true} {
-			w := newWorld(t)
-			token := w.do("", func(s *coatcheck.Session) { authenticate("u")(s); insert("a", 1)(s) }).token
-			r := w.open(token)
-			require.NoError(t, r.Insert("x", 1))
-			w.store.before = failOp(opSwap, errDisk)
-			require.ErrorIs(t, r.Commit(t.Context()), errDisk)
-			w.store.before = nil
-			w.store.ops()
-			ask(r.Lend())
-			if again {
-				require.ErrorIs(t, r.Commit(t.Context()), errDisk, name)
-				require.NoError(t, r.Finish(t.Context()), name)
-			} else {
-				require.ErrorIs(t, r.Finish(t.Context()), errDisk, name)
-			}
-			assert.Empty(t, w.store.ops(), name)
-			assert.Equal(t, coatcheck.KeepCookie, r.Cookie(), name)
-			assert.Equal(t, "u", w.user(token), name)
-			assert.Equal(t, []string{"a=1"}, entries(w.open(token).Lend()), name)
+		for again, commits := range map[string]bool{"": false, ", and a commit": true} {
+			t.Run(name+again, func(t *testing.T) {
+				w := newWorld(t)
+				token := w.do("", func(s *coatcheck.Session) { authenticate("u")(s); insert("a", 1)(s) }).token
+				r := w.open(token)
+				require.NoError(t, r.Insert("x", 1))
+				w.store.before = failOp(opSwap, errDisk)
+				require.ErrorIs(t, r.Commit(t.Context()), errDisk)
+				w.store.before = nil
+				w.store.ops()
+				ask(r.Lend())
+				if commits {
+					require.ErrorIs(t, r.Commit(t.Context()), errDisk)
+					require.NoError(t, r.Finish(t.Context()))
+				} else {
+					require.ErrorIs(t, r.Finish(t.Context()), errDisk)
+				}
+				assert.Empty(t, w.store.ops())
+				assert.Equal(t, coatcheck.KeepCookie, r.Cookie())
+				assert.Equal(t, "u", w.user(token))
+				assert.Equal(t, []string{"a=1"}, entries(w.open(token).Lend()))
+			})
 		}
 	}
 }
@@ -85,33 +87,49 @@ func TestAskedForAfterARefusedLogin(t *testing.T) {
 // A BeginLogin that failed has read nothing and loses nothing: whatever else the request asks for is done.
 func TestBeginLoginThatFails(t *testing.T) {
 	for name, ask := range asks {
-		w := newWorld(t)
-		token := w.do("", func(s *coatcheck.Session) { authenticate("u")(s); insert("a", 1)(s) }).token
-		r := w.open(token)
-		require.NoError(t, r.Insert("before", 1))
-		w.store.before = failOp(opMark, errDisk)
-		require.ErrorIs(t, r.BeginLogin(t.Context(), "v"), coatcheck.ErrUnavailable)
-		ask(r.Lend())
-		err := r.Finish(t.Context())
-		if name == "authenticate" {
-			require.ErrorIs(t, err, errDisk, "no login without a mark")
-			assert.Equal(t, coatcheck.KeepCookie, r.Cookie())
-			assert.Empty(t, w.data.liveOf("v", w.clock.Now()))
-			assert.Equal(t, "u", w.user(token), name)
-			continue
-		}
-		require.NoError(t, err, name)
-		now := w.answer(r)
-		switch name {
-		case "destroy":
-			assert.Equal(t, coatcheck.ClearCookie, now.cookie)
-			assert.Empty(t, w.user(token))
-		case "clear":
-			assert.Empty(t, entries(w.open(now.token).Lend()))
-		default:
-			assert.Equal(t, "1", w.value(now.token, "before"), name)
-		}
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			token := w.do("", func(s *coatcheck.Session) { authenticate("u")(s); insert("a", 1)(s) }).token
+			r := w.open(token)
+			require.NoError(t, r.Insert("before", 1))
+			w.store.before = failOp(opMark, errDisk)
+			require.ErrorIs(t, r.BeginLogin(t.Context(), "v"), coatcheck.ErrUnavailable)
+			ask(r.Lend())
+			err := r.Finish(t.Context())
+			if name == "authenticate" {
+				require.ErrorIs(t, err, errDisk, "no login without a mark")
+				assert.Equal(t, coatcheck.KeepCookie, r.Cookie())
+				assert.Empty(t, w.data.liveOf("v", w.clock.Now()))
+				assert.Equal(t, "u", w.user(token))
+				return
+			}
+			require.NoError(t, err)
+			now := w.answer(r)
+			switch name {
+			case "destroy":
+				assert.Equal(t, coatcheck.ClearCookie, now.cookie)
+				assert.Empty(t, w.user(token))
+			case "clear":
+				assert.Empty(t, entries(w.open(now.token).Lend()))
+			default:
+				assert.Equal(t, "1", w.value(now.token, "before"))
+			}
+		})
 	}
+}
+
+// The next request that uses the same Request knows nothing of it.
+func TestBeginLoginThatFailsIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	w.store.before = failOp(opMark, errDisk)
+	r := w.open()
+	require.ErrorIs(t, r.BeginLogin(t.Context(), "u"), coatcheck.ErrUnavailable)
+	require.NoError(t, r.Finish(t.Context()))
+	require.True(t, r.Release())
+
+	require.NoError(t, w.m.Open(t.Context(), r, presented(), coatcheck.Client{}, w.clock.Now()))
+	require.NoError(t, r.Authenticate("v"))
+	assert.Equal(t, coatcheck.SetCookie, w.finish(r).cookie)
 }
 
 // In whatever order and for whomever: after a BeginLogin that failed no login succeeds until another one has read a mark.
