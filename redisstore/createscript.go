@@ -62,7 +62,7 @@ if not index then return 'ok' end
 
 -- makeRoom removes what has expired, and ends what the login ends. What it needs is passed, because a local of the script's that it used
 -- would cost an allocation.
-local function makeRoom(call, index, known, marked, first, over, new, mine, limit, now, buried)
+local function makeRoom(call, index, known, marked, first, over, new, mine, limit, now, buried, taken)
 local expired = over > 0 and not (known and tonumber(now) < first) and #call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', '0', '1') > 0
 if expired or mine:byte(-2) % 16 == 0 then -- one login in twenty removes what has expired
   local t = call('TIME')
@@ -79,12 +79,13 @@ local function bury(key)
 end
 
 local v = KEYS[4] and call('GET', KEYS[4])
-if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) and
-  tonumber(now) < struct.unpack('>I8', v, 74) and tonumber(now) < struct.unpack('>I8', v, 82) then
-  local user = 91 + struct.unpack('>I2', v, 90)
-  if v:sub(90, user) == new:sub(90, user) then
+if v and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) then
+  local created, _, idle, absolute, size = struct.unpack('>I8I8I8I8I2', v, 58)
+  local last = math.min(idle, absolute)
+  if tonumber(now) < last and v:sub(90, 91 + size) == new:sub(90, 91 + size) then
     replaced = v
-    if call('ZREM', index, string.format('%012x', struct.unpack('>I8', v, 58)) .. KEYS[4]:sub(-22)) == 1 then over = over - 1 end
+    local member = string.format('%012x', created) .. KEYS[4]:sub(-22)
+    if call('ZREM', index, member) == 1 then over, taken[1], taken[2] = over - 1, last, member end
   end
 end
 
@@ -183,15 +184,16 @@ local reply = 'ok' .. table.concat(names)
 if told or reply == 'ok' and replaced == '' then return reply end
 local receipt = reply:sub(3)
 if replaced ~= '' then
-  bury(KEYS[4]) -- last, when Redis can refuse nothing any more: a failed login leaves it alone
   reply = {reply, replaced}
   receipt = cmsgpack.pack(reply)
 end
 call('SET', prefix:sub(1, -3) .. 'r:' .. KEYS[1]:sub(-22), receipt, 'PX', '5000')
+if replaced ~= '' then bury(KEYS[4]) end -- last: a login that Redis refuses leaves it alone
 return reply
 end
 
 local refused
+local taken = KEYS[4] and {} -- end and member of the index entry of the session to replace, once makeRoom has removed it
 repeat -- once; Redis refuses a command to a user who lacks it, and where a key is of a foreign type
   refused = redis.pcall('ZADD', index, ends, mine)
   if refused ~= 1 and refused ~= 0 then break end
@@ -215,20 +217,12 @@ repeat -- once; Redis refuses a command to a user who lacks it, and where a key 
     over = #refused
   end
   if over == 0 and not KEYS[4] and mine:byte(-2) % 16 ~= 0 then return 'ok' end
-  local done, reply = pcall(makeRoom, call, index, known, marked, first, over, new, mine, limit, now, args[7])
+  local done, reply = pcall(makeRoom, call, index, known, marked, first, over, new, mine, limit, now, args[7], taken)
   if done then return reply end
   refused = reply
 until true
--- The session that was to be replaced goes on. makeRoom may have taken its index entry, which comes back before the index may be empty, and
--- so gone with its TTL.
-local v = KEYS[4] and redis.pcall('GET', KEYS[4])
-if type(v) == 'string' and #v >= 94 and (v:byte() == 0xC1 or v:byte() == 0xC2) then
-  local created, _, idle, absolute, size = struct.unpack('>I8I8I8I8I2', v, 58)
-  local last = math.min(idle, absolute)
-  if tonumber(now) < last and v:sub(90, 91 + size) == new:sub(90, 91 + size) then
-    redis.pcall('ZADD', index, last, string.format('%012x', created) .. KEYS[4]:sub(-22))
-  end
-end
+-- The session that was to be replaced goes on. Its index entry comes back before the index may be empty, and so gone with its TTL.
+if taken and taken[1] then redis.pcall('ZADD', index, taken[1], taken[2]) end
 -- Nobody gets the new session's token, so that session goes. If it cannot, its index entry stays: without that nobody could end it.
 if redis.pcall('DEL', KEYS[1]) == 1 then redis.pcall('ZREM', index, mine) end
 if type(refused) == 'table' then return refused end -- Redis 6.2 makes no error of a table

@@ -54,12 +54,14 @@ func TestLoginThatIsRefusedHalfWay(t *testing.T) {
 		replace bool
 		refused []string
 	}{
-		"the first":                             {0, false, false, []string{"zadd", "pexpireat", "zrange"}},
-		"one more":                              {5, false, false, []string{"zadd", "zrange"}},
-		"at the limit":                          {limit, false, false, []string{"zadd", "zrange", "zrangebyscore", "exists", "zrem"}},
-		"at the limit, with list":               {limit + 1, false, false, []string{"zadd", "zrange", "zrem"}},
-		"in place of another":                   {5, false, true, []string{"zadd", "zrem"}},
-		"in place of another, beyond the limit": {limit + 3, true, true, []string{"zadd", "zrange", "zrangebyscore", "exists", "zrem"}},
+		"the first":               {refused: []string{"zadd", "pexpireat", "zrange"}},
+		"one more":                {have: 5, refused: []string{"zadd", "zrange"}},
+		"at the limit":            {have: limit, refused: []string{"zadd", "zrange", "zrangebyscore", "exists", "zrem"}},
+		"at the limit, with list": {have: limit + 1, refused: []string{"zadd", "zrange", "zrem"}},
+		"in place of another":     {have: 5, replace: true, refused: []string{"zadd", "zrem"}},
+		"in place of another, beyond the limit": {
+			have: limit + 3, lowered: true, replace: true, refused: []string{"zadd", "zrange", "zrangebyscore", "exists", "zrem"},
+		},
 	} {
 		for _, command := range tt.refused {
 			server.Must("FLUSHALL")
@@ -120,6 +122,24 @@ func TestLoginWithAForeignIndex(t *testing.T) {
 	require.NoError(t, swap(s, next(t, rec)), "the renewal has changed nothing")
 	require.NoError(t, end(s, rec), "logging out needs no index")
 	require.ErrorIs(t, load(s, rec), coatcheck.ErrEnded)
+}
+
+// The session that a login replaces ends last: it goes on, and stays in the index, also if the user may write all keys but receipts.
+func TestLoginWhoseReceiptIsRefused(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := opened(t, redisstore.Options{URL: server.URL()})
+	old := add(t, s, "ada")
+	index, records := indexed(t, server)
+	server.Must("ACL", "SETUSER", "default", "resetkeys", "~*}:s:*", "~*}:u:*", "~*}:m:*")
+	opt := coatcheck.CreateOptions{Replace: old.Key, Mark: coatcheck.AnyMark, Until: time.Now().Add(grave)}
+	_, err := s.Create(t.Context(), session(t, "ada"), opt, time.Now())
+	require.ErrorIs(t, err, coatcheck.ErrUnavailable)
+	server.Must("ACL", "SETUSER", "default", "allkeys")
+	require.NoError(t, load(s, old))
+	after, recordsAfter := indexed(t, server)
+	assert.Equal(t, index, after)
+	assert.Equal(t, records, recordsAfter)
 }
 
 // A renewal or a revocation that Redis refuses half-way leaves no live session without its index entry.

@@ -9,8 +9,8 @@ import (
 //
 //   - They decide first and then write, so that a refusal, even one by Redis in the middle of a slot's migration, leaves
 //     everything as it was. If Redis refuses a later command, because the user lacks it or a key is of a foreign type, Create
-//     and Swap take back what they wrote, and Create ends the session that a login replaces last. End and EndUser may have ended sessions then. No session is left without its index
-//     entry: nobody could end it.
+//     and Swap take back what they wrote, and Create ends the session that a login replaces last. End and EndUser may have
+//     ended sessions then. No session is left without its index entry: nobody could end it.
 //   - Times are Unix milliseconds. Whether a session lives is judged by the time that the caller passed and the expiry in
 //     the record; Redis' own clock only removes what has expired. An index entry is removed when Redis' clock has passed
 //     it. A mark lives by Redis' clock alone: the node that left it and the node of the login may have different times.
