@@ -134,7 +134,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	tags := []coatcheck.Tag{tagZero}
+	tags := []coatcheck.Tag{onlyTag}
 	if primaries := s.watcher.primaries.Load(); primaries != nil {
 		tags = *primaries
 	}

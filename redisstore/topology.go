@@ -204,7 +204,7 @@ func (t *topology) update(views []view) (agreed bool, gone []string) {
 // tags returns a tag of a slot of each primary, by the primary's ID.
 func (t *topology) tags() map[string]coatcheck.Tag {
 	if t.owners == nil {
-		return map[string]coatcheck.Tag{"": tagZero}
+		return map[string]coatcheck.Tag{"": onlyTag}
 	}
 	left := map[string]bool{}
 	for _, c := range t.owners {

@@ -91,7 +91,7 @@ func (s *Store) WritesRefused() (reason string, refused bool) {
 
 // probeScript calls each command that the store's scripts call, so that what Redis refuses them it refuses this one.
 //
-// KEYS a key that all nodes share; ARGV how long it lives.
+// KEYS a key of this process (in a Cluster one of each primary, which all nodes share); ARGV how long it lives.
 var probeScript = newBare(`
 local key, life = KEYS[1], ARGV[1]
 redis.call('SET', key, '1', 'PX', life) -- first: after a write of its own no script is refused for a full memory
@@ -224,5 +224,6 @@ func (s *Store) watchPolicy(ctx context.Context) {
 	}
 }
 
-// tagZero is the tag of the key that is written to try a write where there is one primary.
-var tagZero = coatcheck.TagOf("")
+// onlyTag is the tag of the keys that Ping reads and a trial of a write writes where there is one primary. It is this process's own: TagOf is
+// random without a user.
+var onlyTag = coatcheck.TagOf("")
