@@ -304,6 +304,7 @@ func TestPageRefusals(t *testing.T) {
 	for code, says := range map[string]string{
 		"login_throttled":      "Too many sign-ins failed. Try again in 7 seconds.",
 		"too_many_connections": "Too many requests come from your address. Nothing has changed. Try again in 7 seconds.",
+		"a_proxys_own":         "Too many requests. Nothing has changed. Try again in 7 seconds.",
 		"binding_pending":      "Your browser could not renew your session yet. Nothing has changed. Try again in a few minutes.",
 	} {
 		b.answersNext(code)

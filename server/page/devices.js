@@ -68,7 +68,8 @@ function why({ status, code, wait }) {
   if (code === "login_throttled") return `Too many sign-ins failed. ${later}`;
   // The answer names a second, but what keeps a browser from renewing may take minutes: Chromium's quota up to nine.
   if (code === "binding_pending") return "Your browser could not renew your session yet. Nothing has changed. Try again in a few minutes.";
-  if (status === 429) return `Too many requests come from your address. Nothing has changed. ${later}`;
+  if (code === "too_many_connections") return `Too many requests come from your address. Nothing has changed. ${later}`;
+  if (status === 429) return `Too many requests. Nothing has changed. ${later}`; // of a proxy, for whatever reason
   if (status === 503) return `The server cannot do that now. ${later}`;
   if (status === 0) return "The server cannot be reached. Check your connection, then try again.";
   return "That did not work. Reload the page, then try again.";
