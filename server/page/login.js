@@ -14,7 +14,8 @@ export function wait(seconds) {
 export function why({ status, code, after }) {
   if (status === 401) return password ? "The name or the password is wrong." : "You could not be signed in.";
   if (code === "login_throttled") return `Too many sign-ins failed. Try again in ${wait(after)}.`;
-  if (status === 429) return `Too many requests come from your address. Try again in ${wait(after)}.`;
+  if (code === "too_many_connections") return `Too many requests come from your address. Try again in ${wait(after)}.`;
+  if (status === 429) return `Too many requests. Try again in ${wait(after)}.`; // of a proxy, for whatever reason
   if (code === "claims_too_large") return "You cannot be signed in: too much is known of you. Tell the administrator.";
   if (status === 503) return `The server cannot sign anybody in now. Try again in ${wait(after)}.`;
   if (status === 0) return "The server cannot be reached. Check your connection, then try again.";
