@@ -89,9 +89,7 @@ func (s *Server) writeError(c *fiber.Ctx, err error) error {
 		p = problemOfStatus(fe.Code)
 	default: // an error of a session or the store: the handler's answer is discarded
 		p = middleware.ProblemOf(err)
-		if p.Status == fiber.StatusServiceUnavailable {
-			s.audit.StoreFailed(s.client(ctx), err)
-		}
+		s.audit.Failed(s.client(ctx), err)
 		if p.Status >= fiber.StatusInternalServerError { // a refused login may still clear a dead cookie
 			base := s.base
 			if c.App() == s.admin {

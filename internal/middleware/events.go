@@ -161,7 +161,7 @@ func Expires(s *coatcheck.Session) slog.Attr { return slog.Time("expires", s.Exp
 // Opened writes the events of opening the request's session; err is the error of Manager.Open.
 func (e *Events) Opened(r *coatcheck.Request, err error) {
 	if err != nil {
-		e.failed(r, err)
+		e.Failed(r.Client().IP, err)
 		return
 	}
 	if !r.Eventful() {
@@ -193,7 +193,7 @@ func (e *Events) Opened(r *coatcheck.Request, err error) {
 // Finished writes the events of persisting the request's session; err is the error of Request.Finish.
 func (e *Events) Finished(r *coatcheck.Request, err error) {
 	if err != nil {
-		e.failed(r, err)
+		e.Failed(r.Client().IP, err)
 		return
 	}
 	if !r.Eventful() {
@@ -204,26 +204,27 @@ func (e *Events) Finished(r *coatcheck.Request, err error) {
 		e.Write(r.Client().IP, slog.LevelInfo, EventRevoke, "ok", slog.String("reason", "limit"), User(rep.LimitUser), slog.Int("sessions", rep.LimitEnded))
 	}
 	if rep.NotNoted > 0 {
-		e.failed(r, fmt.Errorf("the session was not renewed, which is left to its next request: %w", rep.NotNotedFor))
+		e.Failed(r.Client().IP, fmt.Errorf("the session was not renewed, which is left to its next request: %w", rep.NotNotedFor))
 	}
 	if rep.Renewed > 0 && len(r.RawUserID()) > 0 && e.Writes(slog.LevelDebug) {
 		e.Write(r.Client().IP, slog.LevelDebug, eventRenew, "ok", User(r.UserID()), slog.String("session_id", r.ID().String()), Expires(&r.Session))
 	}
 }
 
-func (e *Events) failed(r *coatcheck.Request, err error) {
+// Failed writes that what a request of client asked for was not done, unless the error is the client's.
+func (e *Events) Failed(client netip.Addr, err error) {
 	switch p := ProblemOf(err); {
 	case errors.Is(err, coatcheck.ErrHeaderSent): // the one error of a commit that was done, see Session.Commit
 		e.Log(slog.LevelError, eventNotRotated, "the session's token was not rotated, its changes were persisted", slog.Any("error", err))
 	case p == Internal, p == tooLarge, p == sessionBusy: // not the store's doing; if the answer has been sent, only the log shows it
 		e.Log(slog.LevelError, eventNotPersisted, "the session's changes were not persisted", slog.Any("error", err))
 	case p.Status == http.StatusServiceUnavailable:
-		e.StoreFailed(r.Client().IP, err)
+		e.storeFailed(client, err)
 	}
 }
 
-// StoreFailed writes, at most once a second, that the store could not do what a request of client asked for.
-func (e *Events) StoreFailed(client netip.Addr, err error) {
+// storeFailed writes, at most once a second, that the store could not do what a request of client asked for.
+func (e *Events) storeFailed(client netip.Addr, err error) {
 	e.mu.Lock()
 	e.errs++
 	n, now := e.errs, e.now()
