@@ -13,6 +13,9 @@ func (s *Store) Sweep() { s.sweep() }
 // SweepOnce is one hold of the first shard's lock.
 func (s *Store) SweepOnce(now time.Time) (more bool) { return s.shards[0].sweep(now.UnixMilli()) }
 
+// CompactOnce is one hold of the first shard's lock that empties a slab.
+func (s *Store) CompactOnce() (more bool) { return s.shards[0].compact() }
+
 // SweepHolds sweeps all shards and returns how long each hold of a lock took.
 func (s *Store) SweepHolds(now time.Time) (holds []time.Duration) {
 	for i := range s.shards {

@@ -63,6 +63,56 @@ func TestMemoryReturnsAtAnySize(t *testing.T) {
 	}
 }
 
+// A steady number of sessions with a tenth more that come and expire in each round keeps its memory: a slab that is given back with
+// each round and taken again with the next logins is work under the lock for ever.
+func TestMemoryReturnsOnce(t *testing.T) {
+	for lasting := 50; lasting < 1000; lasting += 1 + lasting/50 {
+		c := clockAt(t0)
+		s := newStore(t, shardstore.Options{Shards: 1, JanitorEvery: asleep, Now: c.now})
+		for i := range lasting {
+			createBench(t, s, i, time.Hour)
+		}
+		var with, without int
+		for round := range 4 {
+			ttl := time.Duration(round+1) * time.Minute
+			for i := range lasting / 10 {
+				createBench(t, s, lasting*(round+2)+i, ttl)
+			}
+			with = s.Bytes()
+			c.set(t0.Add(ttl))
+			s.Sweep()
+			without = s.Bytes()
+		}
+		assert.Equal(t, with, without, "%d sessions", lasting)
+	}
+}
+
+// The janitor comes to an end: the slab by which a class grows while one of its slabs is emptied is not itself one to be emptied.
+func TestCompactEnds(t *testing.T) {
+	for _, lasting := range []int{72, 393} {
+		c := clockAt(t0)
+		s := newStore(t, shardstore.Options{Shards: 1, JanitorEvery: asleep, Now: c.now})
+		for i := range lasting {
+			createBench(t, s, i, time.Hour)
+		}
+		for i := range lasting {
+			createBench(t, s, lasting+i, time.Minute)
+			if i%10 == 0 {
+				endBench(t, s, i/10)
+				createBench(t, s, 2*lasting+i/10, time.Hour)
+			}
+		}
+		c.set(t0.Add(time.Minute))
+		for s.SweepOnce(c.now()) {
+		}
+		holds := 0
+		for holds < lasting && s.CompactOnce() {
+			holds++
+		}
+		assert.Less(t, holds, lasting, "it moves the same sessions again and again")
+	}
+}
+
 // waveReturns measures a store of some sessions before as many others as the wave has come and expire, then, and afterwards.
 func waveReturns(t *testing.T, s *shardstore.Store, c *clock, lasting, wave int, measure func() int) (before, full, after int) {
 	t.Helper()

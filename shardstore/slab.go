@@ -228,12 +228,12 @@ func (s *slabs) give(n ref) {
 	}
 }
 
-// nextSlab returns how many bytes the next slab of a class has: a quarter of what its used slots have, so that a store of few
+// nextSlab returns how many bytes the next slab of a class has: a quarter of what so many used slots have, so that a store of few
 // sessions stays small and one of many has few slabs.
-func (s *slabs) nextSlab(c uint8) int {
+func (s *slabs) nextSlab(c uint8, used int) int {
 	slotSize := slotHead + sizes[c]
 	size := minSlab
-	for size < maxSlab && (size*4 < s.classes[c].used*slotSize || size%slotSize > size/8) {
+	for size < maxSlab && (size*4 < used*slotSize || size%slotSize > size/8) {
 		size *= 2
 	}
 	return size
@@ -248,7 +248,7 @@ func (s *slabs) grow(c uint8) (id uint32) {
 		s.list = append(s.list, slab{})
 	}
 	sl := &s.list[id]
-	*sl = slab{data: make([]byte, s.nextSlab(c)), class: c}
+	*sl = slab{data: make([]byte, s.nextSlab(c, s.classes[c].used)), class: c}
 	s.classes[c].slots += sl.slots()
 	s.reopen(id)
 	return id
@@ -310,14 +310,15 @@ func (s *slabs) trim() {
 
 // sparse returns the slab that compact should empty: in a class that uses less than two thirds of its slots, the one with the
 // most free ones. 0 is none. What stands in it must fit beside the others, with an eighth of the slots left free, because the
-// class would grow again in a moment otherwise; or the slab is larger than the one by which the class would grow.
+// class would grow again in a moment otherwise; or the slab is larger than the one by which the class would grow if it used a
+// quarter more, because a class that has just grown and loses a few slots would otherwise give the new slab back, and grow again.
 func (s *slabs) sparse() uint32 {
 	for c := range s.classes {
 		cl := &s.classes[c]
 		if cl.used == 0 || 3*cl.used > 2*cl.slots {
 			continue
 		}
-		next := s.nextSlab(uint8(c))
+		next := s.nextSlab(uint8(c), cl.used+cl.used/4)
 		best, most := uint32(0), 0
 		for id := cl.open; id != 0; id = s.list[id].next {
 			sl := &s.list[id]
