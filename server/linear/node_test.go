@@ -89,7 +89,13 @@ func serve(t *testing.T, store coatcheck.Store, limit int) node {
 		_ = srv.Shutdown(ctx) // nobody is left to drain for
 		_ = app.ShutdownWithTimeout(time.Millisecond)
 		_ = listeners[2].Close() // Fiber forgets a Shutdown that comes before its server serves, and would serve from then on
-		served.Wait()
+		done := make(chan struct{})
+		go func() { served.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(time.Minute): // make verify has no timeout that would end it
+			t.Error("the node still serves")
+		}
 	})
 	at := func(i int) string { return "http://" + listeners[i].Addr().String() }
 	return node{at(0), at(1), at(2), desk}
