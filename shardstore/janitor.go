@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// maxSwept is how many slots are visited in one hold of a shard's lock, so that no request waits long when a million sessions
+// maxSwept is how many slots are swept or moved in one hold of a shard's lock, so that no request waits long when a million sessions
 // expire in one second. Each slot costs a handful of cache misses; taking the lock again costs nothing beside them.
 const maxSwept = 64
 
@@ -80,7 +80,7 @@ func (s *Store) recoverPanic() {
 	}
 }
 
-// sweep visits up to maxSwept slots that have ended, or belong in another bucket of the timer wheel, and reports whether
+// sweep takes up to maxSwept slots that have ended, or belong in another bucket of the timer wheel, and reports whether
 // there may be more. It takes the lock itself, once: a slot is removed in the hold in which it was visited, so no session is
 // renewed in between.
 func (sh *shard) sweep(now int64) (more bool) {
