@@ -39,7 +39,7 @@ type Client struct {
 func New(base, keyFile string) (*Client, error) {
 	if path, ok := strings.CutPrefix(base, "unix:"); ok {
 		c := &Client{base: base, origin: "http://localhost", client: NewHTTPClient()}
-		c.client.Transport = unixTransport(path)
+		c.client.Transport = bounded{unixTransport(path)}
 		if err := c.takeKey(keyFile); err != nil {
 			return nil, err
 		}
@@ -83,9 +83,21 @@ func unixTransport(path string) *http.Transport {
 func NewHTTPClient() *http.Client {
 	return &http.Client{
 		Timeout:       Timeout,
-		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
+		Transport:     bounded{&http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// bounded is a transport of whose answers a timeout ends each read. The body of a 101 is the connection, of which none does.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		_ = resp.Body.Close() // nothing was written
+		resp.Body = http.NoBody
+	}
+	return resp, err
 }
 
 // Do sends a request and returns the answer's status and body. No status is an error; an error names what did not answer.

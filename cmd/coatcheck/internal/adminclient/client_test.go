@@ -2,8 +2,12 @@ package adminclient_test
 
 import (
 	"context"
+	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +49,46 @@ func TestPatience(t *testing.T) {
 	_, _, err = c.Sessions(ctx, "ada")
 	require.NoError(t, err)
 	assert.LessOrEqual(t, time.Until(until), adminclient.Timeout)
+}
+
+// After an answer 101 nothing of net/http's ends a read: the body is the connection, which is another protocol's.
+func TestAnswer101(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	for network, address := range map[string]string{"tcp": "127.0.0.1:0", "unix": path} {
+		t.Run(network, func(t *testing.T) {
+			l, err := new(net.ListenConfig).Listen(t.Context(), network, address)
+			require.NoError(t, err)
+			closed := make(chan error, 1)
+			s := &httptest.Server{Listener: l, Config: &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					closed <- err
+					return
+				}
+				defer func() { _ = conn.Close() }()
+				_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+				_, end := io.Copy(io.Discard, conn)
+				closed <- errors.Join(err, end)
+			})}}
+			s.Start()
+			t.Cleanup(s.Close)
+			at := s.URL
+			if network == "unix" {
+				at = "unix:" + path
+			}
+			c, err := adminclient.New(at, "")
+			require.NoError(t, err)
+			result := make(chan error, 1)
+			go func() { result <- c.Check(context.Background(), "/healthz") }()
+			select {
+			case err := <-result:
+				require.ErrorContains(t, err, "answers 101")
+			case <-time.After(time.Minute):
+				require.Fail(t, "the client hangs")
+			}
+			require.NoError(t, <-closed, "the connection is closed")
+		})
+	}
 }
 
 func TestURL(t *testing.T) {
