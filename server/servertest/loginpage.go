@@ -28,7 +28,7 @@ const loginURL = "https://login.example/in"
 
 func redirecting(cfg *server.Config) {
 	cfg.VerifyLoginURL = loginURL
-	cfg.TrustedOrigins = []string{"https://app.example", "https://app.example:8443", "http://plain.example", "http://localhost:5173"}
+	cfg.TrustedOrigins = []string{"https://app.example", "https://app.example:8443", "http://plain.example", "http://localhost:5173", "http://localhost"}
 	cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 }
 
@@ -152,6 +152,7 @@ func checkReturnAddress(h *harness) {
 		{"http", "localhost:5173", "/x", "http://localhost:5173/x"},
 		{"https", "app.example:443", "/x", "https://app.example/x"}, // as a proxy reports it that adds the port
 		{"https", "login.example:443", "/account?x=1", "/account?x=1"},
+		{"http", "localhost:80", "/x", "http://localhost/x"},
 
 		{"http", "plain.example", "/x", ""}, // listed for CORS, but anyone on the network path could take over
 		{"http", "app.example", "/x", ""},
@@ -165,6 +166,8 @@ func checkReturnAddress(h *harness) {
 		{"https", "app.example:80", "/x", ""},
 		{"https", "app.example:0443", "/x", ""},
 		{"http", "app.example:443", "/x", ""},
+		{"http", "localhost:443", "/x", ""},
+		{"https", "localhost:443", "/x", ""},
 		{"https", "app.example@evil.example", "/x", ""},
 		{"https", "evil.example@app.example", "/x", ""},
 		{"https", "evil.example#app.example", "/x", ""},
