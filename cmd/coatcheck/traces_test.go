@@ -209,7 +209,8 @@ func TestNoTraces(t *testing.T) {
 }
 
 // A collector that is away, says nothing, or refuses holds up no request and no stop, and is in the log once. A redirect is a refusal: it
-// would take the headers, with a key in them, to another host, and a 302 leave the spans behind without a word.
+// would take the headers, with a key in them, to another host, and a 302 leave the spans behind without a word. After a 101 the body is the
+// connection, of which nothing of net/http's ends a read.
 func TestCollectorThatIsAway(t *testing.T) {
 	t.Parallel()
 	hangs := make(chan struct{})
@@ -225,11 +226,22 @@ func TestCollectorThatIsAway(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s.URL
 	}
+	switching := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		_, _ = io.Copy(io.Discard, conn)
+	}))
+	t.Cleanup(switching.Close)
 	const generous = "60000" // milliseconds: on a busy machine an answer takes its time, and that is another line in the log
 	for name, tt := range map[string]struct{ at, timeout, logged string }{
 		"away":     {"http://user:s3cret@127.0.0.1:1", generous, "refuses connections"},
 		"refusing": {refusing.URL, generous, "the collector answered 401"},
 		"silent":   {silent.URL, "100", "the collector did not answer in time"},
+		"101":      {switching.URL, "100", "the collector did not answer in time"},
 		"302":      {redirecting(http.StatusFound), generous, "the collector redirects, which is not followed"},
 		"307":      {redirecting(http.StatusTemporaryRedirect), generous, "the collector redirects, which is not followed"},
 	} {

@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -60,7 +64,7 @@ func Start(version string, log *slog.Logger) (*Traces, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--otel: %w", err)
 	}
-	t := &Traces{provider: sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithBatcher(sender)), reports: complaints}
+	t := &Traces{provider: sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithBatcher(ending{sender})), reports: complaints}
 	if err := complaints.started(); err != nil {
 		return nil, errors.Join(err, t.provider.Shutdown(ctx))
 	}
@@ -78,6 +82,36 @@ var noRedirects = otlptracehttp.WithProxy(func(req *http.Request) (*url.URL, err
 	}
 	return http.ProxyFromEnvironment(req)
 })
+
+// ending is an exporter each export of which ends with its context. After an answer 101 the exporter reads the connection itself, of which
+// neither a context nor the client's timeout ends a read, and no later export would begin. So the connection is closed.
+type ending struct{ *otlptrace.Exporter }
+
+func (e ending) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	var mu sync.Mutex
+	var conn net.Conn // guarded by mu: of the last request, an export's only one at a time
+	closeIfOver := func() {
+		if conn != nil && ctx.Err() != nil {
+			_ = conn.Close() // whoever reads learns it
+		}
+	}
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		mu.Lock()
+		defer mu.Unlock()
+		conn = got.Conn
+		closeIfOver()
+	}})
+	defer context.AfterFunc(ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		closeIfOver()
+	})()
+	err := e.Exporter.ExportSpans(traced, spans)
+	if err != nil && ctx.Err() != nil {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	return err
+}
 
 // endpoint refuses an address that the exporter would read as one without a host name, such as "collector:4318".
 func endpoint(variable string) error {
