@@ -165,13 +165,19 @@ func (b *tab) isDrawn() {
 	b.until("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))")
 }
 
-// answersNext makes a 429 with this code the answer to the next request of the page's script.
-func (b *tab) answersNext(code string) {
+// answer is one that the server does not give by itself here, or that a proxy in front gives.
+type answer struct {
+	status int
+	body   string
+}
+
+// answersNext makes this the answer to the next request of the page's script.
+func (b *tab) answersNext(with answer) {
 	b.Helper()
 	eval[bool](b, fmt.Sprintf(`(() => { const real = fetch; window.fetch = async () => {
 		window.fetch = real;
-		return new Response(JSON.stringify({code: %q}), {status: 429, headers: {'Retry-After': '7'}});
-	}; return true; })()`, code))
+		return new Response(%q, {status: %d, headers: {'Retry-After': '7'}});
+	}; return true; })()`, with.body, with.status))
 }
 
 // ask sends a request from the page, as its script would, and returns status and body.

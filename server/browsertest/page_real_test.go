@@ -301,13 +301,16 @@ func TestPageRefusals(t *testing.T) {
 	assert.Equal(t, []string{"", refusal}, eval[[]string](b, "said"), "a screen reader says a refusal once more only if it was gone")
 	assert.Len(t, b.rows(), 4)
 
-	for code, says := range map[string]string{
-		"login_throttled":      "Too many sign-ins failed. Try again in 7 seconds.",
-		"too_many_connections": "Too many requests come from your address. Nothing has changed. Try again in 7 seconds.",
-		"a_proxys_own":         "Too many requests. Nothing has changed. Try again in 7 seconds.",
-		"binding_pending":      "Your browser could not renew your session yet. Nothing has changed. Try again in a few minutes.",
+	for answer, says := range map[answer]string{
+		{429, `{"code":"login_throttled"}`}:      "Too many sign-ins failed. Try again in 7 seconds.",
+		{429, `{"code":"too_many_connections"}`}: "Too many requests come from your address. Nothing has changed. Try again in 7 seconds.",
+		{429, `{"code":"a_proxys_own"}`}:         "Too many requests. Nothing has changed. Try again in 7 seconds.",
+		{429, "<html>nginx</html>"}:              "Too many requests. Nothing has changed. Try again in 7 seconds.",
+		{503, "<html>nginx</html>"}:              "The server cannot do that now. Try again in 7 seconds.",
+		{404, "<html>nginx</html>"}:              "The server cannot be reached. Check your connection, then try again.",
+		{429, `{"code":"binding_pending"}`}:      "Your browser could not renew your session yet. Nothing has changed. Try again in a few minutes.",
 	} {
-		b.answersNext(code)
+		b.answersNext(answer)
 		b.press("Sign out")
 		b.sees(says)
 	}

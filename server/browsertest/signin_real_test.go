@@ -64,9 +64,16 @@ func TestSignInPage(t *testing.T) {
 	b.do(chromedp.KeyEvent(kb.Enter))
 	b.sees("Too many sign-ins failed. Try again in 15 minutes.")
 	mode.throttled = false
-	b.answersNext("too_many_connections")
-	b.do(chromedp.KeyEvent(kb.Enter))
-	b.sees("Too many requests come from your address. Try again in 7 seconds.")
+	for answer, says := range map[answer]string{
+		{429, `{"code":"too_many_connections"}`}: "Too many requests come from your address. Try again in 7 seconds.",
+		{429, "<html>nginx</html>"}:              "Too many requests. Try again in 7 seconds.",
+		{503, "<html>nginx</html>"}:              "The server cannot sign anybody in now. Try again in 7 seconds.",
+		{200, "<html>a hotel's</html>"}:          "The server cannot be reached. Check your connection, then try again.",
+	} {
+		b.answersNext(answer)
+		b.do(chromedp.KeyEvent(kb.Enter))
+		b.sees(says)
+	}
 	b.do(chromedp.KeyEvent("right"), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(" "), chromedp.KeyEvent(kb.Enter))
 	b.until(`location.pathname + location.search === "/auth/devices?a=b&c"`)
 	assert.Equal(t, `Jürgen <b>"&`, eval[string](b, `fetch("me").then((r) => r.json()).then((v) => v.user_id)`))

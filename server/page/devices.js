@@ -41,6 +41,16 @@ export function at(time, now) {
   return `${(t.getFullYear() === today.getFullYear() ? day : dayAndYear).format(t)}, ${clock.format(t)}`;
 }
 
+// parsed reads a body. A proxy's own 429 or 503 may be HTML; any other answer that is not JSON was not this server's.
+function parsed(text, status) {
+  try {
+    return JSON.parse(text);
+  } catch (err) {
+    if (status === 429 || status === 503) return {};
+    throw err;
+  }
+}
+
 // call asks the API. Its answer has status 0 when there was none.
 async function call(method, path, body) {
   try {
@@ -48,7 +58,7 @@ async function call(method, path, body) {
       method, redirect: "error", ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }),
     });
     const text = await resp.text();
-    return { status: resp.status, wait: resp.headers.get("Retry-After"), ...(text && JSON.parse(text)) };
+    return { status: resp.status, wait: resp.headers.get("Retry-After"), ...(text && parsed(text, resp.status)) };
   } catch {
     return { status: 0 };
   }

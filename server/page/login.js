@@ -22,11 +22,21 @@ export function why({ status, code, after }) {
   return "That did not work. Reload the page, then try again.";
 }
 
+// parsed reads a body. A proxy's own 429 or 503 may be HTML; any other answer that is not JSON was not this server's.
+function parsed(text, status) {
+  try {
+    return JSON.parse(text);
+  } catch (err) {
+    if (status === 429 || status === 503) return {};
+    throw err;
+  }
+}
+
 async function ask(body) {
   try {
     const resp = await fetch("login", { method: "POST", redirect: "error", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
     const text = await resp.text();
-    return { status: resp.status, after: resp.headers.get("Retry-After"), ...(text && { code: JSON.parse(text).code }) };
+    return { status: resp.status, after: resp.headers.get("Retry-After"), ...(text && { code: parsed(text, resp.status).code }) };
   } catch {
     return { status: 0 };
   }
