@@ -105,6 +105,19 @@ func TestSignInLeadsToADownload(t *testing.T) {
 	assert.Equal(t, "", eval[string](b, `document.getElementById("user-id").value = ""`))
 	b.types("#user-id", "bob\r")
 	b.until(`fetch("me").then((r) => r.json()).then((v) => v.user_id === "bob")`)
+
+	// A name that changes while the login is on its way is another's: Enter asks for that one.
+	eval[bool](b, `(() => { const real = fetch, user = document.getElementById("user-id"); user.value = ""; window.fetch = (...request) => {
+		window.fetch = real;
+		user.value = "cat";
+		user.dispatchEvent(new Event("input", {bubbles: true}));
+		return real(...request);
+	}; return true; })()`)
+	b.types("#user-id", "ann\r")
+	b.until(`document.getElementById("user-id").value === "cat" && document.getElementById("done").textContent === "You are signed in."`)
+	assert.Equal(t, "ann", b.me())
+	b.types("#user-id", "\r")
+	b.until(`fetch("me").then((r) => r.json()).then((v) => v.user_id === "cat")`)
 }
 
 func TestSignInPageLooks(t *testing.T) {

@@ -48,7 +48,8 @@ function invalid(field, is) {
 }
 
 let busy = false;
-let signedIn = false; // as what the fields say
+let changes = 0; // of the fields
+let signedIn = -1; // as what they said after so many changes
 
 // goOn leads to the address, once more where the browser is still on its way there, or has made a download of it.
 function goOn() {
@@ -60,10 +61,11 @@ async function signIn() {
   $("failed").textContent = $("wrong").textContent = $("done").textContent = ""; // so that a screen reader says a refusal once more
   invalid(user, false);
   // A second login would end this session, and the browser drop its cookie when it leaves the page.
-  if (signedIn) return goOn();
+  if (signedIn === changes) return goOn();
+  const sent = changes; // the fields may change while the answer is on its way
   const answer = await ask({ user_id: user.value, ...(password && { password: password.value }), ...(remember?.checked && { remember: true }) });
   if (answer.status === 200) {
-    signedIn = true;
+    signedIn = sent;
     return goOn();
   }
   if (answer.status === 422) {
@@ -79,7 +81,7 @@ async function signIn() {
   }
 }
 
-form.addEventListener("input", () => { signedIn = false; });
+form.addEventListener("input", () => { changes++; });
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (busy) return;
