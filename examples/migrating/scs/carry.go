@@ -150,7 +150,7 @@ func (f forgetful) FindCtx(ctx context.Context, token string) (data []byte, foun
 }
 
 // DeleteCtx, with which RenewToken begins, deletes first and looks for a claim then. A carry-over claims first and looks for the session
-// then, so that at least one of two that meet fails.
+// then, so that at least one of two that meet fails. It deletes in any case, because it may be Destroy that called it, for a logout.
 func (f forgetful) DeleteCtx(ctx context.Context, token string) error {
 	if err := f.RedisStore.DeleteCtx(ctx, token); err != nil {
 		return err

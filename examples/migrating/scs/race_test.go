@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/alexedwards/scs/goredisstore"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -137,6 +139,16 @@ func TestEndedMeanwhile(t *testing.T) {
 	s := open(t)
 	browser, copied := s.browser("eve")
 	s.hook.before(settle, func() error { s.drop("scs:session:*"); return nil })
+	s.isRefused(browser)
+	s.isDead(browser)
+	s.isDead(copied())
+
+	browser, copied = s.browser("eve") // and so does one that the old application ends
+	token := strings.TrimPrefix(s.keys("scs:session:*")[0], "scs:session:")
+	s.hook.before(settle, func() error {
+		assert.Error(s, forgetful{goredisstore.New(s.redis), s.redis}.DeleteCtx(context.Background(), token))
+		return nil
+	})
 	s.isRefused(browser)
 	s.isDead(browser)
 	s.isDead(copied())
