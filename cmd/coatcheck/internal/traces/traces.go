@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -85,7 +84,7 @@ var noRedirects = otlptracehttp.WithProxy(func(req *http.Request) (*url.URL, err
 
 // ending is an exporter each export of which ends with its context. After an answer 101 the exporter reads the connection itself, of which
 // neither a context nor the client's timeout ends a read, and no later export would begin. So the connection is closed.
-type ending struct{ *otlptrace.Exporter }
+type ending struct{ sdktrace.SpanExporter }
 
 func (e ending) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	var mu sync.Mutex
@@ -106,7 +105,7 @@ func (e ending) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) 
 		defer mu.Unlock()
 		closeIfOver()
 	})()
-	err := e.Exporter.ExportSpans(traced, spans)
+	err := e.SpanExporter.ExportSpans(traced, spans)
 	if err != nil && ctx.Err() != nil {
 		return errors.Join(context.Cause(ctx), err)
 	}
