@@ -22,6 +22,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coatcheck/coatcheck/internal/testserver"
 	"github.com/coatcheck/coatcheck/redisstore/redistest"
 )
 
@@ -227,13 +228,7 @@ func TestCollectorThatIsAway(t *testing.T) {
 		return s.URL
 	}
 	switching := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer func() { _ = conn.Close() }()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
-		_, _ = io.Copy(io.Discard, conn)
+		_ = testserver.SwitchProtocols(w) // the client closes it
 	}))
 	t.Cleanup(switching.Close)
 	const generous = "60000" // milliseconds: on a busy machine an answer takes its time, and that is another line in the log

@@ -2,7 +2,10 @@
 package testserver
 
 import (
+	"errors"
+	"io"
 	"net"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -29,4 +32,16 @@ func Serve(t testing.TB, handle func(net.Conn)) (address string) {
 		}
 	}()
 	return ln.Addr().String()
+}
+
+// SwitchProtocols answers 101 and then nothing. It returns when the client has closed the connection; an error says that it did not, or
+// that it had no answer.
+func SwitchProtocols(w http.ResponseWriter) error {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+	_, end := io.Copy(io.Discard, conn)
+	return errors.Join(err, end, conn.Close())
 }

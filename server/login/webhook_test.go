@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/testserver"
 	"github.com/coatcheck/coatcheck/server/internal/loopback"
 	"github.com/coatcheck/coatcheck/server/login"
 )
@@ -191,15 +192,7 @@ func TestWebhookTimeout(t *testing.T) {
 func TestWebhookThatSwitchesProtocols(t *testing.T) {
 	closed := make(chan error, 1)
 	s := backEnd(t, func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			closed <- err
-			return
-		}
-		defer func() { _ = conn.Close() }()
-		_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
-		_, end := io.Copy(io.Discard, conn)
-		closed <- errors.Join(err, end)
+		closed <- testserver.SwitchProtocols(w)
 	})
 	w := newWebhook(t, s.URL, login.WebhookOptions{})
 	result := make(chan error, 1)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coatcheck/coatcheck/internal/testserver"
 	"github.com/coatcheck/coatcheck/server/oidc"
 	"github.com/coatcheck/coatcheck/server/oidc/oidctest"
 )
@@ -40,13 +41,7 @@ func TestBadAnswers(t *testing.T) {
 	}
 	// After an answer 101 the body is the connection, of which no timeout of net/http's ends a read.
 	switches := func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			panic(err)
-		}
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
-		_, _ = io.Copy(io.Discard, conn) // until the client closes it
-		_ = conn.Close()
+		_ = testserver.SwitchProtocols(w) // the client closes it
 	}
 	handlers := map[string]struct {
 		handler http.HandlerFunc

@@ -2,8 +2,6 @@ package adminclient_test
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coatcheck/coatcheck/cmd/coatcheck/internal/adminclient"
+	"github.com/coatcheck/coatcheck/internal/testserver"
 	"github.com/coatcheck/coatcheck/redisstore"
 )
 
@@ -60,15 +59,7 @@ func TestAnswer101(t *testing.T) {
 			require.NoError(t, err)
 			closed := make(chan error, 1)
 			s := &httptest.Server{Listener: l, Config: &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				conn, _, err := http.NewResponseController(w).Hijack()
-				if err != nil {
-					closed <- err
-					return
-				}
-				defer func() { _ = conn.Close() }()
-				_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
-				_, end := io.Copy(io.Discard, conn)
-				closed <- errors.Join(err, end)
+				closed <- testserver.SwitchProtocols(w)
 			})}}
 			s.Start()
 			t.Cleanup(s.Close)
